@@ -1,0 +1,119 @@
+/* method.h: the interface of a sparse-attention method.
+ *
+ * A method only selects: it looks at queries and keys and says which key blocks each query block attends to. One shared kernel attends,
+ * the harness counts density and takes time. To add one: one file in core/methods/ and one line in core/methods/table.c;
+ * README shows it in 40 lines. */
+#ifndef SW_METHOD_H
+#define SW_METHOD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/backend.h"
+#include "core/param.h"
+#include "core/selection.h"
+#include "core/shape.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum sw_budget_mode {
+    SW_BUDGET_MATCHED,    /* E1: every method gets the same row budgets; only the ranking differs */
+    SW_BUDGET_CALIBRATED, /* E2: the method's own rule, its threshold calibrated to the density */
+    SW_BUDGET_NATIVE,     /* E3: published defaults; density is what comes out */
+};
+
+enum sw_method_flags {
+    SW_METHOD_DENSE = 1 << 0,           /* attends to everything: no selection, no density axis */
+    SW_METHOD_USES_SEED = 1 << 1,       /* its lists depend on the seed */
+    SW_METHOD_NATIVE = 1 << 2,          /* has a native budget rule */
+    SW_METHOD_PREFILL = 1 << 3,
+    SW_METHOD_DECODE = 1 << 4,
+};
+
+/* Every method's parameter struct begins with this, and its table with SW_METHOD_COMMON_PARAMS. */
+struct sw_method_params {
+    int block_size;
+};
+#define SW_METHOD_COMMON_PARAMS                                                                                               \
+    {                                                                                                                         \
+        .name = "block_size", .type = SW_PARAM_INT, .offset = offsetof(struct sw_method_params, block_size), .initial = "64", \
+        .min = 16, .max = 256, .power_of_two = true, .help = "tokens a block (B)"                                             \
+    }
+
+struct sw_sequence;
+struct sw_layer_input;
+
+struct sw_method {
+    const char *name;
+    const char *summary;           /* one line for `ls methods` */
+    const char *source;            /* paper, file or section followed */
+    unsigned flags;
+    size_t params_size;            /* bytes of its parameter struct */
+    const struct sw_param *params; /* its table */
+    size_t state_size;             /* bytes of per-sequence state, zeroed before begin */
+
+    /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the reason. May be NULL. */
+    enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
+    /* Allocates for one sequence of at most seq->max_tokens. May be NULL. */
+    enum sw_status (*begin)(struct sw_sequence *seq);
+    /* Selects for layer in->layer; NULL out: only updates state (the attention of this phase is dense). */
+    enum sw_status (*prefill)(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
+    enum sw_status (*decode)(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
+    /* Frees what begin and later calls allocated; also called after a failed begin. May be NULL. */
+    void (*end)(struct sw_sequence *seq);
+};
+
+/* What a method sees of one layer: prefill has n_q == n, decode n_q == 1 (the query of the last token, whose key is already in k). */
+struct sw_layer_input {
+    int layer;
+    int n, n_q;    /* key tokens, query tokens */
+    const void *q; /* [n_q, H, d] after RoPE, backend memory */
+    const void *k; /* [n, Hkv, d] */
+};
+
+/* One sequence being attended to by one method. */
+struct sw_sequence {
+    const struct sw_method *method;
+    const void *params;
+    void *state;
+    struct sw_backend *backend;
+    struct sw_shape shape;
+    int max_tokens;     /* prompt + decode */
+    double density;     /* asked for, in (0, 1] */
+    enum sw_budget_mode mode;
+    uint64_t seed;
+    int dense_layers;   /* the first layers, which the method never sees */
+    float scale;        /* of the true logits */
+
+    /* Kept by method.c: row budgets of the prompt, shared by all layers. */
+    int budget_n;
+    int *budget;        /* [b] host memory */
+    struct sw_forced budget_forced;
+    bool floored;       /* the forced set alone exceeds the density */
+};
+
+/* Creates and frees; between them, per layer in ascending order from dense_layers: prefill once, then decode for each new token. */
+SW_MUST_CHECK enum sw_status sw_sequence_begin(struct sw_sequence **out, const struct sw_method *method, const void *params,
+                                               struct sw_backend *backend, const struct sw_shape *shape, int max_tokens,
+                                               double density, enum sw_budget_mode mode, uint64_t seed, int dense_layers);
+void sw_sequence_end(struct sw_sequence *seq); /* NULL is fine */
+
+SW_MUST_CHECK enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
+SW_MUST_CHECK enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
+
+/* For methods: B, and the matched choice of the best-scored blocks. scores [units, ld_rows, ld] rows as in sw_select_top. */
+int sw_sequence_block(const struct sw_sequence *seq);
+SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores,
+                                                int units, int ld, int ld_rows, struct sw_forced forced, struct sw_selection *out);
+
+extern const struct sw_method *const sw_methods[]; /* core/methods/table.c; ends with NULL */
+const struct sw_method *sw_method_find(const char *name);
+const struct sw_method *sw_method_nearest(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

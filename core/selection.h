@@ -1,0 +1,73 @@
+/* selection.h: which key blocks each query block attends to.
+ *
+ * The one currency between methods (which make selections), attention kernels (which obey them) and metrics (which count
+ * them). Rows are unit-major: row (u, i) is entry u * rows + i - row0, u = head unit, i = query block; its key blocks are
+ * indices[indptr[row] … indptr[row + 1]), strictly ascending, each <= i, and i itself is always there.
+ *
+ * Token causality inside the diagonal block is the kernel's job. A block listed with whole[e] == 0 is kept only in part:
+ * the pairs (t, u) with t - u < window or u < sink; whole == NULL means that every listed block is kept whole. */
+#ifndef SW_SELECTION_H
+#define SW_SELECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/shape.h"
+#include "core/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sw_backend;
+
+struct sw_selection {
+    int block;         /* B, tokens a block */
+    int n;             /* key tokens; blocks b = ceil(n / B) */
+    int units;         /* 1 (shared by all heads), Hkv or H; times the batch in batched decode */
+    int row0, rows;    /* query blocks row0 … row0 + rows - 1; decode: rows = 1, row0 = (n - 1) / B */
+    int n_q;           /* query tokens that the rows cover: prefill n, decode 1 (the last token) */
+    int32_t *indptr;   /* [units * rows + 1] */
+    int32_t *indices;  /* [capacity], of which indptr[last] are used */
+    uint8_t *whole;    /* NULL or [capacity] */
+    int window, sink;  /* tokens; used where whole[e] == 0 */
+    int64_t capacity;  /* entries allocated in indices (and whole) */
+    int64_t rows_capacity;  /* entries allocated in indptr, less one */
+    struct sw_backend *backend; /* whose memory the arrays are in; NULL: host memory */
+};
+
+static inline int sw_blocks(int n, int block) { return (n + block - 1) / block; }
+
+/* Allocates room for `units` × `rows` rows and `capacity` entries, whole flags too when with_partial, in backend memory (NULL:
+ * host). Existing larger room is reused, so that one selection serves all layers. SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *backend, int units, int rows,
+                                                  int64_t capacity, bool with_partial);
+void sw_selection_free(struct sw_selection *s);
+
+/* Copies a selection in backend memory into a host one (reserved as needed). */
+SW_MUST_CHECK enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_selection *host);
+
+/* Entries that all rows of `units` × `rows` causal rows starting at row0 can hold. */
+int64_t sw_selection_full_capacity(int units, int row0, int rows);
+
+/* Host selections only: */
+
+/* Fills the complete causal selection (every j <= i) for query blocks 0 … b-1. */
+SW_MUST_CHECK enum sw_status sw_selection_full(struct sw_selection *s, int n, int block, int units);
+
+/* Checks everything promised above (ascending, causal, diagonal present, counts inside capacity). SW_EINTERNAL: which row. */
+SW_MUST_CHECK enum sw_status sw_selection_validate(const struct sw_selection *s);
+
+/* Token pairs kept in entry e of row i (baselines: off-diagonal b_i·B, diagonal d_i, partial ones counted pair by pair). */
+int64_t sw_selection_entry_pairs(const struct sw_selection *s, int i, int64_t e);
+
+/* Kept token pairs / causal token pairs of the same rows, averaged over units. */
+double sw_selection_density(const struct sw_selection *s);
+
+/* Distinct key blocks read by the heads of a KV group / causal blocks, averaged over groups and rows: what decides bytes. */
+double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, int n_kv_heads);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
