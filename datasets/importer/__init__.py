@@ -1,0 +1,1 @@
+"""Brings models of other formats into the folder layout that swbench reads."""

@@ -1,0 +1,124 @@
+"""A Hugging Face-style folder as a source: config.json, safetensors (one file or shards), tokenizer.json."""
+
+import json
+
+import yaml
+
+from cli import InputError, sha256_bytes, sha256_file
+from importer import architectures, model_config, vocabulary
+from importer.gguf_source import spdx
+from importer.weights import SafetensorsFile
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class HFSource:
+    def __init__(self, folder):
+        self.folder = folder
+        config = read_json(folder / "config.json")
+        where = "config.json"
+        self.row = architectures.find("model_type", config.get("model_type"), where)
+        self.config = model_config.complete(config, where)
+        self.specs = architectures.tensor_specs(self.row, self.config)
+        if not (folder / "tokenizer.json").is_file():
+            raise InputError(f"{folder}: no tokenizer.json, expected a folder with config.json, "
+                             f"safetensors and tokenizer.json")
+        self.tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
+        self.generation_config = read_json(folder / "generation_config.json", optional=True)
+        self.open_weights()
+        self.complete_ids()
+
+    def open_weights(self):
+        index_path = self.folder / INDEX
+        if index_path.is_file():
+            place = read_json(index_path).get("weight_map")
+            if not isinstance(place, dict) or not all(isinstance(file, str) and "/" not in file and "\\" not in file
+                                                      for file in place.values()):
+                raise InputError(f"{INDEX}: no usable weight_map, expected tensor name -> file name in the folder")
+            self.weight_files = sorted(set(place.values()))
+        elif (self.folder / SINGLE).is_file():
+            self.weight_files = [SINGLE]
+        else:
+            raise InputError(f"{self.folder}: neither {SINGLE} nor {INDEX} found, expected safetensors weights")
+        self.shard_of, shapes, self.dtypes = {}, {}, set()
+        for name in self.weight_files:
+            if not (self.folder / name).is_file():
+                raise InputError(f"{INDEX}: file {name} is not there, expected it in {self.folder}")
+            shard = SafetensorsFile(self.folder / name)
+            self.dtypes |= shard.dtypes()
+            for tensor, shape in shard.shapes.items():
+                self.shard_of[tensor], shapes[tensor] = shard, shape
+        tied = self.config["tie_word_embeddings"]
+        architectures.check_tensors(
+            self.specs, shapes, lambda spec: spec.hf_name,
+            # A tied head may be stored all the same; old checkpoints store RoPE's constants.
+            lambda name: name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight"),
+            self.weight_files[0] if len(self.weight_files) == 1 else INDEX)
+
+    def complete_ids(self):
+        """Chat models name more stop tokens in generation_config.json than in config.json."""
+        stops = self.generation_config.get("eos_token_id")
+        if stops is not None:
+            self.config["eos_token_id"] = stops
+            model_config.complete(self.config, "generation_config.json")
+
+    def default_dtype(self):
+        return self.dtypes.copy().pop() if len(self.dtypes) == 1 else "f32"
+
+    def read_f32(self, spec):
+        return self.shard_of[spec.hf_name].read_f32(spec.hf_name)
+
+    def tokenizer(self):
+        return vocabulary.load_tokenizer(self.folder / "tokenizer.json")
+
+    def chat_template(self):
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        template = self.tokenizer_config.get("chat_template")
+        if isinstance(template, list):      # several named templates
+            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+            template = named.get("default")
+        return template if isinstance(template, str) else None
+
+    def licence(self):
+        readme = self.folder / "README.md"
+        if readme.is_file():
+            text = readme.read_text(encoding="utf-8", errors="replace")
+            if text.startswith("---\n"):
+                try:
+                    front = yaml.safe_load(text[4:].split("\n---", 1)[0])
+                except yaml.YAMLError:
+                    front = None
+                if isinstance(front, dict) and front.get("license"):
+                    return spdx(front["license"])
+        for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+            if (self.folder / name).is_file():
+                start = (self.folder / name).read_text(encoding="utf-8", errors="replace")[:400]
+                for title, identifier in (("Apache License", "Apache-2.0"), ("MIT License", "MIT")):
+                    if title in start:
+                        return identifier
+        return "unknown"
+
+    def sha256(self):
+        """One hash over the hashes of all files that take part."""
+        names = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                 "chat_template.jinja", INDEX, *self.weight_files]
+        lines = [f"{sha256_file(self.folder / name)}  {name}\n" for name in names if (self.folder / name).is_file()]
+        return sha256_bytes("".join(lines).encode())
+
+
+def read_json(path, optional=False):
+    if not path.is_file():
+        if optional:
+            return {}
+        raise InputError(f"{path.parent}: no {path.name}, expected a folder with config.json, "
+                         f"safetensors and tokenizer.json")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path.name}: {error}, expected JSON") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path.name}: a JSON {type(document).__name__}, expected an object")
+    return document

@@ -1,0 +1,61 @@
+"""config.json: the keys that swbench reads, with Hugging Face's names, checked and completed."""
+
+from cli import InputError
+
+COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+          "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings")
+
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def complete(config, where):
+    """Fills in what Hugging Face leaves to defaults, and rejects what cannot be a model."""
+    config = dict(config)
+    # transformers 5 keeps theta and scaling in one dictionary.
+    rope = config.get("rope_parameters")
+    if isinstance(rope, dict):
+        config.setdefault("rope_theta", rope.get("rope_theta"))
+        if rope.get("rope_type", "default") != "default":
+            scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+            config.setdefault("rope_scaling", scaling)
+    if config.get("num_key_value_heads") is None:
+        config["num_key_value_heads"] = config.get("num_attention_heads")
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    if config.get("head_dim") is None and is_count(heads) and is_count(hidden):
+        config["head_dim"] = hidden // heads
+    for key, default in (("rope_theta", 10000.0), ("rope_scaling", None), ("attention_bias", False),
+                         ("tie_word_embeddings", False), ("bos_token_id", None), ("eos_token_id", None),
+                         ("hidden_act", "silu")):
+        if config.get(key) is None:
+            config[key] = default
+
+    for key in COUNTS:
+        if not is_count(config.get(key)):
+            raise InputError(f"{where}: {key} is {config.get(key)!r}, expected a positive whole number")
+    for key in ("rms_norm_eps", "rope_theta"):
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise InputError(f"{where}: {key} is {value!r}, expected a positive number")
+    if config["num_attention_heads"] % config["num_key_value_heads"]:
+        raise InputError(f"{where}: num_attention_heads is {config['num_attention_heads']}, expected a "
+                         f"multiple of num_key_value_heads, {config['num_key_value_heads']}")
+    if config["head_dim"] % 2:
+        raise InputError(f"{where}: head_dim is {config['head_dim']}, expected an even number (RoPE)")
+    if config.get("mlp_bias"):
+        raise InputError(f"{where}: mlp_bias is true, expected a model without biases in its MLP")
+    if config.get("quantization_config"):
+        raise InputError(f"{where}: quantization_config found, expected plain f32, f16 or bf16 weights")
+    for key in ("bos_token_id", "eos_token_id"):
+        value = config[key]
+        ids = [] if value is None else value if isinstance(value, list) and key == "eos_token_id" else [value]
+        if not all(is_index(id, config["vocab_size"]) for id in ids):
+            raise InputError(f"{where}: {key} is {value!r}, expected ids below vocab_size, {config['vocab_size']}")
+    return config
+
+
+def is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def is_index(value, size):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < size

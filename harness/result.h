@@ -1,0 +1,54 @@
+/* result.h: what a cell measured, in memory, before store.c writes it. */
+#ifndef SW_RESULT_H
+#define SW_RESULT_H
+
+#include <stdint.h>
+
+#include "core/status.h"
+
+enum sw_result_status { SW_RESULT_OK, SW_RESULT_FAILED, SW_RESULT_SKIPPED };
+extern const char *const sw_result_status_names[]; /* ok, failed, skipped */
+
+/* The metrics that exist: name, unit, long name, direction. One table; export, report, help and store read it. */
+struct sw_metric_info {
+    const char *name, *unit, *long_name;
+    int better; /* +1: higher is better, -1: lower is better, 0: neither */
+};
+extern const struct sw_metric_info sw_metric_table[]; /* ends with name == NULL */
+const struct sw_metric_info *sw_metric_find(const char *name);
+
+struct sw_metric {
+    const struct sw_metric_info *info;
+    double value;            /* over all; NaN when there is none */
+    double lo, hi;           /* 95 % interval, NaN when there is none */
+    int64_t n;               /* values behind it */
+    double *per_layer;       /* [n_layers] or NULL; NaN where not defined (dense layers) */
+    double *per_layer_head;  /* [n_layers * n_heads] or NULL */
+    int n_layers, n_heads;
+    double *samples;         /* raw values [n_samples] or NULL: timings, per-window losses, per-prompt scores */
+    int n_samples;
+};
+
+struct sw_prediction { char *prediction, *reference; double score; };
+
+struct sw_result {
+    enum sw_result_status status;
+    char *reason;            /* why failed or skipped */
+    struct sw_metric *metrics;
+    int n_metrics;
+    struct sw_prediction *predictions;
+    int n_predictions;
+    char **warnings;         /* sanity gates that did not hold; also stored */
+    int n_warnings;
+};
+
+/* Adds a metric (or returns the one already there, for filling in). NULL when out of memory or unknown name. */
+struct sw_metric *sw_result_metric(struct sw_result *result, const char *name);
+SW_MUST_CHECK enum sw_status sw_metric_set_layers(struct sw_metric *metric, const double *values, int n_layers);
+SW_MUST_CHECK enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double *values, int n_layers, int n_heads);
+SW_MUST_CHECK enum sw_status sw_metric_set_samples(struct sw_metric *metric, const double *values, int n);
+SW_MUST_CHECK enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+SW_MUST_CHECK enum sw_status sw_result_predict(struct sw_result *result, const char *prediction, const char *reference, double score);
+void sw_result_clear(struct sw_result *result);
+
+#endif
