@@ -57,6 +57,8 @@ struct sw_method {
 
     /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the reason. May be NULL. */
     enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
+    /* Whether the density axis decides anything under these parameters; NULL: yes. */
+    bool (*uses_density)(const void *params, enum sw_budget_mode mode);
     /* Allocates for one sequence of at most seq->max_tokens. May be NULL. */
     enum sw_status (*begin)(struct sw_sequence *seq);
     /* Selects for layer in->layer; NULL out: only updates state (the attention of this phase is dense). */
@@ -108,6 +110,10 @@ SW_MUST_CHECK enum sw_status sw_sequence_decode(struct sw_sequence *seq, const s
 int sw_sequence_block(const struct sw_sequence *seq);
 SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores,
                                                 int units, int ld, int ld_rows, struct sw_forced forced, struct sw_selection *out);
+
+/* The forced set alone, whatever the density (native sink + window). */
+SW_MUST_CHECK enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units,
+                                                       struct sw_forced forced, struct sw_selection *out);
 
 extern const struct sw_method *const sw_methods[]; /* core/methods/table.c; ends with NULL */
 const struct sw_method *sw_method_find(const char *name);

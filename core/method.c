@@ -1,0 +1,159 @@
+#include "core/method.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum sw_status sw_sequence_begin(struct sw_sequence **out, const struct sw_method *method, const void *params,
+                                 struct sw_backend *backend, const struct sw_shape *shape, int max_tokens, double density,
+                                 enum sw_budget_mode mode, uint64_t seed, int dense_layers)
+{
+    *out = NULL;
+    if (method->check)
+        SW_TRY(method->check(params, shape, mode));
+    struct sw_sequence *seq = calloc(1, sizeof *seq);
+    void *state = calloc(1, method->state_size ? method->state_size : 1);
+    if (!seq || !state) {
+        free(seq);
+        free(state);
+        return SW_FAIL(SW_ENOMEM, "%s: asked %zu bytes of host memory", method->name, sizeof *seq + method->state_size);
+    }
+    seq->method = method;
+    seq->params = params;
+    seq->state = state;
+    seq->backend = backend;
+    seq->shape = *shape;
+    seq->max_tokens = max_tokens;
+    seq->density = density;
+    seq->mode = mode;
+    seq->seed = seed;
+    seq->dense_layers = dense_layers;
+    seq->scale = (float)(1.0 / sqrt((double)shape->head_dim));
+    enum sw_status st = method->begin ? method->begin(seq) : SW_OK;
+    if (st != SW_OK) {
+        sw_sequence_end(seq);
+        return sw_context(st, "%s", method->name);
+    }
+    *out = seq;
+    return SW_OK;
+}
+
+void sw_sequence_end(struct sw_sequence *seq)
+{
+    if (!seq)
+        return;
+    if (seq->method->end)
+        seq->method->end(seq);
+    free(seq->budget);
+    free(seq->state);
+    free(seq);
+}
+
+enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+{
+    if (in->n > seq->max_tokens || in->n_q != in->n || in->layer < seq->dense_layers)
+        return SW_FAIL(SW_EINTERNAL, "prefill of layer %d with %d queries, %d keys, at most %d", in->layer, in->n_q, in->n,
+                       seq->max_tokens);
+    return seq->method->prefill(seq, in, out);
+}
+
+enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+{
+    if (in->n > seq->max_tokens || in->n_q != 1 || in->layer < seq->dense_layers)
+        return SW_FAIL(SW_EINTERNAL, "decode of layer %d with %d queries, %d keys, at most %d", in->layer, in->n_q, in->n,
+                       seq->max_tokens);
+    return seq->method->decode(seq, in, out);
+}
+
+int sw_sequence_block(const struct sw_sequence *seq)
+{
+    return ((const struct sw_method_params *)seq->params)->block_size;
+}
+
+/* Row budgets of the input's rows: one in decode, one a block in prefill; the prompt's are the same for all layers and computed once. */
+static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, bool forced_only)
+{
+    int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
+    bool decode = in->n_q < in->n;
+    bool same = seq->budget && !decode && !forced_only && seq->budget_n == in->n && seq->budget_forced.sink == forced.sink &&
+                seq->budget_forced.local == forced.local;
+    if (same)
+        return SW_OK;
+    int *m = realloc(seq->budget, (size_t)b * sizeof *m);
+    if (!m)
+        return SW_FAIL(SW_ENOMEM, "budget: asked %zu bytes of host memory", (size_t)b * sizeof *m);
+    seq->budget = m;
+    seq->budget_n = decode || forced_only ? 0 : in->n; /* 0: not to be reused */
+    seq->budget_forced = forced;
+    if (forced_only) {
+        for (int i = 0; i < b; i++)
+            m[i] = sw_forced_count(forced, decode ? b - 1 : i);
+        return SW_OK;
+    }
+    if (decode) {
+        m[0] = sw_budget_decode(in->n, block, seq->density, forced, &seq->floored);
+        return SW_OK;
+    }
+    return sw_budget_rows(in->n, block, seq->density, forced, m, &seq->floored);
+}
+
+static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
+                                  int ld_rows, struct sw_forced forced, bool forced_only, struct sw_selection *out)
+{
+    int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
+    int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
+    SW_TRY(row_budgets(seq, in, forced, forced_only));
+    int64_t entries = rows; /* the diagonals */
+    for (int i = 0; i < rows; i++)
+        entries += seq->budget[i];
+    SW_TRY(sw_selection_reserve(out, seq->backend, units, rows, units * entries, false));
+    return seq->backend->select_top(seq->backend,
+                                    &(struct sw_select_top){
+                                        .scores = scores,
+                                        .units = units,
+                                        .row0 = row0,
+                                        .rows = rows,
+                                        .ld = ld,
+                                        .ld_rows = ld_rows,
+                                        .budget = seq->budget,
+                                        .forced = forced,
+                                        .block = block,
+                                        .n = in->n,
+                                        .n_q = in->n_q,
+                                    },
+                                    out);
+}
+
+enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
+                                  int ld_rows, struct sw_forced forced, struct sw_selection *out)
+{
+    return select_rows(seq, in, scores, units, ld, ld_rows, forced, false, out);
+}
+
+enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units, struct sw_forced forced,
+                                         struct sw_selection *out)
+{
+    return select_rows(seq, in, NULL, units, 0, 0, forced, true, out);
+}
+
+const struct sw_method *sw_method_find(const char *name)
+{
+    for (const struct sw_method *const *m = sw_methods; *m; m++)
+        if (strcmp((*m)->name, name) == 0)
+            return *m;
+    return NULL;
+}
+
+const struct sw_method *sw_method_nearest(const char *name)
+{
+    const struct sw_method *best = NULL;
+    int best_distance = 1 + (int)strlen(name) / 3;
+    for (const struct sw_method *const *m = sw_methods; *m; m++) {
+        int distance = sw_edit_distance((*m)->name, name);
+        if (distance <= best_distance && (!best || distance < best_distance)) {
+            best = *m;
+            best_distance = distance;
+        }
+    }
+    return best;
+}

@@ -1,0 +1,15 @@
+/* The methods, in the order in which `swbench ls methods` shows them. A new method is one file beside this one and one line here. */
+#include "core/method.h"
+
+extern const struct sw_method sw_method_dense, sw_method_oracle, sw_method_sink_window, sw_method_random, sw_method_onehop,
+    sw_method_sketchwalk;
+
+const struct sw_method *const sw_methods[] = {
+    &sw_method_dense,
+    &sw_method_oracle,
+    &sw_method_sink_window,
+    &sw_method_random,
+    &sw_method_onehop,
+    &sw_method_sketchwalk,
+    NULL,
+};
