@@ -134,8 +134,6 @@ struct sw_block_mass {
     float *out;
 };
 
-struct sw_timer_pair { int start, stop; };
-
 struct sw_backend {
     const char *name;        /* "cpu", "cuda" */
     char device[128];        /* human name of the processor or GPU */
@@ -199,7 +197,7 @@ struct sw_backend {
                                   int ld_rows, float *out) SW_MUST_CHECK;
 };
 
-enum { SW_TIMER_SLOTS = 8 };
+enum { SW_TIMER_SLOTS = 1024 }; /* made when first used */
 
 /* Opens "cpu", "cuda" or "auto" (cuda when there is a driver and a device, else cpu). threads <= 0: all cores (or SWBENCH_THREADS).
  * SW_EINPUT when the asked backend is not in this build or has no device; the message says which. */

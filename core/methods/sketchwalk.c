@@ -19,7 +19,7 @@ static const struct sw_param params[] = {
     SKETCHWALK_SCORE_PARAMS("arxiv"),
     {.name = "walk", .type = SW_PARAM_CHOICE, .offset = SKETCHWALK_FIELD(walk), .initial = "on", .choices = "on|none",
      .help = "none: the sketch alone, which is the method onehop"},
-    {.name = "degree", .type = SW_PARAM_INT, .offset = SKETCHWALK_FIELD(degree), .initial = "3", .min = 0, .max = 64,
+    {.name = "degree", .type = SW_PARAM_INT, .offset = SKETCHWALK_FIELD(degree), .initial = "3", .min = 1, .max = 64,
      .help = "icml: walk steps a layer"},
     {.name = "damping", .type = SW_PARAM_REAL, .offset = SKETCHWALK_FIELD(damping), .initial = "0.25", .min = 0, .max = 1,
      .help = "icml: share of the step that follows the walk (beta); 0 is one-hop"},
@@ -305,18 +305,15 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
     bool arxiv = p->variant == SKETCHWALK_ARXIV;
     struct sw_walk step = {.units = s->units, .rows = b, .row0 = 0, .b = b, .ld = s->cap, .ld_rows = s->cap, .a_ld_rows = s->cap,
                            .a = layer->a.data, .anchor = layer->a.data, .causal = p->causal_blocks, .scale_rows = arxiv};
-    int steps = arxiv || p->degree == 0 ? 1 : p->degree;
+    int steps = arxiv ? 1 : p->degree;
     SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, s->units)));
     SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, s->units)));
     for (int i = 0; i < steps; i++) {
-        bool start = first && i == 0;
+        bool start = first && i == 0; /* the walk starts from this layer's own matrix */
         step.x = start ? layer->a.data : s->x[s->at].data;
         step.out = s->x[1 - s->at].data;
-        /* arxiv: R = W at the first sparse layer, then R·W. icml with degree 0: the state of the layer below, as it is. */
-        step.alpha = arxiv ? (start ? 1.0f : 0.0f) : p->degree == 0 ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping);
-        step.beta = arxiv ? (start ? 0.0f : 1.0f) : p->degree == 0 ? 0.0f : (float)p->damping;
-        if (!arxiv && p->degree == 0 && !start)
-            return SW_OK;
+        step.alpha = arxiv ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping); /* arxiv: R = W at the first layer, then R·W */
+        step.beta = arxiv ? (start ? 0.0f : 1.0f) : (float)p->damping;
         SW_TRY(be->walk(be, &step));
         s->at = 1 - s->at;
     }
