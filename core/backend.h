@@ -164,7 +164,7 @@ struct sw_backend {
     enum sw_status (*sync)(struct sw_backend *be) SW_MUST_CHECK;
     enum sw_status (*flush_cache)(struct sw_backend *be) SW_MUST_CHECK;
 
-    /* Model. All [rows, width] row-major activations. */
+    /* Model. All [rows, width] row-major activations; rmsnorm and swiglu may work in place (out == x, out == gate). */
     enum sw_status (*embed)(struct sw_backend *be, const void *table, const int32_t *ids_host, int rows, int width, void *out) SW_MUST_CHECK;
     enum sw_status (*rmsnorm)(struct sw_backend *be, const void *x, const void *weight, int rows, int width, float eps, void *out) SW_MUST_CHECK;
     /* out[rows, n_out] = x[rows, n_in] · w[n_out, n_in]ᵀ (+ bias[n_out]); accumulate: added to what out holds. */

@@ -1,0 +1,87 @@
+#include "core/recovery.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/budget.h"
+
+struct candidate { float truth; int32_t j; };
+
+/* Best first; ties to the larger block, as in every selection. */
+static int best_first(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->truth != y->truth)
+        return x->truth < y->truth ? 1 : -1;
+    return y->j - x->j;
+}
+
+static double share_of_causal(const struct sw_selection *s, int i, int32_t e)
+{
+    if (!s->whole || s->whole[e])
+        return 1.0;
+    struct sw_selection as_whole = *s;
+    as_whole.whole = NULL;
+    return (double)sw_selection_entry_pairs(s, i, e) / (double)sw_selection_entry_pairs(&as_whole, i, e);
+}
+
+enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const float *truth, int ld, struct sw_recovery_sum *sum)
+{
+    int b = sw_blocks(s->n, s->block);
+    struct candidate *others = malloc(sizeof *others * (size_t)b);
+    unsigned char *kept = calloc((size_t)b, 1);
+    if (!others || !kept) {
+        free(others);
+        free(kept);
+        return SW_FAIL(SW_ENOMEM, "recovery: asked %zu bytes of host memory", (sizeof *others + 1) * (size_t)b);
+    }
+    for (int r = 0; r < s->rows; r++) {
+        int i = s->row0 + r, k = 0, hits = 0, n_others = 0;
+        const float *row = truth + (size_t)r * (size_t)ld;
+        int64_t at = (int64_t)unit * s->rows + r;
+        double mass = 0;
+        for (int32_t e = s->indptr[at]; e < s->indptr[at + 1]; e++) {
+            int32_t j = s->indices[e];
+            mass += row[j] * share_of_causal(s, i, e);
+            kept[j] = 1;
+            k += !sw_forced_has(SW_FORCED_COMMON, i, j);
+        }
+        if (k > 0) {
+            for (int32_t j = 0; j <= i; j++)
+                if (!sw_forced_has(SW_FORCED_COMMON, i, j))
+                    others[n_others++] = (struct candidate){row[j], j};
+            qsort(others, (size_t)n_others, sizeof *others, best_first);
+            for (int t = 0; t < k; t++)
+                hits += kept[others[t].j];
+            sum->recall_sum += (double)hits / k;
+            sum->recall_rows++;
+        }
+        sum->mass_sum += mass;
+        sum->mass_rows++;
+        for (int32_t e = s->indptr[at]; e < s->indptr[at + 1]; e++)
+            kept[s->indices[e]] = 0;
+    }
+    free(others);
+    free(kept);
+    return SW_OK;
+}
+
+double sw_relative_error(const float *a, const float *b, int n, int heads, int d, double *per_head)
+{
+    double difference = 0, norm = 0;
+    for (int h = 0; h < heads; h++) {
+        double head_difference = 0, head_norm = 0;
+        for (int t = 0; t < n; t++)
+            for (int c = 0; c < d; c++) {
+                size_t at = ((size_t)t * (size_t)heads + (size_t)h) * (size_t)d + (size_t)c;
+                double delta = (double)a[at] - (double)b[at];
+                head_difference += delta * delta;
+                head_norm += (double)b[at] * (double)b[at];
+            }
+        if (per_head)
+            per_head[h] = head_norm > 0 ? sqrt(head_difference / head_norm) : 0;
+        difference += head_difference;
+        norm += head_norm;
+    }
+    return norm > 0 ? sqrt(difference / norm) : 0;
+}

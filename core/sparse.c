@@ -1,0 +1,55 @@
+#include "core/sparse.h"
+
+#include <math.h>
+
+enum { MARK_BEGIN, MARK_SELECTED, MARK_ATTENDED, MARKS };
+
+static enum sw_status mark(struct sw_sparse *s, int layer, int which)
+{
+    return s->timed ? s->backend->mark(s->backend, layer * MARKS + which) : SW_OK;
+}
+
+enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+{
+    if (n_q != n_k && n_q != 1)
+        return SW_FAIL(SW_EINTERNAL, "attention of %d queries after %d tokens is neither a prompt nor a decode step", n_q, n_k - n_q);
+    if (layer < 0 || (layer + 1) * MARKS > SW_TIMER_SLOTS)
+        return SW_FAIL(SW_EINTERNAL, "layer %d of at most %d", layer, SW_TIMER_SLOTS / MARKS);
+    bool prompt = n_q == n_k, wanted = prompt ? s->sparse_prefill : s->sparse_decode;
+    bool seen = s->sequence && layer >= s->dense_layers;
+    bool sparse = seen && wanted;
+    struct sw_layer_input in = {.layer = layer, .n = n_k, .n_q = n_q, .q = q, .k = k};
+    SW_TRY(mark(s, layer, MARK_BEGIN));
+    if (seen && prompt && (sparse || s->sparse_decode)) /* a dense prompt still fills the state that sparse decode steps need */
+        SW_TRY(sw_sequence_prefill(s->sequence, &in, sparse ? &s->selection : NULL));
+    if (sparse && !prompt)
+        SW_TRY(sw_sequence_decode(s->sequence, &in, &s->selection));
+    SW_TRY(mark(s, layer, MARK_SELECTED));
+    struct sw_attend attend = {
+        .batch = 1,
+        .n_q = n_q,
+        .n_k = n_k,
+        .n_heads = s->shape.n_heads,
+        .n_kv_heads = s->shape.n_kv_heads,
+        .head_dim = s->shape.head_dim,
+        .kv_stride = n_k,
+        .q = q,
+        .k = k,
+        .v = v,
+        .out = out,
+        .scale = (float)(1.0 / sqrt((double)s->shape.head_dim)),
+        .sel = sparse ? &s->selection : NULL,
+    };
+    SW_TRY(s->backend->attend(s->backend, &attend));
+    SW_TRY(mark(s, layer, MARK_ATTENDED));
+    return s->observe ? s->observe(s->observe_context, layer, &attend, attend.sel) : SW_OK;
+}
+
+enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *attend_ms)
+{
+    int at = layer * MARKS;
+    SW_TRY(s->backend->elapsed_ms(s->backend, at + MARK_BEGIN, at + MARK_SELECTED, select_ms));
+    return s->backend->elapsed_ms(s->backend, at + MARK_SELECTED, at + MARK_ATTENDED, attend_ms);
+}
+
+void sw_sparse_free(struct sw_sparse *s) { sw_selection_free(&s->selection); }

@@ -1,0 +1,38 @@
+/* sparse.h: attention as a method does it: select, then attend; timed, and watched by whoever measures.
+ *
+ * The one code path of every experiment: a model's forward pass, a tensor bundle and a synthetic workload all go through it. */
+#ifndef SW_SPARSE_H
+#define SW_SPARSE_H
+
+#include "core/method.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sw_sparse {
+    struct sw_backend *backend;
+    struct sw_shape shape;
+    struct sw_sequence *sequence;         /* NULL: dense attention everywhere */
+    bool sparse_prefill, sparse_decode;   /* which phases use the method; the other is dense */
+    int dense_layers;
+    bool timed;                           /* queue time stamps */
+    struct sw_selection selection;        /* of the last sparse call, backend memory; reused */
+    /* Called after each layer; selection is NULL where attention was dense. May be NULL. */
+    enum sw_status (*observe)(void *context, int layer, const struct sw_attend *attend, const struct sw_selection *selection);
+    void *observe_context;
+};
+
+/* Attention of one layer: n_q == n_k is a prompt, n_q == 1 a decode step. q, out [n_q, H, d]; k, v [n_k, Hkv, d]. */
+SW_MUST_CHECK enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v,
+                                              void *out);
+
+/* Times of a layer in the last pass; waits for them. */
+SW_MUST_CHECK enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *attend_ms);
+
+void sw_sparse_free(struct sw_sparse *s); /* the selection; the sequence is the caller's */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
