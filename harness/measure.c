@@ -1,0 +1,245 @@
+#include "harness/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "harness/interval.h"
+
+double sw_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* --- tallies ------------------------------------------------------------------------------------------------------------------ */
+
+enum sw_status sw_tally_make(struct sw_tally *t, int layers, int heads)
+{
+    *t = (struct sw_tally){.layers = layers, .heads = heads};
+    t->sum = calloc((size_t)layers, sizeof *t->sum);
+    t->count = calloc((size_t)layers, sizeof *t->count);
+    if (heads > 0) {
+        t->head_sum = calloc((size_t)layers * (size_t)heads, sizeof *t->head_sum);
+        t->head_count = calloc((size_t)layers * (size_t)heads, sizeof *t->head_count);
+    }
+    if (!t->sum || !t->count || (heads > 0 && (!t->head_sum || !t->head_count))) {
+        sw_tally_free(t);
+        return SW_FAIL(SW_ENOMEM, "figures of %d layers: out of host memory", layers);
+    }
+    return SW_OK;
+}
+
+void sw_tally_free(struct sw_tally *t)
+{
+    free(t->sum);
+    free(t->count);
+    free(t->head_sum);
+    free(t->head_count);
+    memset(t, 0, sizeof *t);
+}
+
+void sw_tally_add(struct sw_tally *t, int layer, double sum, double count)
+{
+    t->sum[layer] += sum;
+    t->count[layer] += count;
+}
+
+void sw_tally_add_head(struct sw_tally *t, int layer, int head, double sum, double count)
+{
+    t->head_sum[layer * t->heads + head] += sum;
+    t->head_count[layer * t->heads + head] += count;
+}
+
+static double *means(const double *sum, const double *count, int n)
+{
+    double *x = malloc((size_t)n * sizeof *x);
+    for (int i = 0; x && i < n; i++)
+        x[i] = count[i] > 0 ? sum[i] / count[i] : NAN;
+    return x;
+}
+
+enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *result, const char *name)
+{
+    double *layers = means(t->sum, t->count, t->layers), total = 0;
+    double *heads = t->heads > 0 ? means(t->head_sum, t->head_count, t->layers * t->heads) : NULL;
+    struct sw_metric *metric = sw_result_metric(result, name);
+    enum sw_status st = SW_OK;
+    if (!layers || !metric || (t->heads > 0 && !heads))
+        SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "%s: out of host memory", name));
+    int with = 0;
+    for (int l = 0; l < t->layers; l++)
+        if (!isnan(layers[l])) {
+            total += layers[l];
+            with++;
+        }
+    metric->value = with ? total / with : NAN;
+    metric->n = with;
+    SW_TRY_GOTO(st, done, sw_metric_set_layers(metric, layers, t->layers));
+    if (heads)
+        st = sw_metric_set_layer_heads(metric, heads, t->layers, t->heads);
+done:
+    free(layers);
+    free(heads);
+    return st;
+}
+
+/* --- times -------------------------------------------------------------------------------------------------------------------- */
+
+enum sw_status sw_times_make(struct sw_times *t, int layers)
+{
+    *t = (struct sw_times){.layers = layers};
+    t->layer_select = calloc((size_t)layers, sizeof *t->layer_select);
+    t->layer_attend = calloc((size_t)layers, sizeof *t->layer_attend);
+    if (!t->layer_select || !t->layer_attend) {
+        sw_times_free(t);
+        return SW_FAIL(SW_ENOMEM, "times of %d layers: out of host memory", layers);
+    }
+    return SW_OK;
+}
+
+void sw_times_free(struct sw_times *t)
+{
+    free(t->select);
+    free(t->attend);
+    free(t->layer_select);
+    free(t->layer_attend);
+    memset(t, 0, sizeof *t);
+}
+
+enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
+{
+    if (t->n == t->room) {
+        int room = t->room ? 2 * t->room : 64;
+        double *select = realloc(t->select, (size_t)room * sizeof *select);
+        if (select)
+            t->select = select;
+        double *attend = realloc(t->attend, (size_t)room * sizeof *attend);
+        if (attend)
+            t->attend = attend;
+        if (!select || !attend)
+            return SW_FAIL(SW_ENOMEM, "times: out of host memory");
+        t->room = room;
+    }
+    t->select[t->n] = t->attend[t->n] = 0;
+    for (int l = 0; l < t->layers; l++) {
+        double select, attend;
+        SW_TRY(sw_sparse_times(sp, l, &select, &attend));
+        t->layer_select[l] += select;
+        t->layer_attend[l] += attend;
+        t->select[t->n] += select;
+        t->attend[t->n] += attend;
+    }
+    t->n++;
+    return SW_OK;
+}
+
+enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds, bool *more)
+{
+    *more = true;
+    if (t->n < rule->min_runs)
+        return SW_OK;
+    *more = false;
+    if (seconds >= rule->max_seconds)
+        return SW_OK;
+    double *total = malloc((size_t)t->n * sizeof *total), median, error;
+    if (!total)
+        return SW_FAIL(SW_ENOMEM, "times: out of host memory");
+    for (int i = 0; i < t->n; i++)
+        total[i] = t->select[i] + t->attend[i];
+    enum sw_status st = sw_median_error(total, t->n, &median, &error);
+    free(total);
+    SW_TRY(st);
+    *more = isnan(error) || error > rule->target_error * median;
+    return SW_OK;
+}
+
+enum sw_status sw_report_median(struct sw_result *result, const char *name, const double *x, int n, double scale)
+{
+    struct sw_metric *metric = sw_result_metric(result, name);
+    double *scaled = malloc((size_t)(n > 0 ? n : 1) * sizeof *scaled), error;
+    if (!metric || !scaled) {
+        free(scaled);
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory", name);
+    }
+    for (int i = 0; i < n; i++)
+        scaled[i] = x[i] * scale;
+    enum sw_status st = sw_median_error(scaled, n, &metric->value, &error);
+    metric->lo = metric->value - 1.96 * error;
+    metric->hi = metric->value + 1.96 * error;
+    metric->n = n;
+    if (st == SW_OK)
+        st = sw_metric_set_samples(metric, scaled, n);
+    free(scaled);
+    return st;
+}
+
+enum sw_status sw_report_mean(struct sw_result *result, const char *name, const double *x, int n, uint64_t seed)
+{
+    struct sw_metric *metric = sw_result_metric(result, name);
+    if (!metric)
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory", name);
+    struct sw_interval interval;
+    SW_TRY(sw_interval_mean(x, n, seed, &interval));
+    metric->value = interval.value;
+    metric->lo = interval.lo;
+    metric->hi = interval.hi;
+    metric->n = n;
+    return sw_metric_set_samples(metric, x, n);
+}
+
+static enum sw_status report_layers(struct sw_result *result, const char *name, const double *sums, int layers, double scale)
+{
+    struct sw_metric *metric = sw_result_metric(result, name);
+    double *scaled = malloc((size_t)layers * sizeof *scaled);
+    if (!metric || !scaled) {
+        free(scaled);
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory", name);
+    }
+    for (int l = 0; l < layers; l++)
+        scaled[l] = sums[l] * scale;
+    enum sw_status st = sw_metric_set_layers(metric, scaled, layers);
+    free(scaled);
+    return st;
+}
+
+enum sw_status sw_times_report(const struct sw_times *t, enum sw_phase phase, struct sw_result *result)
+{
+    bool decode = phase == SW_PHASE_DECODE;
+    const char *select = decode ? "decode_select_us" : "prefill_select_ms";
+    const char *attend = decode ? "decode_attention_us" : "prefill_attention_ms";
+    double scale = decode ? 1e3 : 1.0;
+    if (t->n == 0)
+        return SW_OK;
+    SW_TRY(sw_report_median(result, select, t->select, t->n, scale));
+    SW_TRY(sw_report_median(result, attend, t->attend, t->n, scale));
+    SW_TRY(report_layers(result, select, t->layer_select, t->layers, scale / t->n));
+    return report_layers(result, attend, t->layer_attend, t->layers, scale / t->n);
+}
+
+/* --- attention of a cell -------------------------------------------------------------------------------------------------------- */
+
+enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
+                                  struct sw_sparse *sp)
+{
+    *sp = (struct sw_sparse){
+        .backend = be,
+        .shape = *shape,
+        .dense_layers = cell->config->dense_layers,
+        .sparse_prefill = cell->phase != SW_PHASE_DECODE,
+        .sparse_decode = cell->phase != SW_PHASE_PREFILL,
+    };
+    if (cell->method->flags & SW_METHOD_DENSE)
+        return SW_OK;
+    return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->config->budget, cell->seed,
+                             cell->config->dense_layers);
+}
+
+void sw_attention_end(struct sw_sparse *sp)
+{
+    sw_sequence_end(sp->sequence);
+    sp->sequence = NULL;
+    sw_sparse_free(sp);
+}

@@ -1,0 +1,67 @@
+/* measure.h: inside the runner: what a cell's measurements share. */
+#ifndef SW_MEASURE_H
+#define SW_MEASURE_H
+
+#include "core/sparse.h"
+#include "harness/capture.h"
+#include "harness/dataset.h"
+#include "harness/plan.h"
+#include "harness/result.h"
+#include "harness/store.h"
+
+/* Per-layer and per-head sums of one figure: NaN where nothing was added. */
+struct sw_tally {
+    int layers, heads;
+    double *sum, *count;           /* [layers] */
+    double *head_sum, *head_count; /* [layers * heads] or NULL */
+};
+SW_MUST_CHECK enum sw_status sw_tally_make(struct sw_tally *t, int layers, int heads); /* heads 0: per layer only */
+void sw_tally_free(struct sw_tally *t);
+void sw_tally_add(struct sw_tally *t, int layer, double sum, double count);
+void sw_tally_add_head(struct sw_tally *t, int layer, int head, double sum, double count);
+/* The metric's value is the mean over layers that have any; per-layer and per-head means go with it. */
+SW_MUST_CHECK enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *result, const char *metric);
+
+/* Times of passes or steps: samples of the total, and sums per layer. */
+struct sw_times {
+    int layers, n, room;
+    double *select, *attend;             /* [n] a pass, all layers, ms */
+    double *layer_select, *layer_attend; /* [layers] summed over passes, ms */
+};
+SW_MUST_CHECK enum sw_status sw_times_make(struct sw_times *t, int layers);
+void sw_times_free(struct sw_times *t);
+/* Reads the stamps of the pass that sp has just made. */
+SW_MUST_CHECK enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp);
+/* Whether another pass is wanted: too few, or the median's standard error above the target and time left. */
+SW_MUST_CHECK enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds, bool *more);
+/* Metrics "<phase>_select_<unit>" and "<phase>_attention_<unit>": the median pass; us for decode, ms for prefill. */
+SW_MUST_CHECK enum sw_status sw_times_report(const struct sw_times *t, enum sw_phase phase, struct sw_result *result);
+
+/* A metric from samples: their median or mean with its interval, raw values kept. */
+SW_MUST_CHECK enum sw_status sw_report_median(struct sw_result *result, const char *metric, const double *x, int n, double scale);
+SW_MUST_CHECK enum sw_status sw_report_mean(struct sw_result *result, const char *metric, const double *x, int n, uint64_t seed);
+
+double sw_seconds(void); /* steady clock */
+
+/* The attention of a cell: method and phases set up; free with sw_attention_end. max_tokens: prompt and decode. */
+SW_MUST_CHECK enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
+                                                struct sw_sparse *sp);
+void sw_attention_end(struct sw_sparse *sp);
+
+/* Recovery, output error, density and saved lists of the cell's method on a capture: its first n tokens are the prompt, the next m are decoded. */
+SW_MUST_CHECK enum sw_status sw_probe(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
+                                      struct sw_cell_writer *writer, struct sw_result *result);
+/* Time of the method's selection and attention on a capture: a tensors or synthetic workload's latency. */
+SW_MUST_CHECK enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
+                                           struct sw_result *result);
+
+/* Perplexity or accuracy, and the time of whole passes and decode steps, of the cell's method in a model. */
+struct sw_task_input {
+    struct sw_model *model;
+    const struct sw_dataset *dataset;
+    const struct sw_vocab *vocab;
+};
+SW_MUST_CHECK enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, const struct sw_task_input *input,
+                                         struct sw_result *result);
+
+#endif

@@ -1,0 +1,21 @@
+/* runner.h: runs one cell and writes its file. What is expensive and shared by neighbouring cells (model, dataset, captures with their dense truth)
+ * is kept between them. */
+#ifndef SW_RUNNER_H
+#define SW_RUNNER_H
+
+#include "harness/plan.h"
+#include "harness/result.h"
+
+struct sw_runner;
+SW_MUST_CHECK enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct sw_runner **out);
+void sw_runner_free(struct sw_runner *runner); /* NULL is fine */
+
+/* Runs the cell and commits its file. A failure that is the cell's own (memory, a gap in a kernel) is recorded in its file and returned through
+ * result->status; SW_OK then. Other failures (bad input, lost device, full disk, interrupt) leave no file and are returned. */
+SW_MUST_CHECK enum sw_status sw_runner_cell(struct sw_runner *runner, const struct sw_cell *cell, struct sw_result *result);
+
+/* Set by SIGINT and SIGTERM; every long loop looks at it. */
+void sw_interrupt_install(void);
+SW_MUST_CHECK enum sw_status sw_interrupt_check(void); /* SW_EINTERRUPTED once a signal came */
+
+#endif
