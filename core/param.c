@@ -216,9 +216,13 @@ const struct sw_param *sw_param_nearest(const struct sw_param *table, const char
 
 /* ------------------------------------------------------------------------------------------------------------------- writing */
 
-/* The shortest decimal that reads back as the same double. */
+/* The shortest decimal that reads back as the same double; whole numbers without an exponent. */
 static void real_text(double value, char *text, size_t size)
 {
+    if (value == trunc(value) && fabs(value) < 1e15) {
+        snprintf(text, size, "%.0f", value);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, size, "%.*g", digits, value);
         if (strtod(text, NULL) == value)

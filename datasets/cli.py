@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,11 +61,20 @@ def sha256_file(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def prepare_place(path):
+    """Makes the parent of `path`, and removes what a killed run left there more than a day ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):      # another run may be doing the same
+            if time.time() - leftover.stat().st_mtime > 86400:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
 @contextlib.contextmanager
 def atomic_file(path):
     """Yields a temporary name beside `path`; renames it to `path` when the block ends well."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare_place(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
@@ -80,7 +90,7 @@ def atomic_file(path):
 def atomic_folder(path):
     """Yields a temporary folder beside `path`; puts it in the place of `path` when the block ends well."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare_place(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = temporary.with_name(temporary.name + ".old")
     try:

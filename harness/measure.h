@@ -3,6 +3,7 @@
 #define SW_MEASURE_H
 
 #include "core/sparse.h"
+#include "core/vocab.h"
 #include "harness/capture.h"
 #include "harness/dataset.h"
 #include "harness/plan.h"
@@ -25,7 +26,7 @@ SW_MUST_CHECK enum sw_status sw_tally_report(const struct sw_tally *t, struct sw
 /* Times of passes or steps: samples of the total, and sums per layer. */
 struct sw_times {
     int layers, n, room;
-    double *select, *attend;             /* [n] a pass, all layers, ms */
+    double *select, *total;              /* [n] a pass, all layers, ms; total: selection and attention */
     double *layer_select, *layer_attend; /* [layers] summed over passes, ms */
 };
 SW_MUST_CHECK enum sw_status sw_times_make(struct sw_times *t, int layers);
@@ -34,8 +35,8 @@ void sw_times_free(struct sw_times *t);
 SW_MUST_CHECK enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp);
 /* Whether another pass is wanted: too few, or the median's standard error above the target and time left. */
 SW_MUST_CHECK enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds, bool *more);
-/* Metrics "<phase>_select_<unit>" and "<phase>_attention_<unit>": the median pass; us for decode, ms for prefill. */
-SW_MUST_CHECK enum sw_status sw_times_report(const struct sw_times *t, enum sw_phase phase, struct sw_result *result);
+/* Metrics prefill_select_ms and prefill_attention_ms, or decode_select_us and decode_attention_us: the median pass or step, all layers. */
+SW_MUST_CHECK enum sw_status sw_times_report(const struct sw_times *t, bool decode, struct sw_result *result);
 
 /* A metric from samples: their median or mean with its interval, raw values kept. */
 SW_MUST_CHECK enum sw_status sw_report_median(struct sw_result *result, const char *metric, const double *x, int n, double scale);
@@ -48,9 +49,18 @@ SW_MUST_CHECK enum sw_status sw_attention_begin(const struct sw_cell *cell, stru
                                                 struct sw_sparse *sp);
 void sw_attention_end(struct sw_sparse *sp);
 
-/* Recovery, output error, density and saved lists of the cell's method on a capture: its first n tokens are the prompt, the next m are decoded. */
+/* What a probe measures, pooled over the captures that are added. */
+struct sw_figures {
+    struct sw_tally density, fetch, recall, recall_shared, rollout, mass, error;
+};
+SW_MUST_CHECK enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shape);
+void sw_figures_free(struct sw_figures *f);
+SW_MUST_CHECK enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result);
+
+/* Adds recovery, output error and densities of the cell's method on a capture: its first n tokens are the prompt, the next m are decoded. Lists
+ * and outputs that the config saves go to writer (NULL: not this time); gates that do not hold become warnings of the result. */
 SW_MUST_CHECK enum sw_status sw_probe(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
-                                      struct sw_cell_writer *writer, struct sw_result *result);
+                                      struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result);
 /* Time of the method's selection and attention on a capture: a tensors or synthetic workload's latency. */
 SW_MUST_CHECK enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
                                            struct sw_result *result);

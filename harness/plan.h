@@ -16,11 +16,12 @@ struct sw_cell {
     const struct sw_config *config;
     const struct sw_workload *workload;
     const char *task;        /* of workload->tasks; NULL unless kind is task */
+    struct sw_shape shape;   /* of the input */
     const struct sw_method *method;
     void *params;            /* method->params_size bytes, filled through its table */
     char *params_json;       /* {"block_size": 64, …}: every parameter, in table order; numbers and booleans as JSON has them */
     int context;             /* tokens; the bundle's n for tensors */
-    double density;          /* asked for; 1 for dense */
+    double density;          /* asked for; 1 for dense; NaN where a native budget decides */
     enum sw_phase phase;
     uint64_t seed;
     char key[33];            /* 32 hex digits: hash of all that decides the outcome */

@@ -1,13 +1,17 @@
-/* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, fsync, rename, fsync of the folder.
+/* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum, fsync, rename, fsync of the folder.
+ * hdf5_util.h says how damage is found. store_cell.c writes cells, store_read.c reads them, store_index.c makes results.h5.
  *
  * Layout of cells/<key>.h5 (root attributes: format="swbench-cell", version=1, key, status, reason, workload, model, task, method, params,
  * backend, device, context, density, phase, budget, seed, dense_layers):
- *   /metrics/<name>            scalar float64 dataset; attributes units, long_name, n, lo, hi
+ *   /metrics/<name>            scalar float64 dataset; attributes units (and unit), long_name, n, lo, hi, better (+1, -1, 0)
  *   /per_layer/<name>          float64 [n_layers], and /per_layer_head/<name> [n_layers, n_heads]; dimension scales /layer, /head
- *   /samples/<name>            float64 raw values; /samples/predictions (prediction, reference, score) where there are any
- *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n (save: selection); whole uint8 where partial blocks exist
- *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output); /decode/layer_NNN/{selection,output} for decode steps
- *   /provenance                string attributes: config, argv, identity, git, version, host, cpu, gpu, driver, libraries, seed, started, ended
+ *   /samples/<name>            float64 raw values, in the metric's unit; /samples/predictions/{prediction,reference,score}
+ *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n, n_q, dense, here and on the group (save: selection);
+ *                              with partial blocks also whole uint8, and attributes window, sink
+ *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output); /decode/layer_NNN/{selection,output} for decode steps, which in
+ *                              a cell of phase decode are found under /layer_NNN too
+ *   /provenance                string attributes: config, config_name, argv, identity, git, version, code, build, host, os, cpu, gpu, driver,
+ *                              backend, libraries, started, ended; integers seed, cpus, threads, memory_bytes
  *   /warnings                  strings, where a sanity gate did not hold */
 #ifndef SW_STORE_H
 #define SW_STORE_H
@@ -50,11 +54,30 @@ struct sw_tidy_row {
     double density, value, lo, hi;
     int layer;
 };
+/* Its columns, as exported: the contract's, in its order, then reason. Ends with name NULL. */
+enum sw_column_kind { SW_COLUMN_TEXT, SW_COLUMN_INT64, SW_COLUMN_INT, SW_COLUMN_REAL };
+struct sw_tidy_column {
+    const char *name, *units, *long_name;
+    enum sw_column_kind kind;
+    size_t offset; /* in struct sw_tidy_row */
+};
+extern const struct sw_tidy_column sw_tidy_columns[];
+
 struct sw_tidy { struct sw_tidy_row *rows; int64_t count; struct sw_texts strings; };
 
 /* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by workload, model, task, context, method,
  * params, density, phase, metric, layer. Damaged cell files: SW_EINPUT naming the file. */
 SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out);
+/* The same, passing over damaged cells: one message each is added to `damaged`. */
+SW_MUST_CHECK enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, struct sw_texts *damaged);
 void sw_tidy_free(struct sw_tidy *tidy);
+
+/* What there is beyond the tidy table, of one cell of `results` (as in sw_tidy_read). */
+struct sw_cell_reader;
+SW_MUST_CHECK enum sw_status sw_cell_reader_open(const char *results, const char *key, struct sw_cell_reader **out);
+SW_MUST_CHECK enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n); /* NULL, 0: none */
+SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name, char **text);
+SW_MUST_CHECK enum sw_status sw_cell_reader_warnings(struct sw_cell_reader *r, struct sw_texts *out); /* sw_h5_texts_clear */
+void sw_cell_reader_close(struct sw_cell_reader *r); /* NULL is fine */
 
 #endif

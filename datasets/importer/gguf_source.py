@@ -1,9 +1,12 @@
 """A GGUF file as a source of config, weights, tokenizer and chat template."""
 
+import logging
+import warnings
+
 import gguf
 import numpy as np
 
-from cli import InputError, sha256_file
+from cli import InputError
 from importer import architectures, model_config, vocabulary
 
 UNQUANTISED = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -20,19 +23,35 @@ def spdx(name):
     return SPDX.get(name.lower(), "LicenseRef-" + name.strip().replace(" ", "-"))
 
 
+class CheckedReader(gguf.GGUFReader):
+    """The library's reader, which reads past the end in silence: a false length would keep it busy for ever."""
+
+    def _get(self, offset, dtype, count=1, override_order=None):
+        end = int(offset) + int(count) * np.dtype(dtype).itemsize
+        if end > len(self.data):
+            raise ValueError(f"needs {end} bytes, the file has {len(self.data)}")
+        return super()._get(offset, dtype, count, override_order)
+
+
+def open_reader(path, where):
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise InputError(f"{where}: starts with {magic!r}, expected b'GGUF'")
+    logging.getLogger("gguf").setLevel(logging.CRITICAL)    # what matters is in the one line below
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return CheckedReader(path)
+    except Exception as error:     # a lie in the file can raise anything
+        raise InputError(f"{where}: not readable ({' '.join(str(error).split())}), "
+                         f"expected a complete GGUF file of version 2 or 3") from None
+
+
 class GGUFSource:
     def __init__(self, path):
         self.where = path.name
-        self.path = path
-        with open(path, "rb") as file:
-            magic = file.read(4)
-        if magic != b"GGUF":
-            raise InputError(f"{self.where}: starts with {magic!r}, expected b'GGUF'")
-        try:
-            self.reader = gguf.GGUFReader(path)
-        except Exception as error:     # the reader trusts the file: a lie in it can raise anything
-            raise InputError(f"{self.where}: not readable ({type(error).__name__}: {' '.join(str(error).split())}), "
-                             f"expected a complete GGUF file of version 2 or 3") from None
+        self.reader = open_reader(path, self.where)
         self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
         arch = self.field("general.architecture")
         self.row = architectures.find("gguf_arch", arch, self.where)
@@ -118,16 +137,14 @@ class GGUFSource:
         return undo_permutation(values, spec.heads) if spec.heads else values
 
     def tokenizer(self):
-        return vocabulary.tokenizer_from_gguf(self.field, self.where)
+        return vocabulary.tokenizer_from_gguf(self.field, self.config["bos_token_id"], self.where)
 
     def chat_template(self):
-        return self.field("tokenizer.chat_template")
+        template = self.field("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
 
     def licence(self):
         return spdx(self.field("general.license"))
-
-    def sha256(self):
-        return sha256_file(self.path)
 
 
 def undo_permutation(values, heads):

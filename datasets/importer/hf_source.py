@@ -4,18 +4,20 @@ import json
 
 import yaml
 
-from cli import InputError, sha256_bytes, sha256_file
+from cli import InputError
 from importer import architectures, model_config, vocabulary
 from importer.gguf_source import spdx
 from importer.weights import SafetensorsFile
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+OPTIONAL = ("tokenizer_config.json", "generation_config.json")
 
 
 class HFSource:
     def __init__(self, folder):
         self.folder = folder
+        self.where = folder.resolve().name
         config = read_json(folder / "config.json")
         where = "config.json"
         self.row = architectures.find("model_type", config.get("model_type"), where)
@@ -100,13 +102,6 @@ class HFSource:
                     if title in start:
                         return identifier
         return "unknown"
-
-    def sha256(self):
-        """One hash over the hashes of all files that take part."""
-        names = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-                 "chat_template.jinja", INDEX, *self.weight_files]
-        lines = [f"{sha256_file(self.folder / name)}  {name}\n" for name in names if (self.folder / name).is_file()]
-        return sha256_bytes("".join(lines).encode())
 
 
 def read_json(path, optional=False):

@@ -11,13 +11,14 @@ DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 def complete(config, where):
     """Fills in what Hugging Face leaves to defaults, and rejects what cannot be a model."""
     config = dict(config)
+    config.pop("dtype", None)       # transformers 5; import_model writes torch_dtype, as it was before
     # transformers 5 keeps theta and scaling in one dictionary.
-    rope = config.get("rope_parameters")
+    rope = config.pop("rope_parameters", None)
     if isinstance(rope, dict):
-        config.setdefault("rope_theta", rope.get("rope_theta"))
-        if rope.get("rope_type", "default") != "default":
-            scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
-            config.setdefault("rope_scaling", scaling)
+        if config.get("rope_theta") is None:
+            config["rope_theta"] = rope.get("rope_theta")
+        if config.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
+            config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
     if config.get("num_key_value_heads") is None:
         config["num_key_value_heads"] = config.get("num_attention_heads")
     heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")

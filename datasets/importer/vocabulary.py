@@ -36,8 +36,15 @@ PRE_TOKENIZERS = {
 }
 
 
-def tokenizer_from_gguf(field, where):
-    """A tokenizers.Tokenizer from GGUF metadata; field(key, default) reads one key."""
+def tokenizer_from_gguf(field, bos, where):
+    """A tokenizers.Tokenizer from GGUF metadata; field(key, default) reads one key, bos is an id or None."""
+
+    def entries(key, kind, default):
+        values = field(key, default)
+        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+            raise InputError(f"{where}: {key} is not a list of {kind.__name__}, expected one entry a token")
+        return values
+
     kind = field("tokenizer.ggml.model", None)
     if kind != "gpt2":
         raise InputError(f"{where}: tokenizer.ggml.model is {kind!r}, expected 'gpt2' (byte-level BPE); "
@@ -46,9 +53,9 @@ def tokenizer_from_gguf(field, where):
     if pre not in PRE_TOKENIZERS:
         raise InputError(f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of: {', '.join(PRE_TOKENIZERS)}; "
                          f"import this model from its Hugging Face folder instead")
-    tokens = field("tokenizer.ggml.tokens", [])
-    types = field("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
-    merges = [tuple(merge.split(" ")) for merge in field("tokenizer.ggml.merges", [])]
+    tokens = entries("tokenizer.ggml.tokens", str, [])
+    types = entries("tokenizer.ggml.token_type", int, [NORMAL] * len(tokens))
+    merges = [tuple(merge.split(" ")) for merge in entries("tokenizer.ggml.merges", str, [])]
     if len(types) != len(tokens):
         raise InputError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}, "
                          f"one a token")
@@ -71,10 +78,7 @@ def tokenizer_from_gguf(field, where):
                                   for token, type in zip(tokens, types) if type in (CONTROL, UNKNOWN)])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)
                           for token, type in zip(tokens, types) if type == USER_DEFINED])
-    bos = field("tokenizer.ggml.bos_token_id", None)
-    if field("tokenizer.ggml.add_bos_token", False) and bos is not None:
-        if bos >= len(tokens):
-            raise InputError(f"{where}: tokenizer.ggml.bos_token_id is {bos}, expected less than {len(tokens)}")
+    if field("tokenizer.ggml.add_bos_token", False) and bos is not None and bos < len(tokens):
         tokenizer.post_processor = processors.TemplateProcessing(
             single=[tokens[bos], "$A"], special_tokens=[(tokens[bos], bos)])
     return tokenizer

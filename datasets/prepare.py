@@ -1,0 +1,208 @@
+"""Makes the datasets that a config's task workloads need, and leaves those that are there already.
+
+    prepare.py CONFIG.yaml …
+    prepare.py --model NAME_OR_PATH --task T[,T] --context N[,N] [--samples K] [--seed S]
+
+Writes datasets/prepared/MODEL/TASK-CONTEXT-sSEED-nSAMPLES.h5; see datasets/README.md for the format.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cli
+from cli import InputError
+
+cli.require_packages("prepare", "numpy", "h5py", "tokenizers", "jinja2", "yaml")
+
+import h5py             # noqa: E402  (after the check above)
+import numpy as np      # noqa: E402
+import yaml             # noqa: E402
+
+import texts                                # noqa: E402
+from model_folder import find_model         # noqa: E402
+from tasks import TASKS                     # noqa: E402
+from tasks.task import Job, Text            # noqa: E402
+
+GENERATOR_VERSION = "1"     # a change of what any task generates raises it, so that datasets are made anew
+DEFAULT_SAMPLES, DEFAULT_SEED = 8, 1
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="prepare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="*", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("--model", help="folder under datasets/models, or a path")
+    parser.add_argument("--task", help=f"one or more of: {', '.join(TASKS)}")
+    parser.add_argument("--context", help="tokens of prompt and answer together")
+    parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES)
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--text", type=Path, help="UTF-8 text to use instead of the Austen novels")
+    parser.add_argument("--out", type=Path, default=cli.DATASETS / "prepared")
+    args = parser.parse_args()
+    by_hand = (args.model, args.task, args.context)
+    if bool(args.config) == any(by_hand) or (any(by_hand) and not all(by_hand)):
+        parser.error("expected either config files, or --model, --task and --context")
+
+    wanted = []     # (model, task, context, samples, seed), in order, each once
+    for path in args.config:
+        wanted += from_config(path)
+    if args.model:
+        wanted += product("--", args.model, args.task.split(","), args.context.split(","), args.samples, args.seed)
+    models, prose = {}, None
+    for name, task, context, samples, seed in dict.fromkeys(wanted):
+        if name not in models:
+            models[name] = find_model(name)
+        model = models[name]
+        if task.needs_text and prose is None:
+            prose = load_text(args.text)
+        if context > model.max_context:
+            raise InputError(f"context {context} is longer than {model.name} can take, "
+                             f"expected at most {model.max_context}")
+        prepare(Job(task, model, context, samples, seed, prose if task.needs_text else None), args.out)
+    return 0
+
+
+def from_config(path):
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8, expected a YAML config") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: {getattr(error, 'problem', None) or error}, expected YAML") from None
+    if not isinstance(document, dict) or not isinstance(document.get("workloads"), list):
+        raise InputError(f"{path}: no list of workloads, expected a swbench config")
+    wanted = []
+    for index, workload in enumerate(document["workloads"]):
+        if not isinstance(workload, dict) or workload.get("kind") != "task":
+            continue
+        where = f"{path}: workloads[{index}]."
+        if not isinstance(workload.get("model"), str):
+            raise InputError(f"{where}model is {workload.get('model')!r}, expected a model's name or path")
+        axes = document.get("axes")
+        contexts = axes.get("context") if isinstance(axes, dict) else None
+        if contexts is None:
+            raise InputError(f"{path}: axes.context is missing, expected a list of token counts")
+        wanted += product(where, workload["model"], as_list(workload.get("tasks")), as_list(contexts),
+                          workload.get("samples", DEFAULT_SAMPLES), document.get("seed", DEFAULT_SEED))
+    return wanted
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def product(where, model, tasks, contexts, samples, seed):
+    """The datasets of one workload, checked."""
+    if not tasks:
+        raise InputError(f"{where}tasks is missing, expected a list of: {', '.join(TASKS)}")
+    for name in tasks:
+        if name not in TASKS:
+            raise InputError(f"{where}tasks: {name!r} is unknown, expected one of: "
+                             f"{', '.join(TASKS)}{cli.did_you_mean(name, TASKS)}")
+    return [(model, TASKS[name], whole(context, f"{where}context", 2), whole(samples, f"{where}samples", 1),
+             whole(seed, f"{where}seed", 0)) for name in tasks for context in contexts]
+
+
+def whole(value, where, least):
+    try:
+        if isinstance(value, (bool, float)) or not least <= int(value) < 2**31:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(f"{where} is {value!r}, expected a whole number of at least {least}") from None
+    return int(value)
+
+
+def load_text(path):
+    """The user's text, or the Austen novels."""
+    parts = ()
+    source = path.name if path else "austen.txt"
+    if path is None:
+        path = texts.austen()
+        facts = json.loads(path.with_suffix(".json").read_text())
+        parts = tuple((novel["title"], novel["offset"]) for novel in facts["novels"])
+    data = path.read_bytes()
+    try:
+        return Text(data.decode("utf-8"), source, cli.sha256_bytes(data), parts)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8, expected a UTF-8 text") from None
+
+
+def prepare(job, out):
+    path = out / job.model.name / f"{job.task.name}-{job.context}-s{job.seed}-n{job.samples}.h5"
+    attributes = root_attributes(job)
+    if is_current(path, attributes):
+        print(f"prepare: {path} is up to date", file=sys.stderr)
+        return
+    samples = job.task.make(job)
+    with cli.atomic_file(path) as partial:
+        write(partial, job, samples, attributes)
+    print(f"prepare: wrote {path}", file=sys.stderr)
+
+
+def root_attributes(job):
+    """Everything that decides the samples is here, so equal attributes mean equal samples."""
+    return {
+        "format": "swbench-dataset",
+        "version": 1,
+        "task": job.task.name,
+        "model": job.model.name,
+        "tokenizer_sha256": job.model.tokenizer_sha256,
+        "chat_template_sha256": cli.sha256_bytes(job.model.template.encode()) if job.chat else "",
+        "vocab_size": job.model.vocab_size,
+        "context": job.context,
+        "seed": job.seed,
+        "n_samples": job.samples,
+        "score": job.task.score,
+        "max_new_tokens": job.task.max_new_tokens,
+        "scored_tokens": job.scored_tokens,
+        "text_source": job.text.source if job.text else "",
+        "text_sha256": job.text.sha256 if job.text else "",
+        "generator_version": GENERATOR_VERSION,
+    }
+
+
+def is_current(path, attributes):
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(file.attrs) == attributes
+    except OSError:
+        return False    # not there, or not a whole HDF5 file
+
+
+def write(path, job, samples, attributes):
+    text = h5py.string_dtype("utf-8")
+    # The oldest layout that holds this, without time stamps: any HDF5 reads it, and equal input gives equal bytes.
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value if isinstance(value, str) else np.int64(value)
+
+        def put(name, values, dtype, units, long_name):
+            dataset = file.create_dataset(name, data=np.asarray(values, dtype=dtype), dtype=dtype)
+            dataset.attrs["units"], dataset.attrs["long_name"] = units, long_name
+
+        put("ids", np.concatenate([sample.ids for sample in samples]), np.int32,
+            "token id", "prompt tokens of all samples, one after the other")
+        put("offsets", starts(sample.ids for sample in samples), np.int64,
+            "token", "where each sample begins in ids, and the end")
+        put("references", [reference for sample in samples for reference in sample.references], text,
+            "text", "expected answers of all samples, one after the other")
+        put("reference_offsets", starts(sample.references for sample in samples), np.int64,
+            "reference", "where each sample begins in references, and the end")
+        put("depth", [sample.depth for sample in samples], np.float64,
+            "1", "share of the haystack before the needle, NaN where there is none")
+        put("origin", [sample.origin for sample in samples], text,
+            "text", "where in the text each sample begins, as title+characters; empty if generated")
+        put("stop_ids", job.model.stop_ids, np.int32,
+            "token id", "tokens that end an answer")
+
+
+def starts(lists):
+    return np.cumsum([0] + [len(values) for values in lists])
+
+
+if __name__ == "__main__":
+    cli.run("prepare", main)

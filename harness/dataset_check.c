@@ -1,0 +1,160 @@
+#include "harness/dataset_check.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/hdf5_util.h"
+#include "harness/yaml_tree.h"
+
+enum { VALUES_MAX = 1 << 28 };
+
+/* ------------------------------------------------------------------------------------------------------------------ attributes */
+
+static int check_int(struct sw_problems *problems, hid_t file, const char *name, int low, int high)
+{
+    int64_t value = 0;
+    char place[64];
+    snprintf(place, sizeof place, "attribute %s", name);
+    if (sw_h5_get_int(file, name, &value) != SW_OK) {
+        sw_error_clear();
+        sw_problem(problems, NULL, place, "found none, expected an integer");
+        return low;
+    }
+    if (value < low || value > high) {
+        sw_problem(problems, NULL, place, "found %lld, expected %d…%d", (long long)value, low, high);
+        return low;
+    }
+    return (int)value;
+}
+
+static void check_text(struct sw_problems *problems, hid_t file, const char *name, const char *expected, char *out, size_t size)
+{
+    char *text = NULL, place[64];
+    snprintf(place, sizeof place, "attribute %s", name);
+    if (sw_h5_get_text(file, name, &text) != SW_OK) {
+        sw_error_clear();
+        sw_problem(problems, NULL, place, "found none, expected a text");
+        return;
+    }
+    if (expected && strcmp(text, expected) != 0)
+        sw_problem(problems, NULL, place, "expected \"%s\"", expected);
+    if (out)
+        snprintf(out, size, "%s", text);
+    free(text);
+}
+
+static void check_attributes(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
+{
+    enum { MANY = 1 << 24 };
+    check_text(problems, file, "format", "swbench-dataset", NULL, 0);
+    check_int(problems, file, "version", 1, 1);
+    check_text(problems, file, "tokenizer_sha256", NULL, info->tokenizer_sha256, sizeof info->tokenizer_sha256);
+    info->vocab = check_int(problems, file, "vocab_size", 1, MANY);
+    info->context = check_int(problems, file, "context", 1, MANY);
+    info->samples = check_int(problems, file, "n_samples", 1, MANY);
+    info->max_new_tokens = check_int(problems, file, "max_new_tokens", 0, MANY);
+    info->scored_tokens = check_int(problems, file, "scored_tokens", 0, MANY);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- values */
+
+/* A whole one-dimensional integer dataset as int64. NULL with a problem written when it cannot be had. */
+static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *name, int64_t *count)
+{
+    hid_t dataset = H5Lexists(file, name, H5P_DEFAULT) > 0 ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
+    hid_t type = dataset < 0 ? -1 : H5Dget_type(dataset), space = dataset < 0 ? -1 : H5Dget_space(dataset);
+    hssize_t n = space < 0 ? -1 : H5Sget_simple_extent_npoints(space);
+    int64_t *values = NULL;
+    *count = 0;
+    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_ndims(space) != 1 || n < 0 || n > VALUES_MAX)
+        sw_problem(problems, NULL, name, "expected a list of integers");
+    else if (!(values = malloc(((size_t)n + 1) * sizeof *values)))
+        sw_problem(problems, NULL, name, "no memory for its %lld values", (long long)n);
+    else if (H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
+        sw_problem(problems, NULL, name, "cannot be read (damaged or truncated file)");
+        free(values);
+        values = NULL;
+    } else {
+        *count = n;
+    }
+    if (type >= 0)
+        H5Tclose(type);
+    if (space >= 0)
+        H5Sclose(space);
+    if (dataset >= 0)
+        H5Dclose(dataset);
+    return values;
+}
+
+/* n_samples + 1 ascending offsets from 0 to `end` (negative: any end). */
+static void check_offsets(struct sw_problems *problems, hid_t file, const char *name, int samples, int64_t end)
+{
+    int64_t n, *offsets = read_ints(problems, file, name, &n);
+    if (!offsets)
+        return;
+    bool good = n == (int64_t)samples + 1 && offsets[0] == 0 && (end < 0 || offsets[n - 1] == end);
+    for (int64_t i = 1; good && i < n; i++)
+        good = offsets[i] >= offsets[i - 1];
+    if (!good)
+        sw_problem(problems, NULL, name, "expected %d ascending offsets from 0 to the length of what they index", samples + 1);
+    free(offsets);
+}
+
+static void check_values(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+{
+    int64_t n, *ids = read_ints(problems, file, "ids", &n);
+    if (!ids)
+        return;
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= info->vocab) {
+            sw_problem(problems, NULL, "ids", "found %lld at [%lld], expected 0…%d", (long long)ids[i], (long long)i, info->vocab - 1);
+            break;
+        }
+    free(ids);
+    check_offsets(problems, file, "offsets", info->samples, n);
+    check_offsets(problems, file, "reference_offsets", info->samples, -1);
+}
+
+static enum sw_status check_dataset(const char *path, FILE *messages, bool all, struct sw_dataset_info *out)
+{
+    struct sw_problems problems = {.out = messages, .file = path};
+    *out = (struct sw_dataset_info){0};
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file < 0) {
+        sw_problem(&problems, NULL, "", "not a readable HDF5 file (truncated, damaged, or something else)");
+        return SW_FAIL(SW_EINPUT, "%s: not a readable HDF5 file", path);
+    }
+    check_attributes(&problems, file, out);
+    if (all && problems.count == 0)
+        check_values(&problems, file, out);
+    H5Fclose(file);
+    if (problems.count > 0)
+        return SW_FAIL(SW_EINPUT, "%s: %d problem%s", path, problems.count, problems.count == 1 ? "" : "s");
+    return SW_OK;
+}
+
+enum sw_status sw_dataset_check(const char *path, FILE *messages, struct sw_dataset_info *out)
+{
+    return check_dataset(path, messages, true, out);
+}
+
+enum sw_status sw_dataset_describe(const char *path, struct sw_dataset_info *out)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *lines = open_memstream(&text, &size);
+    if (!lines)
+        return SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+    enum sw_status st = check_dataset(path, lines, false, out);
+    if (fclose(lines) != 0 && st == SW_OK)
+        st = SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+    if (st == SW_EINPUT && text && *text) {
+        sw_error_clear();
+        st = SW_FAIL(SW_EINPUT, "%.*s", (int)strcspn(text, "\n"), text);
+    }
+    free(text);
+    return st;
+}

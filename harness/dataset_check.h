@@ -1,0 +1,21 @@
+/* dataset_check.h: what a prepared dataset is (HDF5 of token ids, made by datasets/prepare.py), without loading it, and everything that
+ * is wrong with one. datasets/README.md describes the format. */
+#ifndef SW_DATASET_CHECK_H
+#define SW_DATASET_CHECK_H
+
+#include <stdio.h>
+
+#include "core/status.h"
+
+struct sw_dataset_info {
+    char tokenizer_sha256[72];
+    int vocab, context, samples, max_new_tokens, scored_tokens;
+};
+
+/* Reads the root attributes. SW_EINPUT: not a dataset, or an attribute that is missing or out of range. */
+SW_MUST_CHECK enum sw_status sw_dataset_describe(const char *path, struct sw_dataset_info *out);
+
+/* The same, and all ids and offsets are checked. Every problem is a line in `messages`. SW_EINPUT when there are any. */
+SW_MUST_CHECK enum sw_status sw_dataset_check(const char *path, FILE *messages, struct sw_dataset_info *out);
+
+#endif

@@ -1,0 +1,258 @@
+#include "harness/runner.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/inputs.h"
+#include "harness/measure.h"
+
+enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
+
+/* --- interruption ------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+void sw_interrupt_install(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+enum sw_status sw_interrupt_check(void) { return interrupted ? SW_FAIL(SW_EINTERRUPTED, "interrupted by a signal") : SW_OK; }
+
+/* --- what cells share ----------------------------------------------------------------------------------------------------------- */
+
+struct sw_runner {
+    struct sw_backend *be;
+    char *folder;
+    char *model_folder;
+    struct sw_model *model;
+    struct sw_vocab *vocab;
+    char *dataset_file;
+    struct sw_dataset *dataset;
+    char capture_key[512]; /* what capture is of */
+    struct sw_capture *capture;
+};
+
+enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct sw_runner **out)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out)
+        (*out)->folder = strdup(folder);
+    if (!*out || !(*out)->folder) {
+        free(*out);
+        return SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+    }
+    (*out)->be = be;
+    return SW_OK;
+}
+
+static void drop_capture(struct sw_runner *r)
+{
+    sw_capture_free(r->capture);
+    r->capture = NULL;
+    r->capture_key[0] = '\0';
+}
+
+static void drop_model(struct sw_runner *r)
+{
+    sw_model_close(r->model);
+    sw_vocab_close(r->vocab);
+    free(r->model_folder);
+    r->model = NULL;
+    r->vocab = NULL;
+    r->model_folder = NULL;
+}
+
+static void drop_dataset(struct sw_runner *r)
+{
+    sw_dataset_free(r->dataset);
+    free(r->dataset_file);
+    r->dataset = NULL;
+    r->dataset_file = NULL;
+}
+
+void sw_runner_free(struct sw_runner *r)
+{
+    if (!r)
+        return;
+    drop_capture(r);
+    drop_model(r);
+    drop_dataset(r);
+    free(r->folder);
+    free(r);
+}
+
+static enum sw_status need_model(struct sw_runner *r, const char *folder)
+{
+    if (r->model_folder && strcmp(r->model_folder, folder) == 0)
+        return SW_OK;
+    drop_capture(r);
+    drop_model(r);
+    SW_TRY(sw_model_open(folder, r->be, &r->model));
+    SW_TRY(sw_vocab_open(folder, &r->vocab));
+    if (sw_vocab_size(r->vocab) > sw_model_config(r->model)->vocab)
+        return SW_FAIL(SW_EINPUT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d", folder, sw_vocab_size(r->vocab),
+                       sw_model_config(r->model)->vocab);
+    r->model_folder = strdup(folder);
+    return r->model_folder ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+}
+
+static enum sw_status need_dataset(struct sw_runner *r, const char *file)
+{
+    if (r->dataset_file && strcmp(r->dataset_file, file) == 0)
+        return SW_OK;
+    drop_dataset(r);
+    SW_TRY(sw_dataset_read(file, &r->dataset));
+    r->dataset_file = strdup(file);
+    return r->dataset_file ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+}
+
+/* The capture of `key`, made by the caller when this says false. */
+static bool have_capture(struct sw_runner *r, const char *key)
+{
+    if (r->capture && strcmp(r->capture_key, key) == 0)
+        return true;
+    drop_capture(r);
+    return false;
+}
+
+static void name_capture(struct sw_runner *r, const char *key) { snprintf(r->capture_key, sizeof r->capture_key, "%s", key); }
+
+/* --- cells -------------------------------------------------------------------------------------------------------------------- */
+
+/* tensors and synthetic: n prompt tokens of the capture, then m decode tokens. */
+static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cell, int n, int m, struct sw_cell_writer *writer,
+                                  struct sw_result *result)
+{
+    struct sw_figures figures;
+    enum sw_status st = sw_figures_make(&figures, sw_capture_shape(r->capture));
+    if (st == SW_OK)
+        st = sw_probe(cell, r->be, r->capture, n, m, writer, &figures, result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, result);
+    sw_figures_free(&figures);
+    if (st == SW_OK && (cell->config->measure & SW_MEASURE_LATENCY))
+        st = sw_probe_time(cell, r->be, r->capture, n, m, result);
+    return st;
+}
+
+static enum sw_status run_tensors(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_cell_writer *writer,
+                                  struct sw_result *result)
+{
+    char key[sizeof r->capture_key];
+    snprintf(key, sizeof key, "tensors %s", input->hash);
+    if (!have_capture(r, key)) {
+        struct sw_bundle *bundle;
+        SW_TRY(sw_bundle_open(input->file, &bundle));
+        SW_TRY(sw_capture_bundle(r->be, bundle, &r->capture));
+        name_capture(r, key);
+    }
+    return run_capture(r, cell, input->n, input->decode_tokens, writer, result);
+}
+
+static enum sw_status run_synthetic(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input,
+                                    struct sw_cell_writer *writer, struct sw_result *result)
+{
+    char key[sizeof r->capture_key];
+    int n = cell->context, m = input->decode_tokens;
+    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, n + m, (unsigned long long)cell->seed);
+    if (!have_capture(r, key)) {
+        SW_TRY(sw_capture_synthetic(r->be, &input->shape, cell->workload->generator == SW_GENERATOR_PLANTED, cell->seed, n + m, &r->capture));
+        name_capture(r, key);
+    }
+    return run_capture(r, cell, n, m, writer, result);
+}
+
+/* Probes one sample of the dataset: the tensors of a dense run over it. */
+static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int sample,
+                                   struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result)
+{
+    const struct sw_dataset *d = r->dataset;
+    int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]), m = PROBE_STEPS < tokens - 1 ? PROBE_STEPS : tokens - 1;
+    if (cell->phase == SW_PHASE_PREFILL)
+        m = 0;
+    char key[sizeof r->capture_key];
+    snprintf(key, sizeof key, "task %s %d", input->hash, sample);
+    if (!have_capture(r, key)) {
+        SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
+        name_capture(r, key);
+    }
+    return sw_probe(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
+}
+
+/* task: the method in the model over all samples; then recovery on the dense run's tensors of the first recovery_samples. */
+static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_cell_writer *writer,
+                               struct sw_result *result)
+{
+    SW_TRY(need_model(r, input->model_folder));
+    SW_TRY(need_dataset(r, input->file));
+    if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
+        SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab}, result));
+    int probes = cell->workload->recovery_samples;
+    if (probes > r->dataset->n_samples)
+        probes = r->dataset->n_samples;
+    struct sw_figures figures;
+    enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
+    for (int s = 0; s < probes && st == SW_OK; s++)
+        st = probe_sample(r, cell, input, s, s == 0 ? writer : NULL, &figures, result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, result);
+    sw_figures_free(&figures);
+    return st;
+}
+
+/* A failure that says something about this cell alone. */
+static bool is_the_cells_own(enum sw_status st) { return st == SW_ENOMEM || st == SW_EUNSUPPORTED || st == SW_EINTERNAL; }
+
+enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, struct sw_result *result)
+{
+    struct sw_input input = {0};
+    struct sw_cell_writer *writer = NULL;
+    enum sw_status st;
+    SW_TRY_GOTO(st, done, sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input));
+    SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+    r->be->peak_bytes(r->be, true);
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK: st = run_task(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_TENSORS: st = run_tensors(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_SYNTHETIC: st = run_synthetic(r, cell, &input, writer, result); break;
+    }
+    if (is_the_cells_own(st)) {
+        /* Recorded, with what is known of the cause; half of a cell's figures are worth nothing. */
+        sw_cell_writer_abort(writer);
+        writer = NULL;
+        sw_result_clear(result);
+        result->status = st == SW_EUNSUPPORTED ? SW_RESULT_SKIPPED : SW_RESULT_FAILED;
+        char reason[1200];
+        snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(st), sw_error_place());
+        sw_error_clear();
+        result->reason = strdup(reason);
+        drop_capture(r); /* memory may be what was short */
+        SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+    } else if (st == SW_OK) {
+        struct sw_metric *peak = sw_result_metric(result, "peak_memory_bytes");
+        if (peak) {
+            peak->value = (double)r->be->peak_bytes(r->be, false);
+            peak->n = 1;
+        }
+    }
+    if (st != SW_OK)
+        goto done;
+    st = sw_cell_writer_commit(writer, result);
+    writer = NULL;
+done:
+    sw_cell_writer_abort(writer);
+    sw_input_clear(&input);
+    return st;
+}

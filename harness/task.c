@@ -1,0 +1,229 @@
+/* A method inside a model: perplexity on text windows or accuracy of generated answers, and the time of whole passes and decode steps. The same
+ * kernels give all of it in the same run. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/score.h"
+#include "core/vocab.h"
+#include "harness/interval.h"
+#include "harness/measure.h"
+#include "harness/runner.h"
+
+struct task {
+    const struct sw_cell *cell;
+    struct sw_backend *be;
+    const struct sw_task_input *input;
+    const struct sw_dataset *data;
+    struct sw_pass *pass;
+    struct sw_sparse sp;
+    struct sw_times prompts, steps;
+    double *ttft_ms;               /* [n_samples] */
+    double *tpot_ms;               /* mean step of a sample [n_samples] */
+    double *value;                 /* mean NLL of a window, or score of a prompt [n_samples] */
+    double tokens;                 /* scored, of one window */
+};
+
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+{
+    SW_TRY(sw_interrupt_check());
+    return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
+}
+
+/* One run of the pass, with its attention times. Returns wall milliseconds. */
+static enum sw_status run(struct task *t, const int32_t *ids, int n, struct sw_times *times, double *ms)
+{
+    double begin = sw_seconds();
+    SW_TRY(sw_pass_run(t->pass, ids, n, (struct sw_attention_hook){attend, &t->sp}));
+    SW_TRY(t->be->sync(t->be));
+    *ms = 1e3 * (sw_seconds() - begin);
+    return sw_times_read(times, &t->sp);
+}
+
+static enum sw_status begin_sample(struct task *t)
+{
+    sw_pass_reset(t->pass);
+    sw_attention_end(&t->sp);
+    SW_TRY(sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, t->data->context, &t->sp));
+    t->sp.timed = true;
+    return SW_OK;
+}
+
+/* --- perplexity --------------------------------------------------------------------------------------------------------------- */
+
+/* Natural-log loss of the last scored_tokens of a window. Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then
+ * one teacher-forced step a token. */
+static enum sw_status score_window(struct task *t, int sample, float *nll)
+{
+    const struct sw_dataset *d = t->data;
+    const int32_t *ids = d->ids + d->offsets[sample];
+    int context = d->context, scored = d->scored_tokens, first = context - scored;
+    double ms, steps_ms = 0;
+    if (t->cell->phase == SW_PHASE_PREFILL) {
+        SW_TRY(run(t, ids, context, &t->prompts, &ms));
+        t->ttft_ms[sample] = ms;
+        SW_TRY(sw_pass_predict(t->pass, first - 1, scored, ids + first, nll, NULL));
+    } else {
+        SW_TRY(run(t, ids, first, &t->prompts, &ms));
+        t->ttft_ms[sample] = ms;
+        SW_TRY(sw_pass_predict(t->pass, first - 1, 1, ids + first, nll, NULL));
+        for (int s = 0; s < scored - 1; s++) {
+            SW_TRY(run(t, ids + first + s, 1, &t->steps, &ms));
+            steps_ms += ms;
+            SW_TRY(sw_pass_predict(t->pass, 0, 1, ids + first + s + 1, nll + s + 1, NULL));
+        }
+        t->tpot_ms[sample] = scored > 1 ? steps_ms / (scored - 1) : NAN;
+    }
+    double sum = 0;
+    for (int i = 0; i < scored; i++) {
+        if (!isfinite(nll[i]))
+            return SW_FAIL(SW_EINTERNAL, "window %d, token %d: loss is %f", sample, first + i, (double)nll[i]);
+        sum += (double)nll[i];
+    }
+    t->value[sample] = sum / scored;
+    return SW_OK;
+}
+
+static enum sw_status perplexity(struct task *t, int n_samples, struct sw_result *result)
+{
+    float *nll = malloc((size_t)t->data->scored_tokens * sizeof *nll);
+    if (!nll)
+        return SW_FAIL(SW_ENOMEM, "perplexity: out of host memory");
+    enum sw_status st = SW_OK;
+    for (int s = 0; s < n_samples && st == SW_OK; s++) {
+        st = begin_sample(t);
+        if (st == SW_OK)
+            st = score_window(t, s, nll);
+    }
+    free(nll);
+    SW_TRY(st);
+    SW_TRY(sw_report_mean(result, "nll", t->value, n_samples, t->cell->seed));
+    /* Windows are equally long, so the pooled loss is the mean of their means. */
+    struct sw_metric *loss = sw_result_metric(result, "nll"), *ppl = sw_result_metric(result, "ppl");
+    if (!ppl)
+        return SW_FAIL(SW_ENOMEM, "perplexity: out of host memory");
+    loss = sw_result_metric(result, "nll");
+    ppl->value = exp(loss->value);
+    ppl->lo = exp(loss->lo);
+    ppl->hi = exp(loss->hi);
+    ppl->n = n_samples;
+    return SW_OK;
+}
+
+/* --- generation --------------------------------------------------------------------------------------------------------------- */
+
+static bool is_stop(const struct task *t, int32_t id)
+{
+    for (int i = 0; i < t->data->n_stop_ids; i++)
+        if (t->data->stop_ids[i] == id)
+            return true;
+    return false;
+}
+
+/* Greedy: the prompt, then one step a token until a stop id or max_new_tokens. */
+static enum sw_status generate(struct task *t, int sample, int32_t *made, int *n_made)
+{
+    const struct sw_dataset *d = t->data;
+    double ms, steps_ms = 0;
+    int32_t next;
+    SW_TRY(run(t, d->ids + d->offsets[sample], (int)(d->offsets[sample + 1] - d->offsets[sample]), &t->prompts, &ms));
+    t->ttft_ms[sample] = ms;
+    SW_TRY(sw_pass_predict(t->pass, (int)(d->offsets[sample + 1] - d->offsets[sample]) - 1, 1, NULL, NULL, &next));
+    for (*n_made = 0; *n_made < d->max_new_tokens && !is_stop(t, next);) {
+        made[(*n_made)++] = next;
+        if (*n_made == d->max_new_tokens)
+            break;
+        SW_TRY(run(t, &next, 1, &t->steps, &ms));
+        steps_ms += ms;
+        SW_TRY(sw_pass_predict(t->pass, 0, 1, NULL, NULL, &next));
+    }
+    t->tpot_ms[sample] = *n_made > 1 ? steps_ms / (*n_made - 1) : NAN;
+    return SW_OK;
+}
+
+static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *result)
+{
+    const struct sw_dataset *d = t->data;
+    int32_t *made = malloc((size_t)d->max_new_tokens * sizeof *made);
+    if (!made)
+        return SW_FAIL(SW_ENOMEM, "generation: out of host memory");
+    enum sw_status st = SW_OK;
+    for (int s = 0; s < n_samples && st == SW_OK; s++) {
+        const char *const *references = (const char *const *)d->references.items + d->reference_offsets[s];
+        int n_references = (int)(d->reference_offsets[s + 1] - d->reference_offsets[s]), n_made = 0;
+        char *text = NULL;
+        st = begin_sample(t);
+        if (st == SW_OK)
+            st = generate(t, s, made, &n_made);
+        if (st == SW_OK)
+            st = sw_vocab_text(t->input->vocab, made, n_made, &text);
+        if (st == SW_OK) {
+            sw_score_clean(text);
+            t->value[s] = (d->score == SW_SCORE_ALL ? sw_score_all : sw_score_part)(text, references, n_references);
+            st = sw_result_predict(result, text, references[0], t->value[s]);
+        }
+        free(text);
+    }
+    free(made);
+    return st == SW_OK ? sw_report_mean(result, "accuracy", t->value, n_samples, t->cell->seed) : st;
+}
+
+/* --- the task ----------------------------------------------------------------------------------------------------------------- */
+
+static enum sw_status report_time(struct task *t, int n_samples, struct sw_result *result)
+{
+    SW_TRY(sw_times_report(&t->prompts, false, result));
+    SW_TRY(sw_times_report(&t->steps, true, result));
+    SW_TRY(sw_report_median(result, "ttft_ms", t->ttft_ms, n_samples, 1));
+    int n = 0; /* samples that took a step */
+    for (int s = 0; s < n_samples; s++)
+        if (!isnan(t->tpot_ms[s]) && t->tpot_ms[s] > 0)
+            t->tpot_ms[n++] = t->tpot_ms[s];
+    return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
+}
+
+/* First pass over a prompt: touches the memory, so that the first sample's time is like the others'. */
+static enum sw_status warm_up(struct task *t)
+{
+    const struct sw_dataset *d = t->data;
+    int prompt = (int)(d->offsets[1] - d->offsets[0]);
+    double ms;
+    struct sw_times ignored;
+    SW_TRY(sw_times_make(&ignored, sw_model_config(t->input->model)->shape.n_layers));
+    enum sw_status st = begin_sample(t);
+    if (st == SW_OK)
+        st = run(t, d->ids, prompt < 512 ? prompt : 512, &ignored, &ms);
+    sw_times_free(&ignored);
+    return st;
+}
+
+enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, const struct sw_task_input *input, struct sw_result *result)
+{
+    struct task t = {.cell = cell, .be = be, .input = input, .data = input->dataset};
+    const struct sw_dataset *d = input->dataset;
+    int layers = sw_model_config(input->model)->shape.n_layers, n_samples = cell->workload->samples;
+    if (n_samples > d->n_samples)
+        n_samples = d->n_samples;
+    enum sw_status st = SW_OK;
+    t.ttft_ms = calloc((size_t)n_samples, sizeof *t.ttft_ms);
+    t.tpot_ms = calloc((size_t)n_samples, sizeof *t.tpot_ms);
+    t.value = calloc((size_t)n_samples, sizeof *t.value);
+    if (!t.ttft_ms || !t.tpot_ms || !t.value)
+        SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "task: out of host memory"));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, layers));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, layers));
+    SW_TRY_GOTO(st, done, sw_pass_open(input->model, d->context, d->context, &t.pass));
+    SW_TRY_GOTO(st, done, warm_up(&t));
+    SW_TRY_GOTO(st, done, d->score == SW_SCORE_PPL ? perplexity(&t, n_samples, result) : accuracy(&t, n_samples, result));
+    if (cell->config->measure & SW_MEASURE_LATENCY)
+        st = report_time(&t, n_samples, result);
+done:
+    sw_attention_end(&t.sp);
+    sw_pass_close(t.pass);
+    sw_times_free(&t.prompts);
+    sw_times_free(&t.steps);
+    free(t.ttft_ms);
+    free(t.tpot_ms);
+    free(t.value);
+    return st;
+}

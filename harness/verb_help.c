@@ -1,0 +1,189 @@
+/* swbench help: printed from the tables that parse: verbs.c, options.c, each method's parameters, the metrics of result.c. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/cli.h"
+#include "harness/options.h"
+#include "harness/result.h"
+#include "harness/table.h"
+
+static enum sw_status help_verbs(void)
+{
+    struct sw_table table = {.columns = 2};
+    enum sw_status st = SW_OK;
+    for (const struct sw_verb *v = sw_verbs; v->name && st == SW_OK; v++) {
+        st = sw_table_add(&table, "  %s %s", v->name, v->usage);
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", v->summary);
+    }
+    if (st == SW_OK) {
+        printf("swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
+        sw_table_print(&table, stdout);
+        printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, timing), a method, metrics\n"
+               "Exit codes: 0 done, 1 regression found, 2 bad usage, config or input, 3 some cells failed, 4 inconclusive, 130 interrupted\n");
+    }
+    sw_table_free(&table);
+    return st;
+}
+
+static enum sw_status help_verb(const struct sw_verb *verb)
+{
+    struct sw_table table = {.columns = 2};
+    enum sw_status st = SW_OK;
+    for (const struct sw_flag *f = verb->flags; f->name && st == SW_OK; f++) {
+        st = sw_table_add(&table, "  %s%s%s", f->name, f->value ? " " : "", f->value ? f->value : "");
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", f->help);
+    }
+    if (st == SW_OK) {
+        printf("swbench %s %s: %s\n", verb->name, verb->usage, verb->summary);
+        sw_table_print(&table, stdout);
+    }
+    sw_table_free(&table);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- options */
+
+static enum sw_status option_row(struct sw_table *table, const struct sw_option *o)
+{
+    char expected[256], kinds[64] = "";
+    for (int k = 0; o->kinds && sw_workload_kind_names[k]; k++)
+        if (o->kinds & 1u << k)
+            snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s", *kinds ? ", " : "", sw_workload_kind_names[k]);
+    SW_TRY(sw_table_add(table, "  %s", o->param.name));
+    SW_TRY(sw_table_add(table, "%s", sw_option_expected(o, expected, sizeof expected)));
+    SW_TRY(o->required ? sw_table_add(table, "required") : o->param.initial && *o->param.initial ? sw_table_add(table, "default %s", o->param.initial)
+                                                                                                : sw_table_add(table, "%s", ""));
+    return sw_table_add(table, "%s%s%s%s", o->param.help, *kinds ? " (" : "", kinds, *kinds ? ")" : "");
+}
+
+static enum sw_status help_section(const struct sw_section *section)
+{
+    struct sw_table table = {.columns = 4};
+    enum sw_status st = SW_OK;
+    for (const struct sw_option *o = section->options; o->param.name && st == SW_OK; o++)
+        st = option_row(&table, o);
+    if (st == SW_OK) {
+        printf("%s: %s\n", section->name, section->help);
+        sw_table_print(&table, stdout);
+    }
+    sw_table_free(&table);
+    return st;
+}
+
+static enum sw_status help_config(void)
+{
+    for (int i = 0; sw_sections[i]; i++) {
+        if (i > 0)
+            putchar('\n');
+        SW_TRY(help_section(sw_sections[i]));
+    }
+    return SW_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- methods and metrics */
+
+static enum sw_status param_row(struct sw_table *table, const struct sw_param *p)
+{
+    char expected[256];
+    SW_TRY(sw_table_add(table, "  %s", p->name));
+    SW_TRY(sw_table_add(table, "%s", sw_param_expected(p, expected, sizeof expected)));
+    SW_TRY(p->initial && *p->initial ? sw_table_add(table, "default %s", p->initial) : sw_table_add(table, "%s", ""));
+    return sw_table_add(table, "%s", p->help ? p->help : "");
+}
+
+static enum sw_status help_method(const struct sw_method *method)
+{
+    struct sw_table table = {.columns = 4};
+    enum sw_status st = SW_OK;
+    for (const struct sw_param *p = method->params; p->name && st == SW_OK; p++)
+        st = param_row(&table, p);
+    if (st == SW_OK) {
+        printf("%s: %s\n  follows %s\n", method->name, method->summary, method->source);
+        sw_table_print(&table, stdout);
+    }
+    sw_table_free(&table);
+    return st;
+}
+
+/* The section of a config, and every method with its parameters. */
+static enum sw_status help_methods(void)
+{
+    SW_TRY(help_section(&sw_method_section));
+    for (int i = 0; sw_methods[i]; i++) {
+        putchar('\n');
+        SW_TRY(help_method(sw_methods[i]));
+    }
+    return SW_OK;
+}
+
+static enum sw_status help_metrics(void)
+{
+    static const char *const titles[] = {"metric", "unit", "better", "what it is"};
+    struct sw_table table = {.columns = 4, .titles = titles};
+    enum sw_status st = SW_OK;
+    for (const struct sw_metric_info *m = sw_metric_table; m->name && st == SW_OK; m++) {
+        st = sw_table_add(&table, "%s", m->name);
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", m->unit);
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", m->better > 0 ? "higher" : m->better < 0 ? "lower" : "-");
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", m->long_name);
+    }
+    if (st == SW_OK)
+        sw_table_print(&table, stdout);
+    sw_table_free(&table);
+    return st;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------------- topics */
+
+static const struct { const char *name; enum sw_status (*print)(void); } topics[] = {
+    {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics}, {"verbs", help_verbs},
+};
+enum { TOPICS = sizeof topics / sizeof topics[0], NAMES_MAX = 128 };
+
+static enum sw_status unknown_topic(const char *topic)
+{
+    const char *names[NAMES_MAX + 1] = {NULL};
+    char shown[80];
+    int n = 0;
+    for (int i = 0; i < TOPICS; i++)
+        names[n++] = topics[i].name;
+    for (int i = 0; sw_verbs[i].name && n < NAMES_MAX; i++)
+        names[n++] = sw_verbs[i].name;
+    for (int i = 0; sw_sections[i] && n < NAMES_MAX; i++)
+        names[n++] = sw_sections[i]->name;
+    for (int i = 0; sw_methods[i] && n < NAMES_MAX; i++)
+        names[n++] = sw_methods[i]->name;
+    const char *nearest = sw_nearest_name(names, topic);
+    return SW_FAIL(SW_EINPUT, "help: unknown topic %s%s%s%s; `swbench help` lists them", sw_quote(topic, shown, sizeof shown),
+                   nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
+static enum sw_status help_topic(const char *topic)
+{
+    for (int i = 0; i < TOPICS; i++)
+        if (strcmp(topics[i].name, topic) == 0)
+            return topics[i].print();
+    if (sw_verb_find(topic))
+        return help_verb(sw_verb_find(topic));
+    if (sw_method_find(topic))
+        return help_method(sw_method_find(topic));
+    for (int i = 0; sw_sections[i]; i++)
+        if (strcmp(sw_sections[i]->name, topic) == 0)
+            return help_section(sw_sections[i]);
+    return unknown_topic(topic);
+}
+
+int sw_verb_help(int argc, char **argv)
+{
+    struct sw_cli cli;
+    enum sw_status st = sw_cli_parse(argc, argv, 0, 1, &cli);
+    if (st == SW_OK)
+        st = cli.n_positional ? help_topic(cli.positional[0]) : help_verbs();
+    return sw_cli_exit(st);
+}

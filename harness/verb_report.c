@@ -1,0 +1,637 @@
+/* swbench report: readable tables of a result folder, what to distrust in them, and where they come from. */
+#include <jansson.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/method.h"
+#include "harness/hdf5_util.h"
+#include "harness/interval.h"
+#include "harness/report_table.h"
+#include "harness/result_args.h"
+#include "harness/store.h"
+#include "harness/verbs.h"
+
+/* A cell: rows from … to-1 of the tidy table, the first of which stands for what they share. */
+struct cell {
+    const struct sw_tidy_row *row;
+    int64_t from, to;
+    const char *label; /* method and the parameters that tell it from others */
+};
+
+struct report {
+    const char *results;
+    bool latex;
+    struct sw_tidy *tidy;
+    struct cell *cells;
+    int n_cells;
+    struct sw_texts texts; /* every text made on the way; freed at the end */
+    bool several_seeds, several_devices;
+    enum sw_status status;
+};
+
+/* A text that lives as long as the report; NULL (and the status) when out of memory. */
+static const char *text(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *text(struct report *r, const char *fmt, ...)
+{
+    char buffer[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(buffer, sizeof buffer, fmt, ap);
+    va_end(ap);
+    if (r->status == SW_OK)
+        r->status = sw_h5_texts_add(&r->texts, buffer);
+    return r->status == SW_OK ? r->texts.items[r->texts.count - 1] : NULL;
+}
+
+/* --- cells --------------------------------------------------------------------------------------------------------------------- */
+
+/* Same experiment but for what `ignore` names: method (with parameters, density) or task. */
+enum { ANY_METHOD = 1, ANY_TASK = 2 };
+static bool same(const struct cell *a, const struct cell *b, int ignore)
+{
+    const struct sw_tidy_row *x = a->row, *y = b->row;
+    return strcmp(x->workload, y->workload) == 0 && strcmp(x->model, y->model) == 0 && strcmp(x->phase, y->phase) == 0 &&
+           x->context == y->context && (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
+           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && x->density == y->density &&
+                                    x->seed == y->seed && strcmp(x->device, y->device) == 0 && strcmp(x->backend, y->backend) == 0));
+}
+
+static const struct sw_tidy_row *find_metric(const struct report *r, const struct cell *cell, const char *name)
+{
+    for (int64_t i = cell->from; i < cell->to; ++i)
+        if (r->tidy->rows[i].layer < 0 && strcmp(r->tidy->rows[i].metric, name) == 0)
+            return &r->tidy->rows[i];
+    return NULL;
+}
+
+static double metric(const struct report *r, const struct cell *cell, const char *name)
+{
+    const struct sw_tidy_row *row = find_metric(r, cell, name);
+    return row ? row->value : NAN;
+}
+
+/* The dense cell measured beside `cell`, or NULL. */
+static const struct cell *dense_of(const struct report *r, const struct cell *cell)
+{
+    for (int i = 0; i < r->n_cells; ++i) {
+        const struct cell *c = &r->cells[i];
+        if (strcmp(c->row->method, "dense") == 0 && strcmp(c->row->status, "ok") == 0 && same(c, cell, ANY_METHOD) &&
+            c->row->seed == cell->row->seed && strcmp(c->row->device, cell->row->device) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+static bool is_dense(const struct cell *cell) { return strcmp(cell->row->method, "dense") == 0; }
+
+static int dense_first(const void *a, const void *b)
+{
+    const struct cell *x = a, *y = b;
+    if (is_dense(x) != is_dense(y))
+        return is_dense(x) ? -1 : 1;
+    return (x->from > y->from) - (x->from < y->from); /* the table's own order */
+}
+
+/* Parameters of a method that differ among its cells here, or from their defaults: "variant=icml sketch_dim=64". */
+static void describe_params(struct report *r, const struct cell *cell, char *out, size_t size)
+{
+    const struct sw_method *method = sw_method_find(cell->row->method);
+    json_t *params = json_loads(cell->row->params, 0, NULL), *value;
+    const char *name;
+    out[0] = '\0';
+    json_object_foreach(params, name, value) {
+        char *shown = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+        if (!shown)
+            continue;
+        const char *bare = json_is_string(value) ? json_string_value(value) : shown;
+        const struct sw_param *param = method ? sw_param_find(method->params, name) : NULL;
+        bool tells = param && (json_is_number(value) ? strtod(param->initial, NULL) != json_number_value(value)
+                                                     : strcmp(param->initial, bare) != 0);
+        for (int i = 0; i < r->n_cells && !tells; ++i) {
+            const struct cell *other = &r->cells[i];
+            if (strcmp(other->row->method, cell->row->method) != 0 || strcmp(other->row->params, cell->row->params) == 0)
+                continue;
+            json_t *theirs = json_loads(other->row->params, 0, NULL);
+            tells = !json_equal(json_object_get(theirs, name), value);
+            json_decref(theirs);
+        }
+        if (tells)
+            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, bare);
+        free(shown);
+    }
+    json_decref(params);
+}
+
+static void label_cells(struct report *r)
+{
+    for (int i = 0; i < r->n_cells; ++i) {
+        struct cell *cell = &r->cells[i];
+        for (int j = 0; j < i && !cell->label; ++j)
+            if (strcmp(r->cells[j].row->method, cell->row->method) == 0 && strcmp(r->cells[j].row->params, cell->row->params) == 0 &&
+                r->cells[j].row->seed == cell->row->seed && strcmp(r->cells[j].row->device, cell->row->device) == 0)
+                cell->label = r->cells[j].label;
+        if (cell->label)
+            continue;
+        char params[512], seed[32] = "", device[192] = "";
+        describe_params(r, cell, params, sizeof params);
+        if (r->several_seeds)
+            snprintf(seed, sizeof seed, " seed=%lld", (long long)cell->row->seed);
+        if (r->several_devices)
+            snprintf(device, sizeof device, " (%s)", cell->row->device);
+        cell->label = text(r, "%s%s%s%s", cell->row->method, params, seed, device);
+    }
+}
+
+static enum sw_status collect_cells(struct report *r)
+{
+    const struct sw_tidy *tidy = r->tidy;
+    r->cells = calloc((size_t)tidy->count + 1, sizeof *r->cells);
+    if (!r->cells)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%lld rows)", (long long)tidy->count);
+    for (int64_t i = 0; i < tidy->count; ++i) {
+        const struct sw_tidy_row *row = &tidy->rows[i];
+        if (i == 0 || strcmp(row->cell, row[-1].cell) != 0)
+            r->cells[r->n_cells++] = (struct cell){.row = row, .from = i};
+        r->cells[r->n_cells - 1].to = i + 1;
+        r->several_seeds |= row->seed != tidy->rows[0].seed;
+        r->several_devices |= strcmp(row->device, tidy->rows[0].device) != 0 && row->device[0] && tidy->rows[0].device[0];
+    }
+    qsort(r->cells, (size_t)r->n_cells, sizeof *r->cells, dense_first);
+    label_cells(r);
+    return r->status;
+}
+
+/* --- figures ------------------------------------------------------------------------------------------------------------------- */
+
+static int decimals(double value)
+{
+    double size = fabs(value);
+    return size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 3;
+}
+
+static const char *number(struct report *r, double value, const char *sign, int places)
+{
+    if (!isfinite(value))
+        return NULL;
+    return *sign ? text(r, "%+.*f", places, value) : text(r, "%.*f", places, value);
+}
+
+/* "0.021 [0.004, 0.038]"; signed differences get their sign; `suffix` follows the value. */
+static const char *interval(struct report *r, struct sw_interval x, bool with_sign, int places, const char *suffix)
+{
+    const char *value = number(r, x.value, with_sign ? "+" : "", places);
+    if (!value)
+        return NULL;
+    if (!isfinite(x.lo) || !isfinite(x.hi))
+        return text(r, "%s%s", value, suffix);
+    return with_sign ? text(r, "%s%s [%+.*f, %+.*f]", value, suffix, places, x.lo, places, x.hi)
+                     : text(r, "%s%s [%.*f, %.*f]", value, suffix, places, x.lo, places, x.hi);
+}
+
+/* Samples of a metric of two cells. */
+struct two_samples { double *a, *b; int n_a, n_b; };
+
+static struct two_samples read_two(struct report *r, const struct cell *a, const struct cell *b, const char *name)
+{
+    struct two_samples s = {0};
+    struct sw_cell_reader *reader = NULL;
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_open(r->results, a->row->cell, &reader);
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_samples(reader, name, &s.a, &s.n_a);
+    sw_cell_reader_close(reader);
+    reader = NULL;
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_open(r->results, b->row->cell, &reader);
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_samples(reader, name, &s.b, &s.n_b);
+    sw_cell_reader_close(reader);
+    return s;
+}
+
+/* Difference with dense on the same windows or prompts; without samples, the difference of the two values. */
+static const char *difference(struct report *r, const struct cell *cell, const char *name, int places)
+{
+    const struct cell *dense = dense_of(r, cell);
+    if (!dense || dense == cell || !find_metric(r, cell, name))
+        return NULL;
+    struct sw_interval x = {metric(r, cell, name) - metric(r, dense, name), NAN, NAN};
+    struct two_samples s = read_two(r, cell, dense, name);
+    if (r->status == SW_OK && s.n_a == s.n_b && s.n_a > 0)
+        r->status = sw_interval_paired(s.a, s.b, s.n_a, (uint64_t)cell->row->seed, &x);
+    free(s.a);
+    free(s.b);
+    return interval(r, x, true, places, "");
+}
+
+/* --- a table of one model, phase and context ----------------------------------------------------------------------------------- */
+
+/* A row of a table: one cell per task (NULL: none). */
+struct line { const struct cell **cells; };
+
+struct group {
+    const char **tasks;
+    int n_tasks;
+    struct line *lines;
+    int n_lines;
+};
+
+static void free_group(struct group *g)
+{
+    for (int i = 0; i < g->n_lines; ++i)
+        free(g->lines[i].cells);
+    free(g->lines);
+    free(g->tasks);
+}
+
+/* Gathers the ok cells that share workload, model, phase and context with `first`. */
+static enum sw_status gather(const struct report *r, const struct cell *first, struct group *g)
+{
+    *g = (struct group){.tasks = calloc((size_t)r->n_cells, sizeof *g->tasks), .lines = calloc((size_t)r->n_cells, sizeof *g->lines)};
+    if (!g->tasks || !g->lines)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", r->n_cells);
+    for (int i = 0; i < r->n_cells; ++i) {
+        const struct cell *cell = &r->cells[i];
+        if (!same(cell, first, ANY_METHOD | ANY_TASK) || strcmp(cell->row->status, "ok") != 0)
+            continue;
+        int task = 0, line = 0;
+        while (task < g->n_tasks && strcmp(g->tasks[task], cell->row->task) != 0)
+            ++task;
+        if (task == g->n_tasks)
+            g->tasks[g->n_tasks++] = cell->row->task;
+        for (; line < g->n_lines; ++line) {
+            const struct cell *known = NULL;
+            for (int t = 0; !known; ++t)
+                known = g->lines[line].cells[t];
+            if (same(known, cell, ANY_TASK))
+                break;
+        }
+        if (line == g->n_lines) {
+            g->lines[line].cells = calloc((size_t)r->n_cells + 1, sizeof *g->lines[line].cells);
+            if (!g->lines[line].cells)
+                return SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", r->n_cells);
+            ++g->n_lines;
+        }
+        g->lines[line].cells[task] = cell;
+    }
+    return SW_OK;
+}
+
+/* Mean over the tasks of a row. */
+static double mean_metric(const struct report *r, const struct group *g, const struct line *line, const char *name)
+{
+    double sum = 0;
+    int n = 0;
+    for (int t = 0; t < g->n_tasks; ++t) {
+        double value = line->cells[t] ? metric(r, line->cells[t], name) : NAN;
+        if (isfinite(value)) {
+            sum += value;
+            ++n;
+        }
+    }
+    return n ? sum / n : NAN;
+}
+
+/* Dense time / time. With one task, from the raw samples and with an interval. */
+static const char *speed_up(struct report *r, const struct group *g, const struct line *line, const char *name)
+{
+    double ours = 0, theirs = 0;
+    struct sw_interval x = {NAN, NAN, NAN};
+    for (int t = 0; t < g->n_tasks; ++t) {
+        const struct cell *cell = line->cells[t], *dense = cell ? dense_of(r, cell) : NULL;
+        if (!dense || dense == cell || !isfinite(metric(r, cell, name)))
+            continue;
+        ours += metric(r, cell, name);
+        theirs += metric(r, dense, name);
+        if (g->n_tasks == 1) {
+            struct two_samples s = read_two(r, dense, cell, name);
+            if (r->status == SW_OK)
+                r->status = sw_interval_median_ratio(s.a, s.n_a, s.b, s.n_b, (uint64_t)cell->row->seed, &x);
+            free(s.a);
+            free(s.b);
+        }
+    }
+    if (!isfinite(x.value))
+        x.value = theirs / ours;
+    return interval(r, x, false, 2, "×");
+}
+
+/* The columns after the tasks' own. Times of the other phase are empty, and empty columns are not printed. */
+enum figure_kind { FIGURE, SPEED_UP };
+static const struct { const char *title, *metric; enum figure_kind kind; } figures[] = {
+    {"block recall", "block_recall", FIGURE},
+    {"rollout recall", "block_recall_rollout", FIGURE},
+    {"mass recall", "mass_recall", FIGURE},
+    {"output error", "output_rel_error", FIGURE},
+    {"attention ms", "prefill_attention_ms", FIGURE},
+    {"of it selection", "prefill_select_ms", FIGURE},
+    {"speed-up", "prefill_attention_ms", SPEED_UP},
+    {"first token ms", "ttft_ms", FIGURE},
+    {"decode attention us", "decode_attention_us", FIGURE},
+    {"of it selection", "decode_select_us", FIGURE},
+    {"decode speed-up", "decode_attention_us", SPEED_UP},
+    {"per token ms", "tpot_ms", FIGURE},
+};
+enum { FIGURES = sizeof figures / sizeof figures[0], FIXED = 3, PER_TASK = 4 };
+
+static void fill_task(struct report *r, const struct cell *cell, const char **out)
+{
+    const struct sw_tidy_row *score = find_metric(r, cell, "accuracy"), *ppl = find_metric(r, cell, "ppl");
+    if (score) {
+        out[0] = interval(r, (struct sw_interval){score->value, score->lo, score->hi}, false, 1, "");
+        out[1] = difference(r, cell, "accuracy", 1);
+    }
+    if (ppl) {
+        out[2] = interval(r, (struct sw_interval){ppl->value, ppl->lo, ppl->hi}, false, decimals(ppl->value), "");
+        out[3] = difference(r, cell, "nll", 4);
+        const struct sw_tidy_row *delta = out[3] ? NULL : find_metric(r, cell, "nll_delta");
+        if (delta && !is_dense(cell))
+            out[3] = interval(r, (struct sw_interval){delta->value, delta->lo, delta->hi}, true, 4, "");
+    }
+}
+
+static void fill_line(struct report *r, const struct group *g, const struct line *line, const char **out)
+{
+    const struct cell *cell = NULL;
+    for (int t = 0; !cell; ++t)
+        cell = line->cells[t];
+    out[0] = cell->label;
+    out[1] = is_dense(cell) ? NULL : text(r, "%.4g", cell->row->density);
+    out[2] = number(r, mean_metric(r, g, line, "density"), "", 3);
+    for (int t = 0; t < g->n_tasks; ++t)
+        if (line->cells[t])
+            fill_task(r, line->cells[t], out + FIXED + PER_TASK * t);
+    out += FIXED + PER_TASK * g->n_tasks;
+    for (int f = 0; f < FIGURES; ++f) {
+        double value = mean_metric(r, g, line, figures[f].metric);
+        out[f] = figures[f].kind == SPEED_UP ? speed_up(r, g, line, figures[f].metric) : number(r, value, "", decimals(value));
+    }
+}
+
+static void print_group(struct report *r, const struct cell *first, const struct group *g)
+{
+    int columns = FIXED + PER_TASK * g->n_tasks + FIGURES;
+    struct report_table table = {.columns = columns, .rows = g->n_lines};
+    table.titles = calloc((size_t)columns, sizeof *table.titles);
+    table.texts = calloc((size_t)columns * (size_t)g->n_lines + 1, sizeof *table.texts);
+    if (!table.titles || !table.texts) {
+        r->status = SW_FAIL(SW_ENOMEM, "out of memory (table of %d × %d)", g->n_lines, columns);
+        goto out;
+    }
+    table.titles[0] = "method";
+    table.titles[1] = "density";
+    table.titles[2] = "kept";
+    for (int t = 0; t < g->n_tasks; ++t) {
+        const char **titles = table.titles + FIXED + PER_TASK * t;
+        titles[0] = text(r, "%s %%", g->tasks[t]);
+        titles[1] = "Δ to dense";
+        titles[2] = text(r, "%s ppl", g->tasks[t]);
+        titles[3] = "ΔNLL to dense";
+    }
+    for (int f = 0; f < FIGURES; ++f)
+        table.titles[FIXED + PER_TASK * g->n_tasks + f] = figures[f].title;
+    for (int i = 0; i < g->n_lines; ++i)
+        fill_line(r, g, &g->lines[i], table.texts + (size_t)i * (size_t)columns);
+    if (r->status != SW_OK)
+        goto out;
+    const char *what = first->row->workload, *both = strcmp(first->row->phase, "both") == 0 ? "prefill and decode" : first->row->phase;
+    const char *title = text(r, "%s (%s), %s, %lld tokens", first->row->model, what, both, (long long)first->row->context);
+    if (!title)
+        goto out;
+    if (r->latex) {
+        sw_report_table_latex(&table, 1, title);
+        putchar('\n');
+    } else {
+        printf("## %s\n\n", title);
+        sw_report_table_markdown(&table, 1);
+        if (g->n_tasks > 1)
+            printf("\nFrom recall on, figures are means over the %d tasks.\n", g->n_tasks);
+        putchar('\n');
+    }
+out:
+    free(table.titles);
+    free(table.texts);
+}
+
+static void print_tables(struct report *r)
+{
+    for (int i = 0; i < r->n_cells && r->status == SW_OK; ++i) {
+        bool seen = false;
+        for (int j = 0; j < i && !seen; ++j)
+            seen = same(&r->cells[i], &r->cells[j], ANY_METHOD | ANY_TASK);
+        if (seen)
+            continue;
+        struct group g;
+        r->status = gather(r, &r->cells[i], &g);
+        if (r->status == SW_OK && g.n_lines)
+            print_group(r, &r->cells[i], &g);
+        free_group(&g);
+    }
+}
+
+/* --- what else a reader must know ---------------------------------------------------------------------------------------------- */
+
+static void print_line(const struct report *r, const char *start, const char *line)
+{
+    if (r->latex)
+        fputs("% ", stdout); /* a comment: the tables' source stays with them without taking room */
+    printf("%s%s\n", start, line);
+}
+
+static void print_missing(struct report *r)
+{
+    bool any = false;
+    for (int i = 0; i < r->n_cells; ++i) {
+        const struct sw_tidy_row *row = r->cells[i].row;
+        if (strcmp(row->status, "ok") == 0)
+            continue;
+        if (!any)
+            print_line(r, r->latex ? "" : "## ", "Cells without a result");
+        if (!any && !r->latex)
+            putchar('\n');
+        any = true;
+        const char *line = text(r, "%s, density %.4g, %s%s%s, %s, %lld tokens: %s: %s", r->cells[i].label, row->density, row->model, *row->task ? " " : "", row->task, row->phase, (long long)row->context, row->status,
+                                row->reason);
+        if (line)
+            print_line(r, "- ", line);
+    }
+    if (any)
+        putchar('\n');
+}
+
+static bool add_unique(struct report *r, struct sw_texts *list, const char *item)
+{
+    for (int i = 0; i < list->count; ++i)
+        if (strcmp(list->items[i], item) == 0)
+            return false;
+    if (r->status == SW_OK)
+        r->status = sw_h5_texts_add(list, item);
+    return true;
+}
+
+/* What the cells say about themselves: distinct values each. */
+enum { VERSION, DEVICE, HOST, CONFIG, LIBRARIES, FACTS };
+struct origins {
+    struct sw_texts facts[FACTS], warnings;
+    int *warned; /* cells per warning */
+    char *first, *last; /* earliest start, latest end */
+};
+
+static char *provenance(struct report *r, struct sw_cell_reader *reader, const char *name)
+{
+    char *value = NULL;
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_provenance(reader, name, &value);
+    return value;
+}
+
+static void read_origins(struct report *r, const struct cell *cell, struct origins *o)
+{
+    struct sw_cell_reader *reader = NULL;
+    struct sw_texts warnings = {0};
+    r->status = sw_cell_reader_open(r->results, cell->row->cell, &reader);
+    char *version = provenance(r, reader, "version"), *code = provenance(r, reader, "code"), *git = provenance(r, reader, "git");
+    char *host = provenance(r, reader, "host"), *config = provenance(r, reader, "config_name");
+    char *libraries = provenance(r, reader, "libraries"), *started = provenance(r, reader, "started"), *ended = provenance(r, reader, "ended");
+    if (r->status == SW_OK)
+        r->status = sw_cell_reader_warnings(reader, &warnings);
+    if (r->status == SW_OK) {
+        const char *full = text(r, "swbench %s, code %s, git %s", version, code, git);
+        const char *device = text(r, "%s: %s", cell->row->backend, cell->row->device);
+        if (full)
+            add_unique(r, &o->facts[VERSION], full);
+        if (device && cell->row->device[0])
+            add_unique(r, &o->facts[DEVICE], device);
+        add_unique(r, &o->facts[HOST], host);
+        add_unique(r, &o->facts[CONFIG], config);
+        add_unique(r, &o->facts[LIBRARIES], libraries);
+        if (!o->first || strcmp(started, o->first) < 0) { /* ISO 8601 sorts as text */
+            free(o->first);
+            o->first = started;
+            started = NULL;
+        }
+        if (!o->last || strcmp(ended, o->last) > 0) {
+            free(o->last);
+            o->last = ended;
+            ended = NULL;
+        }
+    }
+    for (int i = 0; i < warnings.count && r->status == SW_OK; ++i) {
+        bool fresh = add_unique(r, &o->warnings, warnings.items[i]);
+        int *grown = fresh ? realloc(o->warned, (size_t)o->warnings.count * sizeof *grown) : o->warned;
+        if (!grown) {
+            r->status = SW_FAIL(SW_ENOMEM, "out of memory (warnings)");
+            break;
+        }
+        o->warned = grown;
+        if (fresh)
+            o->warned[o->warnings.count - 1] = 0;
+        for (int k = 0; k < o->warnings.count; ++k)
+            o->warned[k] += strcmp(o->warnings.items[k], warnings.items[i]) == 0;
+    }
+    sw_cell_reader_close(reader);
+    sw_h5_texts_clear(&warnings);
+    free(version);
+    free(code);
+    free(git);
+    free(host);
+    free(config);
+    free(libraries);
+    free(started);
+    free(ended);
+}
+
+static void print_fact(struct report *r, const char *name, const struct sw_texts *values)
+{
+    for (int i = 0; i < values->count; ++i) {
+        const char *line = text(r, "%s: %s", name, values->items[i]);
+        if (line)
+            print_line(r, "- ", line);
+    }
+}
+
+static void print_origins(struct report *r)
+{
+    struct origins o = {0};
+    int counts[3] = {0};
+    for (int i = 0; i < r->n_cells && r->status == SW_OK; ++i) {
+        read_origins(r, &r->cells[i], &o);
+        for (int s = 0; s < 3; ++s)
+            counts[s] += strcmp(r->cells[i].row->status, sw_result_status_names[s]) == 0;
+    }
+    if (r->status != SW_OK)
+        goto out;
+    if (o.warnings.count || o.facts[VERSION].count > 1 || o.facts[DEVICE].count > 1) {
+        print_line(r, r->latex ? "" : "## ", "Warnings");
+        if (!r->latex)
+            putchar('\n');
+        if (o.facts[VERSION].count > 1)
+            print_line(r, "- ", "results of different code versions are mixed here (see below); their figures may not be comparable");
+        if (o.facts[DEVICE].count > 1)
+            print_line(r, "- ", "results of different devices are mixed here (see below); their times are not comparable");
+        for (int i = 0; i < o.warnings.count; ++i) {
+            const char *line = text(r, "%s (%d cell%s)", o.warnings.items[i], o.warned[i], o.warned[i] == 1 ? "" : "s");
+            if (line)
+                print_line(r, "- ", line);
+        }
+        putchar('\n');
+    }
+    print_line(r, r->latex ? "" : "## ", "Provenance");
+    if (!r->latex)
+        putchar('\n');
+    print_fact(r, "code", &o.facts[VERSION]);
+    print_fact(r, "device", &o.facts[DEVICE]);
+    print_fact(r, "host", &o.facts[HOST]);
+    print_fact(r, "config", &o.facts[CONFIG]);
+    print_fact(r, "libraries", &o.facts[LIBRARIES]);
+    const char *line = text(r, "seed %lld%s; %d cells ok, %d failed, %d skipped; run from %s to %s", (long long)r->cells[0].row->seed,
+                            r->several_seeds ? " and others" : "", counts[SW_RESULT_OK], counts[SW_RESULT_FAILED], counts[SW_RESULT_SKIPPED],
+                            o.first, o.last);
+    if (line)
+        print_line(r, "- ", line);
+out:
+    for (int f = 0; f < FACTS; ++f)
+        sw_h5_texts_clear(&o.facts[f]);
+    sw_h5_texts_clear(&o.warnings);
+    free(o.warned);
+    free(o.first);
+    free(o.last);
+}
+
+static void print_legend(struct report *r)
+{
+    print_line(r, "", "density: asked for; kept: counted share of causal token pairs; [low, high]: 95 % interval; Δ to dense: paired over the same");
+    print_line(r, "", "prompts or windows; speed-up: dense attention time / attention time, selection included.");
+    putchar('\n');
+}
+
+int sw_verb_report(int argc, char **argv)
+{
+    static const char *const formats[] = {"md", "latex", NULL};
+    struct result_args args;
+    if (!sw_result_args(argc, argv, formats, false, &args))
+        return SW_EXIT_USAGE;
+    struct report r = {.results = args.results, .latex = strcmp(args.format, "latex") == 0};
+    r.status = sw_tidy_read(args.results, &r.tidy);
+    if (r.status == SW_OK)
+        r.status = collect_cells(&r);
+    if (r.status == SW_OK && r.n_cells == 0)
+        r.status = SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", args.results);
+    if (r.status == SW_OK)
+        print_tables(&r);
+    if (r.status == SW_OK) {
+        print_legend(&r);
+        print_missing(&r);
+        print_origins(&r);
+    }
+    if (r.status != SW_OK)
+        fprintf(stderr, "swbench: %s\n", sw_error_message());
+    sw_h5_texts_clear(&r.texts);
+    sw_tidy_free(r.tidy);
+    free(r.cells);
+    free(args.metrics);
+    return r.status == SW_OK ? sw_flush_output() : SW_EXIT_USAGE;
+}

@@ -1,0 +1,44 @@
+/* The verbs and their flags: parsed by cli.c, printed by verb_help.c. */
+#include "harness/verbs.h"
+
+#include <stddef.h>
+
+#define CONFIG_FLAGS                                                                                                             \
+    {"--set", "KEY=VALUE", "override a key of the config, e.g. axes.density=[0.2] or methods.1.params.block_size=32; repeatable"}, \
+    {"--output", "DIR", "result folder"},                                                                                        \
+    {"--backend", "cpu|cuda|auto", "where to run"}
+
+static const struct sw_flag none[] = {{NULL, NULL, NULL}};
+
+static const struct sw_flag run_flags[] = {
+    CONFIG_FLAGS,
+    {"--limit", "N", "stop after N cells"},
+    {"--fresh", NULL, "run cells again that are done already"},
+    {"--strict", NULL, "a sanity gate that does not hold fails the run"},
+    {"-q", NULL, "no progress"},
+    {NULL, NULL, NULL},
+};
+
+static const struct sw_flag plan_flags[] = {CONFIG_FLAGS, {NULL, NULL, NULL}};
+
+static const struct sw_flag export_flags[] = {
+    {"--format", "csv|jsonl", "default csv"},
+    {"--metric", "NAME", "only this metric; repeatable"},
+    {NULL, NULL, NULL},
+};
+
+static const struct sw_flag report_flags[] = {
+    {"--format", "md|latex", "default md"},
+    {NULL, NULL, NULL},
+};
+
+const struct sw_verb sw_verbs[] = {
+    {"run", "CONFIG [flags]", "run every cell of a config that is not done yet", run_flags, sw_verb_run},
+    {"plan", "CONFIG [flags]", "list the cells that run would run: cached, skipped and why, estimates", plan_flags, sw_verb_plan},
+    {"ls", "methods|models|tasks|shapes|backends", "what this build can do here", none, sw_verb_ls},
+    {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none, sw_verb_validate},
+    {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
+    {"report", "RESULTS [flags]", "tables of methods, tasks and contexts, with intervals", report_flags, sw_verb_report},
+    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics", none, sw_verb_help},
+    {NULL, NULL, NULL, NULL, NULL},
+};

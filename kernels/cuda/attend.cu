@@ -1,0 +1,88 @@
+/* Which attention kernel takes a call: decode for one query; else, on Hopper, the wgmma kernel when it supports the case; else, dense,
+ * the library's kernel where the build has one; else the portable tensor-core kernel. SWBENCH_ATTEND=portable keeps to the last,
+ * for tests and comparisons. */
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/cuda/attend.h"
+#ifdef SWBENCH_HOPPER
+#include "kernels/cuda/attend_hopper.h"
+#endif
+#ifdef SWBENCH_CUDNN
+#include "kernels/cuda/attend_cudnn.h"
+#endif
+
+enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend *a, attend_args *out)
+{
+    const char *what = "attend";
+    REQUIRE(a->batch >= 1 && a->n_q >= 1 && a->n_q <= a->n_k && a->kv_stride >= a->n_k, what);
+    REQUIRE(a->n_kv_heads >= 1 && a->n_heads % a->n_kv_heads == 0, what);
+    if (a->head_dim % 8 != 0 || a->head_dim > 256 || a->head_dim < 8)
+        return SW_FAIL(SW_EUNSUPPORTED, "attention on cuda: head_dim %d; expected a multiple of 8 up to 256", a->head_dim);
+    (void)s;
+    attend_args r = {};
+    r.q = static_cast<const bf16 *>(a->q);
+    r.k = static_cast<const bf16 *>(a->k);
+    r.v = static_cast<const bf16 *>(a->v);
+    r.out = static_cast<bf16 *>(a->out);
+    r.batch = a->batch;
+    r.n_q = a->n_q;
+    r.n_k = a->n_k;
+    r.H = a->n_heads;
+    r.Hkv = a->n_kv_heads;
+    r.G = a->n_heads / a->n_kv_heads;
+    r.d = a->head_dim;
+    r.kv_stride = a->kv_stride;
+    r.scale_log2 = a->scale * 1.4426950408889634f;
+    r.block_log2 = 6;
+    const struct sw_selection *sel = a->sel;
+    if (sel) {
+        int B = sel->block;
+        if (B < 16 || (B & (B - 1)) != 0)
+            return SW_FAIL(SW_EUNSUPPORTED, "attention on cuda: block %d; expected a power of two of at least 16", B);
+        REQUIRE(sel->backend == &s->be && sel->n == a->n_k && sel->n_q == a->n_q, what);
+        REQUIRE(sel->units % a->batch == 0, what);
+        r.units_per_seq = sel->units / a->batch;
+        REQUIRE(r.units_per_seq == 1 || r.units_per_seq == a->n_kv_heads || r.units_per_seq == a->n_heads, what);
+        REQUIRE(a->n_q == 1 || (a->n_k - a->n_q) % B == 0, what);
+        REQUIRE(sel->row0 == (a->n_k - a->n_q) / B && sel->rows == sw_blocks(a->n_k, B) - sel->row0, what);
+        r.indptr = sel->indptr;
+        r.indices = sel->indices;
+        r.whole = sel->whole;
+        r.rows = sel->rows;
+        r.row0 = sel->row0;
+        r.window = sel->window;
+        r.sink = sel->sink;
+        r.block_log2 = __builtin_ctz((unsigned)B);
+    }
+    *out = r;
+    return SW_OK;
+}
+
+static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
+{
+    struct cuda_state *s = state_of(be);
+    attend_args args;
+    SW_TRY(sw_cuda_attend_args(s, a, &args));
+    if (a->n_q == 1)
+        return sw_cuda_decode(s, args);
+    const char *only = getenv("SWBENCH_ATTEND");
+    bool portable = only && strcmp(only, "portable") == 0;
+    (void)portable;
+#ifdef SWBENCH_CUDNN
+    if (!a->sel && !portable && !(only && strcmp(only, "own") == 0)) {
+        bool done = false;
+        SW_TRY(sw_cudnn_attend(s, a, &done));
+        if (done)
+            return SW_OK;
+    }
+#endif
+#ifdef SWBENCH_HOPPER
+    if (!portable && s->major == 9 && sw_hopper_attend_supports(a))
+        return sw_hopper_attend(a, s->stream);
+#endif
+    return sw_cuda_prefill(s, args);
+}
+
+void sw_cuda_bind_attend(struct sw_backend *be) { be->attend = attend; }

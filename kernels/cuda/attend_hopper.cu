@@ -1,0 +1,833 @@
+/* attend_hopper.cu: see attend_hopper.h.
+ *
+ * A CTA works on a tile of 2 × 64 query rows that share one list of key blocks: two heads of a KV group at the same rows, or
+ * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Warpgroup 0 is the producer: one warp fetches K and V by
+ * block index with TMA into rings of 128-key tiles. Warpgroups 1 and 2 are consumers, each with its own 64 rows:
+ *
+ *     S = Q·Kᵀ of step j+1 is queued, then O += P·V of step j; softmax of step j+1 runs while the latter is in flight.
+ *
+ * The list is walked from its end, so that the diagonal comes first and the loop needs no mask: the first step has 64 keys where the
+ * list has an odd number of 64-key blocks, else 128. Tiles are ordered with the KV head outermost (its K and V stay in L2)
+ * and long rows first; CTAs are persistent and take the next tile from a counter. NOTES-hopper.md has the measurements. */
+#include "kernels/cuda/attend_hopper.h"
+
+#include <atomic>
+
+#include "kernels/cuda/attend_hopper_ptx.cuh"
+
+/* Variants that were measured; the defaults are what won (NOTES-hopper.md). */
+#ifndef SW_HOPPER_STAGES
+#define SW_HOPPER_STAGES 3 /* 128-key tiles in the K ring, and in the V ring, at head_dim 128 */
+#endif
+#ifndef SW_HOPPER_Q_IN_REGISTERS
+#define SW_HOPPER_Q_IN_REGISTERS 1 /* at head_dim 128 */
+#endif
+#ifndef SW_HOPPER_TWO_SCORES
+#define SW_HOPPER_TWO_SCORES 1 /* at head_dim 64: the next step's scores have registers of their own */
+#endif
+#ifndef SW_HOPPER_LAZY_RESCALE
+#define SW_HOPPER_LAZY_RESCALE 1
+#endif
+#ifndef SW_HOPPER_KV_POLICY
+#define SW_HOPPER_KV_POLICY 0x1000000000000000ull /* evict normal */
+#endif
+#ifndef SW_HOPPER_REGS_PRODUCER
+#define SW_HOPPER_REGS_PRODUCER 40
+#define SW_HOPPER_REGS_CONSUMER 232
+#endif
+
+namespace {
+
+constexpr int THREADS = 384;       /* producer warpgroup + two consumer warpgroups */
+constexpr int WORK_SLOTS = 64;     /* calls in flight */
+constexpr int MAX_STAGES = 6;
+constexpr int CHUNK_Q = 64 * 128;  /* bytes of 64 rows × 64 columns */
+constexpr int CHUNK_KV = 128 * 128;
+
+enum unit_kind { UNIT_SHARED, UNIT_KV_HEAD, UNIT_HEAD };
+
+struct params {
+    CUtensorMap q;          /* boxes of 64 tokens × d */
+    CUtensorMap k, v;       /* boxes of 64 tokens × 64 columns */
+    CUtensorMap k128, v128; /* boxes of 128 tokens × d: two neighbouring blocks at once */
+    __nv_bfloat16 *out;
+    const int32_t *indptr, *indices; /* NULL: dense */
+    unsigned *work;                  /* [0] next tile less the grid's size, [1] CTAs that are done; both zero between calls */
+    float scale_log2;                /* softmax scale · log2(e) */
+    int n_q, n_heads, group;         /* group = H / Hkv */
+    int rows;                        /* of the selection, a unit */
+    int units;                       /* enum unit_kind */
+    int block128;                    /* lists of 128-token blocks */
+    int offset64;                    /* 64-blocks before the first query */
+    int tiles, row_tiles, parts;     /* tiles = Hkv × row_tiles × parts */
+    int heads_a_tile, rows_a_tile;   /* (2, 1), (1, 2) or (1, 1) */
+};
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+template <int D> struct layout {
+    static constexpr int HALVES = D / 64;
+    static constexpr bool Q_REG = D == 128 && SW_HOPPER_Q_IN_REGISTERS;
+    static constexpr bool TWO_SCORES = D == 64 && SW_HOPPER_TWO_SCORES;
+    static constexpr int STAGES = D == 128 ? SW_HOPPER_STAGES : 4;
+    static constexpr int Q_BYTES = HALVES * CHUNK_Q;   /* of one warpgroup */
+    static constexpr int KV_BYTES = HALVES * CHUNK_KV; /* of one 128-key tile of K or V */
+    static constexpr int Q = 0, K = 2 * Q_BYTES, V = K + STAGES * KV_BYTES, BARRIERS = V + STAGES * KV_BYTES;
+};
+#endif
+
+template <int D> constexpr int shared_bytes()
+{
+    int stages = D == 128 ? SW_HOPPER_STAGES : 4;
+    return (D / 64) * (2 * CHUNK_Q + 2 * stages * CHUNK_KV) + 256 + 1024; /* + alignment to 1024 */
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* What a consumer must know of a tile, left in shared memory by the producer. */
+struct tile_info { int row_tile, head, steps, odd; };
+
+struct tile {
+    int row_tile, head, kv_head; /* first of each */
+    int begin, count;            /* first entry in indices; 64-key blocks in the list */
+};
+
+__device__ __forceinline__ tile tile_at(const params &p, int t)
+{
+    tile r;
+    int per_kv = p.row_tiles * p.parts;
+    r.kv_head = t / per_kv;
+    int rest = t - r.kv_head * per_kv, up = rest / p.parts;
+    r.row_tile = (p.row_tiles - 1 - up) * p.rows_a_tile;
+    r.head = r.kv_head * p.group + (rest - up * p.parts) * p.heads_a_tile;
+    int diagonal = p.offset64 + r.row_tile + p.rows_a_tile - 1;
+    r.begin = 0;
+    r.count = diagonal + 1;
+    if (p.indptr) {
+        int unit = p.units == UNIT_SHARED ? 0 : p.units == UNIT_KV_HEAD ? r.kv_head : r.head;
+        const int32_t *at = p.indptr + (int64_t)unit * p.rows + (p.block128 ? r.row_tile >> 1 : r.row_tile);
+        r.begin = __ldg(at);
+        r.count = __ldg(at + 1) - r.begin;
+        if (p.block128)
+            r.count = 2 * r.count - 1 + (diagonal & 1);
+    }
+    return r;
+}
+
+/* Lists are read 32 entries at a time, one a lane. An entry is a 64-block (two a step) or a 128-block (one a step). */
+__device__ __forceinline__ int list_position(const params &p, int step_from_start) { return p.block128 ? step_from_start : 2 * step_from_start; }
+
+__device__ __forceinline__ int list_chunk(const params &p, const tile &t, int chunk, int lane)
+{
+    int at = chunk * 32 + lane, entries = p.block128 ? (t.count + 1) >> 1 : t.count;
+    return p.indptr && chunk >= 0 && at < entries ? __ldg(p.indices + t.begin + at) : 0;
+}
+
+template <int D> struct ring {
+    uint32_t full, empty; /* first barrier of each */
+    uint32_t tiles;
+    int stage;
+    uint32_t phase;
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == layout<D>::STAGES) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
+/* The blocks b0 and b1 (b1 < 0: only b0) of one head to the ring's next tile. */
+template <int D>
+__device__ __forceinline__ void fetch_blocks(ring<D> &r, const CUtensorMap *one, const CUtensorMap *two, int b0, int b1, int kv_head, int lane)
+{
+    constexpr int HALVES = layout<D>::HALVES;
+    barrier_wait(r.empty + 8 * r.stage, r.phase ^ 1);
+    if (lane == 0) {
+        uint32_t bar = r.full + 8 * r.stage, dst = r.tiles + r.stage * layout<D>::KV_BYTES;
+        if (b1 == b0 + 1) {
+            barrier_arrive_expect(bar, layout<D>::KV_BYTES);
+            tma_fetch(dst, two, b0 * 64, 0, kv_head, bar, SW_HOPPER_KV_POLICY);
+        } else {
+            barrier_arrive_expect(bar, b1 < 0 ? layout<D>::KV_BYTES / 2 : layout<D>::KV_BYTES);
+#pragma unroll
+            for (int half = 0; half < HALVES; half++)
+                tma_fetch(dst + half * CHUNK_KV, one, b0 * 64, half, kv_head, bar, SW_HOPPER_KV_POLICY);
+            if (b1 >= 0)
+#pragma unroll
+                for (int half = 0; half < HALVES; half++)
+                    tma_fetch(dst + half * CHUNK_KV + CHUNK_KV / 2, one, b1 * 64, half, kv_head, bar, SW_HOPPER_KV_POLICY);
+        }
+    }
+    __syncwarp();
+    r.advance();
+}
+
+template <int D>
+__device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
+                                        tile_info *info, int lane)
+{
+    uint32_t q_phase = 0;
+    int t = blockIdx.x;
+    tile now = tile_at(p, t);
+    int steps = (now.count + 1) >> 1;
+    int chunk = list_position(p, steps - 1) >> 5;
+    int entries = list_chunk(p, now, chunk, lane);
+    while (true) {
+        int before = list_chunk(p, now, chunk - 1, lane);
+        int t_next = 0, entries_next = 0;
+        tile next = now;
+        int v0 = 0, v1 = 0;
+        for (int s = steps - 1; s >= 0; s--) {
+            int at = list_position(p, s);
+            if (at >> 5 != chunk) {
+                chunk = at >> 5;
+                entries = before;
+                before = list_chunk(p, now, chunk - 1, lane);
+            }
+            int b0 = __shfl_sync(~0u, entries, at & 31), b1 = __shfl_sync(~0u, entries, (at + 1) & 31);
+            if (!p.indptr)
+                b0 = 2 * s, b1 = b0 + 1;
+            else if (p.block128)
+                b0 *= 2, b1 = b0 + 1;
+            bool first = s == steps - 1;
+            if (first && (now.count & 1))
+                b1 = -1;
+            fetch_blocks<D>(kr, &p.k, &p.k128, b0, b1, now.kv_head, lane);
+            if (first) {
+                barrier_wait(q_empty, q_phase ^ 1);
+                if (lane == 0) {
+                    *info = {now.row_tile, now.head, steps, now.count & 1};
+                    barrier_arrive_expect(q_full, 2 * layout<D>::Q_BYTES);
+#pragma unroll
+                    for (int w = 0; w < 2; w++) {
+                        /* A second head or row tile past the end is fetched from the first's place, or is zeros; it is not computed or not stored. */
+                        int head = p.heads_a_tile == 2 && now.head + 1 < (now.kv_head + 1) * p.group ? now.head + w : now.head;
+                        int row = p.rows_a_tile == 2 ? now.row_tile + w : now.row_tile;
+                        tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
+                    }
+                    t_next = gridDim.x + atomicAdd(p.work, 1u);
+                }
+                q_phase ^= 1;
+                t_next = __shfl_sync(~0u, t_next, 0);
+                if (t_next < p.tiles) {
+                    next = tile_at(p, t_next);
+                    entries_next = list_chunk(p, next, list_position(p, ((next.count + 1) >> 1) - 1) >> 5, lane);
+                }
+            } else {
+                fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
+            }
+            v0 = b0, v1 = b1;
+        }
+        fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
+        if (t_next >= p.tiles)
+            break;
+        now = next;
+        t = t_next;
+        steps = (now.count + 1) >> 1;
+        chunk = list_position(p, steps - 1) >> 5;
+        entries = entries_next;
+    }
+    barrier_wait(q_empty, q_phase ^ 1);
+    if (lane == 0) {
+        *info = {0, 0, 0, 0};
+        barrier_arrive(q_full);
+        /* The last CTA out leaves the counters at zero for the next call. */
+        __threadfence();
+        if (atomicAdd(p.work + 1, 1u) == gridDim.x - 1) {
+            p.work[0] = 0;
+            p.work[1] = 0;
+        }
+    }
+}
+
+/* The running softmax of two rows a thread (r and r + 8 of its warp's 16). */
+struct running {
+    float max[2], sum[2]; /* max over the row; sum of this thread's columns only */
+};
+
+/* s: logits in, exp2(scale·(s - max)) out. Returns whether O and the sums must be multiplied by `factor`
+ * (the sums have been). With lazy rescaling the maximum only moves when it would grow by more than 2⁸: any reference point gives the same
+ * quotient, and exponents up to 2⁸ cost no precision in bf16 or fp32. */
+template <int N, bool FIRST>
+__device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float (&factor)[2], float scale_log2)
+{
+    float best[2][2] = {{s[0], s[2]}, {s[1], s[3]}};
+#pragma unroll
+    for (int i = 4; i < N; i += 4) {
+        best[0][0] = fmaxf(best[0][0], s[i]);
+        best[1][0] = fmaxf(best[1][0], s[i + 1]);
+        best[0][1] = fmaxf(best[0][1], s[i + 2]);
+        best[1][1] = fmaxf(best[1][1], s[i + 3]);
+    }
+    float row[2] = {fmaxf(best[0][0], best[1][0]), fmaxf(best[0][1], best[1][1])};
+    bool rescale = FIRST || !SW_HOPPER_LAZY_RESCALE || __any_sync(~0u, fmaxf(row[0] - run.max[0], row[1] - run.max[1]) * scale_log2 > 8.f);
+    factor[0] = factor[1] = 1.f;
+    if (rescale) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) { /* the row is in four lanes */
+            row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 1));
+            row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 2));
+            if (FIRST) {
+                run.max[r] = row[r];
+                run.sum[r] = 0.f;
+            } else {
+                float max = fmaxf(run.max[r], row[r]);
+                factor[r] = exp2_fast((run.max[r] - max) * scale_log2);
+                run.max[r] = max;
+                run.sum[r] *= factor[r];
+            }
+        }
+    }
+    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, sum[2][2] = {{0.f, 0.f}, {0.f, 0.f}};
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        s[i] = exp2_fast(fmaf(s[i], scale_log2, -shift[0]));
+        s[i + 1] = exp2_fast(fmaf(s[i + 1], scale_log2, -shift[0]));
+        s[i + 2] = exp2_fast(fmaf(s[i + 2], scale_log2, -shift[1]));
+        s[i + 3] = exp2_fast(fmaf(s[i + 3], scale_log2, -shift[1]));
+        sum[0][0] += s[i];
+        sum[1][0] += s[i + 1];
+        sum[0][1] += s[i + 2];
+        sum[1][1] += s[i + 3];
+    }
+    run.sum[0] += sum[0][0] + sum[1][0];
+    run.sum[1] += sum[0][1] + sum[1][1];
+    return rescale;
+}
+
+/* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
+template <int N> __device__ __forceinline__ void to_operand(uint32_t (&p)[32], const float (&s)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N / 2; i++)
+        p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
+}
+
+/* S = Q·Kᵀ for KEYS keys. */
+template <int D, int KEYS>
+__device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], uint32_t q, const uint32_t *q_reg, uint32_t k)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        uint32_t kd = k + (((i / 4) * CHUNK_KV + (i % 4) * 32) >> 4);
+        uint32_t qd = q + (((i / 4) * CHUNK_Q + (i % 4) * 32) >> 4);
+        if constexpr (layout<D>::Q_REG && KEYS == 128)
+            i == 0 ? wgmma_rs_n128<0>(s, q_reg, kd) : wgmma_rs_n128<1>(s, q_reg + 4 * i, kd);
+        else if constexpr (layout<D>::Q_REG)
+            i == 0 ? wgmma_rs_n64<0>(s, q_reg, kd) : wgmma_rs_n64<1>(s, q_reg + 4 * i, kd);
+        else if constexpr (KEYS == 128)
+            i == 0 ? wgmma_ss_n128<0>(s, qd, kd) : wgmma_ss_n128<1>(s, qd, kd);
+        else
+            i == 0 ? wgmma_ss_n64<0>(s, qd, kd) : wgmma_ss_n64<1>(s, qd, kd);
+    }
+    wgmma_commit();
+}
+
+/* O += P·V for KEYS keys. */
+template <int D, int KEYS> __device__ __forceinline__ void queue_values(float (&o)[D / 2], uint32_t (&p)[32], uint32_t v)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < KEYS / 16; i++) {
+        uint32_t vd = v + ((i * 16 * 128) >> 4);
+        if constexpr (D == 128)
+            wgmma_rs_n128_t<1>(o, p + 4 * i, vd);
+        else
+            wgmma_rs_n64_t<1>(o, p + 4 * i, vd);
+    }
+    wgmma_commit();
+}
+
+template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
+{
+    pin(o);
+#pragma unroll
+    for (int i = 0; i < D / 2; i += 4) {
+        o[i] *= factor[0];
+        o[i + 1] *= factor[0];
+        o[i + 2] *= factor[1];
+        o[i + 3] *= factor[1];
+    }
+}
+
+/* The scores of a tile's first step, waited for. */
+template <int D, int KEYS>
+__device__ __forceinline__ void first_scores(float (&s)[KEYS / 2], const ring<D> &kr, uint32_t q, const uint32_t *q_reg, uint32_t k,
+                                             uint32_t q_empty, int steps, int lane)
+{
+    pin(s);
+    queue_scores<D, KEYS>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
+    wgmma_wait<0>();
+    pin(s);
+    if (lane == 0) {
+        barrier_arrive(kr.empty + 8 * kr.stage);
+        if (!layout<D>::Q_REG && steps == 1)
+            barrier_arrive(q_empty);
+    }
+}
+
+/* One step of the loop: scores of this step, values of the one before, which had KEYS keys. */
+template <int D, int KEYS>
+__device__ __forceinline__ void consume_step(ring<D> &kr, ring<D> &vr, float (&s)[64], float (&o)[D / 2], uint32_t (&p)[32], uint32_t q,
+                                             const uint32_t *q_reg, uint32_t k, uint32_t v, running &run, float scale_log2,
+                                             uint32_t q_empty, bool last, int lane)
+{
+    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+    pin(s);
+    pin(o);
+    pin(p);
+    queue_scores<D, 128>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
+    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+    queue_values<D, KEYS>(o, p, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+    wgmma_wait<1>();
+    pin(s);
+    if (lane == 0) {
+        barrier_arrive(kr.empty + 8 * kr.stage);
+        if (!layout<D>::Q_REG && last)
+            barrier_arrive(q_empty);
+    }
+    float factor[2];
+    bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
+    /* ptxas hoists a wait as far up as its basic block goes, here above the exponentials, and then nothing overlaps. So it gets a block of its own:
+     * the branch needs all the exponentials (sums are never negative). */
+    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) {
+        wgmma_wait<0>();
+        multiply_rows<D>(o, factor);
+    }
+    wgmma_wait<0>();
+    pin(o);
+    if (lane == 0)
+        barrier_arrive(vr.empty + 8 * vr.stage);
+    to_operand<64>(p, s);
+    kr.advance();
+    vr.advance();
+}
+
+/* Two steps at once where there are registers for two sets of scores (head_dim 64, whose softmax takes as long as its products): the
+ * second step's scores are computed under the first's softmax. All that is queued here is waited for here, but for ptxas's sake
+ * (it serialises wgmma whose results are read in another trip of a loop). */
+template <int D>
+__device__ __forceinline__ void consume_two_steps(ring<D> &kr, ring<D> &vr, float (&s)[64], float (&s2)[64], float (&o)[D / 2], uint32_t (&p)[32],
+                                                  uint32_t q, const uint32_t *q_reg, uint32_t k, uint32_t v, running &run, float scale_log2,
+                                                  uint32_t q_empty, bool last, int lane)
+{
+    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+    pin(s);
+    pin(s2);
+    pin(o);
+    pin(p);
+    queue_scores<D, 128>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
+    uint32_t first_empty = kr.empty + 8 * kr.stage;
+    kr.advance();
+    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+    queue_values<D, 128>(o, p, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+    queue_scores<D, 128>(s2, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
+    wgmma_wait<2>();
+    pin(s);
+    if (lane == 0)
+        barrier_arrive(first_empty);
+    float factor[2];
+    bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
+    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) { /* as in consume_step, but with s2 in flight O must stay outside */
+        wgmma_wait<1>();
+        pin(o);
+    }
+    wgmma_wait<1>();
+    pin(o);
+    if (rescale)
+        multiply_rows<D>(o, factor);
+    if (lane == 0)
+        barrier_arrive(vr.empty + 8 * vr.stage);
+    vr.advance();
+    to_operand<64>(p, s);
+    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+    pin(o);
+    pin(p);
+    queue_values<D, 128>(o, p, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+    wgmma_wait<1>();
+    pin(s2);
+    if (lane == 0) {
+        barrier_arrive(kr.empty + 8 * kr.stage);
+        if (!layout<D>::Q_REG && last)
+            barrier_arrive(q_empty);
+    }
+    kr.advance();
+    rescale = softmax_step<64, false>(s2, run, factor, scale_log2);
+    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) {
+        wgmma_wait<0>();
+        multiply_rows<D>(o, factor);
+    }
+    wgmma_wait<0>();
+    pin(o);
+    if (lane == 0)
+        barrier_arrive(vr.empty + 8 * vr.stage);
+    vr.advance();
+    to_operand<64>(p, s2);
+}
+
+/* Column c of the first step is masked for row r of the tile where c > r + shift. */
+template <int N> __device__ __forceinline__ void mask_diagonal(float (&s)[N], int row, int column, int shift)
+{
+    int last = row + shift - column;
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        int c = i * 2;
+        if (c > last)
+            s[i] = -INFINITY;
+        if (c + 1 > last)
+            s[i + 1] = -INFINITY;
+        if (c > last + 8)
+            s[i + 2] = -INFINITY;
+        if (c + 1 > last + 8)
+            s[i + 3] = -INFINITY;
+    }
+}
+
+/* Each quad of lanes holds 8 columns of a row, two a lane, in each of four words; afterwards each lane holds all 8 of one. */
+__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        uint32_t got = __shfl_xor_sync(~0u, lane & 1 ? w[i] : w[i + 1], 1);
+        if (lane & 1)
+            w[i] = got;
+        else
+            w[i + 1] = got;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t got = __shfl_xor_sync(~0u, lane & 2 ? w[i] : w[i + 2], 2);
+        if (lane & 2)
+            w[i] = got;
+        else
+            w[i + 2] = got;
+    }
+}
+
+template <int D>
+__device__ __forceinline__ void store_rows(const params &p, float (&o)[D / 2], running &run, int token, int head, int lane)
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = run.sum[r];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        float inverse = 1.f / sum;
+        int at = token + 8 * r;
+        __nv_bfloat16 *row = p.out + ((int64_t)at * p.n_heads + head) * D;
+#pragma unroll
+        for (int g = 0; g < D / 32; g++) {
+            uint32_t w[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                w[i] = pack_bf16(o[(4 * g + i) * 4 + 2 * r] * inverse, o[(4 * g + i) * 4 + 2 * r + 1] * inverse);
+            transpose_quad(w, lane);
+            if (at < p.n_q)
+                __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8), make_uint4(w[0], w[1], w[2], w[3]));
+        }
+    }
+}
+
+template <int D>
+__device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
+                                        const tile_info *info)
+{
+    int which = (int)(threadIdx.x >> 7) - 1; /* warpgroup, 0 or 1 */
+    which = __shfl_sync(~0u, which, 0);
+    int lane = threadIdx.x & 31, row = (threadIdx.x & 127) / 32 * 16 + lane / 4;
+    uint32_t q_tile = q_tiles + which * layout<D>::Q_BYTES;
+    uint32_t q = descriptor(q_tile, 0), k = descriptor(kr.tiles, 0), v = descriptor(vr.tiles, CHUNK_KV);
+    uint32_t q_phase = 0;
+
+    while (true) {
+        barrier_wait(q_full, q_phase);
+        q_phase ^= 1;
+        int steps = __shfl_sync(~0u, info->steps, 0), odd = __shfl_sync(~0u, info->odd, 0);
+        int row_tile = __shfl_sync(~0u, info->row_tile, 0), head = __shfl_sync(~0u, info->head, 0);
+        if (steps == 0)
+            break;
+        bool active = which == 0 || p.rows_a_tile == 2 || (p.heads_a_tile == 2 && (head + 1) % p.group != 0);
+        if (!active) { /* lets the tile pass */
+            if (lane == 0)
+                barrier_arrive(q_empty);
+            for (int j = 0; j < steps; j++) {
+                barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+                if (lane == 0)
+                    barrier_arrive(kr.empty + 8 * kr.stage);
+                barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+                if (lane == 0)
+                    barrier_arrive(vr.empty + 8 * vr.stage);
+                kr.advance();
+                vr.advance();
+            }
+            continue;
+        }
+        if (p.heads_a_tile == 2)
+            head += which;
+        if (p.rows_a_tile == 2)
+            row_tile += which;
+
+        float s[64], o[D / 2];
+        uint32_t pr[32];
+        running run;
+        float factor[2];
+#pragma unroll
+        for (int i = 0; i < D / 2; i++)
+            o[i] = 0.f;
+#pragma unroll
+        for (int i = 0; i < 64; i++)
+            s[i] = 0.f;
+        uint32_t q_reg[D / 4];
+        if constexpr (layout<D>::Q_REG) {
+            int q_row = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
+#pragma unroll
+            for (int i = 0; i < D / 16; i++)
+                ldmatrix_x4(q_reg + 4 * i, q_tile + (i / 4) * CHUNK_Q + q_row * 128 + ((((i % 4) * 2 + (lane >> 4)) ^ (q_row & 7)) << 4));
+            __syncwarp();
+            if (lane == 0)
+                barrier_arrive(q_empty);
+        }
+
+        /* First step: the diagonal block, behind another one where the count is even. The two widths keep separate accumulators: shared ones
+         * would make ptxas serialise wgmma. */
+        barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+        if (odd) {
+            float s_half[32];
+#pragma unroll
+            for (int i = 0; i < 32; i++)
+                s_half[i] = 0.f;
+            first_scores<D, 64>(s_half, kr, q, q_reg, k, q_empty, steps, lane);
+            mask_diagonal(s_half, row, 2 * (lane & 3), 0);
+            softmax_step<32, true>(s_half, run, factor, p.scale_log2);
+            to_operand<32>(pr, s_half);
+        } else {
+            first_scores<D, 128>(s, kr, q, q_reg, k, q_empty, steps, lane);
+            mask_diagonal(s, row, 2 * (lane & 3), p.rows_a_tile == 2 ? 64 * which : 64);
+            softmax_step<64, true>(s, run, factor, p.scale_log2);
+            to_operand<64>(pr, s);
+        }
+        kr.advance();
+        int j = 1;
+        if (odd && steps > 1) {
+            consume_step<D, 64>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
+            j++;
+        }
+        if constexpr (layout<D>::TWO_SCORES) {
+            float s2[64];
+#pragma unroll
+            for (int i = 0; i < 64; i++)
+                s2[i] = 0.f;
+            for (; j + 1 < steps; j += 2)
+                consume_two_steps<D>(kr, vr, s, s2, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 2 == steps, lane);
+            if (j < steps)
+                consume_step<D, 128>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, true, lane);
+        } else {
+            for (; j < steps; j++)
+                consume_step<D, 128>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
+        }
+
+        barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+        pin(o);
+        pin(pr);
+        if (odd && steps == 1)
+            queue_values<D, 64>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+        else
+            queue_values<D, 128>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+        wgmma_wait<0>();
+        pin(o);
+        if (lane == 0)
+            barrier_arrive(vr.empty + 8 * vr.stage);
+        vr.advance();
+        store_rows<D>(p, o, run, row_tile * 64 + row, head, lane);
+    }
+}
+#endif /* sm_90a */
+
+template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(const __grid_constant__ params p)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ unsigned char raw[];
+    uint32_t base = (shared_address(raw) + 1023) & ~1023u;
+    constexpr int STAGES = layout<D>::STAGES;
+    static_assert(STAGES <= MAX_STAGES && 8 * (4 * MAX_STAGES + 2) + sizeof(tile_info) <= 256, "barriers");
+    uint32_t bars = base + layout<D>::BARRIERS, q_full = bars + 32 * MAX_STAGES, q_empty = q_full + 8;
+    tile_info *info = (tile_info *)(raw + (base - shared_address(raw)) + layout<D>::BARRIERS + 32 * MAX_STAGES + 16);
+    ring<D> kr = {bars, bars + 8 * MAX_STAGES, base + layout<D>::K, 0, 0};
+    ring<D> vr = {bars + 16 * MAX_STAGES, bars + 24 * MAX_STAGES, base + layout<D>::V, 0, 0};
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            barrier_init(kr.full + 8 * i, 1);
+            barrier_init(vr.full + 8 * i, 1);
+            barrier_init(kr.empty + 8 * i, 8); /* consumer warps */
+            barrier_init(vr.empty + 8 * i, 8);
+        }
+        barrier_init(q_full, 1);
+        barrier_init(q_empty, 8);
+        barrier_init_fence();
+    }
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        registers_shrink<SW_HOPPER_REGS_PRODUCER>();
+        if (threadIdx.x < 32)
+            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, threadIdx.x);
+    } else {
+        registers_grow<SW_HOPPER_REGS_CONSUMER>();
+        consume<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info);
+    }
+#endif
+}
+
+__device__ unsigned work_counters[WORK_SLOTS][2];
+
+/* ------------------------------------------------------------------------------------------------------------ host */
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+                              const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+                              CUtensorMapFloatOOBfill);
+
+enum sw_status cuda_failed(cudaError_t e, const char *what)
+{
+    return SW_FAIL(SW_EDEVICE, "%s: %s", what, cudaGetErrorString(e));
+}
+
+/* The driver's TMA encoder, without linking the driver library (it is not there on machines without a GPU). */
+enum sw_status find_encoder(encode_fn *out)
+{
+    static std::atomic<void *> found{nullptr};
+    void *fn = found.load();
+    if (!fn) {
+        cudaDriverEntryPointQueryResult result;
+        cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &fn, 12000, cudaEnableDefault, &result);
+        if (e != cudaSuccess)
+            return cuda_failed(e, "cuTensorMapEncodeTiled");
+        if (result != cudaDriverEntryPointSuccess || !fn)
+            return SW_FAIL(SW_EDEVICE, "the CUDA driver has no cuTensorMapEncodeTiled");
+        found.store(fn);
+    }
+    *out = (encode_fn)fn;
+    return SW_OK;
+}
+
+/* x [tokens, heads, d] as (64 columns, token, half, head); rows past `tokens` read as zeros. */
+enum sw_status encode(encode_fn fn, CUtensorMap *map, const void *x, int tokens, int heads, int d, int box_tokens, int box_halves)
+{
+    cuuint64_t dims[4] = {64, (cuuint64_t)tokens, (cuuint64_t)d / 64, (cuuint64_t)heads};
+    cuuint64_t strides[3] = {(cuuint64_t)heads * d * 2, 128, (cuuint64_t)d * 2};
+    cuuint32_t box[4] = {64, (cuuint32_t)box_tokens, (cuuint32_t)box_halves, 1}, element[4] = {1, 1, 1, 1};
+    CUresult r = fn(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)x, dims, strides, box, element, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                    CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (r != CUDA_SUCCESS)
+        return SW_FAIL(SW_EDEVICE, "cuTensorMapEncodeTiled: error %d for [%d, %d, %d]", (int)r, tokens, heads, d);
+    return SW_OK;
+}
+
+/* How 2 × 64 query rows are found that share a list. Returns false where the shape is out of this kernel's reach. */
+bool tile_plan(const struct sw_attend *a, params *p)
+{
+    const struct sw_selection *sel = a->sel;
+    p->group = a->n_heads / a->n_kv_heads;
+    p->units = UNIT_SHARED;
+    p->rows = 0;
+    p->block128 = 0;
+    if (sel) {
+        int units = sel->units / a->batch;
+        if (units * a->batch != sel->units || (units != 1 && units != a->n_kv_heads && units != a->n_heads))
+            return false;
+        if (units > 1)
+            p->units = units == a->n_kv_heads ? UNIT_KV_HEAD : UNIT_HEAD;
+        if ((sel->block != 64 && sel->block != 128) || sel->whole || sel->rows != sw_blocks(a->n_q, sel->block))
+            return false;
+        p->rows = sel->rows;
+        p->block128 = sel->block == 128;
+    }
+    int before = a->n_k - a->n_q;
+    if (before < 0 || before % (sel ? sel->block : 64) != 0)
+        return false;
+    p->offset64 = before / 64;
+    p->heads_a_tile = p->rows_a_tile = 1;
+    bool heads_share = p->units != UNIT_HEAD && p->group > 1;
+    if (heads_share && (p->group % 2 == 0 || (sel && !p->block128)))
+        p->heads_a_tile = 2; /* an odd group's last tile has one head */
+    else if ((!sel || p->block128) && before % 128 == 0)
+        p->rows_a_tile = 2;
+    else if (heads_share)
+        p->heads_a_tile = 2;
+    p->parts = (p->group + p->heads_a_tile - 1) / p->heads_a_tile;
+    p->row_tiles = (sw_blocks(a->n_q, 64) + p->rows_a_tile - 1) / p->rows_a_tile;
+    p->tiles = a->n_kv_heads * p->row_tiles * p->parts;
+    return true;
+}
+
+template <int D> enum sw_status launch(const params &p, int processors, cudaStream_t stream)
+{
+    cudaError_t e = cudaFuncSetAttribute(attend_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes<D>());
+    if (e != cudaSuccess)
+        return cuda_failed(e, "shared memory of the attention kernel");
+    int ctas = p.tiles < processors ? p.tiles : processors;
+    attend_kernel<D><<<ctas, THREADS, shared_bytes<D>(), stream>>>(p);
+    e = cudaGetLastError();
+    return e == cudaSuccess ? SW_OK : cuda_failed(e, "attention kernel");
+}
+
+} /* namespace */
+
+extern "C" bool sw_hopper_attend_supports(const struct sw_attend *a)
+{
+    int device, major, minor;
+    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess || major != 9 || minor != 0)
+        return false;
+    if (a->batch < 1 || a->n_q < 1 || a->n_k < a->n_q || a->kv_stride < a->n_k || a->n_kv_heads < 1 || a->n_heads % a->n_kv_heads != 0 ||
+        (a->head_dim != 64 && a->head_dim != 128) || !(a->scale > 0.f))
+        return false;
+    if (((uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->out) % 16 != 0)
+        return false;
+    params p;
+    return tile_plan(a, &p);
+}
+
+extern "C" enum sw_status sw_hopper_attend(const struct sw_attend *a, cudaStream_t stream)
+{
+    if (!sw_hopper_attend_supports(a))
+        return SW_FAIL(SW_EUNSUPPORTED, "the Hopper attention kernel does not take this shape (head_dim %d, block %d, %d queries, %d keys)",
+                       a->head_dim, a->sel ? a->sel->block : 0, a->n_q, a->n_k);
+    encode_fn fn;
+    SW_TRY(find_encoder(&fn));
+    int device = 0, processors = 0;
+    cudaGetDevice(&device);
+    cudaError_t e = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (e != cudaSuccess)
+        return cuda_failed(e, "number of multiprocessors");
+    unsigned *work = nullptr;
+    e = cudaGetSymbolAddress((void **)&work, work_counters);
+    if (e != cudaSuccess)
+        return cuda_failed(e, "work counters");
+
+    params p;
+    if (!tile_plan(a, &p))
+        return SW_FAIL(SW_EINTERNAL, "tile plan");
+    p.n_q = a->n_q;
+    p.n_heads = a->n_heads;
+    p.scale_log2 = a->scale * 1.4426950408889634f;
+    int d = a->head_dim, halves = d / 64;
+    for (int b = 0; b < a->batch; b++) {
+        static std::atomic<unsigned> calls{0};
+        p.work = work + 2 * (calls.fetch_add(1) % WORK_SLOTS);
+        const __nv_bfloat16 *q = (const __nv_bfloat16 *)a->q + (int64_t)b * a->n_q * a->n_heads * d;
+        int64_t kv = (int64_t)b * a->kv_stride * a->n_kv_heads * d;
+        const __nv_bfloat16 *k = (const __nv_bfloat16 *)a->k + kv, *v = (const __nv_bfloat16 *)a->v + kv;
+        p.out = (__nv_bfloat16 *)a->out + (int64_t)b * a->n_q * a->n_heads * d;
+        p.indptr = a->sel ? a->sel->indptr + (int64_t)b * (a->sel->units / a->batch) * a->sel->rows : nullptr;
+        p.indices = a->sel ? a->sel->indices : nullptr;
+        SW_TRY(encode(fn, &p.q, q, a->n_q, a->n_heads, d, 64, halves));
+        SW_TRY(encode(fn, &p.k, k, a->n_k, a->n_kv_heads, d, 64, 1));
+        SW_TRY(encode(fn, &p.v, v, a->n_k, a->n_kv_heads, d, 64, 1));
+        SW_TRY(encode(fn, &p.k128, k, a->n_k, a->n_kv_heads, d, 128, halves));
+        SW_TRY(encode(fn, &p.v128, v, a->n_k, a->n_kv_heads, d, 128, halves));
+        if (d == 128)
+            SW_TRY(launch<128>(p, processors, stream));
+        else
+            SW_TRY(launch<64>(p, processors, stream));
+    }
+    return SW_OK;
+}

@@ -1,0 +1,243 @@
+/* Decode attention: one query a sequence, split over the kept keys ("flash decoding"), all heads of a KV group together.
+ *
+ * A block takes up to 16 heads of one KV group and one share of the list's slots; its four warps take 16 keys by turns, each with its own
+ * ring of shared memory, so that they never wait for each other. K and V are read once: 4 · d bytes a kept key and KV head, which is the
+ * limit (tensor cores do 16 rows whether or not the group has 16 heads; that is free). The shares are fixed by the list's length and
+ * the grid, and the second kernel adds them in order: the same bits every time. Per-head lists read a KV head's keys once a head. */
+#include <algorithm>
+
+#include "kernels/cuda/attend.h"
+#include "kernels/cuda/mma.cuh"
+
+static const int WARPS = 4;
+
+struct decode_plan {
+    int splits, heads, head_tiles; /* heads a block, blocks of heads a KV head */
+    float *o, *ml;                 /* [splits, batch · H, D] and [splits, batch · H, 2]; splits == 1: not used */
+};
+
+template <int D> struct decode_ring { static constexpr int stages = D <= 128 ? 3 : 2; };
+
+/* A warp loads 16 keys. */
+template <int D>
+__device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_args &a, const bf16 *k_base, const bf16 *v_base,
+                                 const key_list &list, int slot0, int slot_end, int lane)
+{
+    constexpr int CH = D / 8;
+    int64_t kv_row = (int64_t)a.Hkv * a.d;
+#pragma unroll 4
+    for (int i = lane; i < 16 * CH; i += 32) {
+        int r = i / CH, c = i % CH;
+        int key = slot0 + r < slot_end ? key_of(list, slot0 + r) : -1;
+        bool valid = key >= 0 && c * 8 < a.d;
+        int64_t at = valid ? key * kv_row + c * 8 : 0;
+        copy_async(k_tile + tile_at<D>(r, c), k_base + at, valid);
+        copy_async(v_tile + tile_at<D>(r, c), v_base + at, valid);
+    }
+}
+
+template <int D>
+__global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decode_plan p)
+{
+    constexpr int CH = D / 8, STAGES = decode_ring<D>::stages, STAGE_BYTES = 2 * 16 * D * 2;
+    extern __shared__ __align__(128) unsigned char shared[];
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int split = blockIdx.x, seq = blockIdx.z;
+    int kv_head = blockIdx.y / p.head_tiles;
+    int h0 = kv_head * a.G + (blockIdx.y % p.head_tiles) * p.heads;
+    int heads = min(p.heads, (kv_head + 1) * a.G - h0);
+    int t = a.n_k - 1;
+    key_list list = list_of(a, seq, h0, t >> a.block_log2, t);
+    int slots = list_slots(list, t);
+    int share = ((slots + p.splits - 1) / p.splits + 15) & ~15;
+    int begin = min(split * share, slots), end = min(begin + share, slots);
+
+    /* Q as the A operand: row = head. */
+    uint32_t qa[CH / 2][4];
+    const bf16 *q = a.q + ((int64_t)seq * a.H + h0) * a.d;
+#pragma unroll
+    for (int k = 0; k < CH / 2; k++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            int row = (lane >> 2) + (r & 1) * 8, col = k * 16 + (lane & 3) * 2 + (r >> 1) * 8;
+            qa[k][r] = row < heads && col < a.d ? *reinterpret_cast<const uint32_t *>(q + row * a.d + col) : 0u;
+        }
+    const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
+    const bf16 *v_base = a.v + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
+    uint32_t ring = shared_address(shared) + (uint32_t)(warp * STAGES * STAGE_BYTES);
+
+    float o[CH][4] = {};
+    float row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {0, 0};
+    int first = begin + warp * 16, stride = WARPS * 16;
+#pragma unroll
+    for (int st = 0; st < STAGES - 1; st++) {
+        int slot0 = first + st * stride;
+        if (slot0 < end)
+            load_keys<D>(ring + st * STAGE_BYTES, ring + st * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, list, slot0, end, lane);
+        copy_commit();
+    }
+    int stage = 0;
+    for (int slot0 = first; slot0 < end; slot0 += stride) {
+        int ahead = slot0 + (STAGES - 1) * stride, free_stage = (stage + STAGES - 1) % STAGES;
+        if (ahead < end)
+            load_keys<D>(ring + free_stage * STAGE_BYTES, ring + free_stage * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, list, ahead, end,
+                         lane);
+        copy_commit();
+        copy_wait<STAGES - 1>();
+        __syncwarp();
+        uint32_t k_tile = ring + stage * STAGE_BYTES, v_tile = k_tile + 16 * D * 2;
+        float s[2][4] = {};
+#pragma unroll
+        for (int k = 0; k < CH / 2; k++) {
+            uint32_t kb[4];
+            load_matrix(kb, k_address<D>(k_tile, 0, k * 2, lane));
+            mma16816(s[0], qa[k], kb[0], kb[1]);
+            mma16816(s[1], qa[k], kb[2], kb[3]);
+        }
+        if (slot0 + 16 > end || tile_needs_mask<16>(list, slot0, t)) {
+#pragma unroll
+            for (int nt = 0; nt < 2; nt++)
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    int slot = slot0 + nt * 8 + (lane & 3) * 2 + c;
+                    if (slot >= end || !pair_kept(list, t, key_of(list, slot), slot_partial(list, slot)))
+                        s[nt][c] = s[nt][2 + c] = -INFINITY;
+                }
+        }
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float top = fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
+            top = fmaxf(row_max[r], quad_max(top));
+            float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
+            float shrink = exp2f(row_max[r] * a.scale_log2 - base);
+            row_max[r] = top;
+            float sum = 0;
+#pragma unroll
+            for (int nt = 0; nt < 2; nt++)
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    float e = exp2f(s[nt][2 * r + c] * a.scale_log2 - base);
+                    s[nt][2 * r + c] = e;
+                    sum += e;
+                }
+            row_sum[r] = row_sum[r] * shrink + sum;
+#pragma unroll
+            for (int nt = 0; nt < CH; nt++) {
+                o[nt][2 * r] *= shrink;
+                o[nt][2 * r + 1] *= shrink;
+            }
+        }
+        uint32_t pa[4] = {pack_bf16(s[0][0], s[0][1]), pack_bf16(s[0][2], s[0][3]), pack_bf16(s[1][0], s[1][1]), pack_bf16(s[1][2], s[1][3])};
+#pragma unroll
+        for (int nc = 0; nc < CH; nc += 2) {
+            uint32_t vb[4];
+            load_matrix_transposed(vb, v_address<D>(v_tile, 0, nc, lane));
+            mma16816(o[nc], pa, vb[0], vb[1]);
+            mma16816(o[nc + 1], pa, vb[2], vb[3]);
+        }
+        __syncwarp(); /* the stage is free */
+        stage = (stage + 1) % STAGES;
+    }
+    copy_wait<0>();
+    __syncthreads();
+
+    /* The four warps' shares, added in their order. */
+    float *sh_ml = reinterpret_cast<float *>(shared);           /* [WARPS][16][2] */
+    float *sh_o = sh_ml + WARPS * 16 * 2;                       /* [WARPS][16][D] */
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = (lane >> 2) + 8 * r;
+        float total = quad_sum(row_sum[r]);
+        if ((lane & 3) == 0) {
+            sh_ml[(warp * 16 + row) * 2] = row_max[r];
+            sh_ml[(warp * 16 + row) * 2 + 1] = total;
+        }
+#pragma unroll
+        for (int nt = 0; nt < CH; nt++)
+            *reinterpret_cast<float2 *>(sh_o + (warp * 16 + row) * D + nt * 8 + (lane & 3) * 2) = make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < heads * D; i += blockDim.x) {
+        int row = i / D, c = i % D;
+        float top = -INFINITY;
+        for (int w = 0; w < WARPS; w++)
+            top = fmaxf(top, sh_ml[(w * 16 + row) * 2]);
+        float base = top == -INFINITY ? 0.0f : top * a.scale_log2, sum = 0, value = 0;
+        for (int w = 0; w < WARPS; w++) {
+            float weight = exp2f(sh_ml[(w * 16 + row) * 2] * a.scale_log2 - base);
+            sum += weight * sh_ml[(w * 16 + row) * 2 + 1];
+            value += weight * sh_o[(w * 16 + row) * D + c];
+        }
+        int64_t head = (int64_t)seq * a.H + h0 + row;
+        if (p.splits == 1) {
+            if (c < a.d)
+                a.out[head * a.d + c] = __float2bfloat16_rn(sum > 0 ? value / sum : 0.0f);
+        } else {
+            int64_t at = (int64_t)split * a.batch * a.H + head;
+            p.o[at * D + c] = value;
+            if (c == 0) {
+                p.ml[at * 2] = top;
+                p.ml[at * 2 + 1] = sum;
+            }
+        }
+    }
+}
+
+/* One block a head: adds the splits in order. splits · (D + 2) · 4 bytes a head, from L2. */
+template <int D>
+__global__ void __launch_bounds__(D) combine_kernel(attend_args a, decode_plan p)
+{
+    int64_t head = blockIdx.x, heads = (int64_t)a.batch * a.H;
+    int c = threadIdx.x;
+    float top = -INFINITY;
+    for (int s = 0; s < p.splits; s++)
+        top = fmaxf(top, p.ml[(s * heads + head) * 2]);
+    float base = top == -INFINITY ? 0.0f : top * a.scale_log2, sum = 0, value = 0;
+#pragma unroll 4
+    for (int s = 0; s < p.splits; s++) {
+        float weight = exp2f(p.ml[(s * heads + head) * 2] * a.scale_log2 - base);
+        sum += weight * p.ml[(s * heads + head) * 2 + 1];
+        value += weight * p.o[(s * heads + head) * D + c];
+    }
+    if (c < a.d)
+        a.out[head * a.d + c] = __float2bfloat16_rn(sum > 0 ? value / sum : 0.0f);
+}
+
+template <int D>
+static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_plan p)
+{
+    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = WARPS * 16 * (D + 2) * 4, bytes = std::max(ring, merge);
+    if (bytes > s->smem_optin)
+        return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
+                       s->smem_optin);
+    if (p.splits > 1) {
+        size_t partial = (size_t)p.splits * (size_t)a.batch * (size_t)a.H;
+        void *room;
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_SPLIT, partial * (D + 2) * sizeof(float), &room));
+        p.o = static_cast<float *>(room);
+        p.ml = p.o + partial * D;
+    }
+    CUDA_TRY(s, cudaFuncSetAttribute(decode_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);
+    decode_kernel<D><<<grid, WARPS * 32, bytes, s->stream>>>(a, p);
+    LAUNCHED(s, "attention decode");
+    if (p.splits > 1) {
+        combine_kernel<D><<<(unsigned)(a.batch * a.H), D, 0, s->stream>>>(a, p);
+        LAUNCHED(s, "attention decode, combine");
+    }
+    return SW_OK;
+}
+
+enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a)
+{
+    struct decode_plan p = {};
+    bool per_head = a.indices && a.units_per_seq == a.H && a.G > 1;
+    p.heads = per_head ? 1 : std::min(a.G, 16);
+    p.head_tiles = div_up(a.G, p.heads);
+    /* Two blocks a multiprocessor, and at least 64 keys each; the list's true length is known on the device only. */
+    int longest = a.n_k, groups = a.batch * a.Hkv * p.head_tiles;
+    p.splits = std::max(1, std::min({div_up(2 * s->multiprocessors, groups), div_up(longest, 64), 128}));
+#define CALL(D) launch<(D)>(s, a, p)
+    return FOR_HEAD_DIM(a.d, CALL);
+#undef CALL
+}

@@ -1,0 +1,37 @@
+/* reduce.cuh: sums and maxima over a warp and a block, always in the same order, so that results are the same in every run. */
+#ifndef SW_CUDA_REDUCE_CUH
+#define SW_CUDA_REDUCE_CUH
+
+#include <cuda_runtime.h>
+
+__device__ inline float warp_sum(float v)
+{
+    for (int o = 16; o > 0; o >>= 1)
+        v += __shfl_xor_sync(0xffffffffu, v, o);
+    return v;
+}
+
+__device__ inline float warp_max(float v)
+{
+    for (int o = 16; o > 0; o >>= 1)
+        v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, o));
+    return v;
+}
+
+/* Whole block; `lanes` is shared memory for 32 floats. Every thread gets the result. */
+template <bool MAX>
+__device__ inline float block_reduce(float v, float *lanes)
+{
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
+    v = MAX ? warp_max(v) : warp_sum(v);
+    __syncthreads(); /* an earlier use of lanes is over */
+    if (lane == 0)
+        lanes[warp] = v;
+    __syncthreads();
+    v = lane < warps ? lanes[lane] : (MAX ? -INFINITY : 0.0f);
+    return MAX ? warp_max(v) : warp_sum(v);
+}
+__device__ inline float block_sum(float v, float *lanes) { return block_reduce<false>(v, lanes); }
+__device__ inline float block_max(float v, float *lanes) { return block_reduce<true>(v, lanes); }
+
+#endif

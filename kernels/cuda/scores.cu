@@ -1,0 +1,244 @@
+/* Block scores (logits, causal softmax, sharpening, mean over heads), means over units, and the random method's scores. */
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/reduce.cuh"
+#include "core/rng.h"
+
+/* ------------------------------------------------------------------------------------------------------- logits */
+
+/* x[u, i, j] = scale · ⟨q[u, i], k[uk, j]⟩ for the rows of one strip: 64 × 64 tiles, 4 × 4 a thread, fp32 (the selections of both backends
+ * must agree but for near-ties). 2 · r operations an entry: 0.27 GFLOP at b = 2048, r = 64, one unit. Tiles above the diagonal are skipped. */
+static const int TILE = 64, DEPTH = 16;
+
+struct logits_args {
+    const float *q, *k;
+    float *x;
+    int units_q, units_k, row_begin, rows, row0, row_step, b, r, q_ld, k_ld, x_ld, x_rows;
+    float scale;
+    bool causal;
+};
+
+__global__ void __launch_bounds__(256) logits_tiles(logits_args a)
+{
+    __shared__ float qs[DEPTH][TILE + 4], ks[DEPTH][TILE + 4];
+    int j0 = blockIdx.x * TILE, i0 = blockIdx.y * TILE, u = blockIdx.z;
+    int last_row = a.row0 + (a.row_begin + min(i0 + TILE, a.rows) - 1) * a.row_step;
+    if (a.causal && j0 > last_row)
+        return;
+    const float *q = a.q + ((int64_t)u * a.q_ld + a.row_begin) * a.r;
+    const float *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
+    int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    float acc[4][4] = {};
+    for (int d0 = 0; d0 < a.r; d0 += DEPTH) {
+        for (int e = threadIdx.x; e < TILE * DEPTH; e += 256) {
+            int row = e / DEPTH, c = e % DEPTH;
+            bool in = d0 + c < a.r;
+            qs[c][row] = in && i0 + row < a.rows ? q[(int64_t)(i0 + row) * a.r + d0 + c] : 0.0f;
+            ks[c][row] = in && j0 + row < a.b ? k[(int64_t)(j0 + row) * a.r + d0 + c] : 0.0f;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int c = 0; c < DEPTH; c++) {
+            float4 x = *reinterpret_cast<const float4 *>(&qs[c][ty * 4]), y = *reinterpret_cast<const float4 *>(&ks[c][tx * 4]);
+            float xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+            for (int m = 0; m < 4; m++)
+#pragma unroll
+                for (int n = 0; n < 4; n++)
+                    acc[m][n] += xs[m] * ys[n];
+        }
+        __syncthreads();
+    }
+    for (int m = 0; m < 4; m++)
+        for (int n = 0; n < 4; n++) {
+            int i = i0 + ty * 4 + m, j = j0 + tx * 4 + n;
+            if (i < a.rows && j < a.b)
+                a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = a.scale * acc[m][n];
+        }
+}
+
+/* Few rows (decode): a warp a key block, its sketch read once for all rows. b · r · 4 bytes. */
+__global__ void __launch_bounds__(256) logits_rows(logits_args a)
+{
+    int j = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31, u = blockIdx.z;
+    if (j >= a.b)
+        return;
+    const float *k = a.k + ((int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld + j) * a.r;
+    for (int i = 0; i < a.rows; i++) {
+        const float *q = a.q + ((int64_t)u * a.q_ld + a.row_begin + i) * a.r;
+        float acc = 0;
+        for (int c = lane; c < a.r; c += 32)
+            acc += q[c] * k[c];
+        acc = warp_sum(acc);
+        if (lane == 0)
+            a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = a.scale * acc;
+    }
+}
+
+/* --------------------------------------------------------------------------------- softmax, power, mean over units */
+
+__device__ inline float sharpen(float v, float exponent, int whole)
+{
+    if (whole == 1)
+        return v;
+    if (whole > 1) { /* squaring: exact signs, and faster than powf */
+        float r = 1;
+        for (int e = whole; e > 0; e >>= 1) {
+            if (e & 1)
+                r *= v;
+            v *= v;
+        }
+        return r;
+    }
+    return powf(v, exponent);
+}
+
+struct finish_args {
+    const float *x; /* [units_q, x_rows, x_ld] of this strip */
+    float *out;     /* [units_out, out_ld_rows, ld] */
+    int units_q, units_out, row_begin, rows, row0, b, x_ld, x_rows, ld, out_ld_rows, whole_exponent;
+    float exponent;
+    bool softmax, causal, pool_rows;
+};
+
+/* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum over units goes through `out` itself (L1/L2)
+ * and its order is fixed. Reads the logits three times (maximum, sum, value), the last two from L1/L2. */
+__global__ void __launch_bounds__(256) finish_rows(finish_args a)
+{
+    __shared__ float lanes[32];
+    int uo = blockIdx.y, per = a.units_q / a.units_out;
+    int rows = a.pool_rows ? a.rows : 1, row = a.pool_rows ? 0 : blockIdx.x;
+    int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
+    float *out = a.out + ((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld;
+    float count = (float)(per * rows);
+    for (int j = allowed + threadIdx.x; j < a.b; j += blockDim.x)
+        out[j] = 0.0f;
+    for (int n = 0; n < per * rows; n++) {
+        int u = uo * per + n / rows, i = row + n % rows;
+        const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld;
+        float top = 0, scale = 1;
+        if (a.softmax) {
+            top = -INFINITY;
+            for (int j = threadIdx.x; j < allowed; j += blockDim.x)
+                top = fmaxf(top, x[j]);
+            top = block_max(top, lanes);
+            float sum = 0;
+            for (int j = threadIdx.x; j < allowed; j += blockDim.x)
+                sum += expf(x[j] - top);
+            scale = 1.0f / block_sum(sum, lanes);
+        }
+        for (int j = threadIdx.x; j < allowed; j += blockDim.x) {
+            float v = a.softmax ? expf(x[j] - top) * scale : x[j];
+            v = sharpen(v, a.exponent, a.whole_exponent);
+            float sum = n == 0 ? v : out[j] + v;
+            out[j] = n == per * rows - 1 && per * rows > 1 ? sum / count : sum;
+        }
+    }
+}
+
+static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(a->units_out >= 1 && a->units_q % a->units_out == 0 && a->b <= a->ld && a->rows >= 1 && a->b >= 1, "block_scores");
+    REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) && a->rows <= a->q_ld && a->b <= a->k_ld, "block_scores");
+    /* Strips of rows keep the per-head logits within 64 MiB whatever b is. */
+    int64_t row_floats = (int64_t)a->units_q * a->b;
+    int strip = (int)std::max<int64_t>(1, std::min<int64_t>(a->rows, ((int64_t)16 << 20) / row_floats));
+    if (a->pool_rows)
+        strip = a->rows;
+    else if (strip > TILE && strip < a->rows)
+        strip = strip / TILE * TILE;
+    void *room;
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_SCORES, (size_t)row_floats * (size_t)strip * sizeof(float), &room));
+    logits_args l = {a->q, a->k, static_cast<float *>(room), a->units_q, a->units_k, 0, 0, a->row0, a->pool_rows ? 0 : 1, a->b, a->r,
+                     a->q_ld, a->k_ld, a->b, strip, a->scale, a->causal};
+    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
+    finish_args f = {static_cast<float *>(room), a->out, a->units_q, a->units_out, 0, 0, a->row0, a->b, a->b, strip, a->ld, a->out_ld_rows,
+                     whole, a->exponent, a->softmax, a->causal, a->pool_rows};
+    for (int at = 0; at < a->rows; at += strip) {
+        int rows = std::min(strip, a->rows - at);
+        l.row_begin = f.row_begin = at;
+        l.rows = f.rows = rows;
+        if (rows <= 4)
+            logits_rows<<<dim3((unsigned)div_up(a->b, 8), 1, (unsigned)a->units_q), 256, 0, s->stream>>>(l);
+        else
+            logits_tiles<<<dim3((unsigned)div_up(a->b, TILE), (unsigned)div_up(rows, TILE), (unsigned)a->units_q), 256, 0, s->stream>>>(l);
+        LAUNCHED(s, "block_scores, logits");
+        finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->units_out), 256, 0, s->stream>>>(f);
+        LAUNCHED(s, "block_scores, softmax");
+    }
+    return SW_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------- mean_units */
+
+__global__ void mean_of_units(const float *in, int per, int rows, int cols, int ld, int ld_rows, float *out)
+{
+    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (id >= (int64_t)rows * cols)
+        return;
+    int64_t i = id / cols, j = id % cols, u = blockIdx.y, plane = (int64_t)ld_rows * ld;
+    const float *p = in + u * per * plane + i * ld + j;
+    float sum = 0;
+    for (int k = 0; k < per; k++)
+        sum += p[k * plane];
+    out[u * plane + i * ld + j] = per == 1 ? sum : sum / (float)per;
+}
+
+static enum sw_status mean_units(struct sw_backend *be, const float *in, int units_in, int units_out, int rows, int cols, int ld,
+                                 int ld_rows, float *out)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(units_out >= 1 && units_in % units_out == 0 && cols <= ld && rows <= ld_rows, "mean_units");
+    if (rows == 0 || cols == 0)
+        return SW_OK;
+    dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units_out);
+    mean_of_units<<<grid, 256, 0, s->stream>>>(in, units_in / units_out, rows, cols, ld, ld_rows, out);
+    LAUNCHED(s, "mean_units");
+    return SW_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------- hash_scores */
+
+/* core/rng.h, for the device: the same bits (integers, and one exact conversion). */
+__device__ inline uint64_t mix64(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+__global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int cols, int ld, int ld_rows, float *out)
+{
+    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (id >= (int64_t)rows * cols)
+        return;
+    int64_t i = id / cols, j = id % cols, u = blockIdx.y;
+    uint64_t index = ((unit0 + (uint64_t)u) << 40) | ((uint64_t)(row0 + i) << 20) | (uint64_t)j;
+    double uniform = (double)(mix64(key ^ index) >> 11) * 0x1p-53;
+    out[(u * ld_rows + i) * ld + j] = (float)uniform;
+}
+
+static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
+                                  int ld_rows, float *out)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(cols <= ld && rows <= ld_rows && units >= 1, "hash_scores");
+    if (rows == 0 || cols == 0)
+        return SW_OK;
+    uint64_t key = sw_mix64(sw_mix64(seed) ^ ((uint64_t)SW_RNG_RANDOM_METHOD << 32));
+    dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units);
+    hash_rows<<<grid, 256, 0, s->stream>>>(key, (uint64_t)layer * (uint64_t)units, rows, row0, cols, ld, ld_rows, out);
+    LAUNCHED(s, "hash_scores");
+    return SW_OK;
+}
+
+void sw_cuda_bind_scores(struct sw_backend *be)
+{
+    be->block_scores = block_scores;
+    be->mean_units = mean_units;
+    be->hash_scores = hash_scores;
+}

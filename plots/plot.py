@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Draws the figures of a result folder: python plots/plot.py RESULTS [--out DIR]
+
+Reads RESULTS/results.h5 only; writes PNG and PDF into RESULTS/plots. A figure whose metrics are missing is left out, with one line saying why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import figures  # noqa: E402
+import results  # noqa: E402
+import style  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="plot.py", description="Draws the figures of a swbench result folder.")
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="result folder of `swbench run`")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: RESULTS/plots)")
+    args = parser.parse_args(argv)
+    try:
+        rows = results.read(args.results)
+    except results.BadResults as e:
+        print(f"plot.py: {e}", file=sys.stderr)
+        return 2
+    out = args.out or (args.results if args.results.is_dir() else args.results.parent) / "plots"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        made = draw(rows, out)
+    except OSError as e:
+        print(f"plot.py: {e.filename or out}: {e.strerror}", file=sys.stderr)
+        return 2
+    if not made:
+        print(f"plot.py: {args.results}: nothing in it can be drawn", file=sys.stderr)
+        return 2
+    return 0
+
+
+def draw(rows: list[results.Row], out: Path) -> int:
+    """Number of figures made; their paths go to stdout, reasons for those left out to stderr."""
+    run = figures.Run.of(rows)
+    made = 0
+    for name, figure in figures.FIGURES.items():
+        try:
+            fig = figure(run)
+        except figures.Skip as why:
+            print(f"plot.py: {name} left out: {why}", file=sys.stderr)
+            continue
+        print(*style.save(fig, out, name), sep="\n")
+        made += 1
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The tidy table of a result folder, as rows that the figures filter."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+COLUMNS = (
+    "cell", "workload", "model", "task", "method", "params", "context", "density", "phase", "seed",
+    "metric", "layer", "value", "unit", "lo", "hi", "status",
+)
+
+
+class BadResults(Exception):
+    """The folder holds nothing that can be drawn; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    cell: str
+    workload: str
+    model: str
+    task: str
+    method: str
+    params: str
+    context: int
+    density: float  # asked for
+    phase: str
+    seed: int
+    metric: str
+    layer: int  # -1: over all layers
+    value: float
+    unit: str
+    lo: float
+    hi: float
+    status: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric of one method at one place of a sweep, averaged over tasks and seeds where there are several."""
+
+    kept: float  # counted density
+    value: float
+    lo: float
+    hi: float
+
+
+def read(folder: Path) -> list[Row]:
+    """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
+    path = folder / "results.h5" if folder.is_dir() else folder
+    if not path.exists():
+        raise BadResults(f"{path}: not there; expected the result folder of `swbench run`")
+    try:
+        with h5py.File(path, "r") as f:
+            if "tidy" not in f:
+                raise BadResults(f"{path}: has no /tidy; expected the results.h5 of `swbench run`")
+            columns = [_column(f["tidy"][name]) for name in COLUMNS]
+    except (OSError, KeyError) as e:
+        raise BadResults(f"{path}: cannot be read: {str(e).splitlines()[0]}") from None
+    rows = (Row(*values) for values in zip(*columns))
+    return [r for r in rows if r.status == "ok" and r.metric and math.isfinite(r.value)]
+
+
+def _column(dataset: h5py.Dataset) -> list:
+    if h5py.check_string_dtype(dataset.dtype):
+        return [s.decode("utf-8", "replace").rstrip("\0") for s in dataset[:]]
+    return dataset[:].tolist()
+
+
+class Labels:
+    """What a method is called in a legend: its name, and the parameters in which its variants here differ."""
+
+    def __init__(self, rows: list[Row]):
+        variants: dict[str, set[str]] = defaultdict(set)
+        for r in rows:
+            variants[r.method].add(r.params)
+        self._texts: dict[tuple[str, str], str] = {}
+        self.variant: dict[str, int] = {}  # label -> its number among the variants of its method
+        self.method: dict[str, str] = {}
+        for method, all_params in variants.items():
+            parsed = {p: _parse(p) for p in sorted(all_params)}
+            names = [n for n in next(iter(parsed.values())) if len({json.dumps(d.get(n)) for d in parsed.values()}) > 1]
+            for number, (params, values) in enumerate(parsed.items()):
+                label = " ".join([method] + [_short(n, values.get(n)) for n in names])
+                self._texts[method, params] = label
+                self.variant.setdefault(label, number)
+                self.method[label] = method
+
+    def __call__(self, row: Row) -> str:
+        return self._texts[row.method, row.params]
+
+
+def _parse(params: str) -> dict:
+    try:
+        values = json.loads(params or "{}")
+    except json.JSONDecodeError:
+        return {"params": params}
+    return values if isinstance(values, dict) else {"params": params}
+
+
+def _short(name: str, value: object) -> str:
+    return str(value) if isinstance(value, str) else f"{name}={value}"
+
+
+def mean_points(rows: list[Row], metric: str, key) -> dict:
+    """{key(row): Point} of a metric over all layers. Several rows with one key (tasks, seeds) become their mean, without interval."""
+    kept = {(r.cell): r.value for r in rows if r.metric == "density" and r.layer < 0}
+    groups: dict = defaultdict(list)
+    for r in rows:
+        if r.metric == metric and r.layer < 0:
+            groups[key(r)].append(r)
+    points = {}
+    for k, members in groups.items():
+        one = members[0] if len(members) == 1 else None
+        points[k] = Point(
+            kept=_mean([kept.get(m.cell, m.density) for m in members]),
+            value=_mean([m.value for m in members]),
+            lo=one.lo if one else math.nan,
+            hi=one.hi if one else math.nan,
+        )
+    return points
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def distinct(rows: list[Row], name: str) -> list:
+    return sorted({getattr(r, name) for r in rows})

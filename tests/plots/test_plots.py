@@ -1,0 +1,175 @@
+"""Figures of made-up results: whole sweeps, and sweeps in which something is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "plots"))
+import plot  # noqa: E402
+import results  # noqa: E402
+import style  # noqa: E402
+
+NAMES = ("quality-vs-density", "mass-recall-vs-density", "prefill-time-vs-context", "recall-by-layer")
+TEXTS = ("cell", "workload", "model", "task", "method", "params", "backend", "device", "phase", "metric", "unit", "status", "reason")
+WHOLE = ("context", "seed", "layer", "n")
+REALS = ("density", "value", "lo", "hi")
+LAYERS, DENSE_LAYERS = 30, 2
+
+METHODS = {  # name, params -> how good it is at choosing
+    ("dense", "{}"): 1.0,
+    ("oracle", '{"block_size": 64, "unit": "head"}'): 0.95,
+    ("sketchwalk", '{"block_size": 64, "variant": "arxiv"}'): 0.8,
+    ("sketchwalk", '{"block_size": 64, "variant": "icml"}'): 0.74,
+    ("onehop", '{"block_size": 64}'): 0.7,
+    ("sink_window", '{"block_size": 64}'): 0.35,
+    ("random", '{"block_size": 64}'): 0.1,
+}
+
+
+def cell_rows(key, method, params, skill, model, task, context, density, phase, rng):
+    base = dict(cell=key, workload="task", model=model, task=task, method=method, params=params, backend="cpu", device="A Processor",
+                phase=phase, status="ok", reason="", context=context, seed=1, density=density, layer=-1, n=8, lo=math.nan, hi=math.nan)
+
+    def row(metric, value, spread=None, layer=-1, unit="1"):
+        lo, hi = (value - spread, value + spread) if spread else (math.nan, math.nan)
+        return dict(base, metric=metric, value=value, lo=lo, hi=hi, layer=layer, unit=unit)
+
+    kept = 1.0 if method == "dense" else density * 1.004
+    lost = 0.0 if method == "dense" else (1 - skill) * (1 - density) ** 3
+    yield row("density", kept)
+    if task == "ppl_book":
+        yield row("ppl", 14.2 * math.exp(0.5 * lost), 2.0)
+        yield row("nll_delta", 0.5 * lost, 0.1 * lost + 0.002, unit="nat/token")
+    else:
+        score = 100 * max(0.0, 1 - 1.3 * lost)
+        yield row("accuracy", score, min(score, 100 - score, 12.0), unit="%")
+    if method != "dense":
+        for metric, power in (("block_recall", 1.0), ("mass_recall", 0.3)):
+            layers = [(1 - lost * (0.7 + 0.6 * rng.random())) ** power for _ in range(DENSE_LAYERS, LAYERS)]
+            yield row(metric, float(np.mean(layers)), 0.02)
+            for layer, value in enumerate(layers, DENSE_LAYERS):
+                yield row(metric, value, layer=layer)
+    if phase == "prefill":
+        dense_ms = 0.02 * context + 2.4e-5 * context**2
+        yield row("prefill_attention_ms", dense_ms if method == "dense" else dense_ms * (density + 0.03) + 0.004 * context, unit="ms")
+
+
+def write_results(folder: Path, contexts=(1024, 2048, 4096), densities=(0.1, 0.2, 0.4), phases=("prefill", "decode"),
+                  tasks=("niah_single_1", "ppl_book"), without=(), extra=()) -> Path:
+    rng = np.random.default_rng(1)
+    rows = list(extra)
+    for model in ("smollm2-135m-instruct",):
+        for task in tasks:
+            for context in contexts:
+                for (method, params), skill in METHODS.items():
+                    for density in densities if method != "dense" else (1.0,):
+                        for phase in phases:
+                            key = f"{len(rows):032x}"
+                            rows += cell_rows(key, method, params, skill, model, task, context, density, phase, rng)
+    rows = [r for r in rows if r["metric"] not in without]
+    folder.mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "results.h5", "w") as f:
+        for name in TEXTS:
+            values = [r[name].encode() for r in rows]
+            f[f"tidy/{name}"] = np.array(values, dtype=h5py.string_dtype("utf-8", max([1] + [len(v) for v in values])))
+        for name in WHOLE:
+            f[f"tidy/{name}"] = np.array([r[name] for r in rows], dtype="int64")
+        for name in REALS:
+            f[f"tidy/{name}"] = np.array([r[name] for r in rows], dtype="float64")
+    return folder
+
+
+def failed_row():
+    return dict(cell="f" * 32, workload="task", model="smollm2-135m-instruct", task="ppl_book", method="moba", params="{}", backend="cpu",
+                device="A Processor", phase="prefill", metric="", unit="", status="failed", reason="no memory", context=4096, seed=1, layer=-1,
+                n=0, density=0.2, value=math.nan, lo=math.nan, hi=math.nan)
+
+
+def made(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()} if folder.exists() else set()
+
+
+def test_all_figures(tmp_path, capsys):
+    folder = write_results(tmp_path / "run", extra=[failed_row()])
+    assert plot.main([str(folder)]) == 0
+    assert made(folder / "plots") == {name + suffix for name in NAMES for suffix in (".png", ".pdf")}
+    for name in NAMES:
+        png = (folder / "plots" / f"{name}.png").read_bytes()
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert (folder / "plots" / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
+    assert capsys.readouterr().err == ""
+
+
+def test_same_results_same_bytes(tmp_path):
+    folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,))
+    for out in ("a", "b"):
+        assert plot.main([str(folder), "--out", str(tmp_path / out)]) == 0
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    "missing, names",
+    [
+        (("accuracy", "ppl"), ("quality-vs-density",)),
+        (("mass_recall",), ("mass-recall-vs-density",)),
+        (("prefill_attention_ms",), ("prefill-time-vs-context",)),
+        (("mass_recall", "block_recall"), ("mass-recall-vs-density", "recall-by-layer")),
+    ],
+)
+def test_missing_metrics_are_said(tmp_path, capsys, missing, names):
+    folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,), without=missing)
+    assert plot.main([str(folder)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(names)
+    for line, name in zip(lines, names):
+        assert name in line and "left out" in line
+        assert not (folder / "plots" / f"{name}.png").exists()
+
+
+def test_one_context_one_density_no_dense(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(METHODS, ("dense", "{}"))
+    folder = write_results(tmp_path / "run", contexts=(1024,), densities=(0.2,), phases=("prefill",))
+    assert plot.main([str(folder)]) == 0
+    assert "one context only" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "foreign.h5").write_bytes(b"no HDF5 here")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    cases = (tmp_path / "nowhere", tmp_path / "foreign.h5", tmp_path / "empty.h5", tmp_path)
+    for case in cases:
+        assert plot.main([str(case)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and str(case) in error
+    only_failed = write_results(tmp_path / "failed", contexts=(), extra=[failed_row()])
+    assert plot.main([str(only_failed)]) == 2
+    assert "nothing in it can be drawn" in capsys.readouterr().err
+
+
+def test_labels_name_what_varies(tmp_path):
+    rows = results.read(write_results(tmp_path / "run", contexts=(1024,), densities=(0.2,)))
+    labels = results.Labels(rows)
+    texts = {labels(r) for r in rows}
+    assert {"dense", "onehop", "oracle", "sketchwalk arxiv", "sketchwalk icml"} <= texts
+    styles = style.Styles(labels)
+    looks = [json.dumps([styles(t)["color"], styles(t)["linestyle"], styles(t)["marker"]]) for t in texts]
+    assert len(set(looks)) == len(texts)
+
+
+def test_as_a_program(tmp_path):
+    folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,), phases=("prefill",), tasks=("ppl_book",))
+    done = subprocess.run([sys.executable, str(ROOT / "plots" / "plot.py"), str(folder), "--out", str(tmp_path / "figures")],
+                          capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert made(tmp_path / "figures") == {name + suffix for name in NAMES for suffix in (".png", ".pdf")}

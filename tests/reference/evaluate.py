@@ -1,0 +1,161 @@
+"""A method on a tensor bundle: its selections, outputs and metrics, as a cell of a run has them."""
+
+import math
+
+import numpy as np
+
+from . import budgets, methods, selection
+from .attention import masked_output
+from .blocks import best_first, block_count, forced_set
+
+
+class Evaluation:
+    """name, params as in a config. Selections per layer: `prefill` [L], `decode` [L] (empty without decode tokens)."""
+
+    def __init__(self, tensors, name, params, density=1.0, budget="matched", dense_layers=0, seed=1):
+        params = dict(params)
+        self.tensors, self.block = tensors, params.pop("block_size", 64)
+        self.n_layers, self.density, self.budget = len(tensors.layers), density, budget
+        self.dense_layers = self.n_layers if name == "dense" else dense_layers
+        self.method = None if name == "dense" else methods.make(name, tensors, self.block, dense_layers, seed, **params)
+        self._outputs = {}
+        self.prefill = self._prefill()
+        self.decode = self._decode() if tensors.n_steps else []
+
+    def sparse_layers(self):
+        return range(self.dense_layers, self.n_layers)
+
+    def _prefill(self):
+        n, rows = self.tensors.n, selection.prefill_rows(self.tensors.n, self.block)
+        m, self.floored = budgets.rows_proportional(n, self.block, self.density)
+        result = [selection.full(self.block, *rows) for _ in range(self.dense_layers)]
+        for layer in self.sparse_layers():
+            scores = self.method.prefill(layer)
+            result.append(self._choose(scores, m, rows, query_blocks=block_count(n, self.block)))
+        return result
+
+    def _decode(self):
+        n, steps = self.tensors.n, self.tensors.n_steps
+        rows = selection.decode_rows(n, steps)
+        m = [budgets.decode_blocks(n + s + 1, self.block, self.density) - 1 for s in range(steps)]
+        scores = {layer: [] for layer in self.sparse_layers()}
+        for step in range(steps):
+            for layer in self.sparse_layers():
+                scores[layer].append(self.method.decode(layer, step))
+        result = [selection.full(self.block, *rows) for _ in range(self.dense_layers)]
+        for layer in self.sparse_layers():
+            by_unit = [[row[u] for row in scores[layer]] for u in range(len(scores[layer][0]))]
+            result.append(self._choose(by_unit, m, rows, query_blocks=None))
+        return result
+
+    def _choose(self, scores, m, rows, query_blocks):
+        if self.budget == "matched":
+            return selection.by_budget(scores, m, self.block, *rows)
+        if isinstance(self.method, methods.SinkWindow):
+            lists = [[self.method.native_list(t // self.block) for t in rows[1]]]
+            return selection.Selection(self.block, lists, *rows)
+        return icml_native(scores, self.method.params, self.block, *rows, query_blocks)
+
+    def output(self, layer, phase, chosen=None):
+        """Of this method's selection, or of another one for the same rows."""
+        own, t = getattr(self, phase)[layer], self.tensors
+        chosen, key = chosen or own, (layer, phase)
+        if chosen is own and key in self._outputs:
+            return self._outputs[key]
+        if phase == "prefill":
+            result = masked_output(t.p(layer), chosen.token_mask(t.n), t.layers[layer][2])
+        else:
+            result = masked_output(t.p_decode(layer), chosen.token_mask(t.n + t.n_steps), t.all_values(layer))
+        if chosen is own:
+            self._outputs[key] = result
+        return result
+
+
+def icml_native(scores, params, block, first, last, query_blocks):
+    """The released rule. query_blocks: how many, when the last few of them are dense (prefill), else None."""
+    lists, whole, threshold = [], [], []
+    windows, sinks = [], []
+    prompt = int(last[-1]) + 1
+    for r, t in enumerate(last):
+        n = prompt if query_blocks else int(t) + 1
+        windows.append(params["window_share"] * n)
+        sinks.append(params["window_share" if params["sink_uses_window"] else "sink_share"] * n)
+    for unit in scores:
+        rows = [icml_native_row(unit[r], params, block, int(first[r]), int(t), prompt if query_blocks else int(t) + 1,
+                                windows[r], sinks[r], query_blocks) for r, t in enumerate(last)]
+        lists.append([row[0] for row in rows])
+        whole.append([row[1] for row in rows])
+        threshold.append([row[2] for row in rows])
+    return selection.Selection(block, lists, first, last, scores=scores, threshold=threshold, whole=whole, window=windows,
+                               sink=sinks)
+
+
+def icml_native_row(scores, params, block, first, last, n, window, sink, query_blocks):
+    i = last // block
+    everything = np.arange(i + 1)
+    if query_blocks and i >= query_blocks - params["dense_tail_blocks"]:
+        return everything, np.ones(i + 1, bool), None
+    sink_blocks = max(1, math.ceil(params["sink_share"] * n / block))
+    window_blocks = max(1, math.ceil(params["window_share"] * n / block))
+    candidates = [j for j in everything if sink_blocks <= j <= i - window_blocks]
+    cut = np.quantile(scores[candidates], 1 - params["top_share"]) if candidates else None
+    above = {j for j in candidates if scores[j] > cut}
+    t, u = np.arange(first, last + 1)[:, None], np.arange(last + 1)
+    part = ((t - u < window) | (u < sink)) & (u <= t)
+    listed = np.array(sorted(above | set((np.flatnonzero(part.any(axis=0)) // block).tolist()) | {i}))
+    return listed, np.array([j in above for j in listed]), cut
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+def recall_of_row(kept, truth, i):
+    """|kept ∩ T| / k outside the forced set, T the k best by truth; None when nothing is kept outside it."""
+    forced = forced_set(i)
+    outside = [j for j in kept if j not in forced]
+    if not outside:
+        return None
+    best = [j for j in best_first(truth[: i + 1]) if j not in forced][: len(outside)]
+    return len(set(outside) & set(best)) / len(outside)
+
+
+def mean_or_nan(values):
+    values = [v for v in values if v is not None and not np.isnan(v)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def recalls(chosen, truth_of_head, heads):
+    """[H]: averaged over the rows that keep something outside the forced set."""
+    return [mean_or_nan(recall_of_row(chosen.lists[h * chosen.units // heads][r], truth_of_head(h)[r], chosen.row_block(r))
+                        for r in range(chosen.rows)) for h in range(heads)]
+
+
+def layer_metrics(evaluation, layer, phase, chosen=None):
+    """Name -> ([H] or None, [values that the layer's figure may be taken to be])."""
+    t, chosen = evaluation.tensors, chosen or getattr(evaluation, phase)[layer]
+    heads = t.heads
+    mass = t.mass(layer, chosen.block) if phase == "prefill" else t.mass_decode(layer, chosen.block)
+    dense = t.dense_output(layer) if phase == "prefill" else t.dense_output_decode(layer)
+    sparse = evaluation.output(layer, phase, chosen)
+    own = recalls(chosen, lambda h: mass[h], heads)
+    caught = [mean_or_nan(mass[h, r, chosen.lists[h * chosen.units // heads][r]].sum() for r in range(chosen.rows))
+              for h in range(heads)]
+    error = np.sqrt(((sparse - dense) ** 2).sum(axis=(0, 2)) / (dense**2).sum(axis=(0, 2)))
+    steps = np.sqrt(((sparse - dense) ** 2).sum(axis=(1, 2)) / (dense**2).sum(axis=(1, 2)))
+    pooled, by_row = selection.density(chosen)
+    result = {
+        "block_recall": (own, [mean_or_nan(own)]),
+        "mass_recall": (caught, [mean_or_nan(caught)]),
+        "output_rel_error": (error, [np.linalg.norm(sparse - dense) / np.linalg.norm(dense)]),
+        "density": (None, [pooled.mean()]),
+        "kv_fetch_density": (None, [selection.kv_fetch_density(chosen, heads, t.kv_heads)]),
+    }
+    if phase == "decode":    # over the steps: of the sums, or the mean of each step's figure
+        result["output_rel_error"][1].append(steps.mean())
+        result["density"][1].append(by_row.mean())
+    if chosen.units == 1:
+        shared = mean_or_nan(recalls(chosen, lambda h: mass.mean(axis=0), 1))
+        result["block_recall_shared"] = (None, [shared])
+    if phase == "prefill":
+        rollout = t.rollout(layer, chosen.block)
+        over_heads = recalls(chosen, lambda h: rollout, heads)
+        result["block_recall_rollout"] = (over_heads, [mean_or_nan(over_heads)])
+    return result

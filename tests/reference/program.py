@@ -1,0 +1,147 @@
+"""Runs the built program on tensor bundles and reads what it stored. SWBENCH names the program, else the release build."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import h5py
+import numpy as np
+import yaml
+
+from . import methods
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+
+
+class RunFailed(Exception):
+    """The program is missing or ended with an error; the text says which."""
+
+
+def program():
+    path = pathlib.Path(os.environ.get("SWBENCH", TESTS.parent / "build" / "release" / "bin" / "swbench"))
+    if not path.is_file():
+        raise RunFailed(f"no program at {path}: build it, or set SWBENCH")
+    return path
+
+
+def write_bundle(path, layers, decode=None, dtype=np.float32):
+    """A tensor bundle: per layer (q [n, H, d], k, v [n, Hkv, d]), and the same for tokens decoded after them."""
+    n, heads, d = layers[0][0].shape
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "swbench-tensors", "version": 1, "n_layers": len(layers), "n_heads": heads,
+                           "n_kv_heads": layers[0][1].shape[1], "head_dim": d})
+        for prefix, part in (("", layers), ("decode/", decode or [])):
+            for number, arrays in enumerate(part):
+                for name, array in zip("qkv", arrays):
+                    file[f"{prefix}layer_{number:03d}/{name}"] = array.astype(dtype)
+
+
+def run(folder, bundle, method_list, density=(0.5,), phase=("prefill",), dense_layers=0, budget="matched", seed=1):
+    """method_list: (name, params) pairs. Runs the program in `folder` and returns the cells."""
+    config = {
+        "version": 1, "name": "test", "seed": seed, "backend": os.environ.get("SWBENCH_TEST_BACKEND", "cpu"),
+        "output": str(folder / "results"), "workloads": [{"kind": "tensors", "path": str(bundle)}],
+        "axes": {"density": list(density), "phase": list(phase)},
+        "methods": [{"name": name, "params": params} if params else {"name": name} for name, params in method_list],
+        "budget": budget, "dense_layers": dense_layers, "measure": ["recovery", "output_error"], "save": ["selection", "output"],
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    done = subprocess.run([str(program()), "run", str(path), "-q"], capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise RunFailed(f"{path}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return [Cell(cell) for cell in sorted((folder / "results" / "cells").glob("*.h5"))]
+
+
+def plain(value):
+    """A value of an attribute or of params: text becomes the number or truth value that it spells."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value.lower())
+        except ValueError:
+            return value
+    return value if isinstance(value, (str, dict)) else float(value)
+
+
+class Cell:
+    """One stored cell."""
+
+    def __init__(self, path):
+        self.path = path
+        with h5py.File(path) as file:
+            self.attributes = {key: plain(value) for key, value in file.attrs.items()}
+            text = file.attrs["params"]
+            self.params = {key: plain(value) for key, value in json.loads(text).items()}
+            self.metrics = {name: read_metric(node) for name, node in file.get("metrics", {}).items()}
+
+    def selection(self, layer, decode):
+        """lists[u][row], ascending key blocks."""
+        with h5py.File(self.path) as file:
+            group = file[f"{'decode/' if decode else ''}layer_{layer:03d}/selection"]
+            units, indptr, indices = int(np.ravel(group.attrs["units"])[0]), group["indptr"][:], group["indices"][:]
+        rows = [indices[a:b] for a, b in zip(indptr[:-1], indptr[1:])]
+        assert indptr[0] == 0 and indptr[-1] == len(indices) and len(rows) % units == 0
+        each = len(rows) // units
+        return [rows[u * each:(u + 1) * each] for u in range(units)]
+
+    def output(self, layer, decode):
+        with h5py.File(self.path) as file:
+            return file[f"{'decode/' if decode else ''}layer_{layer:03d}/output"][:].astype(float)
+
+
+def read_metric(node):
+    """{"value", and where they are stored "per_layer" [L] and "per_layer_head" [L, H]}."""
+    if isinstance(node, h5py.Dataset):
+        return {"value": float(np.ravel(node[()])[0])} if node.size == 1 else {"raw": node[()]}
+    found = {name: node[name][()] for name in ("per_layer", "per_layer_head") if name in node}
+    if "value" in node:
+        found["value"] = float(np.ravel(node["value"][()])[0])
+    return found
+
+
+def find_cell(cells, name, params, phase, density=None):
+    """The one cell of a method with these params. A parameter that `params` leaves out must have its default in the cell."""
+    usual = defaults(name, params)
+    wanted = {key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"}
+
+    def same(cell):
+        if plain(cell.attributes["method"]) != name or cell.attributes["phase"] != phase:
+            return False
+        if density is not None and abs(cell.attributes["density"] - density) > 1e-9:
+            return False
+        return all(cell.params.get(key, plain(usual.get(key, value))) == value for key, value in wanted.items())
+
+    found = [cell for cell in cells if same(cell)]
+    if "sketch_dim" in usual:
+        found = with_sketch_dim(found, params.get("sketch_dim"), usual["sketch_dim"])
+    assert len(found) == 1, f"{len(found)} cells for {name} {params} {phase} {density}; there are " + \
+        "; ".join(f"{c.attributes['method']} {c.params} {c.attributes['phase']} {c.attributes.get('density')}" for c in cells[:20])
+    return found[0]
+
+
+def with_sketch_dim(cells, asked, usual):
+    """A cell may leave out the default, or name it, or 0 for it, or the size that it was fitted to."""
+    sizes = [cell.params.get("sketch_dim") for cell in cells]
+    for size in [asked] if asked else [None, usual, 0, max((s for s in sizes if s), default=None)]:
+        if size in sizes:
+            return [cell for cell, s in zip(cells, sizes) if s == size]
+    return []
+
+
+def defaults(name, params):
+    """The parameters of a method, at their defaults."""
+    if name == "dense":
+        return {}
+    common = {"block_size": 64}
+    if name in ("onehop", "sketchwalk"):
+        variant = params.get("variant", "icml")
+        own = dict({"arxiv": methods.Arxiv, "icml": methods.Icml}[variant].defaults)
+        if name == "onehop":
+            own.pop("walk")
+        return {**common, **own, "variant": variant}
+    return {**common, **{"oracle": methods.Oracle, "sink_window": methods.SinkWindow, "random": methods.Random}[name].defaults}
