@@ -218,11 +218,11 @@ double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, 
     /* The lists that serve KV group g: all of them are unit 0 when shared, unit g per group, units g·G … per head. */
     int per_group = s->units == n_heads ? n_heads / n_kv_heads : 1;
     int groups = s->units / per_group;
-    int64_t fetched = 0, all = 0;
+    double share = 0;
     for (int g = 0; g < groups; g++)
         for (int r = 0; r < s->rows; r++) {
             int i = s->row0 + r;
-            all += i + 1;
+            int64_t fetched = 0;
             /* Union of ascending lists: repeatedly take the smallest head element. */
             int32_t next = -1;
             for (;;) {
@@ -246,6 +246,7 @@ double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, 
                 fetched++;
                 next = best;
             }
+            share += (double)fetched / (i + 1);
         }
-    return all ? (double)fetched / (double)all : 0.0;
+    return share / ((double)groups * s->rows);
 }

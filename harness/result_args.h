@@ -2,18 +2,16 @@
 #ifndef SW_RESULT_ARGS_H
 #define SW_RESULT_ARGS_H
 
-#include <stdbool.h>
+#include "core/status.h"
+#include "harness/cli.h"
 
-struct result_args {
+struct sw_result_args {
     const char *results, *format;
-    const char **metrics; /* malloc'd array; names are checked */
+    const char *metrics[2 * SW_CLI_MAX]; /* names that exist */
     int n_metrics;
 };
 
-/* formats: the valid ones, the first being the default; ends with NULL. A bad line is said on stderr in one line: false. */
-bool sw_result_args(int argc, char **argv, const char *const *formats, bool with_metrics, struct result_args *out);
-
-/* Ends output to stdout: exit code, SW_EXIT_USAGE with a message when it could not all be written. */
-int sw_flush_output(void);
+/* formats: the valid ones, the first being the default; ends with NULL. SW_EINPUT: one line, with the nearest metric's name. */
+SW_MUST_CHECK enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *formats, struct sw_result_args *out);
 
 #endif

@@ -232,7 +232,10 @@ out:
 }
 
 static int compare_int(int64_t a, int64_t b) { return (a > b) - (a < b); }
-static int compare_real(double a, double b) { return (a > b) - (a < b); }
+static int compare_real(double a, double b) /* NaN (native density) last */
+{
+    return isnan(a) || isnan(b) ? (isnan(a) != 0) - (isnan(b) != 0) : (a > b) - (a < b);
+}
 
 static int by_what(const void *left, const void *right)
 {

@@ -94,7 +94,7 @@ static void print_row(const struct sw_tidy_row *row, bool json)
 }
 
 /* Cells without any metric (failed, skipped) stay in a selection of metrics: what is missing must not look as if it had not been asked. */
-static bool wanted(const struct sw_tidy_row *row, const struct result_args *args)
+static bool wanted(const struct sw_tidy_row *row, const struct sw_result_args *args)
 {
     bool found = args->n_metrics == 0 || row->metric[0] == '\0';
     for (int i = 0; i < args->n_metrics && !found; ++i)
@@ -102,18 +102,13 @@ static bool wanted(const struct sw_tidy_row *row, const struct result_args *args
     return found;
 }
 
-int sw_verb_export(int argc, char **argv)
+static enum sw_status print_table(int argc, char **argv)
 {
     static const char *const formats[] = {"csv", "jsonl", NULL};
-    struct result_args args;
+    struct sw_result_args args;
     struct sw_tidy *tidy;
-    if (!sw_result_args(argc, argv, formats, true, &args))
-        return SW_EXIT_USAGE;
-    if (sw_tidy_read(args.results, &tidy) != SW_OK) {
-        fprintf(stderr, "swbench: %s\n", sw_error_message());
-        free(args.metrics);
-        return SW_EXIT_USAGE;
-    }
+    SW_TRY(sw_result_args_parse(argc, argv, formats, &args));
+    SW_TRY(sw_tidy_read(args.results, &tidy));
     bool json = strcmp(args.format, "jsonl") == 0;
     for (const struct sw_tidy_column *c = sw_tidy_columns; !json && c->name; ++c)
         printf("%s%s", c == sw_tidy_columns ? "" : ",", c->name);
@@ -123,6 +118,7 @@ int sw_verb_export(int argc, char **argv)
         if (wanted(&tidy->rows[i], &args))
             print_row(&tidy->rows[i], json);
     sw_tidy_free(tidy);
-    free(args.metrics);
-    return sw_flush_output();
+    return SW_OK;
 }
+
+int sw_verb_export(int argc, char **argv) { return sw_cli_flush(sw_cli_exit(print_table(argc, argv))); }

@@ -50,12 +50,14 @@ static const char *text(struct report *r, const char *fmt, ...)
 
 /* Same experiment but for what `ignore` names: method (with parameters, density) or task. */
 enum { ANY_METHOD = 1, ANY_TASK = 2 };
+static bool same_density(double x, double y) { return x == y || (isnan(x) && isnan(y)); } /* NaN: the method's own */
+
 static bool same(const struct cell *a, const struct cell *b, int ignore)
 {
     const struct sw_tidy_row *x = a->row, *y = b->row;
     return strcmp(x->workload, y->workload) == 0 && strcmp(x->model, y->model) == 0 && strcmp(x->phase, y->phase) == 0 &&
            x->context == y->context && (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
-           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && x->density == y->density &&
+           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && same_density(x->density, y->density) &&
                                     x->seed == y->seed && strcmp(x->device, y->device) == 0 && strcmp(x->backend, y->backend) == 0));
 }
 
@@ -189,6 +191,11 @@ static const char *interval(struct report *r, struct sw_interval x, bool with_si
         return text(r, "%s%s", value, suffix);
     return with_sign ? text(r, "%s%s [%+.*f, %+.*f]", value, suffix, places, x.lo, places, x.hi)
                      : text(r, "%s%s [%.*f, %.*f]", value, suffix, places, x.lo, places, x.hi);
+}
+
+static const char *density_text(struct report *r, const struct cell *cell)
+{
+    return isnan(cell->row->density) ? "native" : text(r, "%.4g", cell->row->density);
 }
 
 /* Samples of a metric of two cells. */
@@ -359,7 +366,7 @@ static void fill_line(struct report *r, const struct group *g, const struct line
     for (int t = 0; !cell; ++t)
         cell = line->cells[t];
     out[0] = cell->label;
-    out[1] = is_dense(cell) ? NULL : text(r, "%.4g", cell->row->density);
+    out[1] = is_dense(cell) ? NULL : density_text(r, cell);
     out[2] = number(r, mean_metric(r, g, line, "density"), "", 3);
     for (int t = 0; t < g->n_tasks; ++t)
         if (line->cells[t])
@@ -453,7 +460,7 @@ static void print_missing(struct report *r)
         if (!any && !r->latex)
             putchar('\n');
         any = true;
-        const char *line = text(r, "%s, density %.4g, %s%s%s, %s, %lld tokens: %s: %s", r->cells[i].label, row->density, row->model, *row->task ? " " : "", row->task, row->phase, (long long)row->context, row->status,
+        const char *line = text(r, "%s, density %s, %s%s%s, %s, %lld tokens: %s: %s", r->cells[i].label, density_text(r, &r->cells[i]), row->model, *row->task ? " " : "", row->task, row->phase, (long long)row->context, row->status,
                                 row->reason);
         if (line)
             print_line(r, "- ", line);
@@ -608,12 +615,11 @@ static void print_legend(struct report *r)
     putchar('\n');
 }
 
-int sw_verb_report(int argc, char **argv)
+static enum sw_status print_report(int argc, char **argv)
 {
     static const char *const formats[] = {"md", "latex", NULL};
-    struct result_args args;
-    if (!sw_result_args(argc, argv, formats, false, &args))
-        return SW_EXIT_USAGE;
+    struct sw_result_args args;
+    SW_TRY(sw_result_args_parse(argc, argv, formats, &args));
     struct report r = {.results = args.results, .latex = strcmp(args.format, "latex") == 0};
     r.status = sw_tidy_read(args.results, &r.tidy);
     if (r.status == SW_OK)
@@ -627,11 +633,10 @@ int sw_verb_report(int argc, char **argv)
         print_missing(&r);
         print_origins(&r);
     }
-    if (r.status != SW_OK)
-        fprintf(stderr, "swbench: %s\n", sw_error_message());
     sw_h5_texts_clear(&r.texts);
     sw_tidy_free(r.tidy);
     free(r.cells);
-    free(args.metrics);
-    return r.status == SW_OK ? sw_flush_output() : SW_EXIT_USAGE;
+    return r.status;
 }
+
+int sw_verb_report(int argc, char **argv) { return sw_cli_flush(sw_cli_exit(print_report(argc, argv))); }

@@ -12,6 +12,7 @@ from results import Labels, Row, distinct, mean_points
 
 USUAL_DENSITY = 0.2  # where a figure shows one density, the nearest to this
 MOST_PANELS = 12
+BESIDE = 1.012  # methods that kept the same are set apart by this factor, so that their intervals can be told apart
 
 
 class Skip(Exception):
@@ -33,18 +34,25 @@ class Run:
         return [r for r in self.rows if r.metric in metrics and all(getattr(r, k) == v for k, v in fixed.items())]
 
 
-def _phase(name: str) -> str:
-    return {"both": "prefill and decode"}.get(name, name)
+PHASES = {"prefill": "reading the prompt (prefill)", "decode": "generating (decode)", "both": "prefill and decode"}
 
 
 def _where(model: str, phase: str, context: int) -> str:
-    return f"{model}, {_phase(phase)}, {context:,} tokens"
+    return f"{model}, {context:,} tokens,\n{PHASES.get(phase, phase)}"
+
+
+def _phase_order(phase: str) -> int:
+    return list(PHASES).index(phase) if phase in PHASES else len(PHASES)
 
 
 def _same_cells(run: Run, rows: list[Row]) -> list[Row]:
     """All metrics of the cells that `rows` come from."""
     cells = {r.cell for r in rows}
     return [r for r in run.rows if r.cell in cells]
+
+
+def _places(rows: list[Row]) -> list[tuple[str, str]]:
+    return sorted({(r.model, r.phase) for r in rows}, key=lambda p: (p[0], _phase_order(p[1])))
 
 
 def _grid(count: int) -> tuple[int, int]:
@@ -58,16 +66,18 @@ def _grid(count: int) -> tuple[int, int]:
 def _draw_against_density(ax, run: Run, points: dict, shown: set[str]) -> None:
     """points: {(label, asked density): Point}. Dense is a horizontal line, the others lines over what they kept."""
     kept = []
-    for label in run.styles.sorted({label for label, _ in points}):
+    labels = run.styles.sorted({label for label, _ in points})
+    for number, label in enumerate(labels):
         look, line = run.styles(label), sorted((p for (l, _), p in points.items() if l == label), key=lambda p: p.kept)
         shown.add(label)
         if run.labels.method[label] == "dense":
-            ax.axhline(line[0].value, color=look["color"], linewidth=1.2, linestyle=(0, (5, 3)), zorder=1.5)
+            ax.axhline(line[0].value, color=look["color"], linewidth=1.2, linestyle=look["linestyle"], zorder=1.5)
             continue
-        x, y = [p.kept for p in line], [p.value for p in line]
-        kept += x
+        aside = BESIDE ** (number - len(labels) / 2)
+        x, y = [p.kept * aside for p in line], [p.value for p in line]
+        kept += [p.kept for p in line]
         ax.plot(x, y, zorder=3, **look)
-        bars = [(p.kept, p.value, p.value - p.lo, p.hi - p.value) for p in line if math.isfinite(p.lo) and math.isfinite(p.hi)]
+        bars = [(p.kept * aside, p.value, p.value - p.lo, p.hi - p.value) for p in line if math.isfinite(p.lo) and math.isfinite(p.hi)]
         if bars:
             bx, by, low, high = (np.array(v) for v in zip(*bars))
             ax.errorbar(bx, by, yerr=np.maximum([low, high], 0), fmt="none", ecolor=look["color"], elinewidth=1, capsize=2.5, alpha=0.7)
@@ -92,7 +102,8 @@ def _paired(run: Run, rows: list[Row], points: dict, key: Callable) -> dict:
 def quality_against_density(run: Run):
     measured = run.having("accuracy", "ppl", layer=-1)
     places = []
-    for model, phase, task, metric in sorted({(r.model, r.phase, r.task, r.metric) for r in measured}):
+    for model, phase, task, metric in sorted({(r.model, r.phase, r.task, r.metric) for r in measured},
+                                             key=lambda p: (p[0], _phase_order(p[1]), p[2:])):
         here = [r for r in measured if (r.model, r.phase, r.task, r.metric) == (model, phase, task, metric)]
         sparse = [r for r in here if r.method != "dense"]
         if sparse:
@@ -100,8 +111,8 @@ def quality_against_density(run: Run):
     if not places:
         raise Skip("no accuracy or perplexity of a sparse method in the results")
     dropped, places = len(places) - MOST_PANELS, places[:MOST_PANELS]
-    note = ("Each point is one run: how much of causal attention was computed, and how well the model did. Dashed black: dense attention. "
-            "Bars: 95 % intervals\n(perplexity: of the difference with dense on the same texts).")
+    note = ("Each point is one run: how much of causal attention was computed, and how well the model did. Dashed black: dense attention.\n"
+            "Bars: 95 % intervals (perplexity: of the difference with dense on the same texts). Methods are set a little apart sideways.")
     if dropped > 0:
         note += f" {dropped} more tasks are in the report, not here."
     fig, axes = style.start(*_grid(len(places)), "How well does the model do when it attends to only part of the text?", note)
@@ -113,7 +124,7 @@ def quality_against_density(run: Run):
         if metric == "ppl":
             points = _paired(run, rows, points, key)
         _draw_against_density(ax, run, points, shown)
-        ax.set_title(f"{task}: {_where(model, phase, context)}", fontsize=9.5)
+        ax.set_title(f"{task}: {_where(model, phase, context)}", fontsize=9)
         ax.set_ylabel("perplexity (lower is better)" if metric == "ppl" else "accuracy (%, higher is better)")
         if metric == "accuracy":
             ax.set_ylim(-4, 104)
@@ -125,7 +136,7 @@ def quality_against_density(run: Run):
 
 def mass_recall_against_density(run: Run):
     measured = [r for r in run.having("mass_recall", layer=-1) if r.method != "dense"]
-    places = sorted({(r.model, r.phase) for r in measured})[:MOST_PANELS]
+    places = _places(measured)[:MOST_PANELS]
     if not places:
         raise Skip("no mass_recall of a sparse method in the results")
     fig, axes = style.start(*_grid(len(places)), "How much of dense attention's weight lies in what each method keeps?",
@@ -139,7 +150,7 @@ def mass_recall_against_density(run: Run):
         points = {k: type(p)(p.kept, 100 * p.value, 100 * p.lo, 100 * p.hi)
                   for k, p in mean_points(rows, "mass_recall", lambda r: (run.labels(r), r.density)).items()}
         _draw_against_density(ax, run, points, shown)
-        ax.set_title(_where(model, phase, context))
+        ax.set_title(_where(model, phase, context), fontsize=9)
         ax.set_ylabel("attention weight kept (%, higher is better)")
         ax.set_ylim(top=101)
     for ax in axes.flat[len(places):]:
@@ -166,7 +177,7 @@ def prefill_time_against_context(run: Run):
     density = _nearest_density([r for r in sparse if r.model in models])
     fig, axes = style.start(len(models), 2, "How long does attention take as prompts grow?",
                             f"Attention of all layers while the prompt is read, the choice of what to attend to included. Sparse methods asked for density "
-                            f"{density:g}.\nBoth axes on the left are logarithmic: one step up is twice the time or more.")
+                            f"{density:g}.\nMeans over tasks. Both axes on the left are logarithmic.")
     shown: set[str] = set()
     for (left, right), model in zip(axes, models):
         rows = [r for r in measured if r.model == model and (r.method == "dense" or r.density == density)]
@@ -176,18 +187,17 @@ def prefill_time_against_context(run: Run):
         for label in run.styles.sorted({label for label, _ in points}):
             line = sorted((c, p.value) for (l, c), p in points.items() if l == label)
             look = dict(run.styles(label))
-            if run.labels.method[label] == "dense":
-                look.update(linestyle=(0, (5, 3)), marker=".")
             shown.add(label)
             left.plot(*zip(*line), **look)
             ratios = [(c, dense[c] / v) for c, v in line if c in dense and v > 0]
-            if ratios:
+            if ratios and run.labels.method[label] == "dense":
+                right.axhline(1, color=look["color"], linewidth=1.2, linestyle=look["linestyle"])
+            elif ratios:
                 right.plot(*zip(*ratios), **look)
-        left.set_yscale("log")
+        style.time_axis(left)
         left.set_ylabel("time (ms, lower is better)")
-        left.yaxis.set_major_formatter(style.FuncFormatter(lambda v, _: f"{v:g}"))
-        left.set_title(f"{model}: time")
-        right.set_title(f"{model}: times faster than dense")
+        left.set_title(f"{model}:\ntime of attention", fontsize=9)
+        right.set_title(f"{model}:\nhow many times faster than dense", fontsize=9)
         right.set_ylabel("speed-up (higher is better)")
         right.set_ylim(bottom=0)
         if not dense:
@@ -212,7 +222,7 @@ def _by_layer(run: Run, rows: list[Row], metric: str) -> dict[str, dict[int, flo
 
 def recall_by_layer(run: Run):
     measured = [r for r in run.having("block_recall", "mass_recall") if r.layer >= 0 and r.method != "dense"]
-    places = sorted({(r.model, r.phase) for r in measured})[: MOST_PANELS // 2]
+    places = _places(measured)[: MOST_PANELS // 2]
     if not places:
         raise Skip("no recall by layer of a sparse method in the results")
     density = _nearest_density(measured)
@@ -224,23 +234,26 @@ def recall_by_layer(run: Run):
     for (left, right), (model, phase) in zip(axes, places):
         here = [r for r in measured if (r.model, r.phase, r.density) == (model, phase, density)]
         if not here:
-            left.set_title(f"{model}, {_phase(phase)}: density {density:g} was not run")
+            left.set_title(f"{model}, {phase}: density {density:g} was not run")
             left.axis("off"), right.axis("off")
             continue
         context = max(r.context for r in here)
         here = [r for r in here if r.context == context]
-        lines = _by_layer(run, here, "block_recall") or _by_layer(run, here, "mass_recall")
+        recall = _by_layer(run, here, "block_recall")
+        lines = recall or _by_layer(run, here, "mass_recall")
         for label in run.styles.sorted(lines):
             shown.add(label)
             look = dict(run.styles(label), markersize=4, markevery=max(1, len(lines[label]) // 10))
             left.plot(list(lines[label]), list(lines[label].values()), **look)
-        left.set_ylim(-2, 102)
+        lowest = min(v for line in lines.values() for v in line.values())
+        left.set_ylim(10 * math.floor(lowest / 10) - 1, 101)
         left.set_xlabel("layer")
-        left.set_ylabel("block recall (%, higher is better)")
-        left.set_title(_where(model, phase, context))
+        left.set_ylabel(f"{'block recall' if recall else 'attention weight kept'} (%, higher is better)")
+        left.set_title(_where(model, phase, context), fontsize=9)
         left.xaxis.get_major_locator().set_params(integer=True)
-        _heat_map(fig, right, run, _by_layer(run, here, "mass_recall") or lines)
-        right.set_title("weight kept, darker is less" if _by_layer(run, here, "mass_recall") else "block recall, darker is less")
+        weights = _by_layer(run, here, "mass_recall")
+        _heat_map(fig, right, run, weights or lines)
+        right.set_title(f"{'attention weight kept' if weights else 'block recall'}\n(darker: more was missed)", fontsize=9)
     style.legend(fig, run.styles, shown)
     return fig
 
@@ -256,6 +269,8 @@ def _heat_map(fig, ax, run: Run, values: dict[str, dict[int, float]]) -> None:
     mesh = ax.pcolormesh(edges, np.arange(len(labels) + 1) - 0.5, full, cmap="cividis", vmin=min(low, 95), vmax=100, linewidth=0)
     ax.set_yticks(range(len(labels)), labels, fontsize=8.5)
     ax.tick_params(axis="y", length=0, labelcolor=style.INK)
+    for edge in range(1, len(labels)):
+        ax.axhline(edge - 0.5, color="white", linewidth=1.5)
     ax.invert_yaxis()
     ax.grid(False)
     ax.set_xlabel("layer")

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator  # noqa: E402
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
 
 INK, GREY, RULE = "#222222", "#666666", "#dddddd"
 
@@ -26,6 +26,7 @@ METHOD_COLOURS = {
 OTHER_COLOURS = ("#56B4E9", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#D55E00")
 METHOD_MARKERS = {"sketchwalk": "o", "onehop": "s", "oracle": "^", "sink_window": "D", "random": "X", "dense": ""}
 OTHER_MARKERS = ("v", "P", "<", ">", "p", "h", "*", "d")
+DENSE_LINE = (0, (4, 2))
 LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 plt.rcParams.update({
@@ -69,7 +70,7 @@ class Styles:
             self._by_label[label] = {
                 "color": colour,
                 "marker": marker,
-                "linestyle": LINES[variant % len(LINES)],
+                "linestyle": DENSE_LINE if method == "dense" else LINES[variant % len(LINES)],
                 # every second variant has hollow markers, for those who see neither colour nor dashes
                 "markerfacecolor": "white" if variant % 2 else colour,
                 "markeredgecolor": colour,
@@ -88,15 +89,16 @@ class Styles:
 def start(rows: int, columns: int, title: str, note: str, width: float = 4.1, height: float = 3.3):
     """A figure with a grid of panels, a sentence on top and how to read it at the foot. Room on the right is the legend's."""
     fig, axes = plt.subplots(rows, columns, figsize=(width * columns + 2.0, height * rows + 1.0), squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
     fig.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
     fig.supxlabel(note, x=0.012, ha="left", fontsize=8.5, color=GREY)
     return fig, axes
 
 
-def legend(fig: Figure, styles: Styles, labels, title: str = "") -> None:
+def legend(fig: Figure, styles: Styles, labels) -> None:
     """Outside, in an order that does not depend on the data."""
     handles = [plt.Line2D([], [], label=label, **styles(label)) for label in styles.sorted(labels)]
-    fig.legend(handles=handles, loc="outside right upper", title=title or None, alignment="left", handlelength=3.2, labelspacing=0.7)
+    fig.legend(handles=handles, loc="outside right center", alignment="left", handlelength=3.2, labelspacing=0.7)
 
 
 def density_axis(ax, values) -> None:
@@ -114,6 +116,15 @@ def context_axis(ax, values) -> None:
     ax.set_xscale("log")
     _ticks(ax.xaxis, sorted(values), lambda v: f"{v / 1024:g}K" if v % 1024 == 0 else f"{v:,.0f}")
     ax.set_xlabel("prompt length (tokens)")
+
+
+def time_axis(ax) -> None:
+    """A log scale in plain numbers, at 1, 2 and 5 of each decade."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _ticks(axis, ticks, text) -> None:

@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { HEADER = 64, HUGE_PAGE = 2 << 20, BIG = 16 << 20 };
+enum { HEADER = 64, HUGE_PAGE = 2 << 20, BIG = 4 << 20 };
 
 /* Written in front of every allocation. */
 struct header {

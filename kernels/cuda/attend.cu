@@ -1,6 +1,6 @@
-/* Which attention kernel takes a call: decode for one query; else, on Hopper, the wgmma kernel when it supports the case; else, dense,
- * the library's kernel where the build has one; else the portable tensor-core kernel. SWBENCH_ATTEND=portable keeps to the last,
- * for tests and comparisons. */
+/* Which attention kernel takes a call. One query: decode. Else on Hopper the wgmma kernel where it supports the case (it is faster than
+ * cuDNN at every length measured, NOTES.md); else, dense, cuDNN where there is one; else the portable tensor-core kernel.
+ * SWBENCH_ATTEND=cudnn puts cuDNN first for dense calls, =own leaves it out, =portable leaves only the last: for tests and baselines. */
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -67,19 +67,22 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
     SW_TRY(sw_cuda_attend_args(s, a, &args));
     if (a->n_q == 1)
         return sw_cuda_decode(s, args);
-    const char *only = getenv("SWBENCH_ATTEND");
-    bool portable = only && strcmp(only, "portable") == 0;
-    (void)portable;
-#ifdef SWBENCH_CUDNN
-    if (!a->sel && !portable && !(only && strcmp(only, "own") == 0)) {
-        bool done = false;
-        SW_TRY(sw_cudnn_attend(s, a, &done));
-        if (done)
-            return SW_OK;
-    }
-#endif
+    const char *wish = getenv("SWBENCH_ATTEND");
+    bool cudnn_first = wish && strcmp(wish, "cudnn") == 0, own = wish && strcmp(wish, "own") == 0;
+    bool portable = wish && strcmp(wish, "portable") == 0, hopper = false, done = false;
 #ifdef SWBENCH_HOPPER
-    if (!portable && s->major == 9 && sw_hopper_attend_supports(a))
+    hopper = !portable && s->major == 9 && sw_hopper_attend_supports(a);
+#endif
+#ifdef SWBENCH_CUDNN
+    if (!a->sel && !portable && !own && (cudnn_first || !hopper))
+        SW_TRY(sw_cudnn_attend(s, a, &done));
+#endif
+    (void)cudnn_first;
+    (void)own;
+    if (done)
+        return SW_OK;
+#ifdef SWBENCH_HOPPER
+    if (hopper)
         return sw_hopper_attend(a, s->stream);
 #endif
     return sw_cuda_prefill(s, args);

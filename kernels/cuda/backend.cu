@@ -11,6 +11,9 @@
 #include <new>
 
 #include "kernels/cuda/device.h"
+#ifdef SWBENCH_CUDNN
+#include "kernels/cuda/attend_cudnn.h"
+#endif
 
 #ifndef SWBENCH_CUDA_ARCHS
 #define SWBENCH_CUDA_ARCHS "default"
@@ -247,6 +250,9 @@ static void cuda_close(struct sw_backend *be)
     struct cuda_state *s = state_of(be);
     (void)cudaStreamSynchronize(s->stream);
     sw_cuda_linear_close(s);
+#ifdef SWBENCH_CUDNN
+    sw_cudnn_close(s);
+#endif
     for (int i = 0; i < SCRATCH_SLOTS; i++)
         sw_cuda_free(s, s->scratch[i].p);
     sw_cuda_free(s, s->flush);
@@ -305,11 +311,15 @@ static enum sw_status open_state(struct cuda_state *s)
     CUDA_TRY(s, cudaDriverGetVersion(&driver));
     CUDA_TRY(s, cudaRuntimeGetVersion(&runtime));
     size_t lt = cublasLtGetVersion();
+    char cudnn[40] = "";
+#ifdef SWBENCH_CUDNN
+    sw_cudnn_version(cudnn, sizeof cudnn);
+#endif
     snprintf(s->be.device, sizeof s->be.device, "%.127s", p.name);
     snprintf(s->be.details, sizeof s->be.details,
-             "compute capability %d.%d, %d multiprocessors, %zu MiB, L2 %zu MiB; CUDA driver %d.%d, runtime %d.%d, cuBLASLt %zu; built for %s",
+             "compute capability %d.%d, %d multiprocessors, %zu MiB, L2 %zu MiB; CUDA driver %d.%d, runtime %d.%d, cuBLASLt %zu%s%s; built for %s",
              p.major, p.minor, p.multiProcessorCount, s->total_bytes >> 20, s->l2_bytes >> 20, driver / 1000, driver % 1000 / 10,
-             runtime / 1000, runtime % 1000 / 10, lt, SWBENCH_CUDA_ARCHS);
+             runtime / 1000, runtime % 1000 / 10, lt, *cudnn ? ", " : "", cudnn, SWBENCH_CUDA_ARCHS);
     return SW_OK;
 }
 

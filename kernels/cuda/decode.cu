@@ -3,7 +3,8 @@
  * A block takes up to 16 heads of one KV group and one share of the list's slots; its four warps take 16 keys by turns, each with its own
  * ring of shared memory, so that they never wait for each other. K and V are read once: 4 · d bytes a kept key and KV head, which is the
  * limit (tensor cores do 16 rows whether or not the group has 16 heads; that is free). The shares are fixed by the list's length and
- * the grid, and the second kernel adds them in order: the same bits every time. Per-head lists read a KV head's keys once a head. */
+ * the grid, and the block that finishes last adds them in their order: the same bits every time, and no second launch (3 µs). Per-head lists
+ * read a KV head's keys once a head. */
 #include <algorithm>
 
 #include "kernels/cuda/attend.h"
@@ -14,6 +15,7 @@ static const int WARPS = 4;
 struct decode_plan {
     int splits, heads, head_tiles; /* heads a block, blocks of heads a KV head */
     float *o, *ml;                 /* [splits, batch · H, D] and [splits, batch · H, 2]; splits == 1: not used */
+    unsigned *done;                /* [batch, Hkv · head_tiles]: splits that are done; zero between calls */
 };
 
 template <int D> struct decode_ring { static constexpr int stages = D <= 128 ? 3 : 2; };
@@ -181,26 +183,63 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             }
         }
     }
-}
+    if (p.splits == 1)
+        return;
 
-/* One block a head: adds the splits in order. splits · (D + 2) · 4 bytes a head, from L2. */
-template <int D>
-__global__ void __launch_bounds__(D) combine_kernel(attend_args a, decode_plan p)
-{
-    int64_t head = blockIdx.x, heads = (int64_t)a.batch * a.H;
-    int c = threadIdx.x;
-    float top = -INFINITY;
-    for (int s = 0; s < p.splits; s++)
-        top = fmaxf(top, p.ml[(s * heads + head) * 2]);
-    float base = top == -INFINITY ? 0.0f : top * a.scale_log2, sum = 0, value = 0;
-#pragma unroll 4
-    for (int s = 0; s < p.splits; s++) {
-        float weight = exp2f(p.ml[(s * heads + head) * 2] * a.scale_log2 - base);
-        sum += weight * p.ml[(s * heads + head) * 2 + 1];
-        value += weight * p.o[(s * heads + head) * D + c];
+    /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned *done = p.done + (int64_t)seq * gridDim.y + blockIdx.y;
+        last = atomicAdd(done, 1u) == (unsigned)p.splits - 1;
+        if (last)
+            *done = 0;
     }
-    if (c < a.d)
-        a.out[head * a.d + c] = __float2bfloat16_rn(sum > 0 ? value / sum : 0.0f);
+    __syncthreads();
+    if (!last)
+        return;
+    __threadfence();
+    int64_t all_heads = (int64_t)a.batch * a.H, head0 = (int64_t)seq * a.H + h0;
+    float *sh_weight = reinterpret_cast<float *>(shared); /* [heads][splits + 1]: each share's weight, then 1 / sum */
+    for (int row = warp; row < heads; row += WARPS) {
+        float top = -INFINITY, sum = 0;
+        for (int s = lane; s < p.splits; s += 32)
+            top = fmaxf(top, __ldcg(p.ml + (s * all_heads + head0 + row) * 2));
+        for (int w = 16; w > 0; w >>= 1)
+            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, w));
+        float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
+        for (int s = lane; s < p.splits; s += 32) {
+            float2 ml = __ldcg(reinterpret_cast<const float2 *>(p.ml + (s * all_heads + head0 + row) * 2));
+            float weight = exp2f(ml.x * a.scale_log2 - base);
+            sh_weight[row * (p.splits + 1) + s] = weight;
+            sum += weight * ml.y;
+        }
+        for (int w = 16; w > 0; w >>= 1)
+            sum += __shfl_xor_sync(0xffffffffu, sum, w);
+        if (lane == 0)
+            sh_weight[row * (p.splits + 1) + p.splits] = sum > 0 ? 1.0f / sum : 0.0f;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < heads * (D / 4); i += blockDim.x) {
+        int row = i / (D / 4), c = i % (D / 4) * 4;
+        const float *weights = sh_weight + row * (p.splits + 1), *from = p.o + (head0 + row) * D + c;
+        float4 value = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+        for (int s = 0; s < p.splits; s++) {
+            float4 v = __ldcg(reinterpret_cast<const float4 *>(from + s * all_heads * D));
+            float weight = weights[s];
+            value.x += weight * v.x;
+            value.y += weight * v.y;
+            value.z += weight * v.z;
+            value.w += weight * v.w;
+        }
+        float inv = weights[p.splits];
+        if (c < a.d) {
+            uint2 packed = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
+            *reinterpret_cast<uint2 *>(a.out + (head0 + row) * a.d + c) = packed;
+        }
+    }
 }
 
 template <int D>
@@ -216,15 +255,16 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
         SW_TRY(sw_cuda_scratch(s, SCRATCH_SPLIT, partial * (D + 2) * sizeof(float), &room));
         p.o = static_cast<float *>(room);
         p.ml = p.o + partial * D;
+        size_t counters = (size_t)a.batch * (size_t)(a.Hkv * p.head_tiles) * sizeof(unsigned), had = s->scratch[SCRATCH_DONE].bytes;
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_DONE, counters, &room));
+        if (s->scratch[SCRATCH_DONE].bytes != had) /* new: zero it once; every call leaves zeros */
+            CUDA_TRY(s, cudaMemsetAsync(room, 0, s->scratch[SCRATCH_DONE].bytes, s->stream));
+        p.done = static_cast<unsigned *>(room);
     }
     CUDA_TRY(s, cudaFuncSetAttribute(decode_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);
     decode_kernel<D><<<grid, WARPS * 32, bytes, s->stream>>>(a, p);
     LAUNCHED(s, "attention decode");
-    if (p.splits > 1) {
-        combine_kernel<D><<<(unsigned)(a.batch * a.H), D, 0, s->stream>>>(a, p);
-        LAUNCHED(s, "attention decode, combine");
-    }
     return SW_OK;
 }
 

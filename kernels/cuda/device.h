@@ -21,10 +21,11 @@ enum scratch_slot {
     SCRATCH_LOGITS,   /* head */
     SCRATCH_ROWS,     /* head: per-row results; select: counts */
     SCRATCH_SPLIT,    /* decode: partial outputs */
+    SCRATCH_DONE,     /* decode: counters, zero between calls */
     SCRATCH_SCORES,   /* block scores per unit before the mean */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
-    SCRATCH_ATTEND,   /* workspace of a device-specific attention kernel */
+    SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
     SCRATCH_SLOTS,
 };
 

@@ -50,6 +50,9 @@ static enum sw_status make_plan(struct cuda_state *s, struct gemm_plan *p)
     cublasLtMatmulHeuristicResult_t found = {};
     int n = 0;
     cublasStatus_t e = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* no partial sums in bf16 */
+    if (e == CUBLAS_STATUS_SUCCESS)
+        e = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions);
     /* Callers pass rows out of the middle of a matrix: only what a row's length guarantees may be relied on. */
     uint32_t in_align = p->n_in % 8 == 0 ? 16 : 2, out_align = p->out_f32 ? (p->n_out % 4 == 0 ? 16 : 4) : (p->n_out % 8 == 0 ? 16 : 2);
     const cublasLtMatmulPreferenceAttributes_t aligns[] = {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,

@@ -218,8 +218,8 @@ __global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int 
         return;
     int64_t i = id / cols, j = id % cols, u = blockIdx.y;
     uint64_t index = ((unit0 + (uint64_t)u) << 40) | ((uint64_t)(row0 + i) << 20) | (uint64_t)j;
-    double uniform = (double)(mix64(key ^ index) >> 11) * 0x1p-53;
-    out[(u * ld_rows + i) * ld + j] = (float)uniform;
+    /* The leading 24 bits: rounding a 53-bit uniform to fp32 instead could give 1. */
+    out[(u * ld_rows + i) * ld + j] = (float)(mix64(key ^ index) >> 40) * 0x1p-24f;
 }
 
 static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
