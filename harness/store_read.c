@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "harness/derived.h"
 #include "harness/hdf5_util.h"
 #include "harness/store.h"
 
@@ -274,6 +275,8 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, st
             sw_error_clear();
         }
     }
+    if (st == SW_OK)
+        st = sw_tidy_derive(results, r.tidy);
     if (st == SW_OK && r.tidy->count)
         qsort(r.tidy->rows, (size_t)r.tidy->count, sizeof *r.tidy->rows, by_what);
 out:

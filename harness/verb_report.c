@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/method.h"
+#include "harness/derived.h"
 #include "harness/hdf5_util.h"
 #include "harness/interval.h"
 #include "harness/report_table.h"
@@ -219,18 +220,15 @@ static struct two_samples read_two(struct report *r, const struct cell *a, const
     return s;
 }
 
-/* Difference with dense on the same windows or prompts; without samples, the difference of the two values. */
+/* Difference with dense on the same windows or prompts. */
 static const char *difference(struct report *r, const struct cell *cell, const char *name, int places)
 {
-    const struct cell *dense = dense_of(r, cell);
-    if (!dense || dense == cell || !find_metric(r, cell, name))
+    const struct sw_tidy_row *row = find_metric(r, cell, name), *dense = row ? sw_tidy_dense(r->tidy, row) : NULL;
+    if (!dense || dense == row)
         return NULL;
-    struct sw_interval x = {metric(r, cell, name) - metric(r, dense, name), NAN, NAN};
-    struct two_samples s = read_two(r, cell, dense, name);
-    if (r->status == SW_OK && s.n_a == s.n_b && s.n_a > 0)
-        r->status = sw_interval_paired(s.a, s.b, s.n_a, (uint64_t)cell->row->seed, &x);
-    free(s.a);
-    free(s.b);
+    struct sw_interval x = {NAN, NAN, NAN};
+    if (r->status == SW_OK)
+        r->status = sw_tidy_difference(r->results, row, dense, &x);
     return interval(r, x, true, places, "");
 }
 

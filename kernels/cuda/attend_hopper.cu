@@ -15,38 +15,16 @@
 
 #include "kernels/cuda/attend_hopper_ptx.cuh"
 
-/* Variants that were measured; the defaults are what won (NOTES-hopper.md). */
-#ifndef SW_HOPPER_STAGES
-#define SW_HOPPER_STAGES 3 /* 128-key tiles in the K ring, and in the V ring, at head_dim 128 */
-#endif
-#ifndef SW_HOPPER_Q_IN_REGISTERS
-#define SW_HOPPER_Q_IN_REGISTERS 1 /* at head_dim 128 */
-#endif
-#ifndef SW_HOPPER_TWO_SCORES
-#define SW_HOPPER_TWO_SCORES 1 /* at head_dim 64: the next step's scores have registers of their own */
-#endif
-#ifndef SW_HOPPER_LAZY_RESCALE
-#define SW_HOPPER_LAZY_RESCALE 1
-#endif
-#ifndef SW_HOPPER_FOUR_HEADS
-#define SW_HOPPER_FOUR_HEADS 1 /* at head_dim 64: four heads a tile, steps of 64 keys */
-#endif
-#ifndef SW_HOPPER_PING_PONG
-#define SW_HOPPER_PING_PONG 0 /* bits: 1 at head_dim 64, 2 at head_dim 128: the consumers take turns at queueing products */
-#endif
-#ifndef SW_HOPPER_KV_POLICY
-#define SW_HOPPER_KV_POLICY 0x1000000000000000ull /* evict normal */
-#endif
-#ifndef SW_HOPPER_REGS_PRODUCER
-#define SW_HOPPER_REGS_PRODUCER 40
-#define SW_HOPPER_REGS_CONSUMER 232
-#endif
-
 namespace {
 
-constexpr int WORK_SLOTS = 64;     /* calls in flight */
-constexpr int MAX_STAGES = 6;
-constexpr int CHUNK_Q = 64 * 128;  /* bytes of 64 rows × 64 columns */
+enum {
+    THREADS = 384, /* producer warpgroup + two consumer warpgroups */
+    PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232, /* a thread; together they may not pass what the CTA starts with, 384 × 168 */
+    WORK_SLOTS = 64,       /* calls in flight */
+    MAX_STAGES = 4,
+    CHUNK_Q = 64 * 128,    /* bytes of 64 rows × 64 columns */
+    CHUNK_KV = 128 * 128,  /* of 128 rows */
+};
 
 enum unit_kind { UNIT_SHARED, UNIT_KV_HEAD, UNIT_HEAD };
 
@@ -67,18 +45,19 @@ struct params {
     int heads_a_tile, rows_a_tile;   /* (2, 1), (1, 2) or (1, 1) */
 };
 
-template <int D, int W> struct layout {
-    static constexpr int KEYS = W == 2 ? 128 : 64; /* a step */
-    static constexpr int HALVES = D / 64;
-    static constexpr bool Q_REG = D == 128 && SW_HOPPER_Q_IN_REGISTERS;
-    static constexpr bool PING_PONG = W == 2 && (SW_HOPPER_PING_PONG & (D == 64 ? 1 : 2));
-    static constexpr bool TWO_SCORES = D == 64 && W == 2 && SW_HOPPER_TWO_SCORES;
-    static constexpr int STAGES = W == 4 ? 6 : D == 128 ? SW_HOPPER_STAGES : 4;
-    static constexpr int Q_BYTES = HALVES * CHUNK_Q; /* of one warpgroup */
-    static constexpr int CHUNK = KEYS * 128;         /* bytes of a tile's 64 columns */
-    static constexpr int KV_BYTES = HALVES * CHUNK;  /* of one tile of K or V */
-    static constexpr int Q = 0, K = W * Q_BYTES, V = K + STAGES * KV_BYTES, BARRIERS = V + STAGES * KV_BYTES;
-    static constexpr int BYTES = BARRIERS + 256 + 1024; /* + alignment to 1024 */
+template <int D> struct layout { /* shared memory, in bytes */
+    enum {
+        HALVES = D / 64,
+        Q_REG = D == 128,              /* consumers keep Q in registers, and its place is soon free for the next tile's */
+        STAGES = D == 128 ? 3 : 4,     /* 128-key tiles in the K ring, and in the V ring */
+        Q_BYTES = HALVES * CHUNK_Q,    /* of one warpgroup */
+        KV_BYTES = HALVES * CHUNK_KV,  /* of one tile of K or V */
+        Q = 0,
+        K = 2 * Q_BYTES,
+        V = K + STAGES * KV_BYTES,
+        BARRIERS = V + STAGES * KV_BYTES,
+        BYTES = BARRIERS + 256 + 1024, /* + alignment to 1024 */
+    };
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -112,11 +91,8 @@ __device__ __forceinline__ tile tile_at(const params &p, int t)
     return r;
 }
 
-/* Lists are read 32 entries at a time, one a lane. The entry where a step of 128 or 64 keys begins, for blocks of 64 or 128 tokens: */
-template <int KEYS> __device__ __forceinline__ int list_position(const params &p, int step)
-{
-    return KEYS == 128 ? (p.block128 ? step : 2 * step) : (p.block128 ? step >> 1 : step);
-}
+/* Lists are read 32 entries at a time, one a lane. An entry is a 64-block (two a step) or a 128-block (one a step). */
+__device__ __forceinline__ int list_position(const params &p, int step_from_start) { return p.block128 ? step_from_start : 2 * step_from_start; }
 
 __device__ __forceinline__ int list_chunk(const params &p, const tile &t, int chunk, int lane)
 {
@@ -124,14 +100,14 @@ __device__ __forceinline__ int list_chunk(const params &p, const tile &t, int ch
     return p.indptr && chunk >= 0 && at < entries ? __ldg(p.indices + t.begin + at) : 0;
 }
 
-template <int D, int W> struct ring {
+template <int D> struct ring {
     uint32_t full, empty; /* first barrier of each */
     uint32_t tiles;
     int stage;
     uint32_t phase;
     __device__ __forceinline__ void advance()
     {
-        if (++stage == layout<D, W>::STAGES) {
+        if (++stage == layout<D>::STAGES) {
             stage = 0;
             phase ^= 1;
         }
@@ -139,42 +115,40 @@ template <int D, int W> struct ring {
 };
 
 /* The blocks b0 and b1 (b1 < 0: only b0) of one head to the ring's next tile. */
-template <int D, int W>
-__device__ __forceinline__ void fetch_blocks(ring<D, W> &r, const CUtensorMap *one, const CUtensorMap *two, int b0, int b1, int kv_head, int lane)
+template <int D>
+__device__ __forceinline__ void fetch_blocks(ring<D> &r, const CUtensorMap *one, const CUtensorMap *two, int b0, int b1, int kv_head, int lane)
 {
-    constexpr int HALVES = layout<D, W>::HALVES;
+    constexpr int HALVES = layout<D>::HALVES;
     barrier_wait(r.empty + 8 * r.stage, r.phase ^ 1);
     if (lane == 0) {
-        uint32_t bar = r.full + 8 * r.stage, dst = r.tiles + r.stage * layout<D, W>::KV_BYTES;
+        uint32_t bar = r.full + 8 * r.stage, dst = r.tiles + r.stage * layout<D>::KV_BYTES;
         if (b1 == b0 + 1) {
-            barrier_arrive_expect(bar, layout<D, W>::KV_BYTES);
-            tma_fetch(dst, two, b0 * 64, 0, kv_head, bar, SW_HOPPER_KV_POLICY);
+            barrier_arrive_expect(bar, layout<D>::KV_BYTES);
+            tma_fetch(dst, two, b0 * 64, 0, kv_head, bar, L2_EVICT_NORMAL);
         } else {
-            barrier_arrive_expect(bar, b1 < 0 ? HALVES * CHUNK_Q : layout<D, W>::KV_BYTES); /* a block of K or V is as large as Q's */
+            barrier_arrive_expect(bar, b1 < 0 ? layout<D>::KV_BYTES / 2 : layout<D>::KV_BYTES);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                tma_fetch(dst + half * layout<D, W>::CHUNK, one, b0 * 64, half, kv_head, bar, SW_HOPPER_KV_POLICY);
+                tma_fetch(dst + half * CHUNK_KV, one, b0 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
             if (b1 >= 0)
 #pragma unroll
                 for (int half = 0; half < HALVES; half++)
-                    tma_fetch(dst + half * layout<D, W>::CHUNK + layout<D, W>::CHUNK / 2, one, b1 * 64, half, kv_head, bar, SW_HOPPER_KV_POLICY);
+                    tma_fetch(dst + half * CHUNK_KV + CHUNK_KV / 2, one, b1 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
         }
     }
     __syncwarp();
     r.advance();
 }
 
-template <int D, int W> __device__ __forceinline__ int steps_of(const tile &t) { return layout<D, W>::KEYS == 128 ? (t.count + 1) >> 1 : t.count; }
-
-template <int D, int W>
-__device__ __forceinline__ void produce(const params &p, ring<D, W> kr, ring<D, W> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
+template <int D>
+__device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
                                         tile_info *info, int lane)
 {
     uint32_t q_phase = 0;
     int t = blockIdx.x;
     tile now = tile_at(p, t);
-    int steps = steps_of<D, W>(now);
-    int chunk = list_position<layout<D, W>::KEYS>(p, steps - 1) >> 5;
+    int steps = (now.count + 1) >> 1;
+    int chunk = list_position(p, steps - 1) >> 5;
     int entries = list_chunk(p, now, chunk, lane);
     while (true) {
         int before = list_chunk(p, now, chunk - 1, lane);
@@ -182,37 +156,32 @@ __device__ __forceinline__ void produce(const params &p, ring<D, W> kr, ring<D, 
         tile next = now;
         int v0 = 0, v1 = 0;
         for (int s = steps - 1; s >= 0; s--) {
-            int at = list_position<layout<D, W>::KEYS>(p, s);
+            int at = list_position(p, s);
             if (at >> 5 != chunk) {
                 chunk = at >> 5;
                 entries = before;
                 before = list_chunk(p, now, chunk - 1, lane);
             }
             int b0 = __shfl_sync(~0u, entries, at & 31), b1 = __shfl_sync(~0u, entries, (at + 1) & 31);
+            if (!p.indptr)
+                b0 = 2 * s, b1 = b0 + 1;
+            else if (p.block128)
+                b0 *= 2, b1 = b0 + 1;
             bool first = s == steps - 1;
-            if constexpr (layout<D, W>::KEYS == 128) {
-                if (!p.indptr)
-                    b0 = 2 * s, b1 = b0 + 1;
-                else if (p.block128)
-                    b0 *= 2, b1 = b0 + 1;
-                if (first && (now.count & 1))
-                    b1 = -1;
-            } else {
-                b0 = !p.indptr ? s : p.block128 ? 2 * b0 + (s & 1) : b0;
+            if (first && (now.count & 1))
                 b1 = -1;
-            }
-            fetch_blocks<D, W>(kr, &p.k, &p.k128, b0, b1, now.kv_head, lane);
+            fetch_blocks<D>(kr, &p.k, &p.k128, b0, b1, now.kv_head, lane);
             if (first) {
                 barrier_wait(q_empty, q_phase ^ 1);
                 if (lane == 0) {
-                    *info = {now.row_tile, now.head, steps, layout<D, W>::KEYS == 128 && (now.count & 1)};
-                    barrier_arrive_expect(q_full, W * layout<D, W>::Q_BYTES);
+                    *info = {now.row_tile, now.head, steps, now.count & 1};
+                    barrier_arrive_expect(q_full, 2 * layout<D>::Q_BYTES);
 #pragma unroll
-                    for (int w = 0; w < W; w++) {
+                    for (int w = 0; w < 2; w++) {
                         /* A second head or row tile past the end is fetched from the first's place, or is zeros; it is not computed or not stored. */
-                        int head = p.heads_a_tile > 1 && now.head + w < (now.kv_head + 1) * p.group ? now.head + w : now.head;
+                        int head = p.heads_a_tile == 2 && now.head + 1 < (now.kv_head + 1) * p.group ? now.head + w : now.head;
                         int row = p.rows_a_tile == 2 ? now.row_tile + w : now.row_tile;
-                        tma_fetch(q_tiles + w * layout<D, W>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
+                        tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
                     }
                     t_next = gridDim.x + atomicAdd(p.work, 1u);
                 }
@@ -220,20 +189,20 @@ __device__ __forceinline__ void produce(const params &p, ring<D, W> kr, ring<D, 
                 t_next = __shfl_sync(~0u, t_next, 0);
                 if (t_next < p.tiles) {
                     next = tile_at(p, t_next);
-                    entries_next = list_chunk(p, next, list_position<layout<D, W>::KEYS>(p, steps_of<D, W>(next) - 1) >> 5, lane);
+                    entries_next = list_chunk(p, next, list_position(p, ((next.count + 1) >> 1) - 1) >> 5, lane);
                 }
             } else {
-                fetch_blocks<D, W>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
+                fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
             }
             v0 = b0, v1 = b1;
         }
-        fetch_blocks<D, W>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
+        fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
         if (t_next >= p.tiles)
             break;
         now = next;
         t = t_next;
-        steps = steps_of<D, W>(now);
-        chunk = list_position<layout<D, W>::KEYS>(p, steps - 1) >> 5;
+        steps = (now.count + 1) >> 1;
+        chunk = list_position(p, steps - 1) >> 5;
         entries = entries_next;
     }
     barrier_wait(q_empty, q_phase ^ 1);
@@ -255,8 +224,8 @@ struct running {
 };
 
 /* s: logits in, exp2(scale·(s - max)) out. Returns whether O and the sums must be multiplied by `factor`
- * (the sums have been). With lazy rescaling the maximum only moves when it would grow by more than 2⁸: any reference point gives the same
- * quotient, and exponents up to 2⁸ cost no precision in bf16 or fp32. */
+ * (the sums have been). The maximum only moves when it would grow by more than a factor 2⁸ (in exp2's domain: by 8): any point of
+ * reference gives the same quotient, and 2⁸ costs no precision in bf16 or fp32. */
 template <int N, bool FIRST>
 __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float (&factor)[2], float scale_log2)
 {
@@ -269,7 +238,7 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
         best[1][1] = fmaxf(best[1][1], s[i + 3]);
     }
     float row[2] = {fmaxf(best[0][0], best[1][0]), fmaxf(best[0][1], best[1][1])};
-    bool rescale = FIRST || !SW_HOPPER_LAZY_RESCALE || __any_sync(~0u, fmaxf(row[0] - run.max[0], row[1] - run.max[1]) * scale_log2 > 8.f);
+    bool rescale = FIRST || __any_sync(~0u, fmaxf(row[0] - run.max[0], row[1] - run.max[1]) * scale_log2 > 8.f);
     factor[0] = factor[1] = 1.f;
     if (rescale) {
 #pragma unroll
@@ -305,7 +274,7 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
 }
 
 /* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
-template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)[P], const float (&s)[N])
+template <int N> __device__ __forceinline__ void to_operand(uint32_t (&p)[32], const float (&s)[N])
 {
 #pragma unroll
     for (int i = 0; i < N / 2; i++)
@@ -313,17 +282,17 @@ template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)
 }
 
 /* S = Q·Kᵀ for KEYS keys. */
-template <int D, int W, int KEYS>
+template <int D, int KEYS>
 __device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], uint32_t q, const uint32_t *q_reg, uint32_t k)
 {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
-        uint32_t kd = k + (((i / 4) * layout<D, W>::CHUNK + (i % 4) * 32) >> 4);
+        uint32_t kd = k + (((i / 4) * CHUNK_KV + (i % 4) * 32) >> 4);
         uint32_t qd = q + (((i / 4) * CHUNK_Q + (i % 4) * 32) >> 4);
-        if constexpr (layout<D, W>::Q_REG && KEYS == 128)
+        if constexpr (layout<D>::Q_REG != 0 && KEYS == 128)
             i == 0 ? wgmma_rs_n128<0>(s, q_reg, kd) : wgmma_rs_n128<1>(s, q_reg + 4 * i, kd);
-        else if constexpr (layout<D, W>::Q_REG)
+        else if constexpr (layout<D>::Q_REG != 0)
             i == 0 ? wgmma_rs_n64<0>(s, q_reg, kd) : wgmma_rs_n64<1>(s, q_reg + 4 * i, kd);
         else if constexpr (KEYS == 128)
             i == 0 ? wgmma_ss_n128<0>(s, qd, kd) : wgmma_ss_n128<1>(s, qd, kd);
@@ -334,7 +303,7 @@ __device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], uint32_t q, c
 }
 
 /* O += P·V for KEYS keys. */
-template <int D, int W, int KEYS> __device__ __forceinline__ void queue_values(float (&o)[D / 2], uint32_t (&p)[layout<D, W>::KEYS / 4], uint32_t v)
+template <int D, int KEYS> __device__ __forceinline__ void queue_values(float (&o)[D / 2], uint32_t (&p)[32], uint32_t v)
 {
     wgmma_fence();
 #pragma unroll
@@ -348,7 +317,7 @@ template <int D, int W, int KEYS> __device__ __forceinline__ void queue_values(f
     wgmma_commit();
 }
 
-template <int D, int W> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
+template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
 {
     pin(o);
 #pragma unroll
@@ -361,135 +330,56 @@ template <int D, int W> __device__ __forceinline__ void multiply_rows(float (&o)
 }
 
 /* The scores of a tile's first step, waited for. */
-template <int D, int W, int KEYS>
-__device__ __forceinline__ void first_scores(float (&s)[KEYS / 2], const ring<D, W> &kr, uint32_t q, const uint32_t *q_reg, uint32_t k,
+template <int D, int KEYS>
+__device__ __forceinline__ void first_scores(float (&s)[KEYS / 2], const ring<D> &kr, uint32_t q, const uint32_t *q_reg, uint32_t k,
                                              uint32_t q_empty, int steps, int lane)
 {
     pin(s);
-    queue_scores<D, W, KEYS>(s, q, q_reg, k + kr.stage * (layout<D, W>::KV_BYTES >> 4));
+    queue_scores<D, KEYS>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
     wgmma_wait<0>();
     pin(s);
     if (lane == 0) {
         barrier_arrive(kr.empty + 8 * kr.stage);
-        if (!layout<D, W>::Q_REG && steps == 1)
+        if (!layout<D>::Q_REG && steps == 1)
             barrier_arrive(q_empty);
     }
 }
 
-/* Consumers taking turns. turn: own barrier's id in the low byte, the other's in the next; 0: alone on this tile. */
-template <int D, int W> __device__ __forceinline__ void turn_wait(int turn)
-{
-    if (layout<D, W>::PING_PONG && turn)
-        asm volatile("bar.sync %0, 256;" ::"r"(turn & 255) : "memory");
-}
-template <int D, int W> __device__ __forceinline__ void turn_pass(int turn)
-{
-    if (layout<D, W>::PING_PONG && turn)
-        asm volatile("bar.arrive %0, 256;" ::"r"(turn >> 8) : "memory");
-}
-
 /* One step of the loop: scores of this step, values of the one before, which had KEYS keys. */
-template <int D, int W, int KEYS>
-__device__ __forceinline__ void consume_step(ring<D, W> &kr, ring<D, W> &vr, float (&s)[layout<D, W>::KEYS / 2], float (&o)[D / 2], uint32_t (&p)[layout<D, W>::KEYS / 4], uint32_t q,
+template <int D, int KEYS>
+__device__ __forceinline__ void consume_step(ring<D> &kr, ring<D> &vr, float (&s)[64], float (&o)[D / 2], uint32_t (&p)[32], uint32_t q,
                                              const uint32_t *q_reg, uint32_t k, uint32_t v, running &run, float scale_log2,
-                                             uint32_t q_empty, bool last, int turn, int lane)
+                                             uint32_t q_empty, bool last, int lane)
 {
     barrier_wait(kr.full + 8 * kr.stage, kr.phase);
     pin(s);
     pin(o);
     pin(p);
-    turn_wait<D, W>(turn);
-    queue_scores<D, W, layout<D, W>::KEYS>(s, q, q_reg, k + kr.stage * (layout<D, W>::KV_BYTES >> 4));
+    queue_scores<D, 128>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
     barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-    queue_values<D, W, KEYS>(o, p, v + vr.stage * (layout<D, W>::KV_BYTES >> 4));
-    turn_pass<D, W>(turn);
+    queue_values<D, KEYS>(o, p, v + vr.stage * (layout<D>::KV_BYTES >> 4));
     wgmma_wait<1>();
     pin(s);
     if (lane == 0) {
         barrier_arrive(kr.empty + 8 * kr.stage);
-        if (!layout<D, W>::Q_REG && last)
+        if (!layout<D>::Q_REG && last)
             barrier_arrive(q_empty);
     }
     float factor[2];
-    bool rescale = softmax_step<layout<D, W>::KEYS / 2, false>(s, run, factor, scale_log2);
+    bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
     /* ptxas hoists a wait as far up as its basic block goes, here above the exponentials, and then nothing overlaps. So it gets a block of its own:
      * the branch needs all the exponentials (sums are never negative). */
     if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) {
         wgmma_wait<0>();
-        multiply_rows<D, W>(o, factor);
+        multiply_rows<D>(o, factor);
     }
     wgmma_wait<0>();
     pin(o);
     if (lane == 0)
         barrier_arrive(vr.empty + 8 * vr.stage);
-    to_operand<layout<D, W>::KEYS / 2>(p, s);
-    kr.advance();
-    vr.advance();
-}
-
-/* Two steps at once where there are registers for two sets of scores (head_dim 64, whose softmax takes as long as its products): the
- * second step's scores are computed under the first's softmax. All that is queued here is waited for here, but for ptxas's sake
- * (it serialises wgmma whose results are read in another trip of a loop). */
-template <int D, int W>
-__device__ __forceinline__ void consume_two_steps(ring<D, W> &kr, ring<D, W> &vr, float (&s)[64], float (&s2)[64], float (&o)[D / 2], uint32_t (&p)[layout<D, W>::KEYS / 4],
-                                                  uint32_t q, const uint32_t *q_reg, uint32_t k, uint32_t v, running &run, float scale_log2,
-                                                  uint32_t q_empty, bool last, int turn, int lane)
-{
-    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
-    pin(s);
-    pin(s2);
-    pin(o);
-    pin(p);
-    turn_wait<D, W>(turn);
-    queue_scores<D, W, 128>(s, q, q_reg, k + kr.stage * (layout<D, W>::KV_BYTES >> 4));
-    uint32_t first_empty = kr.empty + 8 * kr.stage;
-    kr.advance();
-    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-    queue_values<D, W, 128>(o, p, v + vr.stage * (layout<D, W>::KV_BYTES >> 4));
-    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
-    queue_scores<D, W, 128>(s2, q, q_reg, k + kr.stage * (layout<D, W>::KV_BYTES >> 4));
-    turn_pass<D, W>(turn);
-    wgmma_wait<2>();
-    pin(s);
-    if (lane == 0)
-        barrier_arrive(first_empty);
-    float factor[2];
-    bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
-    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) { /* as in consume_step, but with s2 in flight O must stay outside */
-        wgmma_wait<1>();
-        pin(o);
-    }
-    wgmma_wait<1>();
-    pin(o);
-    if (rescale)
-        multiply_rows<D, W>(o, factor);
-    if (lane == 0)
-        barrier_arrive(vr.empty + 8 * vr.stage);
-    vr.advance();
     to_operand<64>(p, s);
-    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-    pin(o);
-    pin(p);
-    queue_values<D, W, 128>(o, p, v + vr.stage * (layout<D, W>::KV_BYTES >> 4));
-    wgmma_wait<1>();
-    pin(s2);
-    if (lane == 0) {
-        barrier_arrive(kr.empty + 8 * kr.stage);
-        if (!layout<D, W>::Q_REG && last)
-            barrier_arrive(q_empty);
-    }
     kr.advance();
-    rescale = softmax_step<64, false>(s2, run, factor, scale_log2);
-    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) {
-        wgmma_wait<0>();
-        multiply_rows<D, W>(o, factor);
-    }
-    wgmma_wait<0>();
-    pin(o);
-    if (lane == 0)
-        barrier_arrive(vr.empty + 8 * vr.stage);
     vr.advance();
-    to_operand<64>(p, s2);
 }
 
 /* Column c of the first step is masked for row r of the tile where c > r + shift. */
@@ -531,7 +421,7 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
     }
 }
 
-template <int D, int W>
+template <int D>
 __device__ __forceinline__ void store_rows(const params &p, float (&o)[D / 2], running &run, int token, int head, int lane)
 {
 #pragma unroll
@@ -555,18 +445,16 @@ __device__ __forceinline__ void store_rows(const params &p, float (&o)[D / 2], r
     }
 }
 
-template <int D, int W>
-__device__ __forceinline__ void consume(const params &p, ring<D, W> kr, ring<D, W> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
+template <int D>
+__device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
                                         const tile_info *info)
 {
-    int which = (int)(threadIdx.x >> 7) - 1; /* warpgroup, from 0 */
+    int which = (int)(threadIdx.x >> 7) - 1; /* warpgroup, 0 or 1 */
     which = __shfl_sync(~0u, which, 0);
     int lane = threadIdx.x & 31, row = (threadIdx.x & 127) / 32 * 16 + lane / 4;
-    uint32_t q_tile = q_tiles + which * layout<D, W>::Q_BYTES;
-    uint32_t q = descriptor(q_tile, 0), k = descriptor(kr.tiles, 0), v = descriptor(vr.tiles, layout<D, W>::CHUNK);
+    uint32_t q_tile = q_tiles + which * layout<D>::Q_BYTES;
+    uint32_t q = descriptor(q_tile, 0), k = descriptor(kr.tiles, 0), v = descriptor(vr.tiles, CHUNK_KV);
     uint32_t q_phase = 0;
-    if (which == 1)
-        turn_pass<D, W>(2 | 1 << 8);
 
     while (true) {
         barrier_wait(q_full, q_phase);
@@ -578,9 +466,8 @@ __device__ __forceinline__ void consume(const params &p, ring<D, W> kr, ring<D, 
         int row_tile = __shfl_sync(~0u, mine.row_tile, 0), head = __shfl_sync(~0u, mine.head, 0);
         if (steps == 0)
             break;
-        int left = p.group - head % p.group; /* heads of the group from this tile's first on */
-        bool alone = W == 2 && p.rows_a_tile == 1 && (p.heads_a_tile == 1 || left == 1);
-        if ((alone && which == 1) || (W > 2 && which >= left)) { /* lets the tile pass */
+        bool active = which == 0 || p.rows_a_tile == 2 || (p.heads_a_tile == 2 && (head + 1) % p.group != 0);
+        if (!active) { /* lets the tile pass */
             if (lane == 0)
                 barrier_arrive(q_empty);
             for (int j = 0; j < steps; j++) {
@@ -595,25 +482,23 @@ __device__ __forceinline__ void consume(const params &p, ring<D, W> kr, ring<D, 
             }
             continue;
         }
-        int turn = alone ? 0 : which == 0 ? 1 | 2 << 8 : 2 | 1 << 8;
-        if (p.heads_a_tile > 1)
+        if (p.heads_a_tile == 2)
             head += which;
         if (p.rows_a_tile == 2)
             row_tile += which;
 
-        constexpr int KEYS = layout<D, W>::KEYS;
-        float s[KEYS / 2], o[D / 2];
-        uint32_t pr[KEYS / 4];
+        float s[64], o[D / 2];
+        uint32_t pr[32];
         running run;
         float factor[2];
 #pragma unroll
         for (int i = 0; i < D / 2; i++)
             o[i] = 0.f;
 #pragma unroll
-        for (int i = 0; i < KEYS / 2; i++)
+        for (int i = 0; i < 64; i++)
             s[i] = 0.f;
         uint32_t q_reg[D / 4];
-        if constexpr (layout<D, W>::Q_REG) {
+        if constexpr (layout<D>::Q_REG != 0) {
             int q_row = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
 #pragma unroll
             for (int i = 0; i < D / 16; i++)
@@ -626,88 +511,77 @@ __device__ __forceinline__ void consume(const params &p, ring<D, W> kr, ring<D, 
         /* First step: the diagonal block, behind another one where the count is even. The two widths keep separate accumulators: shared ones
          * would make ptxas serialise wgmma. */
         barrier_wait(kr.full + 8 * kr.stage, kr.phase);
-        if (KEYS == 128 && odd) {
+        if (odd) {
             float s_half[32];
 #pragma unroll
             for (int i = 0; i < 32; i++)
                 s_half[i] = 0.f;
-            first_scores<D, W, 64>(s_half, kr, q, q_reg, k, q_empty, steps, lane);
+            first_scores<D, 64>(s_half, kr, q, q_reg, k, q_empty, steps, lane);
             mask_diagonal(s_half, row, 2 * (lane & 3), 0);
             softmax_step<32, true>(s_half, run, factor, p.scale_log2);
             to_operand<32>(pr, s_half);
         } else {
-            first_scores<D, W, KEYS>(s, kr, q, q_reg, k, q_empty, steps, lane);
-            mask_diagonal(s, row, 2 * (lane & 3), KEYS == 64 ? 0 : p.rows_a_tile == 2 ? 64 * which : 64);
-            softmax_step<KEYS / 2, true>(s, run, factor, p.scale_log2);
-            to_operand<KEYS / 2>(pr, s);
+            first_scores<D, 128>(s, kr, q, q_reg, k, q_empty, steps, lane);
+            mask_diagonal(s, row, 2 * (lane & 3), p.rows_a_tile == 2 ? 64 * which : 64);
+            softmax_step<64, true>(s, run, factor, p.scale_log2);
+            to_operand<64>(pr, s);
         }
         kr.advance();
         int j = 1;
-        if (KEYS == 128 && odd && steps > 1) {
-            consume_step<D, W, 64>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, turn, lane);
+        if (odd && steps > 1) {
+            consume_step<D, 64>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
             j++;
         }
-        if constexpr (layout<D, W>::TWO_SCORES) {
-            float s2[64];
-#pragma unroll
-            for (int i = 0; i < 64; i++)
-                s2[i] = 0.f;
-            for (; j + 1 < steps; j += 2)
-                consume_two_steps<D, W>(kr, vr, s, s2, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 2 == steps, turn, lane);
-            if (j < steps)
-                consume_step<D, W, 128>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, true, turn, lane);
-        } else {
-            for (; j < steps; j++)
-                consume_step<D, W, KEYS>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, turn, lane);
-        }
+        for (; j < steps; j++)
+            consume_step<D, 128>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
 
         barrier_wait(vr.full + 8 * vr.stage, vr.phase);
         pin(o);
         pin(pr);
-        if (KEYS == 128 && odd && steps == 1)
-            queue_values<D, W, 64>(o, pr, v + vr.stage * (layout<D, W>::KV_BYTES >> 4));
+        if (odd && steps == 1)
+            queue_values<D, 64>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
         else
-            queue_values<D, W, KEYS>(o, pr, v + vr.stage * (layout<D, W>::KV_BYTES >> 4));
+            queue_values<D, 128>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
         wgmma_wait<0>();
         pin(o);
         if (lane == 0)
             barrier_arrive(vr.empty + 8 * vr.stage);
         vr.advance();
-        store_rows<D, W>(p, o, run, row_tile * 64 + row, head, lane);
+        store_rows<D>(p, o, run, row_tile * 64 + row, head, lane);
     }
 }
 #endif /* sm_90a */
 
-template <int D, int W> __global__ void __launch_bounds__(128 + 128 * W, 1) attend_kernel(const __grid_constant__ params p)
+template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(const __grid_constant__ params p)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ unsigned char raw[];
     uint32_t base = (shared_address(raw) + 1023) & ~1023u;
-    constexpr int STAGES = layout<D, W>::STAGES;
+    constexpr int STAGES = layout<D>::STAGES;
     static_assert(STAGES <= MAX_STAGES && 8 * (4 * MAX_STAGES + 2) + sizeof(tile_info) <= 256, "barriers");
-    uint32_t bars = base + layout<D, W>::BARRIERS, q_full = bars + 32 * MAX_STAGES, q_empty = q_full + 8;
-    tile_info *info = (tile_info *)(raw + (base - shared_address(raw)) + layout<D, W>::BARRIERS + 32 * MAX_STAGES + 16);
-    ring<D, W> kr = {bars, bars + 8 * MAX_STAGES, base + layout<D, W>::K, 0, 0};
-    ring<D, W> vr = {bars + 16 * MAX_STAGES, bars + 24 * MAX_STAGES, base + layout<D, W>::V, 0, 0};
+    uint32_t bars = base + layout<D>::BARRIERS, q_full = bars + 32 * MAX_STAGES, q_empty = q_full + 8;
+    tile_info *info = (tile_info *)(raw + (base - shared_address(raw)) + layout<D>::BARRIERS + 32 * MAX_STAGES + 16);
+    ring<D> kr = {bars, bars + 8 * MAX_STAGES, base + layout<D>::K, 0, 0};
+    ring<D> vr = {bars + 16 * MAX_STAGES, bars + 24 * MAX_STAGES, base + layout<D>::V, 0, 0};
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(kr.full + 8 * i, 1);
             barrier_init(vr.full + 8 * i, 1);
-            barrier_init(kr.empty + 8 * i, 4 * W); /* consumer warps */
-            barrier_init(vr.empty + 8 * i, 4 * W);
+            barrier_init(kr.empty + 8 * i, 8); /* consumer warps */
+            barrier_init(vr.empty + 8 * i, 8);
         }
         barrier_init(q_full, 1);
-        barrier_init(q_empty, 4 * W);
+        barrier_init(q_empty, 8);
         barrier_init_fence();
     }
     __syncthreads();
     if (threadIdx.x < 128) {
-        registers_shrink<W == 2 ? SW_HOPPER_REGS_PRODUCER : 24>();
+        registers_shrink<PRODUCER_REGISTERS>();
         if (threadIdx.x < 32)
-            produce<D, W>(p, kr, vr, base + layout<D, W>::Q, q_full, q_empty, info, threadIdx.x);
+            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, threadIdx.x);
     } else {
-        registers_grow<W == 2 ? SW_HOPPER_REGS_CONSUMER : 120>();
-        consume<D, W>(p, kr, vr, base + layout<D, W>::Q, q_full, q_empty, info);
+        registers_grow<CONSUMER_REGISTERS>();
+        consume<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info);
     }
 #endif
 }
@@ -780,9 +654,7 @@ bool tile_plan(const struct sw_attend *a, params *p)
     p->offset64 = before / 64;
     p->heads_a_tile = p->rows_a_tile = 1;
     bool heads_share = p->units != UNIT_HEAD && p->group > 1;
-    if (heads_share && a->head_dim == 64 && p->group % 4 == 0 && SW_HOPPER_FOUR_HEADS)
-        p->heads_a_tile = 4;
-    else if (heads_share && (p->group % 2 == 0 || (sel && !p->block128)))
+    if (heads_share && (p->group % 2 == 0 || (sel && !p->block128)))
         p->heads_a_tile = 2; /* an odd group's last tile has one head */
     else if ((!sel || p->block128) && before % 128 == 0)
         p->rows_a_tile = 2;
@@ -794,13 +666,13 @@ bool tile_plan(const struct sw_attend *a, params *p)
     return true;
 }
 
-template <int D, int W> enum sw_status launch(const params &p, int processors, cudaStream_t stream)
+template <int D> enum sw_status launch(const params &p, int processors, cudaStream_t stream)
 {
-    cudaError_t e = cudaFuncSetAttribute(attend_kernel<D, W>, cudaFuncAttributeMaxDynamicSharedMemorySize, layout<D, W>::BYTES);
+    cudaError_t e = cudaFuncSetAttribute(attend_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, layout<D>::BYTES);
     if (e != cudaSuccess)
         return cuda_failed(e, "shared memory of the attention kernel");
     int ctas = p.tiles < processors ? p.tiles : processors;
-    attend_kernel<D, W><<<ctas, 128 + 128 * W, layout<D, W>::BYTES, stream>>>(p);
+    attend_kernel<D><<<ctas, THREADS, layout<D>::BYTES, stream>>>(p);
     e = cudaGetLastError();
     return e == cudaSuccess ? SW_OK : cuda_failed(e, "attention kernel");
 }
@@ -861,11 +733,9 @@ extern "C" enum sw_status sw_hopper_attend(const struct sw_attend *a, cudaStream
         SW_TRY(encode(fn, &p.k128, k, a->n_k, a->n_kv_heads, d, 128, halves));
         SW_TRY(encode(fn, &p.v128, v, a->n_k, a->n_kv_heads, d, 128, halves));
         if (d == 128)
-            SW_TRY((launch<128, 2>(p, processors, stream)));
-        else if (p.heads_a_tile == 4)
-            SW_TRY((launch<64, 4>(p, processors, stream)));
+            SW_TRY(launch<128>(p, processors, stream));
         else
-            SW_TRY((launch<64, 2>(p, processors, stream)));
+            SW_TRY(launch<64>(p, processors, stream));
     }
     return SW_OK;
 }

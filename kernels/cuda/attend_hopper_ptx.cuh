@@ -46,8 +46,8 @@ __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
 
 /* ------------------------------------------------------------------------------------------------------------- TMA */
 /* L2 policies, as the compiler's createpolicy would make them. */
+constexpr uint64_t L2_EVICT_NORMAL = 0x1000000000000000ull;
 constexpr uint64_t L2_EVICT_FIRST = 0x12F0000000000000ull;
-constexpr uint64_t L2_EVICT_LAST = 0x14F0000000000000ull;
 
 /* Fetches the map's box at (0, token, half, head): 64 columns of `head` from column 64·half, token rows from `token`. */
 __device__ __forceinline__ void tma_fetch(uint32_t dst, const CUtensorMap *map, int token, int half, int head, uint32_t bar,

@@ -299,6 +299,7 @@ static enum sw_status open_state(struct cuda_state *s)
     s->major = p.major;
     s->minor = p.minor;
     s->smem_optin = (int)p.sharedMemPerBlockOptin;
+    s->smem_per_mp = (int)p.sharedMemPerMultiprocessor;
     s->l2_bytes = (size_t)p.l2CacheSize;
     s->total_bytes = p.totalGlobalMem;
     CUDA_TRY(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));

@@ -42,7 +42,7 @@ struct gemm_plan {
 
 struct cuda_state {
     struct sw_backend be; /* first: be.impl points back here */
-    int device, multiprocessors, major, minor, smem_optin;
+    int device, multiprocessors, major, minor, smem_optin, smem_per_mp;
     size_t l2_bytes, total_bytes;
     cudaStream_t stream;
     cudaMemPool_t pool;

@@ -269,8 +269,8 @@ static int check(const shape &s, int samples)
             longest = std::max(longest, (size_t)(p.l.indptr[r + 1] - p.l.indptr[r]) * s.block);
     }
     CUDA(cudaFuncSetAttribute(reference, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 * 1024));
-    reference<<<dim3((unsigned)queries.size(), s.H), 128, longest * 4>>>(p.a, s.block ? p.sel.indptr : NULL, p.sel.indices, s.block ? s.block : 1,
-                                                                         s.units, p.sel.rows, dq, exact, naive);
+    reference<<<dim3((unsigned)queries.size(), s.H), 128, longest * 4>>>(p.a, s.block ? p.sel.indptr : NULL, p.sel.indices,
+                                                                         s.block ? s.block : 1, s.units, p.sel.rows, dq, exact, naive);
     CUDA(cudaGetLastError());
     std::vector<float> he(count), hn(count);
     CUDA(cudaMemcpy(he.data(), exact, count * 4, cudaMemcpyDeviceToHost));

@@ -1,6 +1,7 @@
 /* Attention and block mass. The reference is plain double arithmetic on the same bf16 values, in this file; the allowance is twice the error
  * of a naive bf16 implementation (probabilities and output rounded to bf16), measured on the same rows. */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,34 @@ static void reference_row(const struct attend_case *c, const struct sw_selection
     }
 }
 
+/* Reference rows of one case, shared out over threads. */
+struct reference {
+    const struct attend_case *c;
+    const struct sw_selection *s;
+    const float *q, *k, *v;
+    float scale, *exact, *naive;
+    int rows, first, step;
+};
+
+static int sampled(const struct attend_case *c, int rows, int r)
+{
+    return rows == 1 ? c->n_q - 1 : (int)((int64_t)r * (c->n_q - 1) / (rows - 1));
+}
+
+static void *reference_rows(void *arg)
+{
+    const struct reference *w = arg;
+    const struct attend_case *c = w->c;
+    double *weights = need((size_t)c->n_k * sizeof *weights);
+    for (int i = w->first; i < c->batch * w->rows * c->H; i += w->step) {
+        size_t at = (size_t)i * (size_t)c->d;
+        reference_row(c, w->s, w->q, w->k, w->v, w->scale, i / (w->rows * c->H), i % c->H, sampled(c, w->rows, i / c->H % w->rows), weights,
+                      w->exact + at, w->naive + at);
+    }
+    free(weights);
+    return NULL;
+}
+
 static void run_case(struct parity *p, const struct attend_case *c, uint64_t seed)
 {
     size_t d = (size_t)c->d, row = (size_t)c->H * d, q_count = (size_t)c->batch * (size_t)c->n_q * row;
@@ -162,15 +191,22 @@ static void run_case(struct parity *p, const struct attend_case *c, uint64_t see
         int wanted = p->quick ? 24 : c->n_k > 2000 ? 16 : c->n_k > 200 ? 32 : 64, rows = c->n_q < wanted ? c->n_q : wanted;
         size_t count = (size_t)c->batch * (size_t)rows * row, at = 0;
         float *exact = need(count * sizeof *exact), *naive = need(count * sizeof *naive), *own = need(count * sizeof *own);
-        double *weights = need((size_t)c->n_k * sizeof *weights);
+        enum { THREADS = 12 };
+        struct reference work[THREADS];
+        pthread_t threads[THREADS];
+        bool started[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            work[i] = (struct reference){c, c->units == DENSE ? NULL : &host, q, k, v, scale, exact, naive, rows, i, THREADS};
+            started[i] = pthread_create(&threads[i], NULL, reference_rows, &work[i]) == 0;
+            if (!started[i])
+                reference_rows(&work[i]);
+        }
+        for (int i = 0; i < THREADS; i++)
+            if (started[i])
+                pthread_join(threads[i], NULL);
         for (int b = 0; b < c->batch; b++)
-            for (int r = 0; r < rows; r++) {
-                int t = rows == 1 ? c->n_q - 1 : (int)((int64_t)r * (c->n_q - 1) / (rows - 1));
-                for (int h = 0; h < c->H; h++, at += d) {
-                    reference_row(c, c->units == DENSE ? NULL : &host, q, k, v, scale, b, h, t, weights, exact + at, naive + at);
-                    memcpy(own + at, got + (((size_t)b * (size_t)c->n_q + (size_t)t) * (size_t)c->H + (size_t)h) * d, d * sizeof *own);
-                }
-            }
+            for (int r = 0; r < rows; r++, at += row)
+                memcpy(own + at, got + ((size_t)b * (size_t)c->n_q + (size_t)sampled(c, rows, r)) * row, row * sizeof *own);
         double e = relative_error(own, exact, count), e0 = relative_error(naive, exact, count);
         double m = largest_error(own, exact, count), m0 = largest_error(naive, exact, count);
         check(p, e <= 2 * e0, "%s: error %.3g, naive bf16 %.3g", name, e, e0);
@@ -179,7 +215,6 @@ static void run_case(struct parity *p, const struct attend_case *c, uint64_t see
         free(exact);
         free(naive);
         free(own);
-        free(weights);
     }
     be->free(be, dq);
     be->free(be, dk);

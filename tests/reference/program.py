@@ -47,7 +47,7 @@ def run(folder, bundle, method_list, density=(0.5,), phase=("prefill",), dense_l
         "budget": budget, "dense_layers": dense_layers, "measure": ["recovery", "output_error"], "save": ["selection", "output"],
     }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))    # a copy without shared parts: no aliases
     done = subprocess.run([str(program()), "run", str(path), "-q"], capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         raise RunFailed(f"{path}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -77,7 +77,7 @@ class Cell:
             self.attributes = {key: plain(value) for key, value in file.attrs.items()}
             text = file.attrs["params"]
             self.params = {key: plain(value) for key, value in json.loads(text).items()}
-            self.metrics = {name: read_metric(node) for name, node in file.get("metrics", {}).items()}
+            self.metrics = {name: read_metric(file, name) for name in file.get("metrics", {})}
 
     def selection(self, layer, decode):
         """lists[u][row], ascending key blocks."""
@@ -94,14 +94,16 @@ class Cell:
             return file[f"{'decode/' if decode else ''}layer_{layer:03d}/output"][:].astype(float)
 
 
-def read_metric(node):
-    """{"value", and where they are stored "per_layer" [L] and "per_layer_head" [L, H]}."""
-    if isinstance(node, h5py.Dataset):
-        return {"value": float(np.ravel(node[()])[0])} if node.size == 1 else {"raw": node[()]}
-    found = {name: node[name][()] for name in ("per_layer", "per_layer_head") if name in node}
-    if "value" in node:
-        found["value"] = float(np.ravel(node["value"][()])[0])
-    return found
+def read_metric(file, name):
+    """{"value", and where they are stored "per_layer" [L] and "per_layer_head" [L, H]}: beside /metrics or inside the metric."""
+    node, found = file["metrics"][name], {}
+    for part in ("per_layer", "per_layer_head"):
+        if f"{part}/{name}" in file:
+            found[part] = file[f"{part}/{name}"][()]
+        elif isinstance(node, h5py.Group) and part in node:
+            found[part] = node[part][()]
+    value = node["value"] if isinstance(node, h5py.Group) else node
+    return {"value": float(np.ravel(value[()])[0]), **found}
 
 
 def find_cell(cells, name, params, phase, density=None):

@@ -1,0 +1,79 @@
+#include "harness/derived.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/interval.h"
+#include "harness/result.h"
+
+static bool is_whole(const struct sw_tidy_row *row, const char *metric)
+{
+    return row->layer < 0 && strcmp(row->metric, metric) == 0 && strcmp(row->status, "ok") == 0;
+}
+
+const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
+{
+    for (int64_t i = 0; i < tidy->count; i++) {
+        const struct sw_tidy_row *d = &tidy->rows[i];
+        if (is_whole(d, row->metric) && strcmp(d->method, "dense") == 0 && d->context == row->context && d->seed == row->seed &&
+            strcmp(d->workload, row->workload) == 0 && strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
+            strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 && strcmp(d->device, row->device) == 0)
+            return d;
+    }
+    return NULL;
+}
+
+static enum sw_status read_samples(const char *results, const struct sw_tidy_row *row, double **values, int *n)
+{
+    struct sw_cell_reader *reader;
+    SW_TRY(sw_cell_reader_open(results, row->cell, &reader));
+    enum sw_status st = sw_cell_reader_samples(reader, row->metric, values, n);
+    sw_cell_reader_close(reader);
+    return st;
+}
+
+enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row, const struct sw_tidy_row *dense, struct sw_interval *out)
+{
+    double *a = NULL, *b = NULL;
+    int n_a = 0, n_b = 0;
+    *out = (struct sw_interval){row->value - dense->value, NAN, NAN};
+    enum sw_status st = read_samples(results, row, &a, &n_a);
+    if (st == SW_OK)
+        st = read_samples(results, dense, &b, &n_b);
+    if (st == SW_OK && n_a == n_b && n_a > 0)
+        st = sw_interval_paired(a, b, n_a, (uint64_t)row->seed, out);
+    free(a);
+    free(b);
+    return st;
+}
+
+enum sw_status sw_tidy_derive(const char *results, struct sw_tidy *tidy)
+{
+    int64_t losses = 0, added = 0;
+    for (int64_t i = 0; i < tidy->count; i++)
+        losses += is_whole(&tidy->rows[i], "nll");
+    struct sw_tidy_row *rows = realloc(tidy->rows, (size_t)(tidy->count + losses + 1) * sizeof *rows);
+    if (!rows)
+        return SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
+    tidy->rows = rows;
+    const struct sw_metric_info *info = sw_metric_find("nll_delta");
+    for (int64_t i = 0; i < tidy->count; i++) {
+        if (!is_whole(&tidy->rows[i], "nll"))
+            continue;
+        const struct sw_tidy_row *dense = sw_tidy_dense(tidy, &tidy->rows[i]);
+        if (!dense)
+            continue;
+        struct sw_interval difference;
+        SW_TRY(sw_tidy_difference(results, &tidy->rows[i], dense, &difference));
+        struct sw_tidy_row *row = &rows[tidy->count + added++];
+        *row = tidy->rows[i];
+        row->metric = info->name;
+        row->unit = info->unit;
+        row->value = difference.value;
+        row->lo = difference.lo;
+        row->hi = difference.hi;
+    }
+    tidy->count += added;
+    return SW_OK;
+}

@@ -1,0 +1,462 @@
+"""What run, plan, export, report, ls, help and validate do with good input, on a tiny model."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+import tiny
+from conftest import EASY, PROGRAM, TIMES, environment, swbench
+
+COLUMNS = ["cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric",
+           "layer", "value", "unit", "n", "lo", "hi", "status"]   # the contract's; further columns may follow
+NUMBERS = ("context", "density", "seed", "value", "lo", "hi", "n", "layer")
+
+
+def table(results, *args):
+    """The tidy table as dictionaries of texts."""
+    return list(csv.DictReader(io.StringIO(swbench("export", results, *args, check=0).stdout)))
+
+
+def stamps(results):
+    return {path.name: path.stat().st_mtime_ns for path in (results / "cells").iterdir()}
+
+
+def method_names():
+    return [line.split()[0] for line in swbench("ls", "methods", check=0).stdout.splitlines()[1:]]
+
+
+def every_method():
+    """All methods that there are, at small blocks, with all variants."""
+    found = []
+    for name in method_names():
+        text = swbench("help", name, check=0).stdout
+        params = {"block_size": 16} if "block_size" in text and name != "dense" else {}
+        if "variant " in text:
+            params["variant"] = ["arxiv", "icml"]
+        found.append({"name": name, "params": params} if params else name)
+    return found
+
+
+def one(rows, **wanted):
+    found = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    assert len(found) == 1, f"{len(found)} rows for {wanted}"
+    return found[0]
+
+
+# ----------------------------------------------------------------------------------------------------------- one run, looked at
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """Every method at two densities in two phases on both tasks."""
+    folder = tmp_path_factory.mktemp("finished")
+    workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2}
+    config = world.config(folder / "config.yaml", workloads=[workload], methods=every_method(), measure=None, save=["selection", "output"],
+                          axes={"context": tiny.CONTEXT, "density": [0.5, 1.0], "phase": ["prefill", "decode"]})
+    done = swbench("run", config, check=0)
+    return folder, config, done
+
+
+@pytest.fixture(scope="session")
+def rows(finished):
+    return table(finished[0] / "out")
+
+
+def test_run_writes_cells_and_results(finished):
+    folder, _, done = finished
+    cells = list((folder / "out" / "cells").iterdir())
+    assert (folder / "out" / "results.h5").is_file() and cells
+    assert {path.name for path in (folder / "out").iterdir()} == {"cells", "results.h5"}
+    assert all(len(path.stem) == 32 and path.suffix == ".h5" for path in cells)
+    assert done.stdout == "" and f"{len(cells)} cells done" in done.stderr and "0 failed" in done.stderr
+
+
+def test_second_run_redoes_nothing(finished):
+    folder, config, _ = finished
+    before = stamps(folder / "out")
+    done = swbench("run", config, check=0)
+    assert stamps(folder / "out") == before
+    assert f"0 cells done, {len(before)} there already" in done.stderr
+
+
+def test_plan_knows_what_is_there(finished):
+    folder, config, _ = finished
+    count = len(stamps(folder / "out"))
+    lines = swbench("plan", config, check=0).stdout.splitlines()
+    assert sum(line.startswith("cached") for line in lines) == count
+    assert lines[-1].startswith(f"{count} cells: 0 to do, {count} cached")
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_perplexity_is_numpys(rows, phase):
+    losses = tiny.window_losses(tiny.weights(), tiny.windows(2))
+    row = one(rows, task="ppl_tiny", method="dense", phase=phase, metric="ppl")
+    assert float(row["value"]) == pytest.approx(np.exp(losses.mean()), rel=1e-4)
+    assert row["n"] == "2" and float(row["lo"]) <= float(row["value"]) <= float(row["hi"])
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_answers_are_numpys(finished, rows, phase):
+    row = one(rows, task="echo_tiny", method="dense", phase=phase, metric="accuracy")
+    assert (float(row["value"]), row["unit"]) == (50, "%")
+    with h5py.File(finished[0] / "out" / "cells" / (row["cell"] + ".h5")) as file:
+        group = file["samples/predictions"]
+        found, scores = [text.decode() for text in group["prediction"]], list(group["score"])
+    for prompt, text in zip(tiny.prompts(2), found):
+        expected, lead = tiny.greedy(tiny.weights(), prompt)
+        assert lead > 1e-3, "too close to tell: use another seed"
+        assert text == tiny.text_of(expected)
+    assert scores in ([1, 0], [100, 0])
+
+
+def test_losses_of_each_window_are_kept(finished, rows):
+    losses = tiny.window_losses(tiny.weights(), tiny.windows(2))
+    row = one(rows, task="ppl_tiny", method="dense", phase="prefill", metric="ppl")
+    with h5py.File(finished[0] / "out" / "cells" / (row["cell"] + ".h5")) as file:
+        np.testing.assert_allclose(file["samples/nll"][:], losses, rtol=1e-5)
+
+
+def test_dense_runs_once_over_densities(rows):
+    cells = {(row["task"], row["phase"], row["density"]) for row in rows if row["method"] == "dense"}
+    assert cells == {(task, phase, "1") for task in ("ppl_tiny", "echo_tiny") for phase in ("prefill", "decode")}
+
+
+def test_density_one_is_dense(finished, rows):
+    """Whatever the method selects, all of it is what dense attention sees."""
+    checked = set()
+    for row in rows:
+        if row["method"] == "dense" or row["density"] != "1" or row["status"] != "ok" or row["metric"] not in ("ppl", "accuracy"):
+            continue
+        dense = one(rows, task=row["task"], phase=row["phase"], method="dense", metric=row["metric"])
+        assert float(row["value"]) == pytest.approx(float(dense["value"]), rel=1e-5), row
+        outputs = []
+        for cell in (row["cell"], dense["cell"]):
+            with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
+                outputs.append(np.stack([file[f"layer_{layer:03d}/output"][:] for layer in range(tiny.LAYERS)]))
+        assert np.abs(outputs[0] - outputs[1]).max() <= 1e-5 * np.abs(outputs[1]).max(), row
+        checked.add(row["method"])
+    assert checked >= {"oracle", "sink_window", "random", "onehop", "sketchwalk"}
+
+
+def test_metrics_of_the_contract(rows):
+    found = {}
+    for row in rows:
+        found.setdefault((row["task"], row["method"], row["phase"]), set()).add(row["metric"])
+    common = {"density", "density_all_layers", "peak_memory_bytes", "prefill_attention_ms", "ttft_ms"}
+    sparse = common | {"kv_fetch_density", "block_recall", "mass_recall", "output_rel_error"}
+    for method in ("dense", "oracle", "random", "onehop", "sketchwalk"):
+        for phase in ("prefill", "decode"):
+            wanted = (common if method == "dense" else sparse) | {"tpot_ms", "decode_attention_us", "accuracy"}
+            assert wanted <= found["echo_tiny", method, phase], (method, phase)
+        wanted = (common if method == "dense" else sparse | {"block_recall_rollout", "prefill_select_ms"}) | {"ppl"}
+        assert wanted <= found["ppl_tiny", method, "prefill"], method
+
+
+def test_densities_are_sensible(rows):
+    for row in rows:
+        value = float(row["value"]) if row["value"] else None
+        if row["metric"] in ("density", "density_all_layers", "kv_fetch_density", "block_recall", "mass_recall", "block_recall_rollout"):
+            assert 0 <= value <= 1 + 1e-6, row
+        if row["metric"] in TIMES and row["lo"]:
+            assert float(row["lo"]) <= value <= float(row["hi"]), row
+
+
+# --------------------------------------------------------------------------------------------------------------------- what comes out
+
+def test_csv(rows):
+    assert list(rows[0])[:len(COLUMNS)] == COLUMNS
+    assert {row["status"] for row in rows} == {"ok"}
+    for row in rows:
+        assert isinstance(json.loads(row["params"]), dict)
+        assert all(row[key] == "" or np.isfinite(float(row[key])) for key in NUMBERS)
+
+
+def test_jsonl_says_the_same(finished, rows):
+    lines = [json.loads(line) for line in swbench("export", finished[0] / "out", "--format", "jsonl", check=0).stdout.splitlines()]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows):
+        assert list(line) == list(row)
+        for key, text in row.items():
+            value = line[key]
+            assert value is None and text == "" or (float(text) == value if key in NUMBERS else text == value)
+
+
+def test_metric_filter(finished, rows):
+    some = table(finished[0] / "out", "--metric", "ppl", "--metric", "accuracy")
+    assert some == [row for row in rows if row["metric"] in ("ppl", "accuracy")]
+
+
+@pytest.mark.parametrize("form, mark", [("md", "|"), ("latex", "\\begin{tabular}")])
+def test_report(finished, form, mark):
+    text = swbench("report", finished[0] / "out", "--format", form, check=0).stdout
+    assert mark in text and "tiny" in text and all(name.replace("_", "\\_" if form == "latex" else "_") in text for name in method_names())
+    if form == "latex":
+        assert text.count("\\begin{tabular}") == text.count("\\end{tabular}")
+
+
+def test_results_are_read_without_help(finished):
+    """Every dataset says what it is, and every dimension is named."""
+    def look(name, node):
+        if not isinstance(node, h5py.Dataset):
+            return
+        assert "units" in node.attrs and node.attrs["long_name"], name
+        if not node.is_scale:
+            assert all(len(dimension) > 0 for dimension in node.dims), name
+
+    out = finished[0] / "out"
+    for path in [*(out / "cells").iterdir(), out / "results.h5"]:
+        with h5py.File(path) as file:
+            file.visititems(look)
+            assert file.attrs["version"] == 1
+    with h5py.File(out / "results.h5") as file:
+        assert {key + ".h5" for key in file["cells"]} == {path.name for path in (out / "cells").iterdir()}
+        for key in file["cells"]:
+            assert file["cells"][key].attrs["key"] == key
+            assert {"config", "argv", "git", "host", "cpu", "libraries", "started", "ended", "seed"} <= set(file["cells"][key]["provenance"].attrs)
+
+
+def test_xarray_opens_them(finished):
+    xarray = pytest.importorskip("xarray")
+    cell = next((finished[0] / "out" / "cells").iterdir())
+    for group in ("metrics", "per_layer", "per_layer_head"):
+        with xarray.open_dataset(cell, group=group, engine="h5netcdf") as data:
+            assert len(data) > 0
+
+
+def test_validate_finds_them_good(world, finished):
+    out = finished[0] / "out"
+    for path in (out, out / "results.h5", next((out / "cells").iterdir()), finished[1], world.model,
+                 tiny.dataset_path(world.data, "ppl_tiny", 2)):
+        done = swbench("validate", path, check=0)
+        assert done.stderr == "" and "good" in done.stdout, path
+
+
+def test_provenance_names_config_and_command(finished):
+    with h5py.File(next((finished[0] / "out" / "cells").iterdir())) as file:
+        assert file["provenance"].attrs["config"] == finished[1].read_text()
+        assert str(finished[1]) in file["provenance"].attrs["argv"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- flags and resuming
+
+def test_flags(world, tmp_path):
+    """--limit, --set, --output, -q, --fresh; and what changes a cell's key."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "elsewhere"
+    done = swbench("run", config, "--limit", 1, "-q", "--output", out, check=0)
+    assert (done.stdout, done.stderr) == ("", "") and len(stamps(out)) == 1 and not (tmp_path / "out").exists()
+    first = stamps(out)
+    swbench("run", config, "--output", out, "-q", check=0)
+    all_three = stamps(out)
+    assert len(all_three) == 3 and first.items() <= all_three.items()
+
+    swbench("run", config, "--output", out, "--set", "axes.density=[0.5, 0.7]", "-q", check=0)
+    denser = stamps(out)
+    assert len(denser) == 5 and all_three.items() <= denser.items()
+    swbench("run", config, "--output", out, "--set", "seed=2", "-q", check=0)
+    seeded = stamps(out)
+    assert len(seeded) == 8 and denser.items() <= seeded.items()
+    assert {row["seed"] for row in table(out)} == {"1", "2"}
+    swbench("run", config, "--output", out, "--set", "methods.1.params.block_size=32", "-q", check=0)
+    assert len(stamps(out)) == 9
+
+    before = stamps(out)
+    swbench("run", config, "--output", out, "--fresh", "-q", check=0)
+    after = stamps(out)
+    assert {name for name in before if before[name] != after[name]} == set(all_three) and set(after) == set(before)
+
+
+def test_limit_zero_does_nothing(world, tmp_path):
+    config = world.config(tmp_path / "c.yaml")
+    swbench("run", config, "--limit", 0, check=0)
+    assert stamps(tmp_path / "out") == {}
+    assert len(table(tmp_path / "out")) == 0
+
+
+def test_plan_writes_nothing(world, tmp_path):
+    config = world.config(tmp_path / "c.yaml")
+    lines = swbench("plan", config, check=0).stdout.splitlines()
+    assert lines[-1].startswith("3 cells: 3 to do, 0 cached, 0 skipped") and [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_a_changed_input_is_another_cell(world, tmp_path):
+    bundle = tiny.write_bundle(tmp_path / "b.h5", decode=3)
+    config = world.config(tmp_path / "c.yaml", workloads=[{"kind": "tensors", "path": str(bundle)}], methods=["dense"])
+    swbench("run", config, "-q", check=0)
+    assert len(stamps(tmp_path / "out")) == 1
+    tiny.write_bundle(bundle, n=150, decode=3)
+    swbench("run", config, "-q", check=0)
+    assert len(stamps(tmp_path / "out")) == 2
+
+
+def test_damaged_and_failed_cells_are_made_again(world, tmp_path):
+    config = world.config(tmp_path / "c.yaml")
+    swbench("run", config, "-q", check=0)
+    cells = sorted((tmp_path / "out" / "cells").iterdir())
+    good = table(tmp_path / "out")
+    cells[0].write_bytes(cells[0].read_bytes()[:700])
+    done = swbench("export", tmp_path / "out", check=2)
+    assert cells[0].name in done.stderr and len(done.stderr.splitlines()) == 1
+    done = swbench("run", config, check=0)
+    assert "1 cells done, 2 there already" in done.stderr
+    assert without_times(table(tmp_path / "out")) == without_times(good)
+
+
+def everything(path):
+    """All that a cell holds, but for times, memory and provenance."""
+    found = {}
+
+    def look(name, node):
+        if isinstance(node, h5py.Dataset) and name.rsplit("/", 1)[-1] not in TIMES | {"peak_memory_bytes"}:
+            found[name] = node[()].tobytes() if node.dtype != object else tuple(node[()])
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+        found["attributes"] = {key: str(value) for key, value in file.attrs.items()}
+    return found
+
+
+def test_threads_change_nothing(world, tmp_path):
+    """Bit for bit: one thread, two, and twice the same."""
+    workloads = [{"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2},
+                 {"kind": "synthetic", "shape": "smollm2-135m", "layers": 2, "decode_tokens": 4}]
+    config = world.config(tmp_path / "c.yaml", workloads=workloads, methods=every_method(), save=["selection", "output"], dense_layers=1,
+                          axes={"context": tiny.CONTEXT, "density": 0.5, "phase": "both"})
+    cells = []
+    for name, args, env in (("a", ["--set", "threads=1"], {}), ("b", ["--set", "threads=2"], {}),
+                            ("c", ["--set", "threads=0"], {"SWBENCH_THREADS": "2"})):
+        swbench("run", config, "-q", "--output", tmp_path / name, *args, check=0, env=env)
+        cells.append({path.name: everything(path) for path in (tmp_path / name / "cells").iterdir()})
+    assert set(cells[0]) == set(cells[1]) == set(cells[2])
+    for other in cells[1:]:
+        for name, values in cells[0].items():
+            differ = [key for key in values if values[key] != other[name][key]]
+            assert not differ, (values["attributes"], differ)
+
+
+# --------------------------------------------------------------------------------------------------------------------- interruption
+
+def long_config(world, folder, **changes):
+    folder.mkdir(exist_ok=True)
+    workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
+    return world.config(folder / "c.yaml", workloads=[workload], methods=[*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
+                        axes={"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}, **changes)
+
+
+def without_times(rows):
+    return [row for row in rows if row["metric"] not in TIMES | {"peak_memory_bytes"}]
+
+
+def start(*args):
+    return subprocess.Popen([PROGRAM, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    swbench("run", long_config(world, folder), "-q", check=0)
+    return without_times(table(folder / "out"))
+
+
+def wait_for_cells(process, out, count):
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if (out / "cells").is_dir() and sum(path.suffix == ".h5" for path in (out / "cells").iterdir()) >= count:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"no {count} cells: {process.communicate()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(world, tmp_path, uninterrupted, number):
+    config, out = long_config(world, tmp_path), tmp_path / "out"
+    process = start("run", config)
+    wait_for_cells(process, out, 2)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    done = stamps(out)
+    assert 2 <= len(done) < 13 and all(name.endswith(".h5") for name in done), done
+    assert "interrupted" in messages
+    with h5py.File(out / "results.h5") as file:
+        assert {key + ".h5" for key in file["cells"]} == set(done)
+    again = swbench("run", config, check=0)
+    assert f"{13 - len(done)} cells done, {len(done)} there already" in again.stderr
+    assert done.items() <= stamps(out).items()
+    assert without_times(table(out)) == uninterrupted
+
+
+def test_killed_at_any_moment(world, tmp_path, uninterrupted):
+    """Each visible file is whole, nothing is done twice, and in the end the table is that of a run in peace."""
+    config, out, moments = long_config(world, tmp_path), tmp_path / "out", random.Random(5)
+    for _ in range(8):
+        before = stamps(out) if (out / "cells").is_dir() else {}
+        process = start("run", config)
+        time.sleep(moments.uniform(0.02, 0.5))
+        process.kill()
+        process.communicate()
+        if not (out / "cells").is_dir():
+            continue
+        for path in [*(out / "cells").glob("[!.]*"), *out.glob("*.h5")]:
+            with h5py.File(path) as file:
+                assert file.attrs["version"] == 1 and ("status" in file.attrs) == (path.parent.name == "cells")
+        assert {name: stamp for name, stamp in stamps(out).items() if name in before and not name.startswith(".")} == \
+            {name: stamp for name, stamp in before.items() if not name.startswith(".")}
+    swbench("run", config, "-q", check=0)
+    assert without_times(table(out)) == uninterrupted
+    assert not [path for path in out.rglob(".*")]
+
+
+def test_two_runs_at_once(world, tmp_path, uninterrupted):
+    config, out = long_config(world, tmp_path), tmp_path / "out"
+    both = [start("run", config, "-q") for _ in range(2)]
+    for process in both:
+        _, messages = process.communicate(timeout=100)
+        assert process.returncode == 0, messages
+    assert without_times(table(out)) == uninterrupted
+    assert not [path for path in out.rglob(".*")]
+
+
+# ------------------------------------------------------------------------------------------------------------------------ ls and help
+
+@pytest.mark.parametrize("topic, mark", [("methods", "sketchwalk"), ("shapes", "llama-3.1-8b"), ("backends", "cpu"), ("models", "tiny"),
+                                         ("tasks", "ppl_tiny")])
+def test_ls(world, topic, mark):
+    done = swbench("ls", topic, check=0, cwd=world.root, env={"SWBENCH_DATASETS": str(world.root)})
+    assert mark in done.stdout and done.stderr == ""
+
+
+def test_help():
+    text = swbench("help", check=0).stdout
+    for topic in ["run", "plan", "ls", "validate", "export", "report", "help", "config", "workloads", "axes", "methods", "timing", "metrics",
+                  *method_names()]:
+        done = swbench("help", topic, check=0)
+        assert len(done.stdout.splitlines()) > 1 and done.stderr == "", topic
+    assert text == swbench("--help", check=0).stdout
+    assert swbench("help", "run", check=0).stdout == swbench("run", "--help", check=0).stdout
+
+
+def test_version():
+    assert swbench("--version", check=0).stdout.startswith("swbench ")
+
+
+def test_a_full_pipe_is_an_error(finished):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([PROGRAM, "export", str(finished[0] / "out")], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_model_by_name(world, tmp_path):
+    """A bare name is looked up in the datasets folder; results go to results/NAME."""
+    workload = {"kind": "task", "model": tiny.NAME, "tasks": "ppl_tiny", "samples": 2}
+    config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"], output=None)
+    swbench("run", config, "-q", check=0, cwd=tmp_path, env={"SWBENCH_DATASETS": str(world.root)})
+    assert len(stamps(tmp_path / "results" / "tiny")) == 1
+    assert os.listdir(tmp_path) and not (world.root / "results").exists()
