@@ -542,7 +542,7 @@ static enum sw_status keep_text(struct sw_config *config, const char *text, cons
     for (int i = 0; i < n_sets; i++)
         fprintf(out, "# --set %s\n", sets[i]);
     bool failed = ferror(out) != 0;
-    return fclose(out) != 0 || failed ? no_memory() : SW_OK;
+    return fclose(out) != 0 || failed || !config->text ? no_memory() : SW_OK;
 }
 
 static enum sw_status read_tree(struct sw_problems *problems, const char *text, size_t size, const char *const *sets, int n_sets,

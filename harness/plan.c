@@ -71,7 +71,7 @@ static enum sw_status json_end(struct json *j, char **text)
 {
     bool failed = ferror(j->out) != 0;
     *text = NULL;
-    if (fclose(j->out) != 0 || failed) {
+    if (fclose(j->out) != 0 || failed || !j->text) { /* the C library may close well and have no text */
         free(j->text);
         return no_memory();
     }

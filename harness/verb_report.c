@@ -90,12 +90,16 @@ static const struct cell *dense_of(const struct report *r, const struct cell *ce
 
 static bool is_dense(const struct cell *cell) { return strcmp(cell->row->method, "dense") == 0; }
 
-static int dense_first(const void *a, const void *b)
+/* Tables in a reader's order (prefill before decode, short before long), rows with dense first. */
+static int reading_order(const void *a, const void *b)
 {
     const struct cell *x = a, *y = b;
-    if (is_dense(x) != is_dense(y))
-        return is_dense(x) ? -1 : 1;
-    return (x->from > y->from) - (x->from < y->from); /* the table's own order */
+    int c = strcmp(x->row->workload, y->row->workload);
+    c = c ? c : strcmp(x->row->model, y->row->model);
+    c = c ? c : strcmp(y->row->phase, x->row->phase); /* prefill, decode, both */
+    c = c ? c : (x->row->context > y->row->context) - (x->row->context < y->row->context);
+    c = c ? c : is_dense(y) - is_dense(x);
+    return c ? c : (x->from > y->from) - (x->from < y->from); /* the tidy table's own order */
 }
 
 /* Parameters of a method that differ among its cells here, or from their defaults: "variant=icml sketch_dim=64". */
@@ -162,7 +166,7 @@ static enum sw_status collect_cells(struct report *r)
         r->several_seeds |= row->seed != tidy->rows[0].seed;
         r->several_devices |= strcmp(row->device, tidy->rows[0].device) != 0 && row->device[0] && tidy->rows[0].device[0];
     }
-    qsort(r->cells, (size_t)r->n_cells, sizeof *r->cells, dense_first);
+    qsort(r->cells, (size_t)r->n_cells, sizeof *r->cells, reading_order);
     label_cells(r);
     return r->status;
 }

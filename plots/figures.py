@@ -163,7 +163,12 @@ def mass_recall_against_density(run: Run):
 
 
 def _nearest_density(rows: list[Row]) -> float:
-    return min({r.density for r in rows if r.method != "dense"}, key=lambda d: (abs(math.log(d / USUAL_DENSITY)), d))
+    asked = {r.density for r in rows if r.method != "dense"}
+    return min(asked, key=lambda d: (abs(math.log((d or 1e-9) / USUAL_DENSITY)), d))  # the methods' own (0) only if there is no other
+
+
+def _asked(density: float) -> str:
+    return f"Sparse methods asked for density {density:g}." if density else "Sparse methods at their own, native density."
 
 
 def prefill_time_against_context(run: Run):
@@ -176,8 +181,8 @@ def prefill_time_against_context(run: Run):
         raise Skip("prefill was timed at one context only")
     density = _nearest_density([r for r in sparse if r.model in models])
     fig, axes = style.start(len(models), 2, "How long does attention take as prompts grow?",
-                            f"Attention of all layers while the prompt is read, the choice of what to attend to included. Sparse methods asked for density "
-                            f"{density:g}.\nMeans over tasks. Both axes on the left are logarithmic.")
+                            f"Attention of all layers while the prompt is read, the choice of what to attend to included. "
+                            f"{_asked(density)}\nMeans over tasks. Both axes on the left are logarithmic.")
     shown: set[str] = set()
     for (left, right), model in zip(axes, models):
         rows = [r for r in measured if r.model == model and (r.method == "dense" or r.density == density)]
@@ -227,14 +232,14 @@ def recall_by_layer(run: Run):
         raise Skip("no recall by layer of a sparse method in the results")
     density = _nearest_density(measured)
     fig, axes = style.start(len(places), 2, "In which layers does each method find what dense attention looks at?",
-                            f"Asked for density {density:g}; means over heads and tasks. Block recall: share of the blocks that matter most to a head that were "
+                            f"{_asked(density)} Means over heads and tasks. Block recall: share of the blocks that matter most to a head that were "
                             "kept.\nWeight kept: share of dense attention's weight inside the kept blocks. First layers that stay dense are not shown.",
                             width=4.6)
     shown: set[str] = set()
     for (left, right), (model, phase) in zip(axes, places):
         here = [r for r in measured if (r.model, r.phase, r.density) == (model, phase, density)]
         if not here:
-            left.set_title(f"{model}, {phase}: density {density:g} was not run")
+            left.set_title(f"{model}, {phase}: not run at density {density:g}")
             left.axis("off"), right.axis("off")
             continue
         context = max(r.context for r in here)

@@ -29,7 +29,7 @@ class Row:
     method: str
     params: str
     context: int
-    density: float  # asked for
+    density: float  # asked for; 0: the method's own (native budget)
     phase: str
     seed: int
     metric: str
@@ -63,6 +63,7 @@ def read(folder: Path) -> list[Row]:
             columns = [_column(f["tidy"][name]) for name in COLUMNS]
     except (OSError, KeyError) as e:
         raise BadResults(f"{path}: cannot be read: {str(e).splitlines()[0]}") from None
+    columns[COLUMNS.index("density")] = [0.0 if math.isnan(d) else d for d in columns[COLUMNS.index("density")]]
     rows = (Row(*values) for values in zip(*columns))
     return [r for r in rows if r.status == "ok" and r.metric and math.isfinite(r.value)]
 
@@ -110,7 +111,7 @@ def _short(name: str, value: object) -> str:
 
 def mean_points(rows: list[Row], metric: str, key) -> dict:
     """{key(row): Point} of a metric over all layers. Several rows with one key (tasks, seeds) become their mean, without interval."""
-    kept = {(r.cell): r.value for r in rows if r.metric == "density" and r.layer < 0}
+    kept = {r.cell: r.value for r in rows if r.metric == "density" and r.layer < 0}
     groups: dict = defaultdict(list)
     for r in rows:
         if r.metric == metric and r.layer < 0:
@@ -119,7 +120,7 @@ def mean_points(rows: list[Row], metric: str, key) -> dict:
     for k, members in groups.items():
         one = members[0] if len(members) == 1 else None
         points[k] = Point(
-            kept=_mean([kept.get(m.cell, m.density) for m in members]),
+            kept=_mean([kept.get(m.cell, m.density) for m in members]),  # counted, where it was
             value=_mean([m.value for m in members]),
             lo=one.lo if one else math.nan,
             hi=one.hi if one else math.nan,

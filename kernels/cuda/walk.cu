@@ -7,18 +7,18 @@
 
 /* ----------------------------------------------------------------------------------------------- matrix by matrix */
 
-/* out = alpha · anchor + beta · (x · a), at fp32's accuracy on tensor cores: each factor is split into two tf32 numbers (11 + 11 bits) and three
- * of the four products are added, so that the error is a few 2^-22 and selections agree with the CPU's but for near-ties; one tf32 product
+/* out = alpha · anchor + beta · (x · a), at fp32's accuracy on tensor cores: each factor is split into two tf32 numbers (11 bits each) and three
+ * of the four products are added, so that the error is about 2^-20 and selections agree with the CPU's but for near-ties; one tf32 product
  * alone (2^-11) would change lists. Of lower-triangular matrices only k = j … i adds: b³/6 multiply-adds instead of b³, three times over:
  * 8.6 GFLOP at b = 2048. 64 × 64 tiles, four warps of 32 × 32, 32 k a step, the next step's tiles on their way. Tiles with the longest sums
  * start first. Entries that are zero by the contract are not trusted to be written: they are masked. */
 static const int TILE = 64, DEPTH = 32, X_LD = DEPTH + 4, A_LD = TILE + 8; /* paddings: no two lanes of a fragment in one bank */
 
+/* v = hi + lo + less than 2^-21 |v|: bits cut off, not rounded (two instructions; cvt.rna.tf32 made the kernel wait for the conversion unit). */
 __device__ inline void split_tf32(float v, uint32_t &hi, uint32_t &lo)
 {
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(hi) : "f"(v));
-    float rest = v - __uint_as_float(hi);
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(lo) : "f"(rest));
+    hi = __float_as_uint(v) & 0xffffe000u;
+    lo = __float_as_uint(v - __uint_as_float(hi)) & 0xffffe000u;
 }
 
 __device__ inline void mma1688(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
@@ -90,24 +90,27 @@ __global__ void __launch_bounds__(128) walk_tiles(struct sw_walk a)
                         v = 0.0f;
                     split_tf32(v, x_hi[mt][r], x_lo[mt][r]);
                 }
+            uint32_t a_hi[4][2], a_lo[4][2];
 #pragma unroll
-            for (int nt = 0; nt < 4; nt++) {
-                uint32_t a_hi[2], a_lo[2];
+            for (int nt = 0; nt < 4; nt++)
 #pragma unroll
                 for (int r = 0; r < 2; r++) {
                     int k = kk + t + r * 4, col = wj + nt * 8 + g;
                     float v = at[k * A_LD + col];
                     if (mask_a && j0 + col > k0 + k)
                         v = 0.0f;
-                    split_tf32(v, a_hi[r], a_lo[r]);
+                    split_tf32(v, a_hi[nt][r], a_lo[nt][r]);
                 }
+            /* The small products first; eight sums apart, so that no product waits for the one before it. */
 #pragma unroll
-                for (int mt = 0; mt < 2; mt++) { /* the small products first */
-                    mma1688(acc[mt][nt], x_lo[mt], a_hi[0], a_hi[1]);
-                    mma1688(acc[mt][nt], x_hi[mt], a_lo[0], a_lo[1]);
-                    mma1688(acc[mt][nt], x_hi[mt], a_hi[0], a_hi[1]);
-                }
-            }
+            for (int e = 0; e < 8; e++)
+                mma1688(acc[e & 1][e >> 1], x_lo[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_lo[e >> 1][0], a_lo[e >> 1][1]);
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
         }
         __syncthreads();
     }

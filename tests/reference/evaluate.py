@@ -129,7 +129,7 @@ def recalls(chosen, truth_of_head, heads):
 
 
 def layer_metrics(evaluation, layer, phase, chosen=None):
-    """Name -> ([H] or None, [values that the layer's figure may be taken to be])."""
+    """Name -> (each head's figure or None, the layer's figure)."""
     t, chosen = evaluation.tensors, chosen or getattr(evaluation, phase)[layer]
     heads = t.heads
     mass = t.mass(layer, chosen.block) if phase == "prefill" else t.mass_decode(layer, chosen.block)
@@ -139,23 +139,19 @@ def layer_metrics(evaluation, layer, phase, chosen=None):
     caught = [mean_or_nan(mass[h, r, chosen.lists[h * chosen.units // heads][r]].sum() for r in range(chosen.rows))
               for h in range(heads)]
     error = np.sqrt(((sparse - dense) ** 2).sum(axis=(0, 2)) / (dense**2).sum(axis=(0, 2)))
-    steps = np.sqrt(((sparse - dense) ** 2).sum(axis=(1, 2)) / (dense**2).sum(axis=(1, 2)))
-    pooled, by_row = selection.density(chosen)
+    pooled, by_step = selection.density(chosen)
     result = {
-        "block_recall": (own, [mean_or_nan(own)]),
-        "mass_recall": (caught, [mean_or_nan(caught)]),
-        "output_rel_error": (error, [np.linalg.norm(sparse - dense) / np.linalg.norm(dense)]),
-        "density": (None, [pooled.mean()]),
-        "kv_fetch_density": (None, [selection.kv_fetch_density(chosen, heads, t.kv_heads)]),
+        "block_recall": (own, mean_or_nan(own)),
+        "mass_recall": (caught, mean_or_nan(caught)),
+        "output_rel_error": (error, np.linalg.norm(sparse - dense) / np.linalg.norm(dense)),
+        "density": (None, (pooled if phase == "prefill" else by_step).mean()),
+        "kv_fetch_density": (None, selection.kv_fetch_density(chosen, heads, t.kv_heads)),
     }
-    if phase == "decode":    # over the steps: of the sums, or the mean of each step's figure
-        result["output_rel_error"][1].append(steps.mean())
-        result["density"][1].append(by_row.mean())
     if chosen.units == 1:
         shared = mean_or_nan(recalls(chosen, lambda h: mass.mean(axis=0), 1))
-        result["block_recall_shared"] = (None, [shared])
+        result["block_recall_shared"] = (None, shared)
     if phase == "prefill":
         rollout = t.rollout(layer, chosen.block)
         over_heads = recalls(chosen, lambda h: rollout, heads)
-        result["block_recall_rollout"] = (over_heads, [mean_or_nan(over_heads)])
+        result["block_recall_rollout"] = (over_heads, mean_or_nan(over_heads))
     return result

@@ -69,7 +69,7 @@ def by_budget(scores, budget, block, first, last, sink=1, local=2):
 
 
 def density(selection):
-    """Per unit: kept pairs / causal pairs of all rows; and, as a second reading, the mean of the rows' shares."""
+    """Per unit: kept pairs / causal pairs of all rows together (prefill), and the mean of the rows' own shares (decode)."""
     n = int(selection.last[-1]) + 1
     causal = np.array([sum(range(f + 1, l + 2)) for f, l in zip(selection.first, selection.last)])
     kept = np.array([[selection.mask(u, r, n).sum() for r in range(selection.rows)] for u in range(selection.units)])
