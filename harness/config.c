@@ -513,6 +513,8 @@ static enum sw_status check_whole(struct sw_problems *problems, const struct sw_
     for (int i = 0; i < config->n_methods; i++)
         needs_density |= config->methods[i].method && !(config->methods[i].method->flags & SW_METHOD_DENSE);
     const struct sw_yaml *axes = sw_yaml_get(root, "axes");
+    if (axes && axes->kind != SW_YAML_MAP)
+        needs_context = needs_density = false; /* its own problem is written */
     if (needs_context && !sw_yaml_get(axes, "context"))
         sw_problem(problems, axes ? axes : root, "axes.context", "missing, expected an integer 1…%d, or a list of these", 1 << 24);
     if (needs_density && config->budget != SW_BUDGET_NATIVE && !sw_yaml_get(axes, "density"))

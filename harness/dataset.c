@@ -85,7 +85,9 @@ static enum sw_status get_score(const struct source *s, struct sw_dataset *d)
 {
     static const char *const names[] = {[SW_SCORE_PPL] = "ppl", [SW_SCORE_ALL] = "all", [SW_SCORE_PART] = "part"};
     char *score = NULL;
-    SW_TRY(sw_h5_get_text(s->file, "score", &score));
+    enum sw_status st = sw_h5_get_text(s->file, "score", &score);
+    if (st != SW_OK)
+        return sw_context(st, "%s", s->path);
     int found = -1;
     for (int i = 0; i < 3; i++)
         if (strcmp(score, names[i]) == 0)
@@ -110,7 +112,9 @@ static enum sw_status read_all(const struct source *s, struct sw_dataset *d)
     d->n_stop_ids = (int)n_stop;
     if (d->score == SW_SCORE_PPL)
         return SW_OK;
-    SW_TRY(sw_h5_read_texts(s->file, "/references", &d->references));
+    enum sw_status st = sw_h5_read_texts(s->file, "/references", &d->references);
+    if (st != SW_OK)
+        return sw_context(st, "%s", s->path);
     SW_TRY(get_offsets(s, "/reference_offsets", d->n_samples, d->references.count, &d->reference_offsets));
     for (int i = 0; i < d->references.count; i++)
         if (!d->references.items[i][0])

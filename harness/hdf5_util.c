@@ -219,8 +219,8 @@ static enum sw_status verify(const char *path)
     if (fd < 0)
         return SW_FAIL(SW_EINPUT, "cannot open: %s", strerror(errno));
     char found[HEADER_BYTES] = {0}, expected[HEADER_BYTES];
-    uint64_t hash;
-    int64_t size;
+    uint64_t hash = 0;
+    int64_t size = 0;
     enum sw_status st = SW_OK;
     ssize_t got = pread(fd, found, HEADER_BYTES, 0);
     if (got < 0) {

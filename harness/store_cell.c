@@ -142,12 +142,13 @@ enum sw_status sw_cell_writer_output(struct sw_cell_writer *w, bool decode, int 
         st = sw_h5_write(parent, &(struct sw_h5_array){
             .name = "output", .units = "1", .long_name = "attention output before the output projection [n, n_heads, head_dim]",
             .type = H5T_NATIVE_FLOAT, .rank = 3, .dims = {(hsize_t)n, (hsize_t)heads, (hsize_t)head_dim}, .data = output}, &dataset);
+    /* Dimensions at the root: they must lie above both places that a decode output is found at. */
     if (st == SW_OK)
-        st = sw_h5_attach_bare(parent, dataset, 0, "token", (hsize_t)n);
+        st = sw_h5_attach_bare(w->file.id, dataset, 0, "token", (hsize_t)n);
     if (st == SW_OK)
-        st = sw_h5_attach_bare(parent, dataset, 1, "head", (hsize_t)heads);
+        st = sw_h5_attach_bare(w->file.id, dataset, 1, "head", (hsize_t)heads);
     if (st == SW_OK)
-        st = sw_h5_attach_bare(parent, dataset, 2, "head_dim", (hsize_t)head_dim);
+        st = sw_h5_attach_bare(w->file.id, dataset, 2, "head_dim", (hsize_t)head_dim);
     if (st == SW_OK && decode)
         st = link_decode(w, parent, layer, "output");
     sw_h5_close(dataset);

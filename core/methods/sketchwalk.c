@@ -190,6 +190,8 @@ static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwal
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
+    /* Sharpening is for the walk. Without one it changes no order, but powers of small shares underflow to ties. */
+    bool sharpen = p->variant == SKETCHWALK_ARXIV && (s->walk || p->normalize == 1);
     bool arxiv = p->variant == SKETCHWALK_ARXIV;
     return seq->backend->block_scores(seq->backend, &(struct sw_block_scores){.q = q,
                                                                               .k = layer->k_sketch.data,
@@ -203,7 +205,7 @@ static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwal
                                                                               .q_ld = q_ld,
                                                                               .k_ld = s->cap,
                                                                               .scale = s->logit_scale,
-                                                                              .exponent = arxiv ? (float)p->exponent : 1.0f,
+                                                                              .exponent = sharpen ? (float)p->exponent : 1.0f,
                                                                               .softmax = !arxiv || p->normalize == 0,
                                                                               .causal = p->causal_blocks,
                                                                               .pool_rows = pool_rows,

@@ -57,8 +57,6 @@ enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s
         return sw_fail_at(file, line, SW_ENOMEM, "%s: out of device memory, free %zu bytes", what, s ? free_now(s) : (size_t)0);
     if (e == cudaErrorInvalidValue || e == cudaErrorInvalidConfiguration)
         return sw_fail_at(file, line, SW_EINTERNAL, "%s: %s", what, cudaGetErrorString(e));
-    if (s)
-        s->lost = true;
     return sw_fail_at(file, line, SW_EDEVICE, "%s: %s (%s)", what, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 

@@ -56,7 +56,6 @@ struct cuda_state {
     std::vector<gemm_plan> plans;
     std::vector<int32_t> budget; /* prefix sums now in SCRATCH_BUDGET */
     void *dense;                 /* state of the dense library kernel, if the build has one */
-    bool lost;                   /* a sticky error was seen */
 };
 
 static inline struct cuda_state *state_of(struct sw_backend *be) { return static_cast<struct cuda_state *>(be->impl); }

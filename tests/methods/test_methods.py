@@ -20,7 +20,7 @@ from reference.program import RunFailed, find_cell, run, write_bundle
 
 NEAR_TIE = 1e-5          # relative difference of scores that single precision need not resolve
 NEAR_TIE_ROWS = 0.005    # share of rows that may differ so
-UNDERFLOW = 1e-24        # of the row's best score: powers of it that vanish in single precision are not ranked
+UNDERFLOW = 1e-36        # of the row's best score: powers of it that vanish in single precision are not ranked
 OUTPUT = 1e-4            # relative error of a head's output at a token
 METRIC = 1e-4
 

@@ -453,7 +453,7 @@ def test_version():
 def test_a_full_pipe_is_an_error(finished):
     with open("/dev/full", "w") as full:
         done = subprocess.run([PROGRAM, "export", str(finished[0] / "out")], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_model_by_name(world, tmp_path):
