@@ -28,6 +28,10 @@ extern "C" {
 enum sw_dtype { SW_F32, SW_F16, SW_BF16 };
 static inline size_t sw_dtype_size(enum sw_dtype t) { return t == SW_F32 ? 4 : 2; }
 
+/* Which kernel attends. A sparse call has one choice; a dense one can be held to the vendor's library or to our own kernel, so that both are
+ * rows of one table. SW_EUNSUPPORTED where a backend has no such library, or it does not take the shape. */
+enum sw_attend_kernel { SW_ATTEND_BEST, SW_ATTEND_LIBRARY, SW_ATTEND_OWN };
+
 /* Attention of n_q queries, the last n_q of n_k positions: query t sits at position n_k - n_q + t and sees keys up to itself.
  * q, out [batch, n_q, H, d]; k, v [batch, kv_stride, Hkv, d] of which the first n_k tokens are used.
  * sel == NULL: dense, by the best kernel of the backend. Otherwise sel->units is batch × (1, Hkv or H) and its rows cover exactly the
@@ -39,6 +43,7 @@ struct sw_attend {
     void *out;
     float scale; /* 1/sqrt(d) unless the model says otherwise */
     const struct sw_selection *sel;
+    enum sw_attend_kernel kernel;
 };
 
 /* Adds tokens t0 … t1-1 of x [*, heads, d] to per-block sums [units, ld, d], in token order (so that prefill and token-by-token decode

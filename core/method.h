@@ -59,6 +59,8 @@ struct sw_method {
     enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
     /* Whether the density axis decides anything under these parameters; NULL: yes. */
     bool (*uses_density)(const void *params, enum sw_budget_mode mode);
+    /* DENSE methods: which kernel attends; NULL: the best there is. */
+    enum sw_attend_kernel (*dense_kernel)(const void *params);
     /* Allocates for one sequence of at most seq->max_tokens. May be NULL. */
     enum sw_status (*begin)(struct sw_sequence *seq);
     /* Selects for layer in->layer; NULL out: only updates state (the attention of this phase is dense). */

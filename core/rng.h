@@ -15,6 +15,7 @@ enum sw_rng_purpose { /* keeps streams apart; append only: the values decide res
     SW_RNG_WEIGHTS = 6,
     SW_RNG_BOOTSTRAP = 7,
     SW_RNG_TEST = 8,
+    SW_RNG_TOKENS = 9,
 };
 
 static inline uint64_t sw_mix64(uint64_t x)

@@ -39,6 +39,7 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
         .out = out,
         .scale = (float)(1.0 / sqrt((double)s->shape.head_dim)),
         .sel = sparse ? &s->selection : NULL,
+        .kernel = sparse ? SW_ATTEND_BEST : s->dense_kernel,
     };
     SW_TRY(s->backend->attend(s->backend, &attend));
     SW_TRY(mark(s, layer, MARK_ATTENDED));

@@ -16,6 +16,7 @@ struct sw_sparse {
     struct sw_sequence *sequence;         /* NULL: dense attention everywhere */
     bool sparse_prefill, sparse_decode;   /* which phases use the method; the other is dense */
     int dense_layers;
+    enum sw_attend_kernel dense_kernel;   /* of dense calls */
     bool timed;                           /* queue time stamps */
     struct sw_selection selection;        /* of the last sparse call, backend memory; reused */
     /* Called after each layer; selection is NULL where attention was dense. May be NULL. */

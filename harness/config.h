@@ -41,7 +41,7 @@ struct sw_workload {
     int generator;        /* enum sw_generator */
     int layers;           /* generated layers; 0: min(4, the shape's) */
     int decode_tokens;    /* generated after the context for decode phases (default 16) */
-    int batch;            /* sequences decoded together (default 1) */
+    bool whole_model;     /* a random-weight model of this shape instead of its attention alone: time and memory, not quality */
 };
 
 /* A method of the config: every parameter with the list of values it takes (one, unless the config gives a list). */

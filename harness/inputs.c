@@ -316,13 +316,13 @@ static void describe_synthetic(const struct sw_config *config, const struct sw_w
     out->shape = workload->shape->shape;
     if (workload->layers > 0)
         out->shape.n_layers = workload->layers;
-    else if (out->shape.n_layers > 4)
+    else if (out->shape.n_layers > 4 && !workload->whole_model)
         out->shape.n_layers = 4;
     out->n = context;
     out->decode_tokens = workload->decode_tokens;
     const struct sw_shape *s = &out->shape;
-    snprintf(text, sizeof text, "%s %d: L%d H%d G%d d%d n%d+%d batch %d seed %llu", sw_generator_names[workload->generator], SW_SYNTHETIC_VERSION,
-             s->n_layers, s->n_heads, s->n_kv_heads, s->head_dim, context, workload->decode_tokens, workload->batch,
+    snprintf(text, sizeof text, "%s %d: L%d H%d G%d d%d n%d+%d whole %d seed %llu", sw_generator_names[workload->generator], SW_SYNTHETIC_VERSION,
+             s->n_layers, s->n_heads, s->n_kv_heads, s->head_dim, context, workload->decode_tokens, workload->whole_model,
              (unsigned long long)config->seed);
     mix_text(mix, text);
 }

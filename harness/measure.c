@@ -225,6 +225,8 @@ enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend 
         .sparse_prefill = cell->phase != SW_PHASE_DECODE,
         .sparse_decode = cell->phase != SW_PHASE_PREFILL,
     };
+    if (cell->method->dense_kernel)
+        sp->dense_kernel = cell->method->dense_kernel(cell->params);
     if (cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
     return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->config->budget, cell->seed,

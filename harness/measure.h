@@ -69,7 +69,8 @@ SW_MUST_CHECK enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw
 struct sw_task_input {
     struct sw_model *model;
     const struct sw_dataset *dataset;
-    const struct sw_vocab *vocab;
+    const struct sw_vocab *vocab; /* NULL: answers are not scored, only timed */
+    int n_samples;                /* of the dataset's, at most */
 };
 SW_MUST_CHECK enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, const struct sw_task_input *input,
                                          struct sw_result *result);

@@ -67,8 +67,8 @@ static const struct sw_option workload_options[] = {
                .help = "layers to generate; 0: four, or the shape's if fewer"}, .kinds = SYNTHETIC},
     {.param = {.name = "decode_tokens", .type = SW_PARAM_INT, WL(decode_tokens), .initial = "16", .min = 1, .max = 65536,
                .help = "tokens generated after the context, for decode phases"}, .kinds = SYNTHETIC},
-    {.param = {.name = "batch", .type = SW_PARAM_INT, WL(batch), .initial = "1", .min = 1, .max = 4096,
-               .help = "sequences decoded together"}, .kinds = SYNTHETIC},
+    {.param = {.name = "whole_model", .type = SW_PARAM_BOOL, WL(whole_model), .initial = "false",
+               .help = "a whole model of this shape with random weights: time to first token, time per token, memory"}, .kinds = SYNTHETIC},
     {.param = SW_PARAM_END},
 };
 const struct sw_section sw_workload_section = {"workloads", "what is attended to: a list of these", workload_options};

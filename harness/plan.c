@@ -183,7 +183,7 @@ static void workload_json(struct json *j, const struct sw_cell *cell)
         json_text(j, "generator", sw_generator_names[w->generator]);
         json_int(j, "layers", cell->shape.n_layers);
         json_int(j, "decode_tokens", w->decode_tokens);
-        json_int(j, "batch", w->batch);
+        json_int(j, "whole_model", w->whole_model);
     }
     json_close(j, '}');
 }
@@ -260,9 +260,8 @@ static void estimate(const struct maker *m, struct sw_cell *cell)
     double steps = m->input.decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input.scored_tokens);
     int block = ((const struct sw_method_params *)cell->params)->block_size;
     double b = ceil(n / block), layers_held = task ? L : 1;
-    int batch = w->kind == SW_WORKLOAD_SYNTHETIC ? w->batch : 1;
 
-    cell->memory_bytes = m->input.parameters * act + layers_held * 2 * batch * total * s->n_kv_heads * d * act +
+    cell->memory_bytes = m->input.parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
                          2 * total * (2 * H + 2 * s->n_kv_heads) * d * act + 2 * H * b * b * sizeof(float) +
                          (task ? 0 : total * (H + 2 * s->n_kv_heads) * d * sizeof(float));
     cell->seconds = 0;
@@ -377,19 +376,40 @@ static enum sw_status add_cell(struct maker *m, double density, enum sw_phase ph
 
 /* --------------------------------------------------------------------------------------------------------------- the expansion */
 
-/* The densities that a method runs at: those of the axis, or the one it has by itself. */
-static int densities_of(const struct maker *m, const double **values)
+/* The densities that this combination of parameters runs at: those of the axis; or, where a native rule decides density, none (NaN: it is what
+ * comes out). A native budget without a density axis means the 20 % that the papers speak of. */
+static enum sw_status densities_of(const struct maker *m, const double **values, int *n)
 {
-    static const double all[] = {1}, own[] = {NAN};
-    bool dense = m->method->method->flags & SW_METHOD_DENSE, native = m->config->budget == SW_BUDGET_NATIVE;
-    *values = dense ? all : native ? own : m->config->densities;
-    return dense || native ? 1 : m->config->n_densities;
+    static const double all[] = {1}, own[] = {NAN}, published[] = {0.2};
+    const struct sw_method *method = m->method->method;
+    bool uses = !(method->flags & SW_METHOD_DENSE);
+    if (uses && method->uses_density) {
+        struct sw_cell asked = {.method = method};
+        SW_TRY(set_params(m, &asked));
+        uses = method->uses_density(asked.params, m->config->budget);
+        cell_clear(&asked);
+    } else if (uses) {
+        uses = m->config->budget != SW_BUDGET_NATIVE || !(method->flags & SW_METHOD_NATIVE);
+    }
+    *n = 1;
+    if (method->flags & SW_METHOD_DENSE)
+        *values = all;
+    else if (!uses)
+        *values = own;
+    else if (m->config->n_densities == 0)
+        *values = published;
+    else {
+        *values = m->config->densities;
+        *n = m->config->n_densities;
+    }
+    return SW_OK;
 }
 
 static enum sw_status expand_densities(struct maker *m)
 {
     const double *densities;
-    int n = densities_of(m, &densities);
+    int n;
+    SW_TRY(densities_of(m, &densities, &n));
     for (int i = 0; i < n; i++)
         for (int p = 0; p < m->config->n_phases; p++)
             SW_TRY(add_cell(m, densities[i], m->config->phases[p]));

@@ -325,6 +325,8 @@ static enum sw_status check_density(const struct probe *p, struct sw_result *res
 
 static enum sw_status measure(struct probe *p, struct sw_result *result)
 {
+    if (p->n < 1 || p->m < 0 || p->block < 1)
+        return SW_FAIL(SW_EINTERNAL, "probe of %d tokens and %d steps in blocks of %d", p->n, p->m, p->block);
     size_t prompt = (size_t)p->n * token_values(p);
     int b = sw_blocks(p->n + p->m, p->block);
     SW_TRY(p->be->alloc(p->be, prompt * sw_dtype_size(p->be->act), &p->out));

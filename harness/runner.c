@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/rng.h"
 #include "harness/inputs.h"
 #include "harness/measure.h"
 
@@ -174,6 +175,37 @@ static enum sw_status run_synthetic(struct sw_runner *r, const struct sw_cell *c
     return run_capture(r, cell, n, m, writer, result);
 }
 
+/* synthetic with whole_model: random ids through a random-weight model of the shape, for time and memory. The prompts count as many as the timing
+ * rule wants runs. */
+static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_result *result)
+{
+    struct sw_named_shape shape = *cell->workload->shape;
+    shape.shape = input->shape;
+    char name[128];
+    snprintf(name, sizeof name, "random %s %d layers seed %llu", shape.name, shape.shape.n_layers, (unsigned long long)cell->seed);
+    if (!r->model_folder || strcmp(r->model_folder, name) != 0) {
+        drop_capture(r);
+        drop_model(r);
+        SW_TRY(sw_model_random(&shape, cell->seed, r->be, &r->model));
+        r->model_folder = strdup(name);
+    }
+    int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 1 : input->decode_tokens;
+    struct sw_dataset prompts = {.score = SW_SCORE_ALL, .n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
+                                 .max_new_tokens = steps};
+    prompts.ids = malloc((size_t)runs * (size_t)cell->context * sizeof *prompts.ids);
+    prompts.offsets = malloc((size_t)(runs + 1) * sizeof *prompts.offsets);
+    enum sw_status st = prompts.ids && prompts.offsets ? SW_OK : SW_FAIL(SW_ENOMEM, "prompts: out of host memory");
+    for (int64_t s = 0; st == SW_OK && s <= runs; s++)
+        prompts.offsets[s] = s * cell->context;
+    for (int64_t i = 0; st == SW_OK && i < (int64_t)runs * cell->context; i++)
+        prompts.ids[i] = (int32_t)(sw_rng_u64(cell->seed, SW_RNG_TOKENS, (uint64_t)i) % (uint64_t)shape.vocab);
+    if (st == SW_OK)
+        st = sw_task_run(cell, r->be, &(struct sw_task_input){.model = r->model, .dataset = &prompts, .n_samples = runs}, result);
+    free(prompts.ids);
+    free(prompts.offsets);
+    return st;
+}
+
 /* Probes one sample of the dataset: the tensors of a dense run over it. */
 static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int sample,
                                    struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result)
@@ -198,7 +230,7 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, 
     SW_TRY(need_model(r, input->model_folder));
     SW_TRY(need_dataset(r, input->file));
     if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
-        SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab}, result));
+        SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples}, result));
     int probes = cell->workload->recovery_samples;
     if (probes > r->dataset->n_samples)
         probes = r->dataset->n_samples;
@@ -226,7 +258,9 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, s
     switch (cell->workload->kind) {
     case SW_WORKLOAD_TASK: st = run_task(r, cell, &input, writer, result); break;
     case SW_WORKLOAD_TENSORS: st = run_tensors(r, cell, &input, writer, result); break;
-    case SW_WORKLOAD_SYNTHETIC: st = run_synthetic(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_SYNTHETIC:
+        st = cell->workload->whole_model ? run_random_model(r, cell, &input, result) : run_synthetic(r, cell, &input, writer, result);
+        break;
     }
     if (is_the_cells_own(st)) {
         /* Recorded, with what is known of the cause; half of a cell's figures are worth nothing. */

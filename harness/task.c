@@ -149,15 +149,17 @@ static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *
         return SW_FAIL(SW_ENOMEM, "generation: out of host memory");
     enum sw_status st = SW_OK;
     for (int s = 0; s < n_samples && st == SW_OK; s++) {
-        const char *const *references = (const char *const *)d->references.items + d->reference_offsets[s];
-        int n_references = (int)(d->reference_offsets[s + 1] - d->reference_offsets[s]), n_made = 0;
         char *text = NULL;
+        int n_made = 0;
         st = begin_sample(t);
         if (st == SW_OK)
             st = generate(t, s, made, &n_made);
-        if (st == SW_OK)
-            st = sw_vocab_text(t->input->vocab, made, n_made, &text);
+        if (st != SW_OK || !t->input->vocab)
+            continue;
+        st = sw_vocab_text(t->input->vocab, made, n_made, &text);
         if (st == SW_OK) {
+            const char *const *references = (const char *const *)d->references.items + d->reference_offsets[s];
+            int n_references = (int)(d->reference_offsets[s + 1] - d->reference_offsets[s]);
             sw_score_clean(text);
             t->value[s] = (d->score == SW_SCORE_ALL ? sw_score_all : sw_score_part)(text, references, n_references);
             st = sw_result_predict(result, text, references[0], t->value[s]);
@@ -165,7 +167,7 @@ static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *
         free(text);
     }
     free(made);
-    return st == SW_OK ? sw_report_mean(result, "accuracy", t->value, n_samples, t->cell->seed) : st;
+    return st == SW_OK && t->input->vocab ? sw_report_mean(result, "accuracy", t->value, n_samples, t->cell->seed) : st;
 }
 
 /* --- the task ----------------------------------------------------------------------------------------------------------------- */
@@ -201,9 +203,7 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
 {
     struct task t = {.cell = cell, .be = be, .input = input, .data = input->dataset};
     const struct sw_dataset *d = input->dataset;
-    int layers = sw_model_config(input->model)->shape.n_layers, n_samples = cell->workload->samples;
-    if (n_samples > d->n_samples)
-        n_samples = d->n_samples;
+    int layers = sw_model_config(input->model)->shape.n_layers, n_samples = input->n_samples < d->n_samples ? input->n_samples : d->n_samples;
     enum sw_status st = SW_OK;
     t.ttft_ms = calloc((size_t)n_samples, sizeof *t.ttft_ms);
     t.tpot_ms = calloc((size_t)n_samples, sizeof *t.tpot_ms);

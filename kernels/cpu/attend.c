@@ -133,6 +133,8 @@ enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a)
     struct cpu *c = cpu_of(be);
     SW_TRY(sw_cpu_attend_check(a, "attend"));
     CPU_NEED(a->v && a->out);
+    if (a->kernel == SW_ATTEND_LIBRARY)
+        return SW_FAIL(SW_EUNSUPPORTED, "the cpu backend has no library kernel for attention; its own is the best");
     if (a->sel)
         SW_TRY(check_selection(a));
     if (a->n_q == 1)

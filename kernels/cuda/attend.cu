@@ -1,6 +1,6 @@
 /* Which attention kernel takes a call. One query: decode. Else on Hopper the wgmma kernel where it supports the case (it is faster than
  * cuDNN at every length measured, NOTES.md); else, dense, cuDNN where there is one; else the portable tensor-core kernel.
- * SWBENCH_ATTEND=cudnn puts cuDNN first for dense calls, =own leaves it out, =portable leaves only the last: for tests and baselines. */
+ * A call may ask for the library (cuDNN) or for our own kernel; SWBENCH_ATTEND=portable leaves only the last, for tests. */
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -65,22 +65,23 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
     struct cuda_state *s = state_of(be);
     attend_args args;
     SW_TRY(sw_cuda_attend_args(s, a, &args));
-    if (a->n_q == 1)
-        return sw_cuda_decode(s, args);
     const char *wish = getenv("SWBENCH_ATTEND");
-    bool cudnn_first = wish && strcmp(wish, "cudnn") == 0, own = wish && strcmp(wish, "own") == 0;
-    bool portable = wish && strcmp(wish, "portable") == 0, hopper = false, done = false;
+    bool portable = wish && strcmp(wish, "portable") == 0, hopper = false;
+    if (a->n_q == 1 && a->kernel != SW_ATTEND_LIBRARY)
+        return sw_cuda_decode(s, args);
 #ifdef SWBENCH_HOPPER
     hopper = !portable && s->major == 9 && sw_hopper_attend_supports(a);
 #endif
 #ifdef SWBENCH_CUDNN
-    if (!a->sel && !portable && !own && (cudnn_first || !hopper))
+    bool done = false, library = a->kernel == SW_ATTEND_LIBRARY;
+    if (!a->sel && (library || (!portable && a->kernel == SW_ATTEND_BEST && !hopper)))
         SW_TRY(sw_cudnn_attend(s, a, &done));
-#endif
-    (void)cudnn_first;
-    (void)own;
     if (done)
         return SW_OK;
+#endif
+    if (a->kernel == SW_ATTEND_LIBRARY)
+        return SW_FAIL(SW_EUNSUPPORTED, "dense attention by a library: this build has no cuDNN, or it does not take %d queries of %d keys",
+                       a->n_q, a->n_k);
 #ifdef SWBENCH_HOPPER
     if (hopper)
         return sw_hopper_attend(a, s->stream);

@@ -156,7 +156,7 @@ def test_metrics_of_the_contract(rows):
         for phase in ("prefill", "decode"):
             wanted = (common if method == "dense" else sparse) | {"tpot_ms", "decode_attention_us", "accuracy"}
             assert wanted <= found["echo_tiny", method, phase], (method, phase)
-        wanted = (common if method == "dense" else sparse | {"block_recall_rollout", "prefill_select_ms"}) | {"ppl"}
+        wanted = (common if method == "dense" else sparse | {"block_recall_rollout", "prefill_select_ms", "nll_delta"}) | {"ppl"}
         assert wanted <= found["ppl_tiny", method, "prefill"], method
 
 
