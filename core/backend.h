@@ -180,7 +180,7 @@ struct sw_backend {
     enum sw_status (*rope)(struct sw_backend *be, void *x, int rows, int heads, int d, int pos0, const float *inv_freq, float factor) SW_MUST_CHECK;
     enum sw_status (*swiglu)(struct sw_backend *be, const void *gate, const void *up, size_t count, void *out) SW_MUST_CHECK;
     /* Natural-log loss of targets (host ids) under logits = x · wᵀ, fp32 accumulation, chunked over rows so that [rows, vocab] is never
-     * whole; nll_host[rows]. And the first best id per row. Either output may be NULL. These two wait for the result. */
+     * whole; nll_host[rows]. And the first best id per row, -1 when no logit is a number. Either output may be NULL. These two wait for the result. */
     enum sw_status (*head)(struct sw_backend *be, const void *x, const void *w, int rows, int n_in, int vocab,
                            const int32_t *targets_host, float *nll_host, int32_t *argmax_host) SW_MUST_CHECK;
 

@@ -203,7 +203,8 @@ enum sw_status sw_model_check(const char *folder, FILE *messages)
     struct sw_safetensors *weights;
     enum sw_status st = sw_safetensors_open(folder, &weights);
     if (st != SW_OK) {
-        fprintf(messages, "%s\n", sw_error_message());
+        if (messages)
+            fprintf(messages, "%s\n", sw_error_message());
         return st;
     }
     struct sw_model *m = NULL;
@@ -214,6 +215,10 @@ enum sw_status sw_model_check(const char *folder, FILE *messages)
         st = list_slots(m, &slots, &count);
     for (int i = 0; i < count && st == SW_OK; i++)
         if (check_slot(folder, &slots[i], sw_safetensors_find(weights, slots[i].name)) != SW_OK) {
+            if (!messages) {
+                st = SW_EINPUT;
+                break;
+            }
             fprintf(messages, "%s\n", sw_error_message());
             sw_error_clear();
             problems++;

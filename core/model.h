@@ -33,7 +33,8 @@ struct sw_model_config {
 /* Reads and checks FOLDER/config.json. SW_EINPUT with the first problem; with `messages` (may be NULL) every problem is listed there. */
 SW_MUST_CHECK enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct sw_model_config *out);
 
-/* Checks a whole model folder, weights' names and shapes included; every problem is a line on `messages`. SW_EINPUT when there was one. */
+/* Checks a whole model folder, weights' names and shapes included; every problem is a line on `messages`. SW_EINPUT when there was one;
+ * without messages the first is the error. */
 SW_MUST_CHECK enum sw_status sw_model_check(const char *folder, FILE *messages);
 
 /* The inverse frequencies [d/2] that RoPE uses, with the config's scaling applied. */

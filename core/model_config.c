@@ -165,10 +165,15 @@ enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct s
     json_error_t error;
     struct reader r = {.path = path, .json = json_load_file(path, JSON_REJECT_DUPLICATES, &error), .messages = messages};
     if (!json_is_object(r.json)) {
+        bool parsed = r.json != NULL;
         json_decref(r.json);
+        char place[32] = "";
+        if (!parsed && error.line > 0)
+            snprintf(place, sizeof place, ":%d", error.line);
+        const char *found = parsed ? "found other JSON" : error.text;
         if (messages)
-            fprintf(messages, "%s:%d: %s\n", path, error.line, error.text);
-        return SW_FAIL(SW_EINPUT, "%s:%d: expected a JSON object: %s", path, error.line, error.text);
+            fprintf(messages, "%s%s: expected a JSON object; %s\n", path, place, found);
+        return SW_FAIL(SW_EINPUT, "%s%s: expected a JSON object; %s", path, place, found);
     }
     c.hidden = read_int(&r, "hidden_size", 1, 1 << 20, 0);
     c.intermediate = read_int(&r, "intermediate_size", 1, 1 << 22, 0);

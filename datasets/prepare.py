@@ -83,7 +83,7 @@ def from_config(path):
         if not isinstance(workload.get("model"), str):
             raise InputError(f"{where}model is {workload.get('model')!r}, expected a model's name or path")
         axes = document.get("axes")
-        contexts = axes.get("context") if isinstance(axes, dict) else None
+        contexts = workload.get("context", axes.get("context") if isinstance(axes, dict) else None)
         if contexts is None:
             raise InputError(f"{path}: axes.context is missing, expected a list of token counts")
         wanted += product(where, workload["model"], as_list(workload.get("tasks")), as_list(contexts),

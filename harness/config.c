@@ -508,10 +508,15 @@ static enum sw_status bind_methods(struct sw_problems *problems, const struct sw
 static enum sw_status check_whole(struct sw_problems *problems, const struct sw_yaml *root, struct sw_config *config)
 {
     bool needs_context = false, needs_density = false;
-    for (int i = 0; i < config->n_workloads; i++)
-        needs_context |= config->workloads[i].kind != SW_WORKLOAD_TENSORS;
     for (int i = 0; i < config->n_methods; i++)
         needs_density |= config->methods[i].method && !(config->methods[i].method->flags & SW_METHOD_DENSE);
+    bool all_have_density = config->n_workloads > 0;
+    for (int i = 0; i < config->n_workloads; i++) {
+        const struct sw_workload *w = &config->workloads[i];
+        needs_context |= w->kind != SW_WORKLOAD_TENSORS && w->n_contexts == 0;
+        all_have_density &= w->n_densities > 0;
+    }
+    needs_density &= !all_have_density;
     const struct sw_yaml *axes = sw_yaml_get(root, "axes");
     if (axes && axes->kind != SW_YAML_MAP)
         needs_context = needs_density = false; /* its own problem is written */
@@ -619,6 +624,8 @@ void sw_config_free(struct sw_config *config)
         return;
     for (int i = 0; i < config->n_workloads; i++) {
         struct sw_workload *w = &config->workloads[i];
+        free(w->contexts);
+        free(w->densities);
         free(w->model);
         free(w->data);
         free(w->path);

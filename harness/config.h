@@ -28,6 +28,11 @@ extern const char *const sw_workload_kind_names[], *const sw_phase_names[], *con
 struct sw_workload {
     enum sw_workload_kind kind;
     int line;             /* in the config file, for messages */
+    int *contexts;        /* instead of axes.context; NULL: as the axes say */
+    int n_contexts;
+    double *densities;    /* instead of axes.density */
+    int n_densities;
+    int dense_layers;     /* instead of the config's; -1: as that says */
     /* task */
     char *model;          /* name under datasets/models, or a folder */
     struct sw_texts tasks;

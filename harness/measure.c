@@ -71,7 +71,9 @@ enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *resul
         SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "%s: out of host memory", name));
     int with = 0;
     for (int l = 0; l < t->layers; l++)
-        if (!isnan(layers[l])) {
+        if (t->count[l] > 0) {
+            if (!isfinite(layers[l]))
+                SW_TRY_GOTO(st, done, SW_FAIL(SW_EINTERNAL, "%s of layer %d is not a number: do the inputs overflow?", name, l));
             total += layers[l];
             with++;
         }
@@ -161,7 +163,7 @@ enum sw_status sw_report_median(struct sw_result *result, const char *name, cons
     for (int i = 0; i < n; i++)
         scaled[i] = x[i] * scale;
     enum sw_status st = sw_median_error(scaled, n, &metric->value, &error);
-    metric->lo = metric->value - 1.96 * error;
+    metric->lo = fmax(0, metric->value - 1.96 * error); /* a time */
     metric->hi = metric->value + 1.96 * error;
     metric->n = n;
     if (st == SW_OK)
@@ -221,7 +223,7 @@ enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend 
     *sp = (struct sw_sparse){
         .backend = be,
         .shape = *shape,
-        .dense_layers = cell->config->dense_layers,
+        .dense_layers = cell->dense_layers,
         .sparse_prefill = cell->phase != SW_PHASE_DECODE,
         .sparse_decode = cell->phase != SW_PHASE_PREFILL,
     };
@@ -230,7 +232,7 @@ enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend 
     if (cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
     return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->config->budget, cell->seed,
-                             cell->config->dense_layers);
+                             cell->dense_layers);
 }
 
 void sw_attention_end(struct sw_sparse *sp)

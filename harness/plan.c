@@ -209,7 +209,7 @@ static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
     json_real(&j, "density", cell->density);
     json_text(&j, "phase", sw_phase_names[cell->phase]);
     json_text(&j, "budget", sw_budget_mode_names[c->budget]);
-    json_int(&j, "dense_layers", c->dense_layers);
+    json_int(&j, "dense_layers", cell->dense_layers);
     json_int(&j, "seed", (int64_t)cell->seed);
     json_names(&j, "measure", sw_measure_names, c->measure);
     json_names(&j, "save", sw_save_names, c->save);
@@ -252,7 +252,7 @@ static void estimate(const struct maker *m, struct sw_cell *cell)
     bool task = w->kind == SW_WORKLOAD_TASK;
     double n = cell->context, total = n + m->input.decode_tokens, L = s->n_layers, H = s->n_heads, d = s->head_dim;
     double kept = isnan(cell->density) ? 0.3 : cell->density;
-    double sparse_layers = cell->method->flags & SW_METHOD_DENSE || cell->phase == SW_PHASE_DECODE || L < c->dense_layers ? 0 : L - c->dense_layers;
+    double sparse_layers = cell->method->flags & SW_METHOD_DENSE || cell->phase == SW_PHASE_DECODE || L < cell->dense_layers ? 0 : L - cell->dense_layers;
     double rate = speed(m->backend), act = (double)sw_dtype_size(m->backend->act);
     double dense_pass = (2 * m->input.parameters * n + 2 * L * H * d * n * n) / rate;
     double pass = dense_pass - 2 * sparse_layers * H * d * n * n * (1 - kept) / rate;
@@ -347,7 +347,8 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
 static enum sw_status fill_cell(const struct maker *m, double density, enum sw_phase phase, struct sw_cell *cell)
 {
     *cell = (struct sw_cell){.config = m->config, .workload = m->workload, .task = m->task, .method = m->method->method, .context = m->input.n,
-                             .density = density, .phase = phase, .seed = m->config->seed, .shape = m->input.shape};
+                             .density = density, .phase = phase, .seed = m->config->seed, .shape = m->input.shape,
+                             .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers : m->config->dense_layers};
     SW_TRY(set_params(m, cell));
     SW_TRY(judge(m, cell));
     estimate(m, cell);
@@ -396,12 +397,14 @@ static enum sw_status densities_of(const struct maker *m, const double **values,
         *values = all;
     else if (!uses)
         *values = own;
-    else if (m->config->n_densities == 0)
-        *values = published;
-    else {
+    else if (m->workload->n_densities > 0) {
+        *values = m->workload->densities;
+        *n = m->workload->n_densities;
+    } else if (m->config->n_densities > 0) {
         *values = m->config->densities;
         *n = m->config->n_densities;
-    }
+    } else
+        *values = published;
     return SW_OK;
 }
 
@@ -459,8 +462,10 @@ static enum sw_status expand_contexts(struct maker *m)
 {
     if (m->workload->kind == SW_WORKLOAD_TENSORS)
         return expand_input(m, 0);
-    for (int i = 0; i < m->config->n_contexts; i++)
-        SW_TRY(expand_input(m, m->config->contexts[i]));
+    bool own = m->workload->n_contexts > 0;
+    const int *contexts = own ? m->workload->contexts : m->config->contexts;
+    for (int i = 0; i < (own ? m->workload->n_contexts : m->config->n_contexts); i++)
+        SW_TRY(expand_input(m, contexts[i]));
     return SW_OK;
 }
 

@@ -211,7 +211,8 @@ static enum sw_status finish_decode_layer(struct probe *p, int layer, bool figur
         SW_TRY(sw_cell_writer_output(p->writer, true, layer, steps->output, p->m, p->shape.n_heads, p->shape.head_dim));
     if (!figures || !p->output_error || steps->dense)
         return SW_OK;
-    float *truth = malloc((size_t)p->m * token_values(p) * sizeof *truth);
+    size_t m = p->m > 0 ? (size_t)p->m : 0;
+    float *truth = malloc(m * token_values(p) * sizeof *truth);
     double *heads = malloc((size_t)p->shape.n_heads * sizeof *heads);
     enum sw_status st = truth && heads ? SW_OK : SW_FAIL(SW_ENOMEM, "output error: out of host memory");
     for (int s = 0; s < p->m && st == SW_OK; s++) {
@@ -233,12 +234,15 @@ static enum sw_status finish_decode_layer(struct probe *p, int layer, bool figur
 static enum sw_status decode_all(struct probe *p, bool figures)
 {
     int L = p->shape.n_layers;
+    size_t m = (size_t)p->m;
+    if (p->m < 1)
+        return SW_OK;
     p->steps = calloc((size_t)L, sizeof *p->steps);
     if (!p->steps)
         return SW_FAIL(SW_ENOMEM, "decode steps: out of host memory");
     for (int l = 0; l < L; l++) {
-        p->steps[l].each = calloc((size_t)p->m, sizeof *p->steps[l].each);
-        p->steps[l].output = malloc((size_t)p->m * token_values(p) * sizeof *p->steps[l].output);
+        p->steps[l].each = calloc(m, sizeof *p->steps[l].each);
+        p->steps[l].output = malloc(m * token_values(p) * sizeof *p->steps[l].output);
         if (!p->steps[l].each || !p->steps[l].output)
             return SW_FAIL(SW_ENOMEM, "decode steps: out of host memory");
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "harness/bundle_check.h"
 #include "harness/inputs.h"
 #include "harness/measure.h"
 
@@ -39,6 +40,7 @@ struct sw_runner {
     char *model_folder;
     struct sw_model *model;
     struct sw_vocab *vocab;
+    char *checked_model; /* whose files were found good */
     char *dataset_file;
     struct sw_dataset *dataset;
     char capture_key[512]; /* what capture is of */
@@ -90,6 +92,7 @@ void sw_runner_free(struct sw_runner *r)
     drop_capture(r);
     drop_model(r);
     drop_dataset(r);
+    free(r->checked_model);
     free(r->folder);
     free(r);
 }
@@ -126,6 +129,28 @@ static bool have_capture(struct sw_runner *r, const char *key)
         return true;
     drop_capture(r);
     return false;
+}
+
+enum sw_status sw_runner_check(struct sw_runner *r, const struct sw_cell *cell)
+{
+    struct sw_input input = {0};
+    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TASK) {
+        st = need_dataset(r, input.file);
+        if (st == SW_OK && (!r->checked_model || strcmp(r->checked_model, input.model_folder) != 0)) {
+            struct sw_vocab *vocab = NULL;
+            st = sw_model_check(input.model_folder, NULL);
+            if (st == SW_OK)
+                st = sw_vocab_open(input.model_folder, &vocab);
+            sw_vocab_close(vocab);
+            free(r->checked_model);
+            r->checked_model = strdup(input.model_folder);
+        }
+    }
+    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TENSORS)
+        st = sw_bundle_check(input.file, NULL, &(struct sw_bundle_info){0});
+    sw_input_clear(&input);
+    return st;
 }
 
 static void name_capture(struct sw_runner *r, const char *key) { snprintf(r->capture_key, sizeof r->capture_key, "%s", key); }
@@ -232,8 +257,12 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, 
     if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
         SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples}, result));
     int probes = cell->workload->recovery_samples;
+    if (probes == 0 && cell->config->save)
+        probes = 1; /* what is saved comes from a probe */
     if (probes > r->dataset->n_samples)
         probes = r->dataset->n_samples;
+    if (probes == 0)
+        return SW_OK;
     struct sw_figures figures;
     enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
     for (int s = 0; s < probes && st == SW_OK; s++)

@@ -337,7 +337,7 @@ static enum sw_status write_root(struct sw_cell_writer *w, const struct sw_resul
         {NULL, NULL},
     };
     const struct int_attribute ints[] = {
-        {"version", 1}, {"context", cell->context}, {"seed", (int64_t)cell->seed}, {"dense_layers", cell->config->dense_layers}, {NULL, 0},
+        {"version", 1}, {"context", cell->context}, {"seed", (int64_t)cell->seed}, {"dense_layers", cell->dense_layers}, {NULL, 0},
     };
     SW_TRY(set_all(w->file.id, texts, ints));
     return sw_h5_set_real(w->file.id, "density", cell->density);

@@ -130,6 +130,8 @@ static enum sw_status generate(struct task *t, int sample, int32_t *made, int *n
     t->ttft_ms[sample] = ms;
     SW_TRY(sw_pass_predict(t->pass, (int)(d->offsets[sample + 1] - d->offsets[sample]) - 1, 1, NULL, NULL, &next));
     for (*n_made = 0; *n_made < d->max_new_tokens && !is_stop(t, next);) {
+        if (next < 0)
+            return SW_FAIL(SW_EINTERNAL, "sample %d: the logits after %d new tokens are not numbers", sample, *n_made);
         made[(*n_made)++] = next;
         if (*n_made == d->max_new_tokens)
             break;

@@ -95,14 +95,14 @@ static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
 }
 
 /* Said once a model: with all layers dense, every method is dense attention. */
-static void note_all_dense(const struct sw_plan *plan, const struct sw_config *config)
+static void note_all_dense(const struct sw_plan *plan)
 {
     const char *last = "";
     for (int i = 0; i < plan->count; i++) {
         const struct sw_cell *cell = &plan->cells[i];
-        if (config->dense_layers >= cell->shape.n_layers && strcmp(sw_cell_model(cell), last) != 0) {
+        if (cell->dense_layers >= cell->shape.n_layers && strcmp(sw_cell_model(cell), last) != 0) {
             fprintf(stderr, "swbench: note: dense_layers %d covers all %d layers of %s: all layers are dense, methods do nothing\n",
-                    config->dense_layers, cell->shape.n_layers, sw_cell_model(cell));
+                    cell->dense_layers, cell->shape.n_layers, sw_cell_model(cell));
             last = sw_cell_model(cell);
         }
     }
@@ -117,7 +117,7 @@ static enum sw_status show(const struct sw_config *config)
     if (st == SW_OK)
         st = print_plan(plan, config->output);
     if (st == SW_OK)
-        note_all_dense(plan, config);
+        note_all_dense(plan);
     sw_plan_free(plan);
     sw_backend_close(backend);
     return st;

@@ -16,6 +16,7 @@ struct run {
     struct sw_backend *backend;
     struct sw_plan *plan;
     struct sw_runner *runner;
+    bool ready; /* inputs are good, the folder is there */
     bool quiet, strict;
     int limit;      /* cells to run at most; -1: all */
     int done, failed, skipped, warnings;
@@ -114,12 +115,23 @@ static enum sw_status prepare(struct run *r, bool fresh)
 {
     SW_TRY(sw_backend_open(r->config->backend, r->config->threads, &r->backend));
     SW_TRY(sw_plan_make(r->config, r->backend, r->config->output, &r->plan));
-    SW_TRY(sw_store_open_folder(r->config->output));
     if (fresh)
         for (int i = 0; i < r->plan->count; i++)
             if (r->plan->cells[i].state == SW_CELL_CACHED)
                 r->plan->cells[i].state = SW_CELL_TODO;
-    return sw_runner_new(r->backend, r->config->output, &r->runner);
+    SW_TRY(sw_runner_new(r->backend, r->config->output, &r->runner));
+    const struct sw_cell *checked = NULL; /* neighbours share their inputs */
+    for (int i = 0; i < r->plan->count; i++) {
+        const struct sw_cell *cell = &r->plan->cells[i];
+        bool same = checked && checked->workload == cell->workload && checked->task == cell->task && checked->context == cell->context;
+        if (cell->state != SW_CELL_TODO || same)
+            continue;
+        SW_TRY(sw_runner_check(r->runner, cell));
+        checked = cell;
+    }
+    SW_TRY(sw_store_open_folder(r->config->output));
+    r->ready = true;
+    return SW_OK;
 }
 
 /* The exit code of how the run ended, after what is done was presented in results.h5. */
@@ -129,6 +141,8 @@ static int finish(struct run *r, enum sw_status st)
     for (int i = 0; i < r->plan->count; i++)
         cached += r->plan->cells[i].state == SW_CELL_CACHED;
     int code = sw_cli_exit(st);
+    if (st == SW_EIO)
+        code = SW_EXIT_FAILED_CELLS; /* a full disk: what was saved before is good */
     sw_error_clear();
     enum sw_status after = sw_store_write_index(r->config->output);
     if (after == SW_OK && st == SW_OK)
@@ -161,7 +175,7 @@ int sw_verb_run(int argc, char **argv)
         sw_interrupt_install();
         st = prepare(&r, sw_cli_has(&cli, "--fresh"));
     }
-    if (r.runner)
+    if (r.ready)
         code = finish(&r, run_cells(&r));
     else
         code = sw_cli_exit(st);

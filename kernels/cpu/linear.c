@@ -88,7 +88,7 @@ static void head_task(void *ctx, long i, int worker)
     int rows = a->rows - r0 < HEAD_ROWS ? a->rows - r0 : HEAD_ROWS;
     float *logits = a->logits + (size_t)worker * HEAD_ROWS * HEAD_PIECE;
     for (int r = 0; r < rows; r++)
-        a->part[(size_t)(r0 + r) * (size_t)a->parts + (size_t)p] = (struct part){.max = -INFINITY, .best = p * HEAD_COLS};
+        a->part[(size_t)(r0 + r) * (size_t)a->parts + (size_t)p] = (struct part){.max = -INFINITY, .best = -1};
     for (int c0 = p * HEAD_COLS; c0 < end; c0 += HEAD_PIECE) {
         int cols = end - c0 < HEAD_PIECE ? end - c0 : HEAD_PIECE;
         const float *x = a->x + (size_t)r0 * (size_t)a->n_in, *w = a->w + (size_t)c0 * (size_t)a->n_in;

@@ -150,7 +150,7 @@ __global__ void head_rows(const float *logits, int vocab, const int32_t *targets
     for (int k = 0; k < (int)blockDim.x / 32; k++)
         b = better(b, bests[k]);
     if (threadIdx.x == 0 && argmax)
-        argmax[blockIdx.x] = b.id == 0x7fffffff ? 0 : b.id;
+        argmax[blockIdx.x] = b.id == 0x7fffffff ? -1 : b.id;
     if (!nll)
         return;
     float sum = 0;

@@ -94,7 +94,7 @@ static void defaults(void **state)
     const struct sw_workload *w = &c->workloads[0];
     assert_int_equal(w->kind, SW_WORKLOAD_SYNTHETIC);
     assert_string_equal(w->shape->name, "llama-3.2-1b");
-    assert_true(w->generator == SW_GENERATOR_PLANTED && w->layers == 0 && w->decode_tokens == 16 && w->batch == 1);
+    assert_true(w->generator == SW_GENERATOR_PLANTED && w->layers == 0 && w->decode_tokens == 16 && !w->whole_model);
     assert_int_equal(c->n_methods, 2);
     assert_string_equal(c->methods[1].method->name, "onehop");
     assert_int_equal(c->methods[1].values[0].count, 1);

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ NEAR_TIE_ROWS = 0.005    # share of rows that may differ so
 UNDERFLOW = 1e-36        # of the row's best score: powers of it that vanish in single precision are not ranked
 OUTPUT = 1e-4            # relative error of a head's output at a token
 METRIC = 1e-4
+BF16 = os.environ.get("SWBENCH_TEST_BACKEND") == "cuda"
+if BF16:                 # activations of 8 bits and tensor-core sums: inputs are rounded to bf16 beforehand, outputs afterwards
+    NEAR_TIE = 1e-3
+    OUTPUT = 2e-2
+    METRIC = 1e-2
 
 
 @dataclasses.dataclass
@@ -124,12 +130,18 @@ SCENARIOS = {
 
 
 # ----------------------------------------------------------------------------------------------- runs and expectations
+def to_bf16(x):
+    """float32 values that bf16 holds: rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 @functools.cache
 def bundle(name):
     layers, decode = SCENARIOS[name].bundle()
 
     def as_stored(part):
-        return part and [[x.astype(SCENARIOS[name].dtype) for x in layer] for layer in part]
+        return part and [[(to_bf16(x) if BF16 else x.astype(SCENARIOS[name].dtype)) for x in layer] for layer in part]
     return as_stored(layers), as_stored(decode)
 
 
@@ -382,7 +394,7 @@ def test_full_budget_is_dense(cells_of, number, phase):
     for layer in range(2):
         for part in parts(phase):
             dense = t.dense_output(layer) if part == "prefill" else t.dense_output_decode(layer)
-            assert np.linalg.norm(cell.output(layer, part == "decode") - dense) <= 1e-5 * np.linalg.norm(dense)
+            assert np.linalg.norm(cell.output(layer, part == "decode") - dense) <= (OUTPUT if BF16 else 1e-5) * np.linalg.norm(dense)
             for rows in cell.selection(layer, part == "decode"):
                 assert [row.tolist() for row in rows] == [list(range(row[-1] + 1)) for row in rows]
 
