@@ -282,19 +282,15 @@ static enum sw_status check_bundle(const char *path, FILE *messages, bool scan, 
     return st;
 }
 
-enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundle_info *out)
-{
-    return check_bundle(path, messages, true, out);
-}
-
-enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out)
+/* The first problem as the error. */
+static enum sw_status first_problem(const char *path, bool scan, struct sw_bundle_info *out)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *lines = open_memstream(&text, &size);
     if (!lines)
         return SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
-    enum sw_status st = check_bundle(path, lines, false, out);
+    enum sw_status st = check_bundle(path, lines, scan, out);
     if (fclose(lines) != 0 && st == SW_OK)
         st = SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
     if (st == SW_EINPUT && text && *text) { /* its first line says more than their count */
@@ -303,6 +299,13 @@ enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out)
     }
     free(text);
     return st;
+}
+
+enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out) { return first_problem(path, false, out); }
+
+enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundle_info *out)
+{
+    return messages ? check_bundle(path, messages, true, out) : first_problem(path, true, out);
 }
 
 bool sw_hdf5_format(const char *path, char *format, size_t size)

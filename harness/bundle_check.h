@@ -18,7 +18,8 @@ struct sw_bundle_info {
 /* Reads attributes and the extents of every dataset, not the values. SW_EINPUT: "FILE: PLACE: found X, expected Y", the first problem. */
 SW_MUST_CHECK enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out);
 
-/* The same, with every problem as a line in `messages`, and all values scanned for NaN and infinities. SW_EINPUT when there are any. */
+/* The same, with every problem as a line in `messages`, and all values scanned for NaN and infinities. SW_EINPUT when there are any.
+ * Without messages the first problem is the error. */
 SW_MUST_CHECK enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundle_info *out);
 
 /* Whether `path` is an HDF5 file; *format: its root attribute "format", "" when it has none or cannot be opened. */

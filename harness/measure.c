@@ -163,7 +163,9 @@ enum sw_status sw_report_median(struct sw_result *result, const char *name, cons
     for (int i = 0; i < n; i++)
         scaled[i] = x[i] * scale;
     enum sw_status st = sw_median_error(scaled, n, &metric->value, &error);
-    metric->lo = fmax(0, metric->value - 1.96 * error); /* a time */
+    metric->lo = metric->value - 1.96 * error;
+    if (metric->lo < 0) /* a time */
+        metric->lo = 0;
     metric->hi = metric->value + 1.96 * error;
     metric->n = n;
     if (st == SW_OK)

@@ -115,7 +115,7 @@ static const struct sw_option config_options[] = {
 };
 const struct sw_section sw_config_section = {"config", "the top level of a config file", config_options};
 
-const struct sw_section *const sw_sections[] = {&sw_config_section, &sw_workload_section, &sw_axes_section, &sw_method_section,
+const struct sw_section *const sw_sections[] = {&sw_config_section, &sw_axes_section, &sw_workload_section, &sw_method_section,
                                                 &sw_timing_section, NULL};
 
 /* -------------------------------------------------------------------------------------------------------------------- look-ups */
