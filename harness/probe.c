@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/recovery.h"
+#include "harness/interrupt.h"
 #include "harness/measure.h"
-#include "harness/runner.h"
 
 /* Decode lists of a layer, one step after the other, joined unit-major when the layer is done. */
 struct steps {

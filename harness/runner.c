@@ -1,6 +1,5 @@
 #include "harness/runner.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,29 +7,10 @@
 #include "core/rng.h"
 #include "harness/bundle_check.h"
 #include "harness/inputs.h"
+#include "harness/interrupt.h"
 #include "harness/measure.h"
 
 enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
-
-/* --- interruption ------------------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-void sw_interrupt_install(void)
-{
-    struct sigaction action = {.sa_handler = on_signal};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-enum sw_status sw_interrupt_check(void) { return interrupted ? SW_FAIL(SW_EINTERRUPTED, "interrupted by a signal") : SW_OK; }
 
 /* --- what cells share ----------------------------------------------------------------------------------------------------------- */
 

@@ -18,8 +18,4 @@ SW_MUST_CHECK enum sw_status sw_runner_check(struct sw_runner *runner, const str
  * result->status; SW_OK then. Other failures (bad input, lost device, full disk, interrupt) leave no file and are returned. */
 SW_MUST_CHECK enum sw_status sw_runner_cell(struct sw_runner *runner, const struct sw_cell *cell, struct sw_result *result);
 
-/* Set by SIGINT and SIGTERM; every long loop looks at it. */
-void sw_interrupt_install(void);
-SW_MUST_CHECK enum sw_status sw_interrupt_check(void); /* SW_EINTERRUPTED once a signal came */
-
 #endif

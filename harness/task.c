@@ -7,8 +7,8 @@
 #include "core/score.h"
 #include "core/vocab.h"
 #include "harness/interval.h"
+#include "harness/interrupt.h"
 #include "harness/measure.h"
-#include "harness/runner.h"
 
 struct task {
     const struct sw_cell *cell;

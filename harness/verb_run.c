@@ -6,6 +6,7 @@
 #include "harness/cli.h"
 #include "harness/gates.h"
 #include "harness/inputs.h"
+#include "harness/interrupt.h"
 #include "harness/measure.h"
 #include "harness/plan.h"
 #include "harness/runner.h"

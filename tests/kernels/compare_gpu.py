@@ -25,7 +25,7 @@ class Selection(C.Structure):
 class Attend(C.Structure):
     _fields_ = [(n, C.c_int) for n in ("batch", "n_q", "n_k", "n_heads", "n_kv_heads", "head_dim")] + [
         ("kv_stride", C.c_int64), ("q", C.c_void_p), ("k", C.c_void_p), ("v", C.c_void_p), ("out", C.c_void_p),
-        ("scale", C.c_float), ("sel", C.POINTER(Selection))]
+        ("scale", C.c_float), ("sel", C.POINTER(Selection)), ("kernel", C.c_int)]
 
 
 def random_rows(b, density, generator):
