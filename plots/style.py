@@ -109,6 +109,8 @@ def density_axis(ax, values) -> None:
         if not ticks or v > 1.25 * ticks[-1]:
             ticks.append(v)
     _ticks(ax.xaxis, ticks, lambda v: f"{100 * v:.2g}" if v < 1 else "100")
+    if len(ticks) == 1:
+        ax.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)    # one density: a column, not a line across the panel
     ax.set_xlabel("attention kept (density, %)")
 
 
