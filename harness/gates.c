@@ -1,6 +1,6 @@
 #include "harness/gates.h"
 
-#include <stdlib.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "harness/store.h"
@@ -10,13 +10,29 @@ static bool is_mass(const struct sw_tidy_row *row)
     return row->layer < 0 && strcmp(row->metric, "mass_recall") == 0 && strcmp(row->status, "ok") == 0;
 }
 
+/* What of a cell's parameters decides whether its mass can be compared: read from their JSON. */
+struct terms {
+    json_int_t block;
+    bool head_oracle; /* per head, under the common forced set */
+};
+
+static struct terms terms_of(const struct sw_tidy_row *row)
+{
+    json_t *params = json_loads(row->params, 0, NULL);
+    const char *unit = json_string_value(json_object_get(params, "unit")), *forced = json_string_value(json_object_get(params, "forced"));
+    struct terms t = {.block = json_integer_value(json_object_get(params, "block_size")),
+                      .head_oracle = strcmp(row->method, "oracle") == 0 && unit && strcmp(unit, "head") == 0 && forced &&
+                                     strcmp(forced, "common") == 0};
+    json_decref(params);
+    return t;
+}
+
 /* Same inputs, same budget, same block size: then the head oracle's mass is the most that any list can recover. */
 static bool comparable(const struct sw_tidy_row *a, const struct sw_tidy_row *b)
 {
-    const char *block_a = strstr(a->params, "\"block_size\""), *block_b = strstr(b->params, "\"block_size\"");
     return a->context == b->context && a->density == b->density && strcmp(a->workload, b->workload) == 0 && strcmp(a->model, b->model) == 0 &&
            strcmp(a->task, b->task) == 0 && strcmp(a->phase, b->phase) == 0 && strcmp(a->backend, b->backend) == 0 && a->seed == b->seed &&
-           block_a && block_b && atoi(block_a + strlen("\"block_size\":")) == atoi(block_b + strlen("\"block_size\":"));
+           terms_of(a).block == terms_of(b).block;
 }
 
 enum sw_status sw_gates_check(const char *folder, const struct sw_config *config, FILE *messages, int *failures)
@@ -28,8 +44,7 @@ enum sw_status sw_gates_check(const char *folder, const struct sw_config *config
     SW_TRY(sw_tidy_read(folder, &tidy));
     for (int64_t i = 0; i < tidy->count; i++) {
         const struct sw_tidy_row *oracle = &tidy->rows[i];
-        if (!is_mass(oracle) || strcmp(oracle->method, "oracle") != 0 || !strstr(oracle->params, "\"head\"") ||
-            !strstr(oracle->params, "\"common\""))
+        if (!is_mass(oracle) || !terms_of(oracle).head_oracle)
             continue;
         for (int64_t j = 0; j < tidy->count; j++) {
             const struct sw_tidy_row *row = &tidy->rows[j];

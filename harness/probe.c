@@ -30,10 +30,23 @@ struct probe {
     struct sw_selection lists; /* host copy */
     float *mean;               /* [b, b] truth averaged over heads */
     struct steps *steps;       /* [L] when decode is probed */
+    float **before;            /* [L] rollout of the prompt up to below each layer, P^(l-1) [b, b]; for decode steps' own rows */
+    float *own, *reach;        /* [b] a decode step's row of P, and its rollout truth */
     struct sw_figures *figures;
 };
 
 /* --- figures of one selection ------------------------------------------------------------------------------------------------- */
+
+/* Truth [H, rows, b] averaged over heads, into mean. */
+static void average_heads(struct probe *p, const float *truth, int rows, int b)
+{
+    int H = p->shape.n_heads;
+    size_t matrix = (size_t)rows * (size_t)b;
+    memset(p->mean, 0, matrix * sizeof *p->mean);
+    for (int h = 0; h < H; h++)
+        for (size_t e = 0; e < matrix; e++)
+            p->mean[e] += truth[(size_t)h * matrix + e] / (float)H;
+}
 
 /* Recall and mass per head against truth [H, rows, b]; the selection may be per head, per group or shared. */
 static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_selection *s, const float *truth, int rows, int b)
@@ -50,10 +63,7 @@ static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_s
     }
     if (s->units != 1)
         return SW_OK;
-    memset(p->mean, 0, matrix * sizeof *p->mean);
-    for (int h = 0; h < H; h++)
-        for (size_t e = 0; e < matrix; e++)
-            p->mean[e] += truth[(size_t)h * matrix + e] / (float)H;
+    average_heads(p, truth, rows, b);
     struct sw_recovery_sum sum = {0};
     SW_TRY(sw_recovery_add(s, 0, p->mean, b, &sum));
     sw_tally_add(&p->figures->recall_shared, layer, sum.recall_sum, (double)sum.recall_rows);
@@ -68,6 +78,56 @@ static enum sw_status add_rollout(struct probe *p, int layer, const struct sw_se
         sw_tally_add(&p->figures->rollout, layer, sum.recall_sum, (double)sum.recall_rows);
     }
     return SW_OK;
+}
+
+/* Rollout truth of decode steps. P^l = ½P^(l-1) + ½M^l·P^(l-1), P^-1 = I, is that of the prompt but for the step's own row, c: with m its true mass,
+ * reach = m·P^(l-1), where row c of P is the step's own, and own <- ½own + ½reach. Blocks that decoding has filled since reach themselves only. */
+static enum sw_status prepare_rollout(struct probe *p)
+{
+    int L = p->shape.n_layers, b = sw_blocks(p->n, p->block), all = sw_blocks(p->n + p->m, p->block);
+    size_t matrix = (size_t)b * (size_t)b;
+    p->before = calloc((size_t)L, sizeof *p->before);
+    p->own = calloc((size_t)all, sizeof *p->own);
+    p->reach = calloc((size_t)all, sizeof *p->reach);
+    if (!p->before || !p->own || !p->reach)
+        return SW_FAIL(SW_ENOMEM, "rollout: out of host memory");
+    for (int l = 0; l < L; l++) {
+        p->before[l] = calloc(matrix, sizeof **p->before);
+        if (!p->before[l])
+            return SW_FAIL(SW_ENOMEM, "rollout: asked %zu bytes of host memory", matrix * sizeof **p->before);
+        if (l == 0) {
+            for (size_t i = 0; i < (size_t)b; i++)
+                p->before[0][i * (size_t)b + i] = 1;
+            continue;
+        }
+        const float *rolled;
+        SW_TRY(sw_capture_rollout(p->capture, l - 1, p->n, p->block, &rolled));
+        for (size_t e = 0; e < matrix; e++)
+            p->before[l][e] = 0.5f * p->before[l - 1][e] + 0.5f * rolled[e];
+    }
+    return SW_OK;
+}
+
+/* The layer's rollout truth of the step into reach[0 … b-1], from its mass averaged over heads. */
+static void roll_step(struct probe *p, int layer, const float *mass, int b)
+{
+    int c = b - 1, prompt = sw_blocks(p->n, p->block);
+    for (int k = 0; k < b; k++) {
+        p->reach[k] = 0;
+        if (layer == 0)
+            p->own[k] = k == c;
+    }
+    for (int j = 0; j < b; j++) {
+        if (j != c && j >= prompt) {
+            p->reach[j] += mass[j];
+            continue;
+        }
+        const float *row = j == c ? p->own : p->before[layer] + (size_t)j * (size_t)prompt;
+        for (int k = 0; k <= j; k++)
+            p->reach[k] += mass[j] * row[k];
+    }
+    for (int k = 0; k < b; k++)
+        p->own[k] = 0.5f * p->own[k] + 0.5f * p->reach[k];
 }
 
 static void add_density(struct probe *p, int layer, const struct sw_selection *s)
@@ -151,19 +211,22 @@ static enum sw_status decode_step(struct probe *p, int layer, int step, bool fig
         s->indptr[1] = b;
         for (int j = 0; j < b; j++)
             s->indices[j] = j;
-        return SW_OK;
+    } else {
+        SW_TRY(sw_selection_to_host(&p->sp.selection, s));
+        SW_TRY(sw_selection_validate(s));
+        if (figures)
+            add_density(p, layer, s);
     }
-    SW_TRY(sw_selection_to_host(&p->sp.selection, s));
-    SW_TRY(sw_selection_validate(s));
-    if (!figures)
+    if (!figures || !p->before)
         return SW_OK;
-    add_density(p, layer, s);
-    if (p->recovery) {
-        const float *truth;
-        SW_TRY(sw_capture_mass(p->capture, layer, n_k, 1, p->block, &truth));
-        SW_TRY(add_recovery(p, layer, s, truth, 1, b));
-    }
-    return SW_OK;
+    const float *truth; /* of dense layers too: the rollout goes through them */
+    SW_TRY(sw_capture_mass(p->capture, layer, n_k, 1, p->block, &truth));
+    average_heads(p, truth, 1, b);
+    roll_step(p, layer, p->mean, b);
+    if (steps->dense)
+        return SW_OK;
+    SW_TRY(add_rollout(p, layer, s, p->reach, b));
+    return add_recovery(p, layer, s, truth, 1, b);
 }
 
 /* All steps' lists of a layer as one selection: unit-major, then steps. */
@@ -246,6 +309,8 @@ static enum sw_status decode_all(struct probe *p, bool figures)
         if (!p->steps[l].each || !p->steps[l].output)
             return SW_FAIL(SW_ENOMEM, "decode steps: out of host memory");
     }
+    if (figures && p->recovery && p->sp.sequence)
+        SW_TRY(prepare_rollout(p));
     for (int s = 0; s < p->m; s++) {
         SW_TRY(sw_interrupt_check());
         for (int l = 0; l < L; l++)
@@ -361,6 +426,11 @@ static void end(struct probe *p)
         free(p->steps[l].output);
     }
     free(p->steps);
+    for (int l = 0; p->before && l < p->shape.n_layers; l++)
+        free(p->before[l]);
+    free(p->before);
+    free(p->own);
+    free(p->reach);
 }
 
 static enum sw_status begin(struct probe *p, const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m)

@@ -94,6 +94,26 @@ class Tensors:
         """Influence through the layers below: M̄·P of the layer below, P = (I/2 + M̄/2)·(that of the layer below)."""
         return self._mean_mass(layer, block) @ self._rollout_product(layer - 1, block)
 
+    def rollout_decode(self, layer, block):
+        """[m, blocks]: the same for each decode step. The prompt's matrices, with the step's own row for its block; blocks that only decode
+        steps have filled pass influence to themselves alone."""
+        own = [self.mass_decode(below, block).mean(axis=0) for below in range(layer + 1)]
+        prompt = block_count(self.n, block)
+        rows = np.zeros(own[0].shape)
+        for step in range(len(rows)):
+            blocks = block_count(self.n + step + 1, block)
+
+            def matrix(below):
+                mass = np.eye(blocks)
+                mass[:prompt, :prompt] = self._mean_mass(below, block)
+                mass[blocks - 1] = own[below][step, :blocks]
+                return mass
+            product = np.eye(blocks)
+            for below in range(layer):
+                product = (np.eye(blocks) + matrix(below)) / 2 @ product
+            rows[step, :blocks] = matrix(layer)[blocks - 1] @ product
+        return rows
+
     def _mean_mass(self, layer, block):
         return self.mass(layer, block).mean(axis=0)
 

@@ -150,8 +150,7 @@ def layer_metrics(evaluation, layer, phase, chosen=None):
     if chosen.units == 1:
         shared = mean_or_nan(recalls(chosen, lambda h: mass.mean(axis=0), 1))
         result["block_recall_shared"] = (None, shared)
-    if phase == "prefill":
-        rollout = t.rollout(layer, chosen.block)
-        over_heads = recalls(chosen, lambda h: rollout, heads)
-        result["block_recall_rollout"] = (over_heads, mean_or_nan(over_heads))
+    rollout = t.rollout(layer, chosen.block) if phase == "prefill" else t.rollout_decode(layer, chosen.block)
+    over_heads = recalls(chosen, lambda h: rollout, heads)
+    result["block_recall_rollout"] = (over_heads, mean_or_nan(over_heads))
     return result
