@@ -66,7 +66,7 @@ extern const struct sw_tidy_column sw_tidy_columns[];
 struct sw_tidy { struct sw_tidy_row *rows; int64_t count; struct sw_texts strings; };
 
 /* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by workload, model, task, context, method,
- * params, density, phase, metric, layer. Damaged cell files: SW_EINPUT naming the file. */
+ * params, density, phase, metric, layer. Of cells that differ in the code's version alone the newest counts. Damaged cell files: SW_EINPUT naming the file. */
 SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out);
 /* The same, passing over damaged cells: one message each is added to `damaged`. */
 SW_MUST_CHECK enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, struct sw_texts *damaged);

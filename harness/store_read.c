@@ -1,6 +1,7 @@
 /* Reading all cells of a folder: the tidy table. */
 #include <dirent.h>
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
@@ -211,13 +212,63 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     return sw_h5_get_real(file, "density", &c->density);
 }
 
-static enum sw_status read_cell(struct reader *r, const char *path)
+/* --- cells that newer code has measured again -------------------------------------------------------------------------------------
+ * The code's hash is a part of a cell's key, so a folder that outlives an update holds both. Figures of two versions side by side would be
+ * compared with each other; the table shows the newest and leaves the others in their files. */
+
+struct source {
+    char *experiment; /* the identity without the code; the key where there is none */
+    char *ended;
+    int64_t from, to; /* its rows */
+};
+
+static enum sw_status name_source(hid_t file, const char *key, struct source *s)
+{
+    char *identity = NULL;
+    hid_t group = H5Gopen2(file, "provenance", H5P_DEFAULT);
+    if (group < 0 || sw_h5_get_text(group, "identity", &identity) != SW_OK || sw_h5_get_text(group, "ended", &s->ended) != SW_OK)
+        sw_error_clear();
+    sw_h5_close(group);
+    json_t *json = identity ? json_loads(identity, 0, NULL) : NULL;
+    free(identity);
+    if (s->ended && json_object_del(json, "code") == 0)
+        s->experiment = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+    else
+        s->experiment = strdup(key);
+    json_decref(json);
+    return s->experiment ? SW_OK : SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
+}
+
+static int newest_last(const void *left, const void *right)
+{
+    const struct source *a = left, *b = right;
+    int c = strcmp(a->experiment, b->experiment);
+    return c || !a->ended || !b->ended ? c : strcmp(a->ended, b->ended); /* UTC in ISO 8601 sorts as text */
+}
+
+static void drop_superseded(struct sw_tidy *tidy, struct source *sources, int n)
+{
+    qsort(sources, (size_t)n, sizeof *sources, newest_last);
+    for (int i = 0; i + 1 < n; ++i)
+        if (strcmp(sources[i].experiment, sources[i + 1].experiment) == 0)
+            for (int64_t row = sources[i].from; row < sources[i].to; ++row)
+                tidy->rows[row].metric = NULL; /* marked */
+    int64_t kept = 0;
+    for (int64_t row = 0; row < tidy->count; ++row)
+        if (tidy->rows[row].metric)
+            tidy->rows[kept++] = tidy->rows[row];
+    tidy->count = kept;
+}
+
+static enum sw_status read_cell(struct reader *r, const char *path, struct source *source)
 {
     hid_t file;
     struct sw_texts names = {0};
     SW_TRY(sw_h5_open(path, &file));
     enum sw_status st;
     SW_TRY_GOTO(st, out, read_root(r, file));
+    source->from = r->tidy->count;
+    SW_TRY_GOTO(st, out, name_source(file, r->common.cell, source));
     SW_TRY_GOTO(st, out, sw_h5_members(file, "metrics", &names));
     if (names.count == 0) /* failed or skipped: one row says so */
         SW_TRY_GOTO(st, out, add_row(r, &r->common));
@@ -226,6 +277,7 @@ static enum sw_status read_cell(struct reader *r, const char *path)
         SW_TRY_GOTO(st, out, read_value(r, file, names.items[i], &row));
         SW_TRY_GOTO(st, out, read_layers(r, file, names.items[i], &row));
     }
+    source->to = r->tidy->count;
 out:
     sw_h5_texts_clear(&names);
     sw_h5_close(file);
@@ -259,6 +311,8 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, st
 {
     *out = NULL;
     struct sw_texts files = {0};
+    struct source *sources = NULL;
+    int n_sources = 0;
     struct reader r = {.tidy = calloc(1, sizeof *r.tidy)};
     enum sw_status st;
     if (!r.tidy) {
@@ -266,21 +320,35 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, st
         goto out;
     }
     SW_TRY_GOTO(st, out, list_cells(results, &files));
+    sources = calloc((size_t)files.count + 1, sizeof *sources);
+    if (!sources)
+        SW_TRY_GOTO(st, out, SW_FAIL(SW_ENOMEM, "out of memory (tidy table)"));
     for (int i = 0; i < files.count && st == SW_OK; ++i) {
         int64_t before = r.tidy->count;
-        st = read_cell(&r, files.items[i]);
+        st = read_cell(&r, files.items[i], &sources[n_sources++]);
         if (st == SW_EINPUT && damaged) {
             r.tidy->count = before;
+            struct source *bad = &sources[--n_sources];
+            free(bad->experiment);
+            free(bad->ended);
+            *bad = (struct source){0};
             st = sw_h5_texts_add(damaged, sw_error_message());
             sw_error_clear();
         }
     }
-    if (st == SW_OK)
+    if (st == SW_OK) {
+        drop_superseded(r.tidy, sources, n_sources);
         st = sw_tidy_derive(results, r.tidy);
+    }
     if (st == SW_OK && r.tidy->count)
         qsort(r.tidy->rows, (size_t)r.tidy->count, sizeof *r.tidy->rows, by_what);
 out:
     sw_h5_texts_clear(&files);
+    for (int i = 0; i < n_sources; ++i) {
+        free(sources[i].experiment);
+        free(sources[i].ended);
+    }
+    free(sources);
     if (st == SW_OK)
         *out = r.tidy;
     else
