@@ -362,7 +362,6 @@ void sw_pass_close(struct sw_pass *p)
 }
 
 void sw_pass_reset(struct sw_pass *p) { p->n = p->last_rows = 0; }
-int sw_pass_tokens(const struct sw_pass *p) { return p->n; }
 
 static char *rows_at(const struct sw_backend *be, void *base, int row, int width)
 {

@@ -63,7 +63,6 @@ void sw_pass_reset(struct sw_pass *pass); /* forgets all tokens, keeps the memor
 /* Appends n tokens and runs all layers on them: n == 1 is a decode step, the first call is the prompt. SW_EINPUT for ids outside the vocabulary,
  * SW_EINTERNAL past max_tokens. */
 SW_MUST_CHECK enum sw_status sw_pass_run(struct sw_pass *pass, const int32_t *ids, int n, struct sw_attention_hook hook);
-int sw_pass_tokens(const struct sw_pass *pass);
 
 /* Of the last run's rows row0 … row0+rows-1 (counted from the run's first token): natural-log loss of targets, first best ids. Either may be
  * NULL; waits for the result. */

@@ -155,7 +155,6 @@ void sw_capture_free(struct sw_capture *c)
 }
 
 const struct sw_shape *sw_capture_shape(const struct sw_capture *c) { return &c->shape; }
-int sw_capture_tokens(const struct sw_capture *c) { return c->tokens; }
 bool sw_capture_resident(const struct sw_capture *c) { return c->resident; }
 
 /* --- layers ------------------------------------------------------------------------------------------------------------------- */

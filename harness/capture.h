@@ -20,7 +20,6 @@ SW_MUST_CHECK enum sw_status sw_capture_model(struct sw_backend *be, struct sw_m
 void sw_capture_free(struct sw_capture *c); /* NULL is fine */
 
 const struct sw_shape *sw_capture_shape(const struct sw_capture *c);
-int sw_capture_tokens(const struct sw_capture *c); /* all of them: prompt and decode */
 
 /* A layer's activations in backend memory: q [tokens, H, d], k, v [tokens, Hkv, d]. Valid until the next call unless everything fits in memory
  * (`resident`): decode, which visits every layer at every step, needs that. */

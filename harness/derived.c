@@ -33,18 +33,40 @@ static enum sw_status read_samples(const char *results, const struct sw_tidy_row
     return st;
 }
 
+struct two_samples { double *a, *b; int n_a, n_b; };
+
+static enum sw_status read_two(const char *results, const struct sw_tidy_row *a, const struct sw_tidy_row *b, struct two_samples *s)
+{
+    *s = (struct two_samples){0};
+    SW_TRY(read_samples(results, a, &s->a, &s->n_a));
+    return read_samples(results, b, &s->b, &s->n_b);
+}
+
+static void free_two(struct two_samples *s)
+{
+    free(s->a);
+    free(s->b);
+}
+
 enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row, const struct sw_tidy_row *dense, struct sw_interval *out)
 {
-    double *a = NULL, *b = NULL;
-    int n_a = 0, n_b = 0;
+    struct two_samples s;
     *out = (struct sw_interval){row->value - dense->value, NAN, NAN};
-    enum sw_status st = read_samples(results, row, &a, &n_a);
+    enum sw_status st = read_two(results, row, dense, &s);
+    if (st == SW_OK && s.n_a == s.n_b && s.n_a > 0)
+        st = sw_interval_paired(s.a, s.b, s.n_a, (uint64_t)row->seed, out);
+    free_two(&s);
+    return st;
+}
+
+enum sw_status sw_tidy_ratio(const char *results, const struct sw_tidy_row *a, const struct sw_tidy_row *b, struct sw_interval *out)
+{
+    struct two_samples s;
+    *out = (struct sw_interval){NAN, NAN, NAN};
+    enum sw_status st = read_two(results, a, b, &s);
     if (st == SW_OK)
-        st = read_samples(results, dense, &b, &n_b);
-    if (st == SW_OK && n_a == n_b && n_a > 0)
-        st = sw_interval_paired(a, b, n_a, (uint64_t)row->seed, out);
-    free(a);
-    free(b);
+        st = sw_interval_median_ratio(s.a, s.n_a, s.b, s.n_b, (uint64_t)b->seed, out);
+    free_two(&s);
     return st;
 }
 

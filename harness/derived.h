@@ -13,6 +13,10 @@ struct sw_interval;
 SW_MUST_CHECK enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row, const struct sw_tidy_row *dense,
                                                 struct sw_interval *out);
 
+/* Median of a's raw samples / median of b's, with its interval; NaN where either has none. */
+SW_MUST_CHECK enum sw_status sw_tidy_ratio(const char *results, const struct sw_tidy_row *a, const struct sw_tidy_row *b,
+                                           struct sw_interval *out);
+
 /* Adds the rows `nll_delta`. The table's order is the caller's business. */
 SW_MUST_CHECK enum sw_status sw_tidy_derive(const char *results, struct sw_tidy *tidy);
 

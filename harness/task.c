@@ -21,7 +21,6 @@ struct task {
     double *ttft_ms;               /* [n_samples] */
     double *tpot_ms;               /* mean step of a sample [n_samples] */
     double *value;                 /* mean NLL of a window, or score of a prompt [n_samples] */
-    double tokens;                 /* scored, of one window */
 };
 
 static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
@@ -102,7 +101,6 @@ static enum sw_status perplexity(struct task *t, int n_samples, struct sw_result
     struct sw_metric *loss = sw_result_metric(result, "nll"), *ppl = sw_result_metric(result, "ppl");
     if (!ppl)
         return SW_FAIL(SW_ENOMEM, "perplexity: out of host memory");
-    loss = sw_result_metric(result, "nll");
     ppl->value = exp(loss->value);
     ppl->lo = exp(loss->lo);
     ppl->hi = exp(loss->hi);

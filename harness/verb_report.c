@@ -76,18 +76,6 @@ static double metric(const struct report *r, const struct cell *cell, const char
     return row ? row->value : NAN;
 }
 
-/* The dense cell measured beside `cell`, or NULL. */
-static const struct cell *dense_of(const struct report *r, const struct cell *cell)
-{
-    for (int i = 0; i < r->n_cells; ++i) {
-        const struct cell *c = &r->cells[i];
-        if (strcmp(c->row->method, "dense") == 0 && strcmp(c->row->status, "ok") == 0 && same(c, cell, ANY_METHOD) &&
-            c->row->seed == cell->row->seed && strcmp(c->row->device, cell->row->device) == 0)
-            return c;
-    }
-    return NULL;
-}
-
 static bool is_dense(const struct cell *cell) { return strcmp(cell->row->method, "dense") == 0; }
 
 /* Tables in a reader's order (prefill before decode, short before long), rows with dense first. */
@@ -203,27 +191,6 @@ static const char *density_text(struct report *r, const struct cell *cell)
     return isnan(cell->row->density) ? "native" : text(r, "%.4g", cell->row->density);
 }
 
-/* Samples of a metric of two cells. */
-struct two_samples { double *a, *b; int n_a, n_b; };
-
-static struct two_samples read_two(struct report *r, const struct cell *a, const struct cell *b, const char *name)
-{
-    struct two_samples s = {0};
-    struct sw_cell_reader *reader = NULL;
-    if (r->status == SW_OK)
-        r->status = sw_cell_reader_open(r->results, a->row->cell, &reader);
-    if (r->status == SW_OK)
-        r->status = sw_cell_reader_samples(reader, name, &s.a, &s.n_a);
-    sw_cell_reader_close(reader);
-    reader = NULL;
-    if (r->status == SW_OK)
-        r->status = sw_cell_reader_open(r->results, b->row->cell, &reader);
-    if (r->status == SW_OK)
-        r->status = sw_cell_reader_samples(reader, name, &s.b, &s.n_b);
-    sw_cell_reader_close(reader);
-    return s;
-}
-
 /* Difference with dense on the same windows or prompts. */
 static const char *difference(struct report *r, const struct cell *cell, const char *name, int places)
 {
@@ -310,18 +277,14 @@ static const char *speed_up(struct report *r, const struct group *g, const struc
     double ours = 0, theirs = 0;
     struct sw_interval x = {NAN, NAN, NAN};
     for (int t = 0; t < g->n_tasks; ++t) {
-        const struct cell *cell = line->cells[t], *dense = cell ? dense_of(r, cell) : NULL;
-        if (!dense || dense == cell || !isfinite(metric(r, cell, name)))
+        const struct sw_tidy_row *row = line->cells[t] ? find_metric(r, line->cells[t], name) : NULL;
+        const struct sw_tidy_row *dense = row && isfinite(row->value) ? sw_tidy_dense(r->tidy, row) : NULL;
+        if (!dense || dense == row)
             continue;
-        ours += metric(r, cell, name);
-        theirs += metric(r, dense, name);
-        if (g->n_tasks == 1) {
-            struct two_samples s = read_two(r, dense, cell, name);
-            if (r->status == SW_OK)
-                r->status = sw_interval_median_ratio(s.a, s.n_a, s.b, s.n_b, (uint64_t)cell->row->seed, &x);
-            free(s.a);
-            free(s.b);
-        }
+        ours += row->value;
+        theirs += dense->value;
+        if (g->n_tasks == 1 && r->status == SW_OK)
+            r->status = sw_tidy_ratio(r->results, dense, row, &x);
     }
     if (!isfinite(x.value))
         x.value = theirs / ours;

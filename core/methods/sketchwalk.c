@@ -191,8 +191,7 @@ static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwal
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
     /* Sharpening is for the walk. Without one it changes no order, but powers of small shares underflow to ties. */
-    bool sharpen = p->variant == SKETCHWALK_ARXIV && (s->walk || p->normalize == 1);
-    bool arxiv = p->variant == SKETCHWALK_ARXIV;
+    bool arxiv = p->variant == SKETCHWALK_ARXIV, sharpen = arxiv && (s->walk || p->normalize == 1);
     return seq->backend->block_scores(seq->backend, &(struct sw_block_scores){.q = q,
                                                                               .k = layer->k_sketch.data,
                                                                               .units_q = s->units_q,
