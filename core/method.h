@@ -55,6 +55,8 @@ struct sw_method {
     const struct sw_param *params; /* its table */
     size_t state_size;             /* bytes of per-sequence state, zeroed before begin */
 
+    const char *threshold;         /* calibrated budgets: the REAL parameter whose growth keeps more; NULL: the method has none */
+
     /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the reason. May be NULL. */
     enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
     /* Whether the density axis decides anything under these parameters; NULL: yes. */

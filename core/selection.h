@@ -4,8 +4,10 @@
  * them). Rows are unit-major: row (u, i) is entry u * rows + i - row0, u = head unit, i = query block; its key blocks are
  * indices[indptr[row] … indptr[row + 1]), strictly ascending, each <= i, and i itself is always there.
  *
- * Token causality inside the diagonal block is the kernel's job. A block listed with whole[e] == 0 is kept only in part:
- * the pairs (t, u) with t - u < window or u < sink; whole == NULL means that every listed block is kept whole. */
+ * Token causality inside the diagonal block is the kernel's job. A block listed with whole[e] == 0 is kept only in part, whole == NULL means that
+ * every listed block is kept whole. In part: of the causal pairs (t, u) those with t - u < window, or u < sink, or, where the array is there,
+ * columns[unit, u], or slashes[unit, t - u], or bit t mod B of queries[e]. The arrays are the token masks of methods whose unit is not a block
+ * (MInference's vertical-slash, MoBA a token): their accuracy is measured with them, their time in block form. */
 #ifndef SW_SELECTION_H
 #define SW_SELECTION_H
 
@@ -31,6 +33,9 @@ struct sw_selection {
     int32_t *indices;  /* [capacity], of which indptr[last] are used */
     uint8_t *whole;    /* NULL or [capacity] */
     int window, sink;  /* tokens; used where whole[e] == 0 */
+    uint8_t *columns, *slashes; /* NULL or [units, line_ld], a token or an offset; used where whole[e] == 0 */
+    int line_ld;
+    uint64_t *queries; /* NULL or [capacity, ceil(block / 64)]; used where whole[e] == 0 */
     int64_t capacity;  /* entries allocated in indices (and whole) */
     int64_t rows_capacity;  /* entries allocated in indptr, less one */
     struct sw_backend *backend; /* whose memory the arrays are in; NULL: host memory */
@@ -42,6 +47,11 @@ static inline int sw_blocks(int n, int block) { return (n + block - 1) / block; 
  * host). Existing larger room is reused, so that one selection serves all layers. SW_ENOMEM. */
 SW_MUST_CHECK enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *backend, int units, int rows,
                                                   int64_t capacity, bool with_partial);
+
+/* Room for token masks, after sw_selection_reserve with partial blocks (which leaves a selection without any): line_ld > 0 for columns and slashes,
+ * query_words = ceil(block / 64) or 0. SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld, int query_words);
+
 void sw_selection_free(struct sw_selection *s);
 
 /* Copies a selection in backend memory into a host one (reserved as needed). */
