@@ -171,6 +171,15 @@ struct sw_backend {
     enum sw_status (*elapsed_ms)(struct sw_backend *be, int from, int to, double *ms) SW_MUST_CHECK;
     enum sw_status (*sync)(struct sw_backend *be) SW_MUST_CHECK;
     enum sw_status (*flush_cache)(struct sw_backend *be) SW_MUST_CHECK;
+    int (*clock_mhz)(struct sw_backend *be); /* the processor's clock now, MHz; 0 when it cannot be told. NULL: never */
+
+    /* Recording: what is queued between record_begin and record_end (time stamps and flushes too) is kept, not run; record_run queues it once, as
+     * one launch. Arrays handed over meanwhile are copied; what waits for a result (download, sync, head) is SW_EUNSUPPORTED. record_drop forgets a recording,
+     * begun or ended. One recording at a time. All NULL where a backend has no such thing: there a call costs little. */
+    enum sw_status (*record_begin)(struct sw_backend *be) SW_MUST_CHECK;
+    enum sw_status (*record_end)(struct sw_backend *be) SW_MUST_CHECK;
+    enum sw_status (*record_run)(struct sw_backend *be) SW_MUST_CHECK;
+    void (*record_drop)(struct sw_backend *be);
 
     /* Model. All [rows, width] row-major activations; rmsnorm and swiglu may work in place (out == x, out == gate). */
     enum sw_status (*embed)(struct sw_backend *be, const void *table, const int32_t *ids_host, int rows, int width, void *out) SW_MUST_CHECK;

@@ -25,6 +25,7 @@ struct probe {
     struct sw_shape shape;
     int n, m, block;
     bool recovery, output_error, save_lists, save_output;
+    bool record;               /* timed decode steps are recorded and run as one launch */
     void *out;                 /* attention output of one call, backend memory */
     float *host;               /* the same on the host, [n, H, d] */
     struct sw_selection lists; /* host copy */
@@ -472,22 +473,55 @@ static enum sw_status prompt_pass(struct probe *p)
     return SW_OK;
 }
 
+/* Queues the attention of all layers for one token. */
+static enum sw_status queue_step(struct probe *p, int step)
+{
+    for (int l = 0; l < p->shape.n_layers; l++) {
+        struct sw_capture_layer x;
+        SW_TRY(sw_capture_get(p->capture, l, &x));
+        int n_k = p->n + step + 1;
+        const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
+        SW_TRY(p->be->flush_cache(p->be)); /* decode reads each byte once: a warm cache would flatter it */
+        SW_TRY(sw_sparse_attend(&p->sp, l, 1, n_k, q, x.k, x.v, p->out));
+    }
+    return SW_OK;
+}
+
+static enum sw_status recorded_step(struct probe *p, int step)
+{
+    SW_TRY(p->be->record_begin(p->be));
+    enum sw_status st = queue_step(p, step);
+    if (st == SW_OK)
+        st = p->be->record_end(p->be);
+    if (st != SW_OK) {
+        p->be->record_drop(p->be);
+        return st;
+    }
+    return p->be->record_run(p->be);
+}
+
 static enum sw_status decode_pass(struct probe *p, struct sw_times *times)
 {
     for (int s = 0; s < p->m; s++) {
         SW_TRY(sw_interrupt_check());
-        for (int l = 0; l < p->shape.n_layers; l++) {
-            struct sw_capture_layer x;
-            SW_TRY(sw_capture_get(p->capture, l, &x));
-            int n_k = p->n + s + 1;
-            const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
-            SW_TRY(p->be->flush_cache(p->be)); /* decode reads each byte once: a warm cache would flatter it */
-            SW_TRY(sw_sparse_attend(&p->sp, l, 1, n_k, q, x.k, x.v, p->out));
-        }
+        SW_TRY(times && p->record ? recorded_step(p, s) : queue_step(p, s));
         if (times)
             SW_TRY(sw_times_read(times, &p->sp));
     }
     return SW_OK;
+}
+
+/* The timed steps as recordings where that can be; a method that reads results back in a step is timed launch by launch, and the result says so. */
+static enum sw_status timed_decode_pass(struct probe *p, struct sw_times *times, struct sw_result *result)
+{
+    enum sw_status st = decode_pass(p, times);
+    if (st != SW_EUNSUPPORTED || !p->record || times->n > 0)
+        return st;
+    p->record = false;
+    SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
+    sw_error_clear();
+    SW_TRY(prompt_pass(p)); /* the method's state as it was after the prompt */
+    return decode_pass(p, times);
 }
 
 /* What the kept pairs cost: 4·d FLOPs a pair and head (QK^T and PV), over the attention's time; in decode the bytes of the kept K and V. */
@@ -526,9 +560,12 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
             SW_TRY_GOTO(st, done, decode_pass(p, NULL));
         SW_TRY_GOTO(st, done, p->be->sync(p->be));
     } while (1e3 * (sw_seconds() - begin) < rule->warmup_ms);
+    if (decode)
+        SW_TRY_GOTO(st, done, prompt_pass(p));
+    p->record = decode && p->be->record_begin;
     for (begin = sw_seconds(); more;) {
         if (decode) {
-            SW_TRY_GOTO(st, done, decode_pass(p, &times));
+            SW_TRY_GOTO(st, done, timed_decode_pass(p, &times, result));
         } else {
             SW_TRY_GOTO(st, done, prompt_pass(p));
             SW_TRY_GOTO(st, done, sw_times_read(&times, &p->sp));

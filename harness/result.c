@@ -28,6 +28,7 @@ const struct sw_metric_info sw_metric_table[] = {
     {"decode_select_us", "us", "selection of all layers for one decoded token (a part of the attention time)", -1},
     {"ttft_ms", "ms", "time to first token: the whole prefill pass", -1},
     {"tpot_ms", "ms", "time per output token: a whole decode step", -1},
+    {"sm_clock_mhz", "MHz", "clock of the GPU's multiprocessors at the timed passes", 0},
     {"peak_memory_bytes", "byte", "peak memory of the backend", -1},
     {"effective_tflops", "TFLOP/s", "operations of the kept token pairs / time of the attention kernel", +1},
     {"effective_gbps", "GB/s", "bytes of the kept keys and values / time of the attention kernel", +1},
@@ -56,7 +57,7 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     if (!result->metrics)
         return NULL;
     struct sw_metric *metric = &result->metrics[result->n_metrics++];
-    *metric = (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN};
+    *metric = (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN, .p5 = NAN, .p95 = NAN};
     return metric;
 }
 

@@ -2,6 +2,7 @@
 #include <hdf5_hl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,6 +187,11 @@ static enum sw_status write_value(hid_t group, const struct sw_metric *m)
         st = sw_h5_set_real(dataset, "lo", m->lo);
     if (st == SW_OK)
         st = sw_h5_set_real(dataset, "hi", m->hi);
+    if (st == SW_OK && !isnan(m->p5)) {
+        st = sw_h5_set_real(dataset, "p5", m->p5);
+        if (st == SW_OK)
+            st = sw_h5_set_real(dataset, "p95", m->p95);
+    }
     if (st == SW_OK)
         st = sw_h5_set_int(dataset, "better", m->info->better);
     sw_h5_close(dataset);

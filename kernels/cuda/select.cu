@@ -104,8 +104,8 @@ __device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int
 
 struct top_args {
     const float *scores;
-    const int32_t *starts; /* [rows + 1] entries before each row of a unit */
-    int row0, rows, ld, ld_rows, sink, local;
+    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    int kept, row0, rows, ld, ld_rows, sink, local;
     int32_t *indptr, *indices;
 };
 
@@ -114,7 +114,8 @@ __global__ void __launch_bounds__(THREADS) select_top_rows(top_args a)
     __shared__ struct radix_shared sh;
     __shared__ int lanes[2][THREADS / 32];
     int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, i = a.row0 + r; /* long rows first */
-    int start = a.starts[r], base = u * a.starts[a.rows] + start, m = a.starts[r + 1] - start - 1;
+    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    int base = u * (a.starts ? a.starts[a.rows] : a.kept) + start, m = kept - 1;
     const float *scores = a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr;
     /* Candidates are [lo, hi); the rest is forced. */
     int lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
@@ -179,14 +180,16 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
     out->row0 = a->row0;
     out->rows = a->rows;
     out->units = a->units;
-    void *device_starts; /* the same budget serves all layers: it is sent once */
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
-    if (starts != s->budget) {
-        s->budget.clear();
-        CUDA_TRY(s, cudaMemcpyAsync(device_starts, starts.data(), starts.size() * sizeof(int32_t), cudaMemcpyHostToDevice, s->stream));
-        s->budget.swap(starts);
+    void *device_starts = NULL;
+    if (a->rows > 1) { /* the same budget serves all layers: it is sent once */
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
+        if (starts != s->budget) {
+            s->budget.clear();
+            SW_TRY(sw_cuda_upload(s, device_starts, starts.data(), starts.size() * sizeof(int32_t)));
+            s->budget.swap(starts);
+        }
     }
-    top_args k = {a->scores, static_cast<const int32_t *>(device_starts), a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
+    top_args k = {a->scores, static_cast<const int32_t *>(device_starts), (int)total, a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
                   a->forced.local, out->indptr, out->indices};
     select_top_rows<<<dim3((unsigned)a->rows, (unsigned)a->units), THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_top");
