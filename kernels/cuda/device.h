@@ -23,6 +23,7 @@ enum scratch_slot {
     SCRATCH_SPLIT,    /* decode: partial outputs */
     SCRATCH_DONE,     /* decode: counters, zero between calls */
     SCRATCH_SCORES,   /* block scores per unit before the mean */
+    SCRATCH_STATS,    /* maximum and sum of their rows */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
     SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
