@@ -80,6 +80,11 @@ enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_bac
     return host.selection_reserve(sel, be, units, rows, capacity, with_partial);
 }
 
+enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words)
+{
+    return host.selection_reserve_masks(sel, line_ld, query_words);
+}
+
 /* ------------------------------------------------------------------------------------------------------- memory */
 
 static bool address_less(const std::pair<void *, size_t> &a, void *const &p) { return a.first < p; }
@@ -380,6 +385,11 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     sw_cuda_bind_walk(be);
     sw_cuda_bind_select(be);
     sw_cuda_bind_mass(be);
+    sw_cuda_bind_lines(be);
+    sw_cuda_bind_keep(be);
+    sw_cuda_bind_sorted(be);
+    sw_cuda_bind_groups(be);
+    sw_cuda_bind_pages(be);
     sw_cuda_bind_record(be);
     enum sw_status st = open_state(s);
     if (st != SW_OK) {

@@ -24,6 +24,9 @@ enum scratch_slot {
     SCRATCH_DONE,     /* decode: counters, zero between calls */
     SCRATCH_SCORES,   /* block scores per unit before the mean */
     SCRATCH_STATS,    /* maximum and sum of their rows */
+    SCRATCH_PACK,     /* regrouped queries and keys */
+    SCRATCH_SORT,     /* keys and places being sorted */
+    SCRATCH_SORT_ROOM, /* the sort's own */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
     SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
@@ -112,6 +115,8 @@ void sw_cuda_record_close(struct cuda_state *s);
 SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_backend *be, int units, int rows,
                                                        int64_t capacity, bool with_partial);
 
+SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words);
+
 /* out = x · wᵀ (+ bias) (+ out), bf16 in, fp32 accumulation; out bf16 or fp32. */
 SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, const void *w, const void *bias, int rows, int n_in,
                                           int n_out, bool accumulate, bool out_f32, void *out);
@@ -125,6 +130,11 @@ void sw_cuda_bind_scores(struct sw_backend *be);
 void sw_cuda_bind_walk(struct sw_backend *be);
 void sw_cuda_bind_select(struct sw_backend *be);
 void sw_cuda_bind_mass(struct sw_backend *be);
+void sw_cuda_bind_lines(struct sw_backend *be);
+void sw_cuda_bind_keep(struct sw_backend *be);
+void sw_cuda_bind_sorted(struct sw_backend *be);
+void sw_cuda_bind_groups(struct sw_backend *be);
+void sw_cuda_bind_pages(struct sw_backend *be);
 void sw_cuda_bind_record(struct sw_backend *be);
 void sw_cuda_bind_clock(struct sw_backend *be); /* after the device is known */
 void sw_cuda_linear_close(struct cuda_state *s);

@@ -101,7 +101,16 @@ struct finish_args {
     int units_q, units_out, row_begin, rows, row0, b, x_ld, x_rows, ld, out_ld_rows, whole_exponent;
     float exponent;
     bool softmax, causal, pool_rows;
+    const float *column_scores; /* [units_k, k_ld] or NULL */
+    int units_k, k_ld;
 };
+
+/* The columns of unit u that have a score of their own; NULL: none. */
+__device__ inline const float *own_scores(const finish_args &a, int u)
+{
+    return a.column_scores ? a.column_scores + (u * (int64_t)a.units_k / a.units_q) * a.k_ld : nullptr;
+}
+__device__ inline bool has_own(const float *own, int j) { return own && own[j] == own[j]; }
 
 /* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum over units goes through `out` itself (L1/L2)
  * and its order is fixed. Reads the logits three times (maximum, sum, value), the last two from L1/L2. */
@@ -117,21 +126,23 @@ __global__ void __launch_bounds__(256) finish_rows(finish_args a)
         out[j] = 0.0f;
     for (int n = 0; n < per * rows; n++) {
         int u = uo * per + n / rows, i = row + n % rows;
-        const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld;
+        const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld, *own = own_scores(a, u);
         float top = 0, scale = 1;
         if (a.softmax) {
             top = -INFINITY;
             for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-                top = fmaxf(top, x[j]);
+                if (!has_own(own, j))
+                    top = fmaxf(top, x[j]);
             top = block_max(top, lanes);
             float sum = 0;
             for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-                sum += expf(x[j] - top);
+                if (!has_own(own, j))
+                    sum += expf(x[j] - top);
             scale = 1.0f / block_sum(sum, lanes);
         }
         for (int j = threadIdx.x; j < allowed; j += blockDim.x) {
             float v = a.softmax ? expf(x[j] - top) * scale : x[j];
-            v = sharpen(v, a.exponent, a.whole_exponent);
+            v = has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
             float sum = n == 0 ? v : out[j] + v;
             out[j] = n == per * rows - 1 && per * rows > 1 ? sum / count : sum;
         }
@@ -145,14 +156,16 @@ __global__ void __launch_bounds__(256) row_statistics(finish_args a, float2 *sta
 {
     __shared__ float lanes[32];
     int i = blockIdx.x, u = blockIdx.y, allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + i) + 1) : a.b;
-    const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld;
+    const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld, *own = own_scores(a, u);
     float top = -INFINITY;
     for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-        top = fmaxf(top, x[j]);
+        if (!has_own(own, j))
+            top = fmaxf(top, x[j]);
     top = block_max(top, lanes);
     float sum = 0;
     for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-        sum += expf(x[j] - top);
+        if (!has_own(own, j))
+            sum += expf(x[j] - top);
     sum = block_sum(sum, lanes);
     if (threadIdx.x == 0)
         stats[(int64_t)u * a.rows + i] = make_float2(top, 1.0f / sum);
@@ -174,7 +187,8 @@ __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 
                 float2 s = stats[(int64_t)u * a.rows + i];
                 v = expf(v - s.x) * s.y;
             }
-            acc += sharpen(v, a.exponent, a.whole_exponent);
+            const float *own = own_scores(a, u);
+            acc += has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
         }
     part[lead][lane] = acc;
     __syncthreads();
@@ -218,7 +232,7 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
                      a->q_ld, a->k_ld, a->b, strip, a->scale, a->causal};
     int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
     finish_args f = {static_cast<float *>(room), a->out, a->units_q, a->units_out, 0, 0, a->row0, a->b, a->b, strip, a->ld, a->out_ld_rows,
-                     whole, a->exponent, a->softmax, a->causal, a->pool_rows};
+                     whole, a->exponent, a->softmax, a->causal, a->pool_rows, a->column_scores, a->units_k, a->k_ld};
     for (int at = 0; at < a->rows; at += strip) {
         int rows = std::min(strip, a->rows - at);
         l.row_begin = f.row_begin = at;
