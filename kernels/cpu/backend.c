@@ -147,6 +147,15 @@ static const struct sw_backend table = {
     .block_mass = sw_cpu_block_mass,
     .mean_units = sw_cpu_mean_units,
     .hash_scores = sw_cpu_hash_scores,
+    .lines = sw_cpu_lines,
+    .pool_lines = sw_cpu_pool_lines,
+    .line_scores = sw_cpu_line_scores,
+    .mark_top = sw_cpu_mark_top,
+    .count_mass = sw_cpu_count_mass,
+    .keep_lines = sw_cpu_keep_lines,
+    .keep_mass = sw_cpu_keep_mass,
+    .antidiagonal = sw_cpu_antidiagonal,
+    .similarity = sw_cpu_similarity,
 };
 
 enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
