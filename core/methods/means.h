@@ -1,0 +1,27 @@
+/* means.h: what methods with block means share: the means of queries and keys, their scores, and the way from a keep matrix to a selection.
+ * Prompts only: n_q == n. */
+#ifndef SW_MEANS_H
+#define SW_MEANS_H
+
+#include "core/method.h"
+#include "core/scratch.h"
+
+struct sw_means {
+    struct sw_scratch sums, means; /* [heads, b, d] fp32 */
+};
+
+/* Means over blocks of `block` of the n tokens x [n, heads, d]; the tail's divides by its true count. */
+SW_MUST_CHECK enum sw_status sw_means_make(struct sw_sequence *seq, const void *x, int heads, int n, int block, struct sw_means *m);
+void sw_means_free(struct sw_backend *be, struct sw_means *m);
+
+/* out[h,i,j] = scale·<q̄_i, k̄_j> for j <= i, softmax over them if asked: [H, b, b]. column_scores [Hkv, b] or NULL, as in sw_block_scores. */
+SW_MUST_CHECK enum sw_status sw_means_scores(struct sw_sequence *seq, const struct sw_means *q, const struct sw_means *k, int b, float scale,
+                                             bool softmax, const float *column_scores, float *out);
+
+/* Keeps the k best of each row among j <= i: heads h0 … h1-1 of scores and keep [H, b, b], whose entries j > i it leaves alone. */
+SW_MUST_CHECK enum sw_status sw_keep_top(struct sw_sequence *seq, const float *scores, int h0, int h1, int b, int k, uint8_t *keep);
+
+/* The lists of a keep matrix [H, b, b], one a head. */
+SW_MUST_CHECK enum sw_status sw_keep_select(struct sw_sequence *seq, const struct sw_layer_input *in, const uint8_t *keep, struct sw_selection *out);
+
+#endif
