@@ -147,6 +147,7 @@ static const struct sw_backend table = {
     .block_mass = sw_cpu_block_mass,
     .mean_units = sw_cpu_mean_units,
     .hash_scores = sw_cpu_hash_scores,
+    .select_keep = sw_cpu_select_keep,
 };
 
 enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)

@@ -71,6 +71,13 @@ enum sw_status sw_cpu_running(struct sw_backend *be, const struct sw_running *a)
 enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out) SW_MUST_CHECK;
 enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a, struct sw_selection *out) SW_MUST_CHECK;
 
+/* select_keep.c, pages.c, gates.c */
+enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out) SW_MUST_CHECK;
+enum sw_status sw_cpu_extremes(struct sw_backend *be, const struct sw_extremes *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_gate_top(struct sw_backend *be, const struct sw_gate_top *a) SW_MUST_CHECK;
+
 /* A broken contract of core/backend.h: says which. */
 #define CPU_NEED(cond)                                                                     \
     do {                                                                                   \
