@@ -52,6 +52,8 @@ enum sw_status sw_cpu_head(struct sw_backend *be, const void *x, const void *w, 
 /* attend.c, decode.c, mass.c */
 enum sw_status sw_cpu_attend_check(const struct sw_attend *a, const char *what) SW_MUST_CHECK;
 enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
+/* The list of row `row` of a selection (unit-major, as indptr), from its entry `first` on, `blocks` long. */
+struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, int first, int blocks);
 enum sw_status sw_cpu_attend_decode(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_block_mass(struct sw_backend *be, const struct sw_block_mass *a) SW_MUST_CHECK;
 /* Packs keys (and values unless v_packed is NULL) of `count` KV heads from head g0 on (counted over batch × Hkv), blocks in parallel. */
