@@ -112,6 +112,16 @@ static enum sw_status fetch(struct sw_backend *be, void *to, const void *from, s
     return SW_OK;
 }
 
+/* Columns or slashes of all units, without what lies beyond the tokens; NULL stays NULL. */
+static enum sw_status fetch_lines(const struct sw_selection *s, const uint8_t *from, uint8_t **to)
+{
+    for (int u = 0; from && u < s->units; u++)
+        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->line_ld, (size_t)s->n));
+    if (!from)
+        *to = NULL;
+    return SW_OK;
+}
+
 enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_selection *host)
 {
     int64_t rows = (int64_t)s->units * s->rows;
@@ -134,16 +144,9 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     if (!sw_selection_masked(s))
         return SW_OK;
     int words = s->queries ? sw_query_words(s->block) : 0;
-    SW_TRY(sw_selection_reserve_masks(host, s->line_ld, words));
-    size_t lines = (size_t)s->units * (size_t)s->line_ld;
-    if (s->columns)
-        SW_TRY(fetch(be, host->columns, s->columns, lines));
-    else
-        host->columns = NULL;
-    if (s->slashes)
-        SW_TRY(fetch(be, host->slashes, s->slashes, lines));
-    else
-        host->slashes = NULL;
+    SW_TRY(sw_selection_reserve_masks(host, s->columns || s->slashes ? s->n : 0, words));
+    SW_TRY(fetch_lines(s, s->columns, &host->columns));
+    SW_TRY(fetch_lines(s, s->slashes, &host->slashes));
     return s->queries ? fetch(be, host->queries, s->queries, (size_t)last * (size_t)words * sizeof *s->queries) : SW_OK;
 }
 

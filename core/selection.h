@@ -59,7 +59,7 @@ SW_MUST_CHECK enum sw_status sw_selection_reserve_masks(struct sw_selection *s, 
 
 void sw_selection_free(struct sw_selection *s);
 
-/* Copies a selection in backend memory into a host one (reserved as needed). */
+/* Copies a selection in backend memory into a host one (reserved as needed; its line_ld is n). */
 SW_MUST_CHECK enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_selection *host);
 
 /* Entries that all rows of `units` × `rows` causal rows starting at row0 can hold. */
