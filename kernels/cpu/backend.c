@@ -148,6 +148,10 @@ static const struct sw_backend table = {
     .mean_units = sw_cpu_mean_units,
     .hash_scores = sw_cpu_hash_scores,
     .select_keep = sw_cpu_select_keep,
+    .extremes = sw_cpu_extremes,
+    .bound_scores = sw_cpu_bound_scores,
+    .gate_scores = sw_cpu_gate_scores,
+    .gate_top = sw_cpu_gate_top,
 };
 
 enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
