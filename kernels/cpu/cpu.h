@@ -79,6 +79,16 @@ enum sw_status sw_cpu_extremes(struct sw_backend *be, const struct sw_extremes *
 enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_gate_top(struct sw_backend *be, const struct sw_gate_top *a) SW_MUST_CHECK;
+/* lines.c, keep.c, antidiagonal.c, similarity.c: core/ops.h */
+enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_line_scores(struct sw_backend *be, const struct sw_line_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_mass *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_antidiagonal(struct sw_backend *be, const struct sw_antidiagonal *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_similarity(struct sw_backend *be, const struct sw_similarity *a) SW_MUST_CHECK;
 
 /* A broken contract of core/backend.h: says which. */
 #define CPU_NEED(cond)                                                                     \
