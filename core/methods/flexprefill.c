@@ -224,7 +224,7 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
     if (!out)
         return SW_OK;
     if (!is_matched && (in->n <= 2 * block || in->n <= p->min_budget))
-        return sw_sequence_select_forced(seq, in, 1, (struct sw_forced){.local = b}, out); /* dense: every row's window is everything */
+        return sw_sequence_select_forced(seq, in, seq->shape.n_heads, (struct sw_forced){.local = b}, out); /* dense: the window is everything */
     SW_TRY(sw_scratch_reserve(seq->backend, &s->scores, sizeof(float) * (size_t)seq->shape.n_heads * (size_t)b * (size_t)b));
     SW_TRY(measure(seq, in, last, b));
     return is_matched ? matched(seq, in, last, b, out) : native(seq, in, last, b, out);
