@@ -108,7 +108,7 @@ def read_metric(file, name):
 
 def find_cell(cells, name, params, phase, density=None):
     """The one cell of a method with these params. A parameter that `params` leaves out must have its default in the cell."""
-    usual = defaults(name, params)
+    usual = {} if name == "dense" else methods.defaults(name, params)
     wanted = {key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"}
 
     def same(cell):
@@ -133,17 +133,3 @@ def with_sketch_dim(cells, asked, usual):
         if size in sizes:
             return [cell for cell, s in zip(cells, sizes) if s == size]
     return []
-
-
-def defaults(name, params):
-    """The parameters of a method, at their defaults."""
-    if name == "dense":
-        return {}
-    common = {"block_size": 64}
-    if name in ("onehop", "sketchwalk"):
-        variant = params.get("variant", "icml")
-        own = dict({"arxiv": methods.Arxiv, "icml": methods.Icml}[variant].defaults)
-        if name == "onehop":
-            own.pop("walk")
-        return {**common, **own, "variant": variant}
-    return {**common, **{"oracle": methods.Oracle, "sink_window": methods.SinkWindow, "random": methods.Random}[name].defaults}
