@@ -6,8 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/methods/keep.h"
 #include "core/methods/lines.h"
-#include "core/methods/means.h"
 
 extern const struct sw_method sw_method_flexprefill;
 
@@ -20,7 +20,7 @@ struct flexprefill_params {
 
 struct flexprefill_state {
     struct sw_line_state lines;
-    struct sw_means q, k, last;               /* last: the mean of the last block_size queries, [H, 1, d] */
+    struct block_means q, k, last;               /* last: the mean of the last block_size queries, [H, 1, d] */
     struct sw_scratch estimate, scores, keep; /* [H, b]; [H, b, b] fp32, uint8 */
     bool *query_aware;      /* [H]: of the layer at hand */
     int *columns, *slashes; /* [H]: blocks kept */
@@ -116,8 +116,8 @@ static enum sw_status measure(struct sw_sequence *seq, const struct sw_layer_inp
     const char *q_last = (const char *)in->q + sw_dtype_size(be->act) * (size_t)(in->n - last) * (size_t)shape->n_heads * (size_t)d;
     SW_TRY(sw_lines_measure(seq, in, last, &s->lines));
     SW_TRY(sw_lines_pool_columns(seq, in->n, last, &s->lines));
-    SW_TRY(sw_means_make(seq, in->k, shape->n_kv_heads, in->n, block, &s->k));
-    SW_TRY(sw_means_make(seq, q_last, shape->n_heads, last, block, &s->last));
+    SW_TRY(sw_prompt_means(seq, in->k, shape->n_kv_heads, in->n, block, &s->k));
+    SW_TRY(sw_prompt_means(seq, q_last, shape->n_heads, last, block, &s->last));
     SW_TRY(sw_scratch_reserve(be, &s->estimate, sizeof(float) * (size_t)shape->n_heads * (size_t)b));
     SW_TRY(be->block_scores(be, &(struct sw_block_scores){.q = s->last.means.data, .k = s->k.means.data, .units_q = shape->n_heads,
                                                           .units_k = shape->n_kv_heads, .units_out = shape->n_heads, .rows = 1, .row0 = b - 1,
@@ -139,7 +139,7 @@ static bool any(const struct sw_sequence *seq, bool query_aware)
 static enum sw_status query_aware_scores(struct sw_sequence *seq, const struct sw_layer_input *in, int b)
 {
     struct flexprefill_state *s = seq->state;
-    SW_TRY(sw_means_make(seq, in->q, seq->shape.n_heads, in->n, sw_sequence_block(seq), &s->q));
+    SW_TRY(sw_prompt_means(seq, in->q, seq->shape.n_heads, in->n, sw_sequence_block(seq), &s->q));
     return sw_means_scores(seq, &s->q, &s->k, b, seq->scale, true, NULL, s->scores.data);
 }
 
@@ -235,9 +235,9 @@ static void end(struct sw_sequence *seq)
     struct flexprefill_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     sw_lines_free(be, &s->lines);
-    sw_means_free(be, &s->q);
-    sw_means_free(be, &s->k);
-    sw_means_free(be, &s->last);
+    block_means_free(be, &s->q);
+    block_means_free(be, &s->k);
+    block_means_free(be, &s->last);
     sw_scratch_free(be, &s->estimate);
     sw_scratch_free(be, &s->scores);
     sw_scratch_free(be, &s->keep);

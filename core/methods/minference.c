@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 #include "core/methods/head_config.h"
+#include "core/methods/keep.h"
 #include "core/methods/lines.h"
-#include "core/methods/means.h"
 
 extern const struct sw_method sw_method_minference;
 
@@ -28,7 +28,7 @@ struct minference_state {
     struct sw_head_rule *heads; /* [n_layers, H] */
     int *columns, *slashes;     /* [H]: of the layer at hand, what mark_top keeps */
     struct sw_line_state lines;
-    struct sw_means q, k;
+    struct block_means q, k;
     struct sw_scratch scores, keep; /* [H, b, b] fp32, uint8 */
 };
 
@@ -117,8 +117,8 @@ static enum sw_status mean_scores(struct sw_sequence *seq, const struct sw_layer
 {
     struct minference_state *s = seq->state;
     int block = sw_sequence_block(seq);
-    SW_TRY(sw_means_make(seq, in->q, seq->shape.n_heads, in->n, block, &s->q));
-    SW_TRY(sw_means_make(seq, in->k, seq->shape.n_kv_heads, in->n, block, &s->k));
+    SW_TRY(sw_prompt_means(seq, in->q, seq->shape.n_heads, in->n, block, &s->q));
+    SW_TRY(sw_prompt_means(seq, in->k, seq->shape.n_kv_heads, in->n, block, &s->k));
     return sw_means_scores(seq, &s->q, &s->k, b, 1.0f, false, NULL, s->scores.data);
 }
 
@@ -224,6 +224,7 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     int n_heads = seq->shape.n_heads, n = in->n, b = sw_blocks(n, p->common.block_size);
     size_t tokens = (size_t)n_heads * (size_t)n, entries = (size_t)n_heads * (size_t)b * (size_t)b;
     struct sw_line_state *lines = &s->lines;
+    bool masks = p->token_mask && (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH) || any(heads, n_heads, SW_HEAD_A_SHAPE));
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH))
         SW_TRY(sw_lines_measure(seq, in, least(p->last_queries, n), lines));
     SW_TRY(sw_scratch_reserve(be, &lines->columns, tokens * sizeof(float)));
@@ -244,13 +245,13 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
             if (heads[h].pattern != SW_HEAD_BLOCK_SPARSE)
                 continue;
             SW_TRY(sw_keep_top(seq, s->scores.data, h, end, b, scaled(p->top_blocks, p->scale, 0, b), s->keep.data));
-            if (p->token_mask)
+            if (masks)
                 SW_TRY(mark_all_columns(seq, h, end, n));
         }
     }
     return be->select_keep(be, &(struct sw_select_keep){.keep = s->keep.data, .units = n_heads, .rows = b, .ld = b, .ld_rows = b,
-                                                        .columns = p->token_mask ? lines->column_flags.data : NULL,
-                                                        .slashes = p->token_mask ? lines->slash_flags.data : NULL, .line_ld = n,
+                                                        .columns = masks ? lines->column_flags.data : NULL,
+                                                        .slashes = masks ? lines->slash_flags.data : NULL, .line_ld = n,
                                                         .block = p->common.block_size, .n = n, .n_q = n}, out);
 }
 
@@ -267,8 +268,8 @@ static void end(struct sw_sequence *seq)
 {
     struct minference_state *s = seq->state;
     sw_lines_free(seq->backend, &s->lines);
-    sw_means_free(seq->backend, &s->q);
-    sw_means_free(seq->backend, &s->k);
+    block_means_free(seq->backend, &s->q);
+    block_means_free(seq->backend, &s->k);
     sw_scratch_free(seq->backend, &s->scores);
     sw_scratch_free(seq->backend, &s->keep);
     free(s->heads);

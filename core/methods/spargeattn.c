@@ -5,7 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/methods/means.h"
+#include "core/methods/keep.h"
+#include "core/scratch.h"
 
 extern const struct sw_method sw_method_spargeattn;
 
@@ -16,7 +17,7 @@ struct sparge_params {
 };
 
 struct sparge_state {
-    struct sw_means q, k;
+    struct block_means q, k;
     struct sw_scratch shift, similar;          /* [Hkv, d] x 2: mean key, and its sum; similarities [H or Hkv, b] */
     struct sw_scratch given;                   /* column_scores [Hkv, b] */
     struct sw_scratch columns, rows;           /* uint8 [H, b]: key blocks always kept; dense rows */
@@ -165,8 +166,8 @@ static enum sw_status score(struct sw_sequence *seq, const struct sw_layer_input
     int block = p->common.block_size;
     const float *shift = NULL;
     float *similar = NULL;
-    SW_TRY(sw_means_make(seq, in->q, seq->shape.n_heads, in->n, block, &s->q));
-    SW_TRY(sw_means_make(seq, in->k, seq->shape.n_kv_heads, in->n, block, &s->k));
+    SW_TRY(sw_prompt_means(seq, in->q, seq->shape.n_heads, in->n, block, &s->q));
+    SW_TRY(sw_prompt_means(seq, in->k, seq->shape.n_kv_heads, in->n, block, &s->k));
     if (p->smooth_k)
         SW_TRY(mean_key(seq, in->n, b, &shift));
     SW_TRY(similarities(seq, in->k, seq->shape.n_kv_heads, in->n, shift, &similar));
@@ -220,8 +221,8 @@ static void end(struct sw_sequence *seq)
 {
     struct sparge_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    sw_means_free(be, &s->q);
-    sw_means_free(be, &s->k);
+    block_means_free(be, &s->q);
+    block_means_free(be, &s->k);
     struct sw_scratch *all[] = {&s->shift, &s->similar, &s->given, &s->columns, &s->rows, &s->scores, &s->keep};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sw_scratch_free(be, all[i]);

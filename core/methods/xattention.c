@@ -3,7 +3,8 @@
 #include <stdlib.h>
 
 #include "core/methods/head_config.h"
-#include "core/methods/means.h"
+#include "core/methods/keep.h"
+#include "core/scratch.h"
 
 extern const struct sw_method sw_method_xattention;
 

@@ -75,7 +75,7 @@ def plain(value):
             value = json.loads(value.lower())
         except ValueError:
             return value
-    return value if isinstance(value, (str, dict)) else float(value)
+    return value if value is None or isinstance(value, (str, dict)) else float(value)
 
 
 class Cell:

@@ -1,27 +1,13 @@
-#include "core/methods/means.h"
+#include "core/methods/keep.h"
 
 #include <stdlib.h>
 
-enum sw_status sw_means_make(struct sw_sequence *seq, const void *x, int heads, int n, int block, struct sw_means *m)
+enum sw_status sw_prompt_means(struct sw_sequence *seq, const void *x, int heads, int n, int block, struct block_means *m)
 {
-    struct sw_backend *be = seq->backend;
-    int d = seq->shape.head_dim, b = sw_blocks(n, block);
-    size_t bytes = sizeof(float) * (size_t)heads * (size_t)b * (size_t)d;
-    SW_TRY(sw_scratch_reserve(be, &m->sums, bytes));
-    SW_TRY(sw_scratch_reserve(be, &m->means, bytes));
-    SW_TRY(be->pool(be, &(struct sw_pool){.x = x, .heads = heads, .head_dim = d, .units = heads, .block = block, .t1 = n, .ld = b,
-                                          .sums = m->sums.data}));
-    return be->sketch(be, &(struct sw_sketch){.sums = m->sums.data, .units = heads, .ld = b, .d = d, .block = block, .n = n, .i1 = b,
-                                              .out = m->means.data});
+    return block_means_add(seq, x, heads, block, 0, n, sw_blocks(n, block), m);
 }
 
-void sw_means_free(struct sw_backend *be, struct sw_means *m)
-{
-    sw_scratch_free(be, &m->sums);
-    sw_scratch_free(be, &m->means);
-}
-
-enum sw_status sw_means_scores(struct sw_sequence *seq, const struct sw_means *q, const struct sw_means *k, int b, float scale, bool softmax,
+enum sw_status sw_means_scores(struct sw_sequence *seq, const struct block_means *q, const struct block_means *k, int b, float scale, bool softmax,
                                const float *column_scores, float *out)
 {
     int heads = seq->shape.n_heads;
