@@ -1,5 +1,6 @@
 """Runs the built program on tensor bundles and reads what it stored. SWBENCH names the program, else the release build."""
 
+import functools
 import json
 import os
 import pathlib
@@ -23,6 +24,15 @@ def program():
     if not path.is_file():
         raise RunFailed(f"no program at {path}: build it, or set SWBENCH")
     return path
+
+
+@functools.cache
+def listed_methods():
+    """Names of the methods that this build has."""
+    done = subprocess.run([str(program()), "ls", "methods"], capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise RunFailed(f"ls methods: exit {done.returncode}\n{done.stderr[-4000:]}")
+    return {line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip()}
 
 
 def write_bundle(path, layers, decode=None, dtype=np.float32):
