@@ -27,6 +27,9 @@ void sw_input_clear(struct sw_input *input);
  * SW_EINPUT when there is none: says where it was looked for. */
 SW_MUST_CHECK enum sw_status sw_input_model_folder(const char *model, char **out);
 
+/* 32 hex digits over the content of a file, kept as above. */
+SW_MUST_CHECK enum sw_status sw_input_hash_file(const char *path, char hex[33]);
+
 /* The last part of a path: what follows the last '/'. */
 const char *sw_input_base_name(const char *path);
 

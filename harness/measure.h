@@ -51,7 +51,7 @@ void sw_attention_end(struct sw_sparse *sp);
 
 /* What a probe measures, pooled over the captures that are added. */
 struct sw_figures {
-    struct sw_tally density, fetch, recall, recall_shared, rollout, mass, error;
+    struct sw_tally density, union_density, fetch, recall, recall_shared, rollout, mass, error;
 };
 SW_MUST_CHECK enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shape);
 void sw_figures_free(struct sw_figures *f);

@@ -134,6 +134,8 @@ static void roll_step(struct probe *p, int layer, const float *mass, int b)
 static void add_density(struct probe *p, int layer, const struct sw_selection *s)
 {
     sw_tally_add(&p->figures->density, layer, sw_selection_density(s), 1);
+    if (sw_selection_masked(s))
+        sw_tally_add(&p->figures->union_density, layer, sw_selection_block_density(s), 1);
     sw_tally_add(&p->figures->fetch, layer, sw_selection_kv_fetch_density(s, p->shape.n_heads, p->shape.n_kv_heads), 1);
 }
 
@@ -238,6 +240,8 @@ static enum sw_status save_steps(struct probe *p, int layer)
     bool partial = false;
     int64_t total = 0;
     for (int s = 0; s < p->m; s++) {
+        if (sw_selection_masked(&steps->each[s])) /* no method makes them: a decode step is one query, whose blocks are whole */
+            return SW_FAIL(SW_EUNSUPPORTED, "lists of decode steps with token masks cannot be saved");
         total += steps->each[s].indptr[units];
         partial = partial || steps->each[s].whole;
     }
@@ -329,6 +333,7 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
     int L = shape->n_layers, H = shape->n_heads;
     *f = (struct sw_figures){0};
     SW_TRY(sw_tally_make(&f->density, L, 0));
+    SW_TRY(sw_tally_make(&f->union_density, L, 0));
     SW_TRY(sw_tally_make(&f->fetch, L, 0));
     SW_TRY(sw_tally_make(&f->recall, L, H));
     SW_TRY(sw_tally_make(&f->recall_shared, L, 0));
@@ -339,7 +344,7 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
 
 void sw_figures_free(struct sw_figures *f)
 {
-    struct sw_tally *all[] = {&f->density, &f->fetch, &f->recall, &f->recall_shared, &f->rollout, &f->mass, &f->error};
+    struct sw_tally *all[] = {&f->density, &f->union_density, &f->fetch, &f->recall, &f->recall_shared, &f->rollout, &f->mass, &f->error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sw_tally_free(all[i]);
 }
@@ -370,7 +375,7 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
     all->value = dense == L ? 1 : ((double)dense + kept->value * (double)(L - dense)) / (double)L;
     all->n = L;
     const struct { const struct sw_tally *tally; const char *metric; } rest[] = {
-        {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
+        {&f->union_density, "block_union_density"}, {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
         {&f->mass, "mass_recall"}, {&f->error, "output_rel_error"}};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
         if (any(rest[i].tally))

@@ -12,6 +12,7 @@ const struct sw_metric_info sw_metric_table[] = {
     {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0},
     {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
     {"block_density", "1", "kept / causal blocks of the sparse layers", 0},
+    {"block_union_density", "1", "causal token pairs of the listed blocks / causal token pairs, where density counts single pairs (token masks)", 0},
     {"kv_fetch_density", "1", "distinct key blocks read by a KV group / causal blocks", 0},
     {"block_recall", "1", "share of each head's k best blocks that were kept (forced blocks aside)", +1},
     {"block_recall_shared", "1", "share of the k blocks best for the mean of all heads that were kept (forced blocks aside)", +1},
