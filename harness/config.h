@@ -83,6 +83,8 @@ struct sw_config {
     struct sw_method_config *methods;
     int n_methods;
     enum sw_budget_mode budget;
+    char *calibration;    /* file of thresholds for calibrated budgets; NULL: none */
+    bool calibrating;     /* not a key: thresholds are being looked for */
     int dense_layers;
     unsigned measure;     /* of enum sw_measure; default all */
     unsigned save;        /* of enum sw_save; default none */

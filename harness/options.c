@@ -103,6 +103,8 @@ static const struct sw_option config_options[] = {
     {.param = {.name = "methods", .help = "what selects"}, .form = SW_OPTION_METHODS, .section = &sw_method_section, .required = true},
     {.param = {.name = "budget", .type = SW_PARAM_CHOICE, AT(budget), .choices = "matched|calibrated|native", .initial = "matched",
                .help = "equal row budgets; own rule calibrated to the density; published defaults"}},
+    {.param = {.name = "calibration", .type = SW_PARAM_TEXT, AT(calibration), .initial = "",
+               .help = "file of thresholds, written by `swbench calibrate`, read where budget is calibrated"}},
     {.param = {.name = "dense_layers", .type = SW_PARAM_INT, AT(dense_layers), .initial = "2", .min = 0, .max = 1000,
                .help = "the first layers stay dense, for every method alike"}},
     {.param = {.name = "measure", AT(measure), .choices = "accuracy|recovery|output_error|latency",

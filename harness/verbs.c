@@ -21,6 +21,13 @@ static const struct sw_flag run_flags[] = {
 
 static const struct sw_flag plan_flags[] = {CONFIG_FLAGS, {NULL, NULL, NULL}};
 
+static const struct sw_flag calibrate_flags[] = {
+    CONFIG_FLAGS,
+    {"--prompts", "N", "held-out prompts or windows (default 2)"},
+    {"-q", NULL, "no progress"},
+    {NULL, NULL, NULL},
+};
+
 static const struct sw_flag export_flags[] = {
     {"--format", "csv|jsonl", "default csv"},
     {"--metric", "NAME", "only this metric; repeatable"},
@@ -35,6 +42,8 @@ static const struct sw_flag report_flags[] = {
 const struct sw_verb sw_verbs[] = {
     {"run", "CONFIG [flags]", "run every cell of a config that is not done yet", run_flags, sw_verb_run},
     {"plan", "CONFIG [flags]", "list the cells that run would run: cached, skipped and why, estimates", plan_flags, sw_verb_plan},
+    {"calibrate", "CONFIG [flags]", "find the thresholds of calibrated budgets on held-out prompts, into the file that the config's key calibration names",
+     calibrate_flags, sw_verb_calibrate},
     {"ls", "methods|models|tasks|shapes|backends", "what this build can do here", none, sw_verb_ls},
     {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none, sw_verb_validate},
     {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
