@@ -16,32 +16,36 @@
 const char *const sw_figure_class_names[] = {"accuracy", "selection", "speed", "memory", NULL};
 const char *const sw_finding_names[] = {"failed", "missing", "not comparable", "only in NEW", NULL};
 
-enum { TIMED_AT_LEAST = 5 }; /* samples, for a verdict on time */
+enum {
+    TIMED_AT_LEAST = 5, /* samples, for a verdict on time */
+    LAYER_ACROSS = 20,  /* times the tolerance across machines: of one layer */
+};
 
 /* --- what is compared ---------------------------------------------------------------------------------------------------------- */
 
 enum rule { PAIRED, EXACT, TIMED, BYTES };
 
 /* ppl, nll_delta, selection times (a part of attention's) and effective_* follow from these.
- * Tolerances: within a kind of machine only the compiler rounds differently. Across machines they are what near ties of scores move on the CI
- * config between SSE2, AVX2 and the cores of OpenBLAS, times about ten (tests/program/test_ci.py has the figures). */
+ * Tolerances: within a kind of machine only the compiler rounds differently. Across machines rounding may turn a near tie of two blocks' scores:
+ * one turned in one layer of configs/ci.yaml moves the mean over layers by about 0.0003 and that layer by 0.008. (None turned between SSE2 and
+ * AVX2 and three cores of OpenBLAS there: lists were equal, losses within 5e-7.) */
 static const struct watched {
     const char *metric;
     enum sw_figure_class class;
     enum rule rule;
-    double tolerance, across;
+    double tolerance, across; /* across machines: of the value over all layers */
 } watched[] = {
     {"accuracy", SW_FIGURE_ACCURACY, PAIRED, 1e-9, 1e-9},
     {"nll", SW_FIGURE_ACCURACY, PAIRED, 1e-5, 1e-3},
     {"density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
     {"density_all_layers", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
     {"block_density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
-    {"kv_fetch_density", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
-    {"block_recall", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
-    {"block_recall_shared", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
-    {"block_recall_rollout", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
-    {"mass_recall", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
-    {"output_rel_error", SW_FIGURE_SELECTION, EXACT, 1e-6, 5e-3},
+    {"kv_fetch_density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
+    {"block_recall", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
+    {"block_recall_shared", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
+    {"block_recall_rollout", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
+    {"mass_recall", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
+    {"output_rel_error", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
     {"prefill_attention_ms", SW_FIGURE_SPEED, TIMED, 0, 0},
     {"decode_attention_us", SW_FIGURE_SPEED, TIMED, 0, 0},
     {"ttft_ms", SW_FIGURE_SPEED, TIMED, 0, 0},
@@ -337,10 +341,11 @@ out:
     return st;
 }
 
-/* Overall value, layers, heads. Across kinds of machine a head's few blocks say more about ties than about the rule: layers count, heads do not. */
+/* Overall value, layers, heads. Across machines a head's few blocks say more about ties than about the rule: layers count, heads do not. */
 static enum sw_status compare_exact(struct work *w, const struct pair *pair, struct sw_figure *f, struct pending *pending)
 {
     static const char *const groups[] = {"per_layer", "per_layer_head"}, *const names[] = {"layers", "values of layers and heads"};
+    double tolerance = pair->same_kernels ? pending->tolerance : LAYER_ACROSS * pending->tolerance;
     pending->moved = sw_differing(&f->base, &f->now, 1, pending->tolerance);
     f->change = f->now - f->base;
     for (int g = 0; g < (pair->same_kernels ? 2 : 1); ++g) {
@@ -348,7 +353,7 @@ static enum sw_status compare_exact(struct work *w, const struct pair *pair, str
         enum sw_status st = read_values(pair, groups[g], f->metric, &v);
         if (st == SW_OK && v.n_base != v.n_now)
             st = incomparable(w, f, names[g], v.n_base, v.n_now);
-        int differing = st == SW_OK && v.n_base == v.n_now ? sw_differing(v.base, v.now, v.n_base, pending->tolerance) : 0;
+        int differing = st == SW_OK && v.n_base == v.n_now ? sw_differing(v.base, v.now, v.n_base, tolerance) : 0;
         if (differing)
             f->note = text(w, "%d of %d %s differ", differing, v.n_base, names[g]);
         pending->moved += differing;
@@ -380,8 +385,11 @@ static enum sw_status time_ratio(struct sw_figure *f, struct pending *pending, c
     for (int i = 0; i < n_sets; ++i)
         enough &= sets[i].n >= TIMED_AT_LEAST;
     SW_TRY(sw_interval_log_medians(sets, n_sets, seed, &x, &pending->error));
-    if (!enough)
+    if (!enough) {
         pending->error = NAN;
+        f->judged = false;
+        f->note = "too few samples to judge";
+    }
     f->change = exp(x.value);
     f->lo = exp(x.lo);
     f->hi = exp(x.hi);
@@ -533,7 +541,7 @@ static enum sw_status match(struct work *w)
 
 static bool is_timed(const struct pending *p) { return p->what->rule == TIMED; }
 
-static enum sw_status correct(struct work *w)
+static enum sw_status correct(struct work *w, double *noise)
 {
     struct sw_comparison *c = w->out;
     double *x = malloc(((size_t)c->n_figures + 1) * sizeof *x);
@@ -545,13 +553,12 @@ static enum sw_status correct(struct work *w)
         x[i] = tells ? log(c->figures[i].change) : NAN;
         times += tells;
     }
-    double noise = NAN;
-    enum sw_status st = sw_timing_noise(x, c->n_figures, &noise);
-    c->noise = times ? noise : NAN;
+    enum sw_status st = sw_timing_noise(x, c->n_figures, noise);
+    c->noise = times ? *noise : NAN;
     for (int i = 0; i < c->n_figures; ++i) {
         struct sw_figure *f = &c->figures[i];
         if (is_timed(&w->pending[i])) /* NaN with too few samples */
-            f->p = erfc(fabs(log(f->change)) / hypot(w->pending[i].error, noise) / sqrt(2));
+            f->p = erfc(fabs(log(f->change)) / hypot(w->pending[i].error, *noise) / sqrt(2));
         x[i] = f->judged ? f->p : NAN;
     }
     if (st == SW_OK)
@@ -562,12 +569,12 @@ static enum sw_status correct(struct work *w)
     return st;
 }
 
-static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pending *p, const struct sw_compare_rules *rules)
+static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pending *p, const struct sw_compare_rules *rules, double noise)
 {
     switch (p->what->rule) {
     case PAIRED: return sw_verdict_paired(f->change, p->moved > 0, p->better, p->allowance, f->p);
     case EXACT: return sw_verdict_exact(f->change, p->moved, p->better, p->tolerance);
-    case TIMED: return sw_verdict_timed(log(f->change), rules->slowdown, f->p);
+    case TIMED: return sw_verdict_timed(log(f->change), rules->slowdown, noise, f->p);
     case BYTES: break;
     }
     return sw_verdict_memory(f->base, f->now);
@@ -576,16 +583,17 @@ static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pendin
 static enum sw_status judge(struct work *w)
 {
     struct sw_comparison *c = w->out;
-    SW_TRY(correct(w));
+    double noise = NAN;
+    SW_TRY(correct(w, &noise));
+    c->too_noisy = !isnan(c->noise) && !sw_timing_tells(noise, w->rules->slowdown);
     for (int i = 0; i < c->n_figures; ++i) {
         struct sw_figure *f = &c->figures[i];
         if (f->verdict != SW_VERDICT_INCOMPARABLE)
-            f->verdict = verdict_of(f, &w->pending[i], w->rules);
+            f->verdict = verdict_of(f, &w->pending[i], w->rules, noise);
         if (f->judged)
             c->counts[f->class][f->verdict]++;
         f->cell = text(w, "%s", f->cell); /* outlives the sides */
-        if (is_timed(&w->pending[i]) && isnan(w->pending[i].error) && f->verdict != SW_VERDICT_SAME)
-            f->note = "too few samples to tell";
+        c->unjudged += w->pending[i].relative && !f->judged;
     }
     return SW_OK;
 }

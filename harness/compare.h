@@ -29,7 +29,7 @@ struct sw_figure {
     double base, now;        /* values; times relative to dense: shares of dense's time */
     double change, lo, hi;   /* new - base, or new / base for times and memory; 95 % interval, NaN: none */
     double p;                /* corrected; NaN: no test */
-    bool judged;             /* false: shown only (absolute times without --absolute-time) */
+    bool judged;             /* false: shown only (too few samples; absolute times without --absolute-time) */
     enum sw_verdict verdict;
     const char *note;        /* "" or why */
 };
@@ -45,6 +45,8 @@ struct sw_comparison {
     struct sw_finding *findings;
     int n_findings;
     int pairs;      /* cells compared */
+    int unjudged;   /* relative times with too few samples */
+    bool too_noisy; /* to judge times at this slowdown */
     double noise;   /* of relative times, as a standard deviation of the log ratio; NaN: none compared */
     int counts[SW_FIGURE_CLASSES][SW_VERDICTS]; /* of judged figures */
     struct sw_texts texts;

@@ -136,11 +136,24 @@ static void print_plain_table(const struct table *t)
 
 /* --- text and md --------------------------------------------------------------------------------------------------------------- */
 
+static bool alike(const struct sw_finding *a, const struct sw_finding *b) { return a->kind == b->kind && strcmp(a->text, b->text) == 0; }
+
+/* One line for all cells of which the same is to say. */
 static void print_findings(const struct sw_comparison *c, const char *bullet)
 {
     for (int i = 0; i < c->n_findings; ++i) {
         const struct sw_finding *f = &c->findings[i];
-        printf("%s%s: %s%s%s\n", bullet, sw_finding_names[f->kind], f->cell, *f->text ? ": " : "", f->text);
+        int same = 1, before = 0;
+        for (int j = 0; j < i; ++j)
+            before += alike(f, &c->findings[j]);
+        for (int j = i + 1; j < c->n_findings; ++j)
+            same += alike(f, &c->findings[j]);
+        if (before)
+            continue;
+        printf("%s%s: %s", bullet, sw_finding_names[f->kind], f->cell);
+        if (same > 1)
+            printf(" and %d more", same - 1);
+        printf("%s%s\n", *f->text ? ": " : "", f->text);
     }
     if (c->n_findings)
         putchar('\n');
@@ -162,9 +175,11 @@ static void print_summary(const struct sw_comparison *c, const char *bullet)
                 comma = ",";
             }
         if (i == SW_FIGURE_SPEED && !isnan(c->noise))
-            printf(" (noise between cells %.1f %%)", 100 * c->noise);
+            printf(" (noise between cells %.1f %%%s)", 100 * c->noise, c->too_noisy ? ": too much to tell such a slowdown" : "");
         putchar('\n');
     }
+    if (c->unjudged)
+        printf("%s%d times have too few samples to be judged (--all shows them)\n", bullet, c->unjudged);
 }
 
 static enum sw_status print_text(const struct sw_comparison *c, bool all)
@@ -226,8 +241,8 @@ static enum sw_status print_json(const struct sw_comparison *c, bool all)
             json_object_set_new(class, sw_verdict_names[v], json_integer(c->counts[i][v]));
         json_object_set_new(counts, sw_figure_class_names[i], class);
     }
-    json_t *root = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "verdict", sw_verdict_names[sw_comparison_verdict(c)], "pairs", c->pairs, "noise",
-                             real(c->noise), "counts", counts, "figures", figures, "findings", findings);
+    json_t *root = json_pack("{s:s, s:i, s:o, s:b, s:o, s:o, s:o}", "verdict", sw_verdict_names[sw_comparison_verdict(c)], "pairs", c->pairs,
+                             "noise", real(c->noise), "too_noisy", c->too_noisy, "counts", counts, "figures", figures, "findings", findings);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
     if (!text)

@@ -140,7 +140,7 @@ int sw_differing(const double *base, const double *now, int n, double tolerance)
         if (isnan(base[i]) || isnan(now[i]))
             count += isnan(base[i]) != isnan(now[i]);
         else
-            count += fabs(now[i] - base[i]) > tolerance;
+            count += fabs(now[i] - base[i]) > tolerance * fmax(1, fabs(base[i]));
     return count;
 }
 
@@ -151,11 +151,13 @@ enum sw_verdict sw_verdict_exact(double change, int differing, int better, doubl
     return better * change > tolerance ? SW_VERDICT_BETTER : SW_VERDICT_WORSE;
 }
 
-enum sw_verdict sw_verdict_timed(double log_ratio, double slowdown, double p)
+bool sw_timing_tells(double noise, double slowdown) { return noise <= log(slowdown) / 2; }
+
+enum sw_verdict sw_verdict_timed(double log_ratio, double slowdown, double noise, double p)
 {
     if (fabs(log_ratio) <= log(slowdown))
         return SW_VERDICT_SAME;
-    if (isnan(log_ratio) || !(p < SW_VERDICT_ALPHA))
+    if (isnan(log_ratio) || !(p < SW_VERDICT_ALPHA) || !sw_timing_tells(noise, slowdown))
         return SW_VERDICT_AMBIGUOUS;
     return log_ratio > 0 ? SW_VERDICT_WORSE : SW_VERDICT_BETTER;
 }
