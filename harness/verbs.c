@@ -51,7 +51,7 @@ const struct sw_verb sw_verbs[] = {
     {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
     {"report", "RESULTS [flags]", "tables of methods, tasks and contexts, with intervals", report_flags, sw_verb_report},
     {"compare", "BASE NEW [flags]", "regression gate: same, better, worse or ambiguous, figure by figure", compare_flags, sw_verb_compare},
-    {"merge", "OUT DIR…", "join the results of several machines", none, sw_verb_merge},
+    {"merge", "OUT DIR…", "join the results of several machines; exit 4 when they contradict each other", none, sw_verb_merge},
     {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics", none, sw_verb_help},
     {NULL, NULL, NULL, NULL, NULL},
 };
