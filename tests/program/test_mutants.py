@@ -6,8 +6,10 @@ import shlex
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
+import tiny
 from conftest import PROGRAM, swbench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -49,12 +51,21 @@ def build(mutant, folder):
     return folder / "swbench"
 
 
+def repeat(bundle):
+    """Every block of queries and keys is the first one: their scores tie."""
+    for layer in range(2):
+        for name in ("q", "k"):
+            data = bundle[f"layer_{layer:03d}/{name}"]
+            data[...] = np.tile(data[:16], (len(data) // 16, 1, 1))
+
+
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
     """run(program, folder): quality of the rules under a matched and under each one's own budget, on inputs with ties among them."""
     folder = tmp_path_factory.mktemp("mutants")
-    workload = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 512}
-    configs = [world.config(folder / f"{budget}.yaml", workloads=[workload], budget=budget, axes=axes, measure=["recovery", "output_error"],
+    workloads = [{"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 512},
+                 {"kind": "tensors", "path": str(tiny.write_bundle(folder / "ties.h5", n=256, decode=4, change=repeat))}]
+    configs = [world.config(folder / f"{budget}.yaml", workloads=workloads, budget=budget, axes=axes, measure=["recovery", "output_error"],
                             methods=[{"name": "sink_window", "params": {"block_size": 16, "recent": 128}}, "dense", SKETCHWALK,
                                      {"name": "onehop", "params": {"block_size": 16}}])
                for budget, axes in (("matched", {"density": 0.5, "phase": ["prefill", "decode"]}), ("native", {"density": 0.5}))]
