@@ -32,6 +32,8 @@ struct sw_workload {
     int n_contexts;
     double *densities;    /* instead of axes.density */
     int n_densities;
+    enum sw_phase *phases; /* instead of axes.phase */
+    int n_phases;
     int dense_layers;     /* instead of the config's; -1: as that says */
     /* task */
     char *model;          /* name under datasets/models, or a folder */

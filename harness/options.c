@@ -53,6 +53,8 @@ static const struct sw_option workload_options[] = {
     {.param = {.name = "density", .type = SW_PARAM_REAL, WL(densities), .min = 0, .min_open = true, .max = 1,
                .help = "this workload's own, instead of axes.density"},
      .form = SW_OPTION_AXIS, .count_offset = offsetof(struct sw_workload, n_densities)},
+    {.param = {.name = "phase", .type = SW_PARAM_CHOICE, WL(phases), .choices = "prefill|decode|both", .help = "this workload's own, instead of axes.phase"},
+     .form = SW_OPTION_AXIS, .count_offset = offsetof(struct sw_workload, n_phases)},
     {.param = {.name = "dense_layers", .type = SW_PARAM_INT, WL(dense_layers), .initial = "-1", .min = -1, .max = 1000,
                .help = "this workload's own; -1: as the config says"}},
     {.param = {.name = "model", .type = SW_PARAM_TEXT, WL(model), .help = "folder under datasets/models, or a path to one"},

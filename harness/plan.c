@@ -463,9 +463,12 @@ static enum sw_status expand_densities(struct maker *m)
     const double *densities;
     int n;
     SW_TRY(densities_of(m, &densities, &n));
+    bool own = m->workload->n_phases > 0;
+    const enum sw_phase *phases = own ? m->workload->phases : m->config->phases;
+    int n_phases = own ? m->workload->n_phases : m->config->n_phases;
     for (int i = 0; i < n; i++)
-        for (int p = 0; p < m->config->n_phases; p++)
-            SW_TRY(add_cell(m, densities[i], m->config->phases[p]));
+        for (int p = 0; p < n_phases; p++)
+            SW_TRY(add_cell(m, densities[i], phases[p]));
     return SW_OK;
 }
 

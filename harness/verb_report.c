@@ -10,6 +10,7 @@
 #include "harness/derived.h"
 #include "harness/hdf5_util.h"
 #include "harness/interval.h"
+#include "harness/param_json.h"
 #include "harness/report_table.h"
 #include "harness/result_args.h"
 #include "harness/store.h"
@@ -101,13 +102,11 @@ static void describe_params(struct report *r, const struct cell *cell, char *out
     const char *name;
     out[0] = '\0';
     json_object_foreach(params, name, value) {
-        char *shown = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+        char *shown = sw_param_json_text(value);
         if (!shown)
             continue;
-        const char *bare = json_is_string(value) ? json_string_value(value) : shown;
         const struct sw_param *param = method ? sw_param_find(method->params, name) : NULL;
-        bool tells = param && (json_is_number(value) ? strtod(param->initial, NULL) != json_number_value(value)
-                                                     : strcmp(param->initial, bare) != 0);
+        bool tells = param && !sw_param_json_is_default(param, value);
         for (int i = 0; i < r->n_cells && !tells; ++i) {
             const struct cell *other = &r->cells[i];
             if (strcmp(other->row->method, cell->row->method) != 0 || strcmp(other->row->params, cell->row->params) == 0)
@@ -117,7 +116,7 @@ static void describe_params(struct report *r, const struct cell *cell, char *out
             json_decref(theirs);
         }
         if (tells)
-            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, bare);
+            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, shown);
         free(shown);
     }
     json_decref(params);
