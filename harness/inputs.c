@@ -134,12 +134,25 @@ static enum sw_status mix_begin(struct mix *mix)
     return SW_OK;
 }
 
+static void print_hash(const XXH128_canonical_t *hash, char hex[33])
+{
+    for (size_t i = 0; i < sizeof hash->digest; i++)
+        snprintf(hex + 2 * i, 3, "%02x", hash->digest[i]);
+}
+
+enum sw_status sw_input_hash_file(const char *path, char hex[33])
+{
+    XXH128_canonical_t hash;
+    SW_TRY(hash_file(path, &hash));
+    print_hash(&hash, hex);
+    return SW_OK;
+}
+
 static void mix_end(struct mix *mix, char hex[33])
 {
     XXH128_canonical_t hash;
     XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(mix->state));
-    for (size_t i = 0; i < sizeof hash.digest; i++)
-        snprintf(hex + 2 * i, 3, "%02x", hash.digest[i]);
+    print_hash(&hash, hex);
     XXH3_freeState(mix->state);
 }
 
@@ -296,6 +309,7 @@ static enum sw_status describe_task(const struct sw_config *config, const struct
     out->scored_tokens = data.scored_tokens;
     SW_TRY(mix_model(mix, out->model_folder));
     mix_text(mix, "dataset");
+    SW_TRY(sw_input_hash_file(out->file, out->file_hash));
     return mix_file(mix, out->file);
 }
 

@@ -12,6 +12,7 @@ struct sw_input {
     int max_context;    /* of the model; 0: no limit */
     double parameters;  /* of a task's model, counted from its config; 0 otherwise */
     char hash[33];      /* 32 hex digits over all content: bundle; model and dataset; generator and shape */
+    char file_hash[33]; /* 32 hex digits: a task's dataset alone */
     char *file;         /* bundle or dataset; NULL for synthetic */
     char *model_folder; /* of a task; NULL otherwise */
 };
@@ -22,6 +23,9 @@ struct sw_input {
 SW_MUST_CHECK enum sw_status sw_input_describe(const struct sw_config *config, const struct sw_workload *workload, const char *task, int context,
                                                struct sw_input *out);
 void sw_input_clear(struct sw_input *input);
+
+/* 32 hex digits over a file's content (XXH3-128), as in file_hash. SW_EINPUT: it cannot be read. */
+SW_MUST_CHECK enum sw_status sw_input_hash_file(const char *path, char hex[33]);
 
 /* The folder of a model: `model` itself when it has a '/', else datasets/models/MODEL here, else under $SWBENCH_DATASETS. Malloc'd.
  * SW_EINPUT when there is none: says where it was looked for. */
