@@ -1,6 +1,5 @@
 #include "core/score_text.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,21 +13,39 @@ bool sw_text_is_space(uint32_t point)
 
 bool sw_text_is_digit(uint32_t point) { return uc_is_general_category_withtable(point, UC_CATEGORY_MASK_Nd); }
 
+/* Whether the nearest character before (step -1) or behind (+1) text->at[i], those aside that case ignores, is a letter with case. */
+static bool cased_beside(const struct sw_points *text, size_t i, int step)
+{
+    for (i += (size_t)step; i < text->n; i += (size_t)step) /* below 0 is beyond n */
+        if (!uc_is_property_case_ignorable(text->at[i]))
+            return uc_is_property_cased(text->at[i]);
+    return false;
+}
+
+/* Not libunistring's u32_tolower: its final sigma takes an apostrophe for the end of a word (1.0), where Unicode and Python do not. The dotted capital
+ * I is the only character whose lower case is two. */
 enum sw_status sw_text_lower(const char *text, struct sw_points *out)
 {
-    SW_TRY(sw_utf8_decode(text, out));
-    if (out->n == 0)
-        return SW_OK;
-    size_t n = 0;
-    uint32_t *lower = u32_tolower(out->at, out->n, "", NULL, NULL, &n), *ended = lower ? realloc(lower, (n + 1) * sizeof *lower) : NULL;
-    free(out->at);
-    if (!ended) {
-        free(lower);
-        *out = (struct sw_points){0};
+    enum { SIGMA = 0x3a3, SMALL_SIGMA = 0x3c3, FINAL_SIGMA = 0x3c2, DOTTED_I = 0x130, DOT_ABOVE = 0x307 };
+    struct sw_points from;
+    *out = (struct sw_points){0};
+    SW_TRY(sw_utf8_decode(text, &from));
+    out->at = malloc((2 * from.n + 1) * sizeof *out->at);
+    if (!out->at) {
+        free(from.at);
         return SW_FAIL(SW_ENOMEM, "out of memory (a text of %zu bytes in lower case)", strlen(text));
     }
-    ended[n] = 0;
-    *out = (struct sw_points){ended, n};
+    for (size_t i = 0; i < from.n; i++) {
+        uint32_t point = from.at[i];
+        if (point == SIGMA)
+            out->at[out->n++] = cased_beside(&from, i, -1) && !cased_beside(&from, i, +1) ? FINAL_SIGMA : SMALL_SIGMA;
+        else
+            out->at[out->n++] = point == DOTTED_I ? 'i' : uc_tolower(point);
+        if (point == DOTTED_I)
+            out->at[out->n++] = DOT_ABOVE;
+    }
+    out->at[out->n] = 0;
+    free(from.at);
     return SW_OK;
 }
 
