@@ -32,6 +32,16 @@ static const struct sw_flag report_flags[] = {
     {NULL, NULL, NULL},
 };
 
+static const struct sw_flag show_flags[] = {
+    {"--sample", "N", "one sample: its prompt's end, what was expected, and the answers of dense and one more method (or of --method)"},
+    {"--task", "T", "only this task"},
+    {"--context", "N", "only this context"},
+    {"--phase", "prefill|decode|both", "only this phase"},
+    {"--density", "D", "only this density, and dense"},
+    {"--method", "NAME", "only this method; repeatable"},
+    {NULL, NULL, NULL},
+};
+
 const struct sw_verb sw_verbs[] = {
     {"run", "CONFIG [flags]", "run every cell of a config that is not done yet", run_flags, sw_verb_run},
     {"plan", "CONFIG [flags]", "list the cells that run would run: cached, skipped and why, estimates", plan_flags, sw_verb_plan},
@@ -39,6 +49,7 @@ const struct sw_verb sw_verbs[] = {
     {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none, sw_verb_validate},
     {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
     {"report", "RESULTS [flags]", "tables of methods, tasks and contexts, with intervals", report_flags, sw_verb_report},
-    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics", none, sw_verb_help},
+    {"show", "RESULTS [flags]", "scores of each sample by method, or one sample's answers side by side", show_flags, sw_verb_show},
+    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics, scores", none, sw_verb_help},
     {NULL, NULL, NULL, NULL, NULL},
 };
