@@ -10,6 +10,7 @@ import style
 from results import Answer, Row
 
 FEW_ANSWERS = 20  # below, a context's depths are put into 5 bins, else into 10
+WIDTH = 7.2  # of all panels, at least, in inches: what the words take
 MOST_LINES, MOST_DENSITIES = 14, 6
 MOST_NUMBERS = 7  # contexts up to which the figures are written into the map
 PHASES = style.PHASES
@@ -54,10 +55,15 @@ def draw(run, place: tuple[str, str], rows: list[Row]):
               for label in labels[:MOST_LINES]]
     if dense:
         panels.insert(0, [(run.labels(dense[0]), None, dense)])
-    tasks = ", ".join(sorted({r.task for r in rows}))
-    fig, axes = style.start(len(panels), max(len(line) for line in panels), "Where in the text does each method still find what is asked for?",
-                            f"{place[0]}, {PHASES.get(place[1], place[1])}; {tasks}. Mean score of the prompts whose needle lies there, 100: all found.\n"
-                            f"Depth 0 % is the beginning of the prompt. Light grey: no needle lay there.{left_out}", width=max(1.9, 0.36 * len(contexts) + 0.9), height=1.75)
+    if len(densities) < 2:    # one column would be narrower than its title
+        flat = [panel for line in panels for panel in line]
+        panels = [flat[i:i + 4] for i in range(0, len(flat), 4)]
+    columns = max(len(line) for line in panels)
+    tasks = sorted({r.task for r in rows})
+    named = ", ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} tasks"
+    fig, axes = style.start(len(panels), columns, "Where in the text does each method still find what is asked for?",
+                            f"{place[0]}, {PHASES.get(place[1], place[1])}; {named}. Depth 0 % is the beginning of the prompt.\n"
+                            f"Mean score of the prompts whose needle lies there; light grey: none did.{left_out}", width=max(WIDTH / columns, 1.9, 0.36 * len(contexts) + 0.9), height=1.75)
     mesh = None
     for line, line_axes in zip(panels, axes):
         for panel, ax in zip(line, line_axes):
