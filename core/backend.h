@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "core/budget.h"
+#include "core/ops.h"
 #include "core/selection.h"
 #include "core/shape.h"
 #include "core/status.h"
@@ -74,7 +75,8 @@ struct sw_sketch {
 };
 
 /* Block scores. x[uq,i,j] = scale·⟨q[uq,i],k[uk,j]⟩, uk = uq·units_k/units_q, for 0 <= j < b; causal: j <= row0 + i only, the rest 0.
- * softmax: over the allowed j. Then each entry to the power `exponent` (1: as it is). Then the mean over units_q/units_out
+ * softmax: over the allowed j. column_scores [units_k, k_ld] (NULL: none): where it is a number, column j is left out of the softmax and gets that number
+ * in its allowed rows, whatever the exponent; NaN: a column like any other. Then each entry to the power `exponent` (1: as it is). Then the mean over units_q/units_out
  * consecutive units. q [units_q, q_ld, r] (rows 0 … rows-1 used), k [units_k, k_ld, r], out [units_out, out_ld_rows, ld].
  * pool_rows: the rows' scores are averaged into one output row (decode with a query window); all rows then share row0. */
 struct sw_block_scores {
@@ -82,6 +84,7 @@ struct sw_block_scores {
     int units_q, units_k, units_out, rows, row0, b, r, q_ld, k_ld;
     float scale, exponent;
     bool softmax, causal, pool_rows;
+    const float *column_scores;
     float *out;
     int ld, out_ld_rows;
 };
@@ -168,6 +171,15 @@ struct sw_backend {
     enum sw_status (*elapsed_ms)(struct sw_backend *be, int from, int to, double *ms) SW_MUST_CHECK;
     enum sw_status (*sync)(struct sw_backend *be) SW_MUST_CHECK;
     enum sw_status (*flush_cache)(struct sw_backend *be) SW_MUST_CHECK;
+    int (*clock_mhz)(struct sw_backend *be); /* the processor's clock now, MHz; 0 when it cannot be told. NULL: never */
+
+    /* Recording: what is queued between record_begin and record_end (time stamps and flushes too) is kept, not run; record_run queues it once, as
+     * one launch. Arrays handed over meanwhile are copied; what waits for a result (download, sync, head) is SW_EUNSUPPORTED. record_drop forgets a recording,
+     * begun or ended. One recording at a time. All NULL where a backend has no such thing: there a call costs little. */
+    enum sw_status (*record_begin)(struct sw_backend *be) SW_MUST_CHECK;
+    enum sw_status (*record_end)(struct sw_backend *be) SW_MUST_CHECK;
+    enum sw_status (*record_run)(struct sw_backend *be) SW_MUST_CHECK;
+    void (*record_drop)(struct sw_backend *be);
 
     /* Model. All [rows, width] row-major activations; rmsnorm and swiglu may work in place (out == x, out == gate). */
     enum sw_status (*embed)(struct sw_backend *be, const void *table, const int32_t *ids_host, int rows, int width, void *out) SW_MUST_CHECK;
@@ -200,6 +212,22 @@ struct sw_backend {
     /* out[u,i,j] = hash of (seed, layer, u, row0+i, j) as a uniform in [0,1): SW_RNG_RANDOM_METHOD, index = ((layer·units + u) << 40) | (i << 20) | j. */
     enum sw_status (*hash_scores)(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
                                   int ld_rows, float *out) SW_MUST_CHECK;
+
+    /* Of the one-hop baselines: core/ops.h. */
+    enum sw_status (*lines)(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;
+    enum sw_status (*pool_lines)(struct sw_backend *be, const struct sw_pool_lines *a) SW_MUST_CHECK;
+    enum sw_status (*line_scores)(struct sw_backend *be, const struct sw_line_scores *a) SW_MUST_CHECK;
+    enum sw_status (*mark_top)(struct sw_backend *be, const struct sw_mark_top *a) SW_MUST_CHECK;
+    enum sw_status (*count_mass)(struct sw_backend *be, const struct sw_count_mass *a) SW_MUST_CHECK;
+    enum sw_status (*keep_lines)(struct sw_backend *be, const struct sw_keep_lines *a) SW_MUST_CHECK;
+    enum sw_status (*keep_mass)(struct sw_backend *be, const struct sw_keep_mass *a) SW_MUST_CHECK;
+    enum sw_status (*select_keep)(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out) SW_MUST_CHECK;
+    enum sw_status (*antidiagonal)(struct sw_backend *be, const struct sw_antidiagonal *a) SW_MUST_CHECK;
+    enum sw_status (*similarity)(struct sw_backend *be, const struct sw_similarity *a) SW_MUST_CHECK;
+    enum sw_status (*extremes)(struct sw_backend *be, const struct sw_extremes *a) SW_MUST_CHECK;
+    enum sw_status (*bound_scores)(struct sw_backend *be, const struct sw_bound_scores *a) SW_MUST_CHECK;
+    enum sw_status (*gate_scores)(struct sw_backend *be, const struct sw_gate_scores *a) SW_MUST_CHECK;
+    enum sw_status (*gate_top)(struct sw_backend *be, const struct sw_gate_top *a) SW_MUST_CHECK;
 };
 
 enum { SW_TIMER_SLOTS = 1024 }; /* made when first used */

@@ -70,12 +70,21 @@ int sw_sequence_block(const struct sw_sequence *seq)
     return ((const struct sw_method_params *)seq->params)->block_size;
 }
 
-/* Row budgets of the input's rows: one in decode, one a block in prefill; the prompt's are the same for all layers and computed once. */
-static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, bool forced_only)
+const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t)
+{
+    size_t token = sw_dtype_size(seq->backend->act) * (size_t)seq->shape.n_kv_heads * (size_t)seq->shape.head_dim;
+    return (const char *)in->k + (size_t)t * token;
+}
+
+enum { BY_DENSITY = -1 }; /* instead of a constant number of blocks a row */
+
+/* Row budgets of the input's rows: one in decode, one a block in prefill; the prompt's are the same for all layers and computed once. blocks: those
+ * of a row in all, as far as there are so many and not fewer than the forced ones, or BY_DENSITY. */
+static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, int blocks)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     bool decode = in->n_q < in->n;
-    bool same = seq->budget && !decode && !forced_only && seq->budget_n == in->n && seq->budget_forced.sink == forced.sink &&
+    bool same = seq->budget && !decode && blocks == BY_DENSITY && seq->budget_n == in->n && seq->budget_forced.sink == forced.sink &&
                 seq->budget_forced.local == forced.local;
     if (same)
         return SW_OK;
@@ -83,11 +92,13 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
     if (!m)
         return SW_FAIL(SW_ENOMEM, "budget: asked %zu bytes of host memory", (size_t)b * sizeof *m);
     seq->budget = m;
-    seq->budget_n = decode || forced_only ? 0 : in->n; /* 0: not to be reused */
+    seq->budget_n = decode || blocks != BY_DENSITY ? 0 : in->n; /* 0: not to be reused */
     seq->budget_forced = forced;
-    if (forced_only) {
-        for (int i = 0; i < b; i++)
-            m[i] = sw_forced_count(forced, decode ? b - 1 : i);
+    if (blocks != BY_DENSITY) {
+        for (int r = 0; r < (decode ? 1 : b); r++) {
+            int i = decode ? b - 1 : r, least = sw_forced_count(forced, i), most = blocks - 1 < i ? blocks - 1 : i;
+            m[r] = most > least ? most : least;
+        }
         return SW_OK;
     }
     if (decode) {
@@ -98,14 +109,16 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
 }
 
 static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
-                                  int ld_rows, struct sw_forced forced, bool forced_only, struct sw_selection *out)
+                                  int ld_rows, struct sw_forced forced, int blocks, struct sw_selection *out)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
-    SW_TRY(row_budgets(seq, in, forced, forced_only));
+    SW_TRY(row_budgets(seq, in, forced, blocks));
     int64_t entries = rows; /* the diagonals */
     for (int i = 0; i < rows; i++)
         entries += seq->budget[i];
+    if (in->n_q < in->n) /* room for the longest list to come, so that no decode step allocates */
+        entries = sw_blocks(seq->max_tokens, block);
     SW_TRY(sw_selection_reserve(out, seq->backend, units, rows, units * entries, false));
     return seq->backend->select_top(seq->backend,
                                     &(struct sw_select_top){
@@ -127,13 +140,26 @@ static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer
 enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
                                   int ld_rows, struct sw_forced forced, struct sw_selection *out)
 {
-    return select_rows(seq, in, scores, units, ld, ld_rows, forced, false, out);
+    return select_rows(seq, in, scores, units, ld, ld_rows, forced, BY_DENSITY, out);
 }
 
 enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units, struct sw_forced forced,
                                          struct sw_selection *out)
 {
-    return select_rows(seq, in, NULL, units, 0, 0, forced, true, out);
+    return select_rows(seq, in, NULL, units, 0, 0, forced, 0, out);
+}
+
+enum sw_status sw_sequence_select_count(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
+                                        int ld_rows, int blocks, struct sw_forced forced, struct sw_selection *out)
+{
+    return select_rows(seq, in, scores, units, ld, ld_rows, forced, blocks > 0 ? blocks : 0, out);
+}
+
+enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, const int **budget)
+{
+    SW_TRY(row_budgets(seq, in, forced, BY_DENSITY));
+    *budget = seq->budget;
+    return SW_OK;
 }
 
 const struct sw_method *sw_method_find(const char *name)

@@ -55,6 +55,8 @@ struct sw_method {
     const struct sw_param *params; /* its table */
     size_t state_size;             /* bytes of per-sequence state, zeroed before begin */
 
+    const char *threshold;         /* calibrated budgets: the REAL parameter whose growth keeps more; NULL: the method has none */
+
     /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the reason. May be NULL. */
     enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
     /* Whether the density axis decides anything under these parameters; NULL: yes. */
@@ -108,14 +110,25 @@ void sw_sequence_end(struct sw_sequence *seq); /* NULL is fine */
 SW_MUST_CHECK enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
 SW_MUST_CHECK enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
 
-/* For methods: B, and the matched choice of the best-scored blocks. scores [units, ld_rows, ld] rows as in sw_select_top. */
+/* For methods: B, where token t's row of the keys begins, and the matched choice of the best-scored blocks. scores [units, ld_rows, ld] rows as in
+ * sw_select_top. */
 int sw_sequence_block(const struct sw_sequence *seq);
+const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t);
 SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores,
                                                 int units, int ld, int ld_rows, struct sw_forced forced, struct sw_selection *out);
 
 /* The forced set alone, whatever the density (native sink + window). */
 SW_MUST_CHECK enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units,
                                                        struct sw_forced forced, struct sw_selection *out);
+
+/* The best-scored blocks by a constant number: at most `blocks` a row in all, the forced ones and the diagonal among them (native top-k rules). */
+SW_MUST_CHECK enum sw_status sw_sequence_select_count(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units,
+                                                      int ld, int ld_rows, int blocks, struct sw_forced forced, struct sw_selection *out);
+
+/* The matched budget alone, for selections that sw_sequence_select cannot make: off-diagonal blocks of each of the input's rows (one in decode), host
+ * memory until the next call. */
+SW_MUST_CHECK enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced,
+                                                const int **budget);
 
 extern const struct sw_method *const sw_methods[]; /* core/methods/table.c; ends with NULL */
 const struct sw_method *sw_method_find(const char *name);

@@ -32,6 +32,7 @@ struct sw_param {
     const char *choices;    /* CHOICE: "arxiv|icml", in the order of the enum; TEXT: NULL, or the only texts accepted */
     const char *help;
     bool power_of_two;      /* INT: must be a power of two */
+    bool file;              /* TEXT: names a file, whose content decides the outcome and so is part of a cell's key */
 };
 
 #define SW_PARAM_END {.name = NULL}

@@ -16,13 +16,13 @@ static int best_first(const void *a, const void *b)
     return y->j - x->j;
 }
 
-static double share_of_causal(const struct sw_selection *s, int i, int32_t e)
+static double share_of_causal(const struct sw_selection *s, int unit, int i, int32_t e)
 {
     if (!s->whole || s->whole[e])
         return 1.0;
     struct sw_selection as_whole = *s;
     as_whole.whole = NULL;
-    return (double)sw_selection_entry_pairs(s, i, e) / (double)sw_selection_entry_pairs(&as_whole, i, e);
+    return (double)sw_selection_entry_pairs(s, unit, i, e) / (double)sw_selection_entry_pairs(&as_whole, unit, i, e);
 }
 
 enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const float *truth, int ld, struct sw_recovery_sum *sum)
@@ -42,7 +42,7 @@ enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const flo
         double mass = 0;
         for (int32_t e = s->indptr[at]; e < s->indptr[at + 1]; e++) {
             int32_t j = s->indices[e];
-            mass += row[j] * share_of_causal(s, i, e);
+            mass += row[j] * share_of_causal(s, unit, i, e);
             kept[j] = 1;
             k += !sw_forced_has(SW_FORCED_COMMON, i, j);
         }

@@ -63,6 +63,35 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
     s->units = units;
     s->rows = rows;
     s->window = s->sink = 0;
+    s->columns = s->slashes = NULL;
+    s->queries = NULL;
+    s->line_ld = 0;
+    return SW_OK;
+}
+
+enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld, int query_words)
+{
+    size_t lines = (size_t)s->units * (size_t)line_ld, words = (size_t)s->capacity * (size_t)query_words;
+    size_t bytes = words * sizeof *s->queries + 2 * lines;
+    if (!s->whole)
+        return SW_FAIL(SW_EINTERNAL, "selection: token masks without partial blocks");
+    if (!s->masks || s->mask_bytes < bytes) {
+        drop(s->backend, s->masks);
+        s->masks = NULL;
+        s->mask_bytes = 0;
+        SW_TRY(get(s->backend, bytes, &s->masks));
+        s->mask_bytes = bytes;
+    }
+    uint8_t *at = s->masks;
+    if (query_words > 0) {
+        s->queries = s->masks;
+        at += words * sizeof *s->queries;
+    }
+    if (line_ld > 0) {
+        s->columns = at;
+        s->slashes = at + lines;
+        s->line_ld = line_ld;
+    }
     return SW_OK;
 }
 
@@ -71,7 +100,26 @@ void sw_selection_free(struct sw_selection *s)
     drop(s->backend, s->indptr);
     drop(s->backend, s->indices);
     drop(s->backend, s->whole);
+    drop(s->backend, s->masks);
     memset(s, 0, sizeof *s);
+}
+
+static enum sw_status fetch(struct sw_backend *be, void *to, const void *from, size_t bytes)
+{
+    if (be)
+        return be->download(be, to, from, bytes);
+    memcpy(to, from, bytes);
+    return SW_OK;
+}
+
+/* Columns or slashes of all units, without what lies beyond the tokens; NULL stays NULL. */
+static enum sw_status fetch_lines(const struct sw_selection *s, const uint8_t *from, uint8_t **to)
+{
+    for (int u = 0; from && u < s->units; u++)
+        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->line_ld, (size_t)s->n));
+    if (!from)
+        *to = NULL;
+    return SW_OK;
 }
 
 enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_selection *host)
@@ -79,10 +127,7 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     int64_t rows = (int64_t)s->units * s->rows;
     struct sw_backend *be = s->backend;
     int32_t last = 0;
-    if (be)
-        SW_TRY(be->download(be, &last, s->indptr + rows, sizeof last));
-    else
-        last = s->indptr[rows];
+    SW_TRY(fetch(be, &last, s->indptr + rows, sizeof last));
     if (last < 0 || last > s->capacity)
         return SW_FAIL(SW_EINTERNAL, "selection holds %d entries of %lld", last, (long long)s->capacity);
     SW_TRY(sw_selection_reserve(host, NULL, s->units, s->rows, last, s->whole != NULL));
@@ -92,18 +137,17 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     host->row0 = s->row0;
     host->window = s->window;
     host->sink = s->sink;
-    if (be) {
-        SW_TRY(be->download(be, host->indptr, s->indptr, (size_t)(rows + 1) * sizeof *s->indptr));
-        SW_TRY(be->download(be, host->indices, s->indices, (size_t)last * sizeof *s->indices));
-        if (s->whole)
-            SW_TRY(be->download(be, host->whole, s->whole, (size_t)last));
-    } else {
-        memcpy(host->indptr, s->indptr, (size_t)(rows + 1) * sizeof *s->indptr);
-        memcpy(host->indices, s->indices, (size_t)last * sizeof *s->indices);
-        if (s->whole)
-            memcpy(host->whole, s->whole, (size_t)last);
-    }
-    return SW_OK;
+    SW_TRY(fetch(be, host->indptr, s->indptr, (size_t)(rows + 1) * sizeof *s->indptr));
+    SW_TRY(fetch(be, host->indices, s->indices, (size_t)last * sizeof *s->indices));
+    if (s->whole)
+        SW_TRY(fetch(be, host->whole, s->whole, (size_t)last));
+    if (!sw_selection_masked(s))
+        return SW_OK;
+    int words = s->queries ? sw_query_words(s->block) : 0;
+    SW_TRY(sw_selection_reserve_masks(host, s->columns || s->slashes ? s->n : 0, words));
+    SW_TRY(fetch_lines(s, s->columns, &host->columns));
+    SW_TRY(fetch_lines(s, s->slashes, &host->slashes));
+    return s->queries ? fetch(be, host->queries, s->queries, (size_t)last * (size_t)words * sizeof *s->queries) : SW_OK;
 }
 
 int64_t sw_selection_full_capacity(int units, int row0, int rows)
@@ -136,6 +180,9 @@ enum sw_status sw_selection_validate(const struct sw_selection *s)
     if (s->block <= 0 || s->units <= 0 || s->rows <= 0 || s->n <= 0 || s->row0 < 0 || s->row0 + s->rows > sw_blocks(s->n, s->block))
         return SW_FAIL(SW_EINTERNAL, "selection: block %d, units %d, rows %d+%d do not fit %d tokens", s->block, s->units, s->row0,
                        s->rows, s->n);
+    if (sw_selection_masked(s) && (!s->whole || ((s->columns || s->slashes) && s->line_ld < s->n)))
+        return SW_FAIL(SW_EINTERNAL, "selection: token masks of %d entries for %d tokens, %s partial blocks", s->line_ld, s->n,
+                       s->whole ? "with" : "without");
     int64_t rows = (int64_t)s->units * s->rows;
     if (s->indptr[0] != 0 || s->indptr[rows] > s->capacity)
         return SW_FAIL(SW_EINTERNAL, "selection: indptr runs from %d to %d, capacity %lld", s->indptr[0], s->indptr[rows],
@@ -174,7 +221,18 @@ static int64_t causal_pairs(const struct sw_selection *s, int i)
     return queries * (queries + 1) / 2 + queries * first; /* query t sees t + 1 keys */
 }
 
-int64_t sw_selection_entry_pairs(const struct sw_selection *s, int i, int64_t e)
+/* Of query t and the keys u0 … end-1 (end <= t + 1), those that the rules of partial blocks keep, the queries' rule aside. */
+static int64_t ruled_keys(const struct sw_selection *s, int unit, int t, int u0, int end)
+{
+    const uint8_t *columns = s->columns ? s->columns + (int64_t)unit * s->line_ld : NULL;
+    const uint8_t *slashes = s->slashes ? s->slashes + (int64_t)unit * s->line_ld : NULL;
+    int keys = 0;
+    for (int u = u0; u < end; u++)
+        keys += (u < s->sink) | (t - u < s->window) | (columns && columns[u]) | (slashes && slashes[t - u]);
+    return keys;
+}
+
+int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, int64_t e)
 {
     int first, end, j = s->indices[e];
     query_span(s, i, &first, &end);
@@ -183,21 +241,14 @@ int64_t sw_selection_entry_pairs(const struct sw_selection *s, int i, int64_t e)
     int u0 = j * s->block, u_end = u0 + s->block < s->n ? u0 + s->block : s->n;
     if (whole && j < i)
         return (int64_t)(end - first) * (u_end - u0);
+    const uint64_t *queries = s->queries ? s->queries + e * sw_query_words(s->block) : NULL;
+    bool ruled = s->columns || s->slashes || s->window > 0 || s->sink > 0;
     for (int t = first; t < end; t++) {
-        int last = u_end < t + 1 ? u_end : t + 1; /* causal keys of this block: u0 … last-1 */
-        if (last <= u0)
-            continue;
-        if (whole) {
+        int last = u_end < t + 1 ? u_end : t + 1, at = t - i * s->block; /* causal keys of this block: u0 … last-1 */
+        if (whole || (queries && queries[at / 64] >> (at % 64) & 1))
             pairs += last - u0;
-            continue;
-        }
-        /* kept: u < sink or u > t - window */
-        int sink_end = s->sink < last ? s->sink : last, window_begin = t - s->window + 1 > u0 ? t - s->window + 1 : u0;
-        if (sink_end < u0)
-            sink_end = u0;
-        if (window_begin > last)
-            window_begin = last;
-        pairs += window_begin <= sink_end ? last - u0 : (sink_end - u0) + (last - window_begin);
+        else if (ruled)
+            pairs += ruled_keys(s, unit, t, u0, last);
     }
     return pairs;
 }
@@ -209,8 +260,15 @@ double sw_selection_density(const struct sw_selection *s)
         all += causal_pairs(s, i);
     for (int64_t row = 0; row < (int64_t)s->units * s->rows; row++)
         for (int32_t e = s->indptr[row]; e < s->indptr[row + 1]; e++)
-            kept += sw_selection_entry_pairs(s, s->row0 + (int)(row % s->rows), e);
+            kept += sw_selection_entry_pairs(s, (int)(row / s->rows), s->row0 + (int)(row % s->rows), e);
     return (double)kept / ((double)all * s->units);
+}
+
+double sw_selection_block_density(const struct sw_selection *s)
+{
+    struct sw_selection as_whole = *s;
+    as_whole.whole = NULL;
+    return sw_selection_density(&as_whole);
 }
 
 double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, int n_kv_heads)

@@ -434,6 +434,8 @@ static hid_t file_type(hid_t type)
         return H5T_STD_I32LE;
     if (H5Tequal(type, H5T_NATIVE_INT64) > 0)
         return H5T_STD_I64LE;
+    if (H5Tequal(type, H5T_NATIVE_UINT64) > 0)
+        return H5T_STD_U64LE;
     return type; /* bytes and texts are the same everywhere */
 }
 

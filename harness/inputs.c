@@ -112,6 +112,20 @@ static enum sw_status hash_file(const char *path, XXH128_canonical_t *out)
     return st;
 }
 
+static void write_hex(const XXH128_canonical_t *hash, char hex[33])
+{
+    for (size_t i = 0; i < sizeof hash->digest; i++)
+        snprintf(hex + 2 * i, 3, "%02x", hash->digest[i]);
+}
+
+enum sw_status sw_input_hash_file(const char *path, char hex[33])
+{
+    XXH128_canonical_t hash;
+    SW_TRY(hash_file(path, &hash));
+    write_hex(&hash, hex);
+    return SW_OK;
+}
+
 /* Texts and file hashes that add up to one hash. */
 struct mix { XXH3_state_t *state; };
 
@@ -134,25 +148,11 @@ static enum sw_status mix_begin(struct mix *mix)
     return SW_OK;
 }
 
-static void print_hash(const XXH128_canonical_t *hash, char hex[33])
-{
-    for (size_t i = 0; i < sizeof hash->digest; i++)
-        snprintf(hex + 2 * i, 3, "%02x", hash->digest[i]);
-}
-
-enum sw_status sw_input_hash_file(const char *path, char hex[33])
-{
-    XXH128_canonical_t hash;
-    SW_TRY(hash_file(path, &hash));
-    print_hash(&hash, hex);
-    return SW_OK;
-}
-
 static void mix_end(struct mix *mix, char hex[33])
 {
     XXH128_canonical_t hash;
     XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(mix->state));
-    print_hash(&hash, hex);
+    write_hex(&hash, hex);
     XXH3_freeState(mix->state);
 }
 

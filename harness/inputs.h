@@ -24,12 +24,12 @@ SW_MUST_CHECK enum sw_status sw_input_describe(const struct sw_config *config, c
                                                struct sw_input *out);
 void sw_input_clear(struct sw_input *input);
 
-/* 32 hex digits over a file's content (XXH3-128), as in file_hash. SW_EINPUT: it cannot be read. */
-SW_MUST_CHECK enum sw_status sw_input_hash_file(const char *path, char hex[33]);
-
 /* The folder of a model: `model` itself when it has a '/', else datasets/models/MODEL here, else under $SWBENCH_DATASETS. Malloc'd.
  * SW_EINPUT when there is none: says where it was looked for. */
 SW_MUST_CHECK enum sw_status sw_input_model_folder(const char *model, char **out);
+
+/* 32 hex digits over the content of a file, kept as above. */
+SW_MUST_CHECK enum sw_status sw_input_hash_file(const char *path, char hex[33]);
 
 /* The last part of a path: what follows the last '/'. */
 const char *sw_input_base_name(const char *path);

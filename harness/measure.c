@@ -106,6 +106,7 @@ void sw_times_free(struct sw_times *t)
 {
     free(t->select);
     free(t->total);
+    free(t->clock);
     free(t->layer_select);
     free(t->layer_attend);
     memset(t, 0, sizeof *t);
@@ -115,14 +116,13 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
 {
     if (t->n == t->room) {
         int room = t->room ? 2 * t->room : 64;
-        double *select = realloc(t->select, (size_t)room * sizeof *select);
-        if (select)
-            t->select = select;
-        double *total = realloc(t->total, (size_t)room * sizeof *total);
-        if (total)
-            t->total = total;
-        if (!select || !total)
-            return SW_FAIL(SW_ENOMEM, "times: out of host memory");
+        double **all[] = {&t->select, &t->total, &t->clock};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            double *larger = realloc(*all[i], (size_t)room * sizeof *larger);
+            if (!larger)
+                return SW_FAIL(SW_ENOMEM, "times: out of host memory");
+            *all[i] = larger;
+        }
         t->room = room;
     }
     t->select[t->n] = t->total[t->n] = 0;
@@ -134,6 +134,7 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
         t->select[t->n] += select;
         t->total[t->n] += select + attend;
     }
+    t->clock[t->n] = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0;
     t->n++;
     return SW_OK;
 }
@@ -168,6 +169,10 @@ enum sw_status sw_report_median(struct sw_result *result, const char *name, cons
         metric->lo = 0;
     metric->hi = metric->value + 1.96 * error;
     metric->n = n;
+    if (st == SW_OK)
+        st = sw_percentile(scaled, n, 5, &metric->p5);
+    if (st == SW_OK)
+        st = sw_percentile(scaled, n, 95, &metric->p95);
     if (st == SW_OK)
         st = sw_metric_set_samples(metric, scaled, n);
     free(scaled);
@@ -214,7 +219,8 @@ enum sw_status sw_times_report(const struct sw_times *t, bool decode, struct sw_
     SW_TRY(sw_report_median(result, select, t->select, t->n, scale));
     SW_TRY(sw_report_median(result, both, t->total, t->n, scale));
     SW_TRY(report_layers(result, select, t->layer_select, NULL, t->layers, scale / t->n));
-    return report_layers(result, both, t->layer_select, t->layer_attend, t->layers, scale / t->n);
+    SW_TRY(report_layers(result, both, t->layer_select, t->layer_attend, t->layers, scale / t->n));
+    return t->clock[0] > 0 ? sw_report_median(result, "sm_clock_mhz", t->clock, t->n, 1) : SW_OK;
 }
 
 /* --- attention of a cell -------------------------------------------------------------------------------------------------------- */

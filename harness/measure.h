@@ -26,7 +26,7 @@ SW_MUST_CHECK enum sw_status sw_tally_report(const struct sw_tally *t, struct sw
 /* Times of passes or steps: samples of the total, and sums per layer. */
 struct sw_times {
     int layers, n, room;
-    double *select, *total;              /* [n] a pass, all layers, ms; total: selection and attention */
+    double *select, *total, *clock;      /* [n] a pass, all layers, ms; total: selection and attention; the processor's MHz after it, 0: unknown */
     double *layer_select, *layer_attend; /* [layers] summed over passes, ms */
 };
 SW_MUST_CHECK enum sw_status sw_times_make(struct sw_times *t, int layers);
@@ -51,7 +51,7 @@ void sw_attention_end(struct sw_sparse *sp);
 
 /* What a probe measures, pooled over the captures that are added. */
 struct sw_figures {
-    struct sw_tally density, fetch, recall, recall_shared, rollout, mass, error;
+    struct sw_tally density, union_density, fetch, recall, recall_shared, rollout, mass, error;
 };
 SW_MUST_CHECK enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shape);
 void sw_figures_free(struct sw_figures *f);

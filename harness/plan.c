@@ -188,6 +188,26 @@ static void workload_json(struct json *j, const struct sw_cell *cell)
     json_close(j, '}');
 }
 
+/* The content of the files that parameters name. */
+static enum sw_status param_files_json(struct json *j, const struct sw_cell *cell)
+{
+    bool opened = false;
+    for (const struct sw_param *p = cell->method->params; p->name; p++) {
+        const char *path = p->file ? *(char *const *)(const void *)((const char *)cell->params + p->offset) : NULL;
+        char hash[33];
+        if (!path)
+            continue;
+        SW_TRY(sw_input_hash_file(path, hash));
+        if (!opened)
+            json_open(j, "param_files", '{');
+        opened = true;
+        json_text(j, p->name, hash);
+    }
+    if (opened)
+        json_close(j, '}');
+    return SW_OK;
+}
+
 /* The canonical text of all that decides a cell's outcome, and its hash. The number of threads decides no metric but time, so it is there only when
  * time is measured, and as configured: a sweep that shares cores out among processes keeps its keys. */
 static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
@@ -205,6 +225,12 @@ static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
     json_text(&j, "method", cell->method->name);
     json_key(&j, "params");
     fputs(cell->params_json, j.out);
+    enum sw_status st = param_files_json(&j, cell);
+    if (st != SW_OK) {
+        fclose(j.out);
+        free(j.text);
+        return st;
+    }
     json_int(&j, "context", cell->context);
     json_real(&j, "density", cell->density);
     json_text(&j, "phase", sw_phase_names[cell->phase]);

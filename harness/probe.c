@@ -25,6 +25,7 @@ struct probe {
     struct sw_shape shape;
     int n, m, block;
     bool recovery, output_error, save_lists, save_output;
+    bool record;               /* timed decode steps are recorded and run as one launch */
     void *out;                 /* attention output of one call, backend memory */
     float *host;               /* the same on the host, [n, H, d] */
     struct sw_selection lists; /* host copy */
@@ -133,6 +134,8 @@ static void roll_step(struct probe *p, int layer, const float *mass, int b)
 static void add_density(struct probe *p, int layer, const struct sw_selection *s)
 {
     sw_tally_add(&p->figures->density, layer, sw_selection_density(s), 1);
+    if (sw_selection_masked(s))
+        sw_tally_add(&p->figures->union_density, layer, sw_selection_block_density(s), 1);
     sw_tally_add(&p->figures->fetch, layer, sw_selection_kv_fetch_density(s, p->shape.n_heads, p->shape.n_kv_heads), 1);
 }
 
@@ -237,6 +240,8 @@ static enum sw_status save_steps(struct probe *p, int layer)
     bool partial = false;
     int64_t total = 0;
     for (int s = 0; s < p->m; s++) {
+        if (sw_selection_masked(&steps->each[s])) /* no method makes them: a decode step is one query, whose blocks are whole */
+            return SW_FAIL(SW_EUNSUPPORTED, "lists of decode steps with token masks cannot be saved");
         total += steps->each[s].indptr[units];
         partial = partial || steps->each[s].whole;
     }
@@ -328,6 +333,7 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
     int L = shape->n_layers, H = shape->n_heads;
     *f = (struct sw_figures){0};
     SW_TRY(sw_tally_make(&f->density, L, 0));
+    SW_TRY(sw_tally_make(&f->union_density, L, 0));
     SW_TRY(sw_tally_make(&f->fetch, L, 0));
     SW_TRY(sw_tally_make(&f->recall, L, H));
     SW_TRY(sw_tally_make(&f->recall_shared, L, 0));
@@ -338,7 +344,7 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
 
 void sw_figures_free(struct sw_figures *f)
 {
-    struct sw_tally *all[] = {&f->density, &f->fetch, &f->recall, &f->recall_shared, &f->rollout, &f->mass, &f->error};
+    struct sw_tally *all[] = {&f->density, &f->union_density, &f->fetch, &f->recall, &f->recall_shared, &f->rollout, &f->mass, &f->error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sw_tally_free(all[i]);
 }
@@ -369,7 +375,7 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
     all->value = dense == L ? 1 : ((double)dense + kept->value * (double)(L - dense)) / (double)L;
     all->n = L;
     const struct { const struct sw_tally *tally; const char *metric; } rest[] = {
-        {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
+        {&f->union_density, "block_union_density"}, {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
         {&f->mass, "mass_recall"}, {&f->error, "output_rel_error"}};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
         if (any(rest[i].tally))
@@ -472,22 +478,55 @@ static enum sw_status prompt_pass(struct probe *p)
     return SW_OK;
 }
 
+/* Queues the attention of all layers for one token. */
+static enum sw_status queue_step(struct probe *p, int step)
+{
+    for (int l = 0; l < p->shape.n_layers; l++) {
+        struct sw_capture_layer x;
+        SW_TRY(sw_capture_get(p->capture, l, &x));
+        int n_k = p->n + step + 1;
+        const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
+        SW_TRY(p->be->flush_cache(p->be)); /* decode reads each byte once: a warm cache would flatter it */
+        SW_TRY(sw_sparse_attend(&p->sp, l, 1, n_k, q, x.k, x.v, p->out));
+    }
+    return SW_OK;
+}
+
+static enum sw_status recorded_step(struct probe *p, int step)
+{
+    SW_TRY(p->be->record_begin(p->be));
+    enum sw_status st = queue_step(p, step);
+    if (st == SW_OK)
+        st = p->be->record_end(p->be);
+    if (st != SW_OK) {
+        p->be->record_drop(p->be);
+        return st;
+    }
+    return p->be->record_run(p->be);
+}
+
 static enum sw_status decode_pass(struct probe *p, struct sw_times *times)
 {
     for (int s = 0; s < p->m; s++) {
         SW_TRY(sw_interrupt_check());
-        for (int l = 0; l < p->shape.n_layers; l++) {
-            struct sw_capture_layer x;
-            SW_TRY(sw_capture_get(p->capture, l, &x));
-            int n_k = p->n + s + 1;
-            const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
-            SW_TRY(p->be->flush_cache(p->be)); /* decode reads each byte once: a warm cache would flatter it */
-            SW_TRY(sw_sparse_attend(&p->sp, l, 1, n_k, q, x.k, x.v, p->out));
-        }
+        SW_TRY(times && p->record ? recorded_step(p, s) : queue_step(p, s));
         if (times)
             SW_TRY(sw_times_read(times, &p->sp));
     }
     return SW_OK;
+}
+
+/* The timed steps as recordings where that can be; a method that reads results back in a step is timed launch by launch, and the result says so. */
+static enum sw_status timed_decode_pass(struct probe *p, struct sw_times *times, struct sw_result *result)
+{
+    enum sw_status st = decode_pass(p, times);
+    if (st != SW_EUNSUPPORTED || !p->record || times->n > 0)
+        return st;
+    p->record = false;
+    SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
+    sw_error_clear();
+    SW_TRY(prompt_pass(p)); /* the method's state as it was after the prompt */
+    return decode_pass(p, times);
 }
 
 /* What the kept pairs cost: 4·d FLOPs a pair and head (QK^T and PV), over the attention's time; in decode the bytes of the kept K and V. */
@@ -526,9 +565,12 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
             SW_TRY_GOTO(st, done, decode_pass(p, NULL));
         SW_TRY_GOTO(st, done, p->be->sync(p->be));
     } while (1e3 * (sw_seconds() - begin) < rule->warmup_ms);
+    if (decode)
+        SW_TRY_GOTO(st, done, prompt_pass(p));
+    p->record = decode && p->be->record_begin;
     for (begin = sw_seconds(); more;) {
         if (decode) {
-            SW_TRY_GOTO(st, done, decode_pass(p, &times));
+            SW_TRY_GOTO(st, done, timed_decode_pass(p, &times, result));
         } else {
             SW_TRY_GOTO(st, done, prompt_pass(p));
             SW_TRY_GOTO(st, done, sw_times_read(&times, &p->sp));

@@ -13,6 +13,7 @@ const struct sw_metric_info sw_metric_table[] = {
     {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0},
     {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
     {"block_density", "1", "kept / causal blocks of the sparse layers", 0},
+    {"block_union_density", "1", "causal token pairs of the listed blocks / causal token pairs, where density counts single pairs (token masks)", 0},
     {"kv_fetch_density", "1", "distinct key blocks read by a KV group / causal blocks", 0},
     {"block_recall", "1", "share of each head's k best blocks that were kept (forced blocks aside)", +1},
     {"block_recall_shared", "1", "share of the k blocks best for the mean of all heads that were kept (forced blocks aside)", +1},
@@ -29,6 +30,7 @@ const struct sw_metric_info sw_metric_table[] = {
     {"decode_select_us", "us", "selection of all layers for one decoded token (a part of the attention time)", -1},
     {"ttft_ms", "ms", "time to first token: the whole prefill pass", -1},
     {"tpot_ms", "ms", "time per output token: a whole decode step", -1},
+    {"sm_clock_mhz", "MHz", "clock of the GPU's multiprocessors at the timed passes", 0},
     {"peak_memory_bytes", "byte", "peak memory of the backend", -1},
     {"effective_tflops", "TFLOP/s", "operations of the kept token pairs / time of the attention kernel", +1},
     {"effective_gbps", "GB/s", "bytes of the kept keys and values / time of the attention kernel", +1},
@@ -57,7 +59,7 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     if (!result->metrics)
         return NULL;
     struct sw_metric *metric = &result->metrics[result->n_metrics++];
-    *metric = (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN};
+    *metric = (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN, .p5 = NAN, .p95 = NAN};
     return metric;
 }
 

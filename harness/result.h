@@ -21,6 +21,7 @@ struct sw_metric {
     const struct sw_metric_info *info;
     double value;            /* over all; NaN when there is none */
     double lo, hi;           /* 95 % interval, NaN when there is none */
+    double p5, p95;          /* percentiles of the samples of a time, NaN when there are none */
     int64_t n;               /* values behind it */
     double *per_layer;       /* [n_layers] or NULL; NaN where not defined (dense layers) */
     double *per_layer_head;  /* [n_layers * n_heads] or NULL */

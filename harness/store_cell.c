@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,7 +103,42 @@ static enum sw_status set_selection_facts(hid_t object, const struct sw_selectio
     return sw_h5_set_int(object, "sink", s->sink);
 }
 
-static enum sw_status write_selection(hid_t group, const struct sw_selection *s, bool dense)
+/* Token masks beside the lists: what is there of columns, slashes [units, n] and queries [entries, words]. */
+static enum sw_status write_masks(hid_t file, hid_t group, const struct sw_selection *s, hid_t indices, hsize_t entries)
+{
+    const struct { const char *name, *axis, *long_name; const uint8_t *data; } lines[] = {
+        {"columns", "token", "1: blocks that are not whole keep the pairs with this key [unit, token]", s->columns},
+        {"slashes", "offset", "1: blocks that are not whole keep the pairs this far apart, t - u [unit, offset]", s->slashes}};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (!lines[i].data)
+            continue;
+        hid_t dataset = -1;
+        enum sw_status st = sw_h5_write(group, &(struct sw_h5_array){
+            .name = lines[i].name, .units = "1", .long_name = lines[i].long_name, .type = H5T_NATIVE_UINT8, .rank = 2,
+            .dims = {(hsize_t)s->units, (hsize_t)s->line_ld}, .compress = true, .data = lines[i].data}, &dataset);
+        if (st == SW_OK)
+            st = sw_h5_attach_bare(file, dataset, 0, "unit", (hsize_t)s->units);
+        if (st == SW_OK)
+            st = sw_h5_attach_bare(file, dataset, 1, lines[i].axis, (hsize_t)s->line_ld);
+        sw_h5_close(dataset);
+        SW_TRY(st);
+    }
+    if (!s->queries)
+        return SW_OK;
+    hid_t dataset = -1;
+    hsize_t words = (hsize_t)sw_query_words(s->block);
+    enum sw_status st = sw_h5_write(group, &(struct sw_h5_array){
+        .name = "queries", .units = "1", .long_name = "bit t mod block, lowest first: a block that is not whole keeps the pairs of query t [entry, word]",
+        .type = H5T_NATIVE_UINT64, .rank = 2, .dims = {entries, words}, .compress = true, .data = s->queries}, &dataset);
+    if (st == SW_OK)
+        st = sw_h5_attach(dataset, indices, 0);
+    if (st == SW_OK)
+        st = sw_h5_attach_bare(file, dataset, 1, "word", words);
+    sw_h5_close(dataset);
+    return st;
+}
+
+static enum sw_status write_selection(hid_t file, hid_t group, const struct sw_selection *s, bool dense)
 {
     hsize_t rows = (hsize_t)s->units * (hsize_t)s->rows + 1, entries = (hsize_t)s->indptr[rows - 1];
     hid_t indptr = -1, indices = -1, whole = -1;
@@ -123,9 +159,10 @@ static enum sw_status write_selection(hid_t group, const struct sw_selection *s,
     }
     if (s->whole) {
         SW_TRY_GOTO(st, out, sw_h5_write(group, &(struct sw_h5_array){
-            .name = "whole", .units = "1", .long_name = "1: kept whole; 0: only pairs with t - u < window or u < sink",
+            .name = "whole", .units = "1", .long_name = "1: kept whole; 0: only pairs with t - u < window or u < sink, and those of columns, slashes and queries",
             .type = H5T_NATIVE_UINT8, .rank = 1, .dims = {entries}, .compress = true, .data = s->whole}, &whole));
         SW_TRY_GOTO(st, out, sw_h5_attach(whole, indices, 0));
+        st = write_masks(file, group, s, indices, entries);
     }
 out:
     sw_h5_close(indptr);
@@ -141,7 +178,7 @@ enum sw_status sw_cell_writer_selection(struct sw_cell_writer *w, bool decode, i
     if (st == SW_OK)
         st = sw_h5_group(parent, "selection", &group);
     if (st == SW_OK)
-        st = write_selection(group, selection, dense);
+        st = write_selection(w->file.id, group, selection, dense);
     if (st == SW_OK && decode)
         st = link_decode(w, parent, layer, "selection");
     sw_h5_close(group);
@@ -201,6 +238,11 @@ static enum sw_status write_value(hid_t group, const struct sw_metric *m)
         st = sw_h5_set_real(dataset, "lo", m->lo);
     if (st == SW_OK)
         st = sw_h5_set_real(dataset, "hi", m->hi);
+    if (st == SW_OK && !isnan(m->p5)) {
+        st = sw_h5_set_real(dataset, "p5", m->p5);
+        if (st == SW_OK)
+            st = sw_h5_set_real(dataset, "p95", m->p95);
+    }
     if (st == SW_OK)
         st = sw_h5_set_int(dataset, "better", m->info->better);
     sw_h5_close(dataset);

@@ -19,10 +19,23 @@ struct task {
     struct sw_pass *pass;
     struct sw_sparse sp;
     struct sw_times prompts, steps;
+    bool record;                   /* decode steps are recorded and run as one launch */
+    long steps_run;
     double *ttft_ms;               /* [n_samples] */
     double *tpot_ms;               /* mean step of a sample [n_samples] */
     double *value;                 /* mean NLL of a window, or score of a prompt [n_samples] */
 };
+
+/* Mean of the times that are numbers. */
+struct mean { double sum; int n; };
+static void mean_add(struct mean *m, double x)
+{
+    if (isnan(x))
+        return;
+    m->sum += x;
+    m->n++;
+}
+static double mean_of(const struct mean *m) { return m->n ? m->sum / m->n : NAN; }
 
 static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
 {
@@ -30,14 +43,49 @@ static enum sw_status attend(void *context, int layer, int n_q, int n_k, const v
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
 
-/* One run of the pass, with its attention times. Returns wall milliseconds. */
-static enum sw_status run(struct task *t, const int32_t *ids, int n, struct sw_times *times, double *ms)
+/* What is wanted of a run's last layer: losses of targets, or best ids, of rows row0 …; see sw_pass_predict. */
+struct ask {
+    int row0, rows;
+    const int32_t *targets;
+    float *nll;
+    int32_t *argmax;
+};
+
+static enum sw_status predict(struct task *t, const struct ask *ask)
 {
+    return sw_pass_predict(t->pass, ask->row0, ask->rows, ask->targets, ask->nll, ask->argmax);
+}
+
+/* A decode step as one launch; its time is the launch's. */
+static enum sw_status record_step(struct task *t, const int32_t *id)
+{
+    SW_TRY(t->be->record_begin(t->be));
+    enum sw_status st = sw_pass_run(t->pass, id, 1, (struct sw_attention_hook){attend, &t->sp});
+    if (st == SW_OK)
+        st = t->be->record_end(t->be);
+    if (st != SW_OK)
+        t->be->record_drop(t->be);
+    return st;
+}
+
+/* One run of the pass and, where one row is asked for, its prediction: wall milliseconds of both together, which is what a user waits for a token.
+ * Attention's time stamps would slow a recorded step a little: one step in four has them, and *ms is NaN there. */
+static enum sw_status run(struct task *t, const int32_t *ids, int n, struct sw_times *times, const struct ask *ask, double *ms)
+{
+    bool step = n == 1, record = step && t->record;
+    t->sp.timed = !record || times->n * 4 + 1 <= t->steps_run;
+    t->steps_run += step;
+    if (record)
+        SW_TRY(record_step(t, ids));
     double begin = sw_seconds();
-    SW_TRY(sw_pass_run(t->pass, ids, n, (struct sw_attention_hook){attend, &t->sp}));
+    SW_TRY(record ? t->be->record_run(t->be) : sw_pass_run(t->pass, ids, n, (struct sw_attention_hook){attend, &t->sp}));
+    if (ask->rows == 1)
+        SW_TRY(predict(t, ask));
     SW_TRY(t->be->sync(t->be));
-    *ms = 1e3 * (sw_seconds() - begin);
-    return sw_times_read(times, &t->sp);
+    *ms = record && t->sp.timed ? NAN : 1e3 * (sw_seconds() - begin);
+    if (ask->rows > 1)
+        SW_TRY(predict(t, ask));
+    return t->sp.timed ? sw_times_read(times, &t->sp) : SW_OK;
 }
 
 static enum sw_status begin_sample(struct task *t)
@@ -58,21 +106,17 @@ static enum sw_status score_window(struct task *t, int sample, float *nll)
     const struct sw_dataset *d = t->data;
     const int32_t *ids = d->ids + d->offsets[sample];
     int context = d->context, scored = d->scored_tokens, first = context - scored;
-    double ms, steps_ms = 0;
+    double ms;
     if (t->cell->phase == SW_PHASE_PREFILL) {
-        SW_TRY(run(t, ids, context, &t->prompts, &ms));
-        t->ttft_ms[sample] = ms;
-        SW_TRY(sw_pass_predict(t->pass, first - 1, scored, ids + first, nll, NULL));
+        SW_TRY(run(t, ids, context, &t->prompts, &(struct ask){first - 1, scored, ids + first, nll, NULL}, &t->ttft_ms[sample]));
     } else {
-        SW_TRY(run(t, ids, first, &t->prompts, &ms));
-        t->ttft_ms[sample] = ms;
-        SW_TRY(sw_pass_predict(t->pass, first - 1, 1, ids + first, nll, NULL));
+        SW_TRY(run(t, ids, first, &t->prompts, &(struct ask){first - 1, 1, ids + first, nll, NULL}, &t->ttft_ms[sample]));
+        struct mean step = {0};
         for (int s = 0; s < scored - 1; s++) {
-            SW_TRY(run(t, ids + first + s, 1, &t->steps, &ms));
-            steps_ms += ms;
-            SW_TRY(sw_pass_predict(t->pass, 0, 1, ids + first + s + 1, nll + s + 1, NULL));
+            SW_TRY(run(t, ids + first + s, 1, &t->steps, &(struct ask){0, 1, ids + first + s + 1, nll + s + 1, NULL}, &ms));
+            mean_add(&step, ms);
         }
-        t->tpot_ms[sample] = scored > 1 ? steps_ms / (scored - 1) : NAN;
+        t->tpot_ms[sample] = mean_of(&step);
     }
     double sum = 0;
     for (int i = 0; i < scored; i++) {
@@ -123,22 +167,22 @@ static bool is_stop(const struct task *t, int32_t id)
 static enum sw_status generate(struct task *t, int sample, int32_t *made, int *n_made)
 {
     const struct sw_dataset *d = t->data;
-    double ms, steps_ms = 0;
+    int prompt = (int)(d->offsets[sample + 1] - d->offsets[sample]);
+    double ms;
+    struct mean step = {0};
     int32_t next;
-    SW_TRY(run(t, d->ids + d->offsets[sample], (int)(d->offsets[sample + 1] - d->offsets[sample]), &t->prompts, &ms));
-    t->ttft_ms[sample] = ms;
-    SW_TRY(sw_pass_predict(t->pass, (int)(d->offsets[sample + 1] - d->offsets[sample]) - 1, 1, NULL, NULL, &next));
+    SW_TRY(run(t, d->ids + d->offsets[sample], prompt, &t->prompts, &(struct ask){prompt - 1, 1, NULL, NULL, &next}, &t->ttft_ms[sample]));
     for (*n_made = 0; *n_made < d->max_new_tokens && !is_stop(t, next);) {
         if (next < 0)
             return SW_FAIL(SW_EINTERNAL, "sample %d: the logits after %d new tokens are not numbers", sample, *n_made);
         made[(*n_made)++] = next;
         if (*n_made == d->max_new_tokens)
             break;
-        SW_TRY(run(t, &next, 1, &t->steps, &ms));
-        steps_ms += ms;
-        SW_TRY(sw_pass_predict(t->pass, 0, 1, NULL, NULL, &next));
+        int32_t id = next;
+        SW_TRY(run(t, &id, 1, &t->steps, &(struct ask){0, 1, NULL, NULL, &next}, &ms));
+        mean_add(&step, ms);
     }
-    t->tpot_ms[sample] = *n_made > 1 ? steps_ms / (*n_made - 1) : NAN;
+    t->tpot_ms[sample] = mean_of(&step);
     return SW_OK;
 }
 
@@ -203,18 +247,33 @@ static enum sw_status report_time(struct task *t, int n_samples, struct sw_resul
     return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
 }
 
-/* First pass over a prompt: touches the memory, so that the first sample's time is like the others'. */
-static enum sw_status warm_up(struct task *t)
+/* First pass over a prompt, and a decode step where there will be any: touches the memory, so that the first sample's time is like the others', and
+ * finds out whether steps of this method can be recorded. */
+static enum sw_status warm_up(struct task *t, struct sw_result *result)
 {
     const struct sw_dataset *d = t->data;
-    int prompt = (int)(d->offsets[1] - d->offsets[0]);
-    double ms;
-    struct sw_times ignored;
-    SW_TRY(sw_times_make(&ignored, sw_model_config(t->input->model)->shape.n_layers));
-    enum sw_status st = begin_sample(t);
-    if (st == SW_OK)
-        st = run(t, d->ids, prompt < 512 ? prompt : 512, &ignored, &ms);
-    sw_times_free(&ignored);
+    int prompt = (int)(d->offsets[1] - d->offsets[0]), some = prompt < 512 ? prompt : 512;
+    bool steps = d->scored_tokens == 0 || t->cell->phase != SW_PHASE_PREFILL;
+    if (some > d->context - 2)
+        some = d->context - 2;
+    if (some < 1)
+        return SW_OK;
+    SW_TRY(begin_sample(t));
+    struct sw_attention_hook hook = {attend, &t->sp};
+    SW_TRY(sw_pass_run(t->pass, d->ids, some, hook));
+    if (steps)
+        SW_TRY(sw_pass_run(t->pass, d->ids, 1, hook));
+    SW_TRY(t->be->sync(t->be));
+    if (!steps || !t->be->record_begin)
+        return SW_OK;
+    enum sw_status st = record_step(t, d->ids);
+    if (st == SW_EUNSUPPORTED) {
+        SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
+        sw_error_clear();
+        return SW_OK;
+    }
+    t->be->record_drop(t->be);
+    t->record = st == SW_OK;
     return st;
 }
 
@@ -232,7 +291,7 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
     SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, layers));
     SW_TRY_GOTO(st, done, sw_times_make(&t.steps, layers));
     SW_TRY_GOTO(st, done, sw_pass_open(input->model, d->context, d->context, &t.pass));
-    SW_TRY_GOTO(st, done, warm_up(&t));
+    SW_TRY_GOTO(st, done, warm_up(&t, result));
     SW_TRY_GOTO(st, done, d->scored_tokens > 0 ? perplexity(&t, n_samples, result) : accuracy(&t, n_samples, result));
     if (cell->config->measure & SW_MEASURE_LATENCY)
         st = report_time(&t, n_samples, result);

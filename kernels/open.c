@@ -71,7 +71,8 @@ static enum sw_status cuda_open(int threads, struct sw_backend **out)
     const struct sw_cuda_host host = {.abi = SW_CUDA_ABI,
                                       .backend_size = sizeof(struct sw_backend),
                                       .fail_at = sw_fail_at,
-                                      .selection_reserve = sw_selection_reserve};
+                                      .selection_reserve = sw_selection_reserve,
+                                      .selection_reserve_masks = sw_selection_reserve_masks};
     return make(&host, threads, out);
 }
 

@@ -23,6 +23,8 @@ static enum sw_status check_selection(const struct sw_attend *a)
     const struct sw_selection *s = a->sel;
     if (s->block < 1 || s->n != a->n_k || !s->indptr || !s->indices)
         return SW_FAIL(SW_EINTERNAL, "attend: selection of %d keys, block %d, for %d keys", s->n, s->block, a->n_k);
+    if ((s->columns || s->slashes) && s->line_ld < a->n_k)
+        return SW_FAIL(SW_EINTERNAL, "attend: token masks of %d entries for %d keys", s->line_ld, a->n_k);
     int per_batch = s->units / a->batch, offset = a->n_k - a->n_q;
     if (s->units % a->batch || (per_batch != 1 && per_batch != a->n_kv_heads && per_batch != a->n_heads))
         return SW_FAIL(SW_EINTERNAL, "attend: selection of %d units for batch %d, %d heads, %d KV heads", s->units, a->batch, a->n_heads,
@@ -45,6 +47,16 @@ static enum sw_status check_selection(const struct sw_attend *a)
             return SW_FAIL(SW_EINTERNAL, "attend: selection row %d of unit %d is empty, not ascending or not causal", i, (int)(row / s->rows));
     }
     return SW_OK;
+}
+
+struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, int first, int blocks)
+{
+    int64_t at = s->indptr[row] + (int64_t)first, line = row / s->rows * s->line_ld;
+    int words = sw_query_words(s->block);
+    return (struct sw_key_list){.blocks = s->indices + at, .whole = s->whole ? s->whole + at : NULL, .n_blocks = blocks, .window = s->window,
+                                .sink = s->sink, .columns = s->columns ? s->columns + line : NULL,
+                                .slashes = s->slashes ? s->slashes + line : NULL, .queries = s->queries ? s->queries + at * words : NULL,
+                                .words = words};
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- packing */
@@ -122,8 +134,7 @@ static void prefill_task(void *ctx, long task, int worker)
     if (s) {
         int units = s->units / a->batch, unit = batch * units + (units == 1 ? 0 : units == a->n_heads ? head : head / group);
         int64_t r = (int64_t)unit * s->rows + row;
-        job.list = (struct sw_key_list){.blocks = s->indices + s->indptr[r], .whole = s->whole ? s->whole + s->indptr[r] : NULL,
-                                        .n_blocks = s->indptr[r + 1] - s->indptr[r], .window = s->window, .sink = s->sink};
+        job.list = sw_cpu_key_list(s, r, 0, s->indptr[r + 1] - s->indptr[r]);
     }
     p->c->vec->attend(&job);
 }

@@ -147,6 +147,20 @@ static const struct sw_backend table = {
     .block_mass = sw_cpu_block_mass,
     .mean_units = sw_cpu_mean_units,
     .hash_scores = sw_cpu_hash_scores,
+    .select_keep = sw_cpu_select_keep,
+    .extremes = sw_cpu_extremes,
+    .bound_scores = sw_cpu_bound_scores,
+    .gate_scores = sw_cpu_gate_scores,
+    .gate_top = sw_cpu_gate_top,
+    .lines = sw_cpu_lines,
+    .pool_lines = sw_cpu_pool_lines,
+    .line_scores = sw_cpu_line_scores,
+    .mark_top = sw_cpu_mark_top,
+    .count_mass = sw_cpu_count_mass,
+    .keep_lines = sw_cpu_keep_lines,
+    .keep_mass = sw_cpu_keep_mass,
+    .antidiagonal = sw_cpu_antidiagonal,
+    .similarity = sw_cpu_similarity,
 };
 
 enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)

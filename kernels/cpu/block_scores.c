@@ -51,6 +51,7 @@ static void scores_task(void *ctx, long task, int worker)
     for (int s = 0; s < share; s++) {
         int uq = unit * share + s, uk = (int)((int64_t)uq * a->units_k / a->units_q);
         const float *k = a->k + (size_t)uk * (size_t)a->k_ld * (size_t)a->r;
+        const float *given = a->column_scores ? a->column_scores + (size_t)uk * (size_t)a->k_ld : NULL;
         for (int i0 = from; i0 < to; i0 += TASK_ROWS) {
             int rows = to - i0 < TASK_ROWS ? to - i0 : TASK_ROWS;
             int last = a->row0 + (a->pool_rows ? 0 : i0 + rows - 1), cols = a->causal && last + 1 < a->b ? last + 1 : a->b;
@@ -59,10 +60,16 @@ static void scores_task(void *ctx, long task, int worker)
             for (int i = 0; i < rows; i++) {
                 float *row = x + (size_t)i * (size_t)a->b, *to_row = out + (a->pool_rows ? 0 : (size_t)(i0 + i)) * (size_t)a->ld;
                 int own = a->row0 + (a->pool_rows ? 0 : i0 + i), n = a->causal && own + 1 < a->b ? own + 1 : a->b;
+                for (int j = 0; given && j < n; j++)
+                    if (!isnan(given[j]))
+                        row[j] = -INFINITY; /* takes no part in the softmax; when none does, every entry is replaced below */
                 if (a->softmax)
                     p->vec->softmax(row, n);
                 if (a->exponent != 1.0f)
                     raise(row, n, a->exponent);
+                for (int j = 0; given && j < n; j++)
+                    if (!isnan(given[j]))
+                        row[j] = given[j];
                 for (int j = 0; j < n; j++)
                     to_row[j] += row[j];
             }

@@ -52,6 +52,8 @@ enum sw_status sw_cpu_head(struct sw_backend *be, const void *x, const void *w, 
 /* attend.c, decode.c, mass.c */
 enum sw_status sw_cpu_attend_check(const struct sw_attend *a, const char *what) SW_MUST_CHECK;
 enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
+/* The list of row `row` of a selection (unit-major, as indptr), from its entry `first` on, `blocks` long. */
+struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, int first, int blocks);
 enum sw_status sw_cpu_attend_decode(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_block_mass(struct sw_backend *be, const struct sw_block_mass *a) SW_MUST_CHECK;
 /* Packs keys (and values unless v_packed is NULL) of `count` KV heads from head g0 on (counted over batch × Hkv), blocks in parallel. */
@@ -70,6 +72,23 @@ enum sw_status sw_cpu_walk(struct sw_backend *be, const struct sw_walk *a) SW_MU
 enum sw_status sw_cpu_running(struct sw_backend *be, const struct sw_running *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out) SW_MUST_CHECK;
 enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a, struct sw_selection *out) SW_MUST_CHECK;
+
+/* select_keep.c, pages.c, gates.c */
+enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out) SW_MUST_CHECK;
+enum sw_status sw_cpu_extremes(struct sw_backend *be, const struct sw_extremes *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_gate_top(struct sw_backend *be, const struct sw_gate_top *a) SW_MUST_CHECK;
+/* lines.c, keep.c, antidiagonal.c, similarity.c: core/ops.h */
+enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_line_scores(struct sw_backend *be, const struct sw_line_scores *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_mass *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_antidiagonal(struct sw_backend *be, const struct sw_antidiagonal *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_similarity(struct sw_backend *be, const struct sw_similarity *a) SW_MUST_CHECK;
 
 /* A broken contract of core/backend.h: says which. */
 #define CPU_NEED(cond)                                                                     \

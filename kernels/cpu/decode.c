@@ -10,7 +10,7 @@ enum { PART_BYTES = 384 << 10, DENSE_BLOCK = 64 }; /* a part of K and V, all hea
 /* Heads that read the same list. */
 struct set {
     int batch, head, heads;
-    int64_t from; /* first list entry (sparse) */
+    int64_t row, from; /* its row of the selection, and first list entry (sparse) */
     int blocks;
     int part0; /* its first part among all parts */
 };
@@ -37,12 +37,8 @@ static void part_of_set(const struct decode *p, const struct set *s, int at)
                                 .k = (const float *)a->k + kv, .v = (const float *)a->v + kv, .stride = stride, .first_block = block0,
                                 .list = {.n_blocks = n}, .max = p->max + first, .sum = p->sum + first,
                                 .out = p->out + first * (size_t)a->head_dim};
-    if (a->sel) {
-        job.list.blocks = a->sel->indices + s->from + block0;
-        job.list.whole = a->sel->whole ? a->sel->whole + s->from + block0 : NULL;
-        job.list.window = a->sel->window;
-        job.list.sink = a->sel->sink;
-    }
+    if (a->sel)
+        job.list = sw_cpu_key_list(a->sel, s->row, block0, n);
     p->c->vec->decode(&job);
 }
 
@@ -124,9 +120,9 @@ static void make_sets(struct decode *p)
             int left = together - head % together, heads = left < SW_DECODE_HEADS ? left : SW_DECODE_HEADS;
             struct set set = {.batch = batch, .head = head, .heads = heads, .blocks = sw_blocks(a->n_k, p->block), .part0 = p->parts};
             if (s) {
-                int64_t row = (int64_t)batch * units + (units == 1 ? 0 : units == a->n_heads ? head : head / group);
-                set.from = s->indptr[row];
-                set.blocks = s->indptr[row + 1] - s->indptr[row];
+                set.row = (int64_t)batch * units + (units == 1 ? 0 : units == a->n_heads ? head : head / group);
+                set.from = s->indptr[set.row];
+                set.blocks = s->indptr[set.row + 1] - s->indptr[set.row];
             }
             int parts = (set.blocks + p->blocks_per_part - 1) / p->blocks_per_part;
             if (p->set)

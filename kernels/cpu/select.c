@@ -3,58 +3,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-
-/* Orders scores, then blocks: larger key = better. -0 counts as +0, NaN is below everything. */
-static inline uint64_t key_of(float score, int j)
-{
-    uint32_t u;
-    memcpy(&u, &score, sizeof u);
-    if (u == 0x80000000u)
-        u = 0;
-    u = (u & 0x80000000u) ? ~u : u | 0x80000000u;
-    if (score != score)
-        u = 0;
-    return (uint64_t)u << 32 | (uint32_t)j;
-}
-
-static inline void swap(uint64_t *a, uint64_t *b)
-{
-    uint64_t t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* The k-th largest of x[0 … n-1], 0 <= k < n; reorders x. Quickselect with a median of three. */
-static uint64_t kth_largest(uint64_t *x, int n, int k)
-{
-    int lo = 0, hi = n - 1;
-    while (lo < hi) {
-        int mid = lo + (hi - lo) / 2;
-        if (x[mid] > x[lo])
-            swap(&x[mid], &x[lo]);
-        if (x[hi] > x[lo])
-            swap(&x[hi], &x[lo]);
-        if (x[hi] > x[mid])
-            swap(&x[hi], &x[mid]);
-        uint64_t pivot = x[mid];
-        int i = lo, j = hi;
-        while (i <= j) {
-            while (x[i] > pivot)
-                i++;
-            while (x[j] < pivot)
-                j--;
-            if (i <= j)
-                swap(&x[i++], &x[j--]);
-        }
-        if (k <= j)
-            hi = j;
-        else if (k >= i)
-            lo = i;
-        else
-            return x[k];
-    }
-    return x[k];
-}
+#include "kernels/cpu/order.h"
 
 static void describe(struct sw_selection *out, int block, int n, int n_q, int row0, int window, int sink)
 {
@@ -87,11 +36,11 @@ static void top_task(void *ctx, long task, int worker)
         int n = 0;
         for (int j = 0; j < i; j++)
             if (!sw_forced_has(a->forced, i, j))
-                keys[n++] = scores ? key_of(scores[j], j) : (uint64_t)j;
-        threshold = kth_largest(keys, n, left - 1);
+                keys[n++] = scores ? sw_key_of(scores[j], j) : (uint64_t)j;
+        threshold = sw_kth_largest(keys, n, left - 1);
     }
     for (int j = 0; j < i; j++)
-        if (sw_forced_has(a->forced, i, j) || (scores ? key_of(scores[j], j) : (uint64_t)j) >= threshold)
+        if (sw_forced_has(a->forced, i, j) || (scores ? sw_key_of(scores[j], j) : (uint64_t)j) >= threshold)
             *to++ = j;
     *to = i;
 }
@@ -154,10 +103,10 @@ static double quantile_of(uint64_t *keys, int n, double q)
     int below = (int)floor(at);
     if (below > n - 1)
         below = n - 1;
-    double low = (double)score_of(kth_largest(keys, n, n - 1 - below)), part = at - below;
+    double low = (double)score_of(sw_kth_largest(keys, n, n - 1 - below)), part = at - below;
     if (part <= 0 || below + 1 >= n)
         return low;
-    double high = (double)score_of(kth_largest(keys, n, n - 2 - below));
+    double high = (double)score_of(sw_kth_largest(keys, n, n - 2 - below));
     return low + part * (high - low);
 }
 
@@ -192,7 +141,7 @@ static void quantile_task(void *ctx, long task, int worker)
         int n = 0;
         for (int j = a->sink_blocks; j <= i - a->window_blocks; j++)
             if (scores[j] == scores[j])
-                keys[n++] = key_of(scores[j], j);
+                keys[n++] = sw_key_of(scores[j], j);
         p->threshold[task] = quantile_of(keys, n, a->quantile);
     }
     int32_t kept = 0, *indices = p->count ? NULL : p->out->indices + p->out->indptr[task];

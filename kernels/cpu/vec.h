@@ -37,6 +37,9 @@ struct sw_key_list {
     const uint8_t *whole;
     int n_blocks;
     int window, sink;
+    const uint8_t *columns, *slashes; /* of the unit, or NULL */
+    const uint64_t *queries;          /* [n_blocks, words], or NULL */
+    int words;
 };
 
 struct sw_vec_attend {

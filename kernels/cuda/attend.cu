@@ -55,6 +55,11 @@ enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend 
         r.window = sel->window;
         r.sink = sel->sink;
         r.block_log2 = __builtin_ctz((unsigned)B);
+        r.columns = sel->columns;
+        r.slashes = sel->slashes;
+        r.queries = sel->queries;
+        r.line_ld = sel->line_ld;
+        r.query_words = (B + 63) / 64;
     }
     *out = r;
     return SW_OK;

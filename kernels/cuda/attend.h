@@ -22,6 +22,10 @@ struct attend_args {
     const int32_t *indptr, *indices;
     const uint8_t *whole;
     int block_log2, rows, row0, units_per_seq, window, sink;
+    /* token masks of partial blocks (selection.h); NULL: none */
+    const uint8_t *columns, *slashes;
+    const uint64_t *queries;
+    int line_ld, query_words;
 };
 
 struct key_list {
@@ -29,6 +33,9 @@ struct key_list {
     const uint8_t *whole; /* NULL: all whole */
     int block_log2, count;
     int n_k, window, sink;
+    const uint8_t *columns, *slashes; /* of this unit */
+    const uint64_t *queries;          /* of the first entry */
+    int query_words;
 };
 
 /* The list that query head h of sequence `seq` uses in query block i. qmax: last query position that uses it. */
@@ -39,6 +46,9 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     l.n_k = a.n_k;
     l.window = a.window;
     l.sink = a.sink;
+    l.columns = l.slashes = nullptr;
+    l.queries = nullptr;
+    l.query_words = a.query_words;
     if (!a.indices) {
         l.index = nullptr;
         l.whole = nullptr;
@@ -50,6 +60,13 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     int from = a.indptr[row];
     l.index = a.indices + from;
     l.whole = a.whole ? a.whole + from : nullptr;
+    int64_t lines = ((int64_t)seq * a.units_per_seq + unit) * a.line_ld;
+    if (a.columns)
+        l.columns = a.columns + lines;
+    if (a.slashes)
+        l.slashes = a.slashes + lines;
+    if (a.queries)
+        l.queries = a.queries + (int64_t)from * a.query_words;
     l.count = a.indptr[row + 1] - from;
     return l;
 }
@@ -91,9 +108,14 @@ __device__ inline bool tile_needs_mask(const key_list &l, int s0, int qmin)
 }
 
 /* Is the pair (query position t, slot's key) kept? `partial`: the slot's block is. */
-__device__ inline bool pair_kept(const key_list &l, int t, int key, bool partial)
+__device__ inline bool pair_kept(const key_list &l, int t, int key, int slot, bool partial)
 {
-    return key >= 0 && key <= t && (!partial || t - key < l.window || key < l.sink);
+    if (key < 0 || key > t)
+        return false;
+    if (!partial || t - key < l.window || key < l.sink || (l.columns && l.columns[key]) || (l.slashes && l.slashes[t - key]))
+        return true;
+    int bit = t & ((1 << l.block_log2) - 1);
+    return l.queries && l.queries[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
 }
 __device__ inline bool slot_partial(const key_list &l, int slot)
 {

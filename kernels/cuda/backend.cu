@@ -80,6 +80,11 @@ enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_bac
     return host.selection_reserve(sel, be, units, rows, capacity, with_partial);
 }
 
+enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words)
+{
+    return host.selection_reserve_masks(sel, line_ld, query_words);
+}
+
 /* ------------------------------------------------------------------------------------------------------- memory */
 
 static bool address_less(const std::pair<void *, size_t> &a, void *const &p) { return a.first < p; }
@@ -89,8 +94,13 @@ enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out)
     *out = NULL;
     size_t want = bytes ? bytes : 1;
     void *p = NULL;
-    cudaError_t e = cudaMallocAsync(&p, want, s->stream);
-    if (e == cudaErrorMemoryAllocation) {
+    bool recording = sw_cuda_recording(s);
+    cudaError_t e = cudaSuccess;
+    if (recording)
+        SW_TRY(sw_cuda_recording_alloc(s, want, &p));
+    else
+        e = cudaMallocAsync(&p, want, s->stream);
+    if (e == cudaErrorMemoryAllocation && !recording) {
         (void)cudaGetLastError();
         CUDA_TRY(s, cudaStreamSynchronize(s->stream));
         CUDA_TRY(s, cudaMemPoolTrimTo(s->pool, 0));
@@ -118,8 +128,15 @@ void sw_cuda_free(struct cuda_state *s, void *p)
         s->in_use -= at->second;
         s->sizes.erase(at);
     }
-    if (cudaFreeAsync(p, s->stream) != cudaSuccess)
+    if (sw_cuda_recording(s))
+        sw_cuda_recording_free(s, p);
+    else if (cudaFreeAsync(p, s->stream) != cudaSuccess)
         (void)cudaGetLastError();
+}
+
+enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what)
+{
+    return sw_cuda_recording(s) ? SW_FAIL(SW_EUNSUPPORTED, "%s waits for a result: it cannot be recorded", what) : SW_OK;
 }
 
 enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes, void **out)
@@ -150,17 +167,24 @@ static size_t cuda_peak_bytes(struct sw_backend *be, bool reset)
     return peak;
 }
 
-static enum sw_status cuda_upload(struct sw_backend *be, void *dst, const void *src, size_t bytes)
+enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes)
 {
-    struct cuda_state *s = state_of(be);
+    if (sw_cuda_recording(s) && !(src = sw_cuda_recording_keep(s, src, bytes)))
+        return SW_FAIL(SW_ENOMEM, "recording: asked %zu bytes of host memory", bytes);
     /* From pageable memory this returns when src has been read, so the caller may reuse it at once. */
     CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, s->stream));
     return SW_OK;
 }
 
+static enum sw_status cuda_upload(struct sw_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return sw_cuda_upload(state_of(be), dst, src, bytes);
+}
+
 static enum sw_status cuda_download(struct sw_backend *be, void *dst, const void *src, size_t bytes)
 {
     struct cuda_state *s = state_of(be);
+    SW_TRY(sw_cuda_may_wait(s, "download"));
     CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->stream));
     CUDA_TRY(s, cudaStreamSynchronize(s->stream));
     return SW_OK;
@@ -186,7 +210,8 @@ static enum sw_status cuda_mark(struct sw_backend *be, int slot)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(slot >= 0 && slot < SW_TIMER_SLOTS, "mark");
-    CUDA_TRY(s, cudaEventRecord(s->slots[slot], s->stream));
+    /* In a recording: a node of its own, which stamps each run. */
+    CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], s->stream, sw_cuda_recording(s) ? cudaEventRecordExternal : cudaEventRecordDefault));
     return SW_OK;
 }
 
@@ -205,6 +230,7 @@ static enum sw_status cuda_elapsed_ms(struct sw_backend *be, int from, int to, d
 static enum sw_status cuda_sync(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
+    SW_TRY(sw_cuda_may_wait(s, "sync"));
     CUDA_TRY(s, cudaStreamSynchronize(s->stream));
     return SW_OK;
 }
@@ -246,6 +272,7 @@ static enum sw_status cuda_flush_cache(struct sw_backend *be)
 static void cuda_close(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
+    sw_cuda_record_close(s);
     (void)cudaStreamSynchronize(s->stream);
     sw_cuda_linear_close(s);
 #ifdef SWBENCH_CUDNN
@@ -358,11 +385,18 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     sw_cuda_bind_walk(be);
     sw_cuda_bind_select(be);
     sw_cuda_bind_mass(be);
+    sw_cuda_bind_lines(be);
+    sw_cuda_bind_keep(be);
+    sw_cuda_bind_sorted(be);
+    sw_cuda_bind_groups(be);
+    sw_cuda_bind_pages(be);
+    sw_cuda_bind_record(be);
     enum sw_status st = open_state(s);
     if (st != SW_OK) {
         cuda_close(be);
         return st;
     }
+    sw_cuda_bind_clock(be);
     *out = be;
     return SW_OK;
 }

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
 #pragma unroll
                 for (int c = 0; c < 2; c++) {
                     int slot = slot0 + nt * 8 + (lane & 3) * 2 + c;
-                    if (slot >= end || !pair_kept(list, t, key_of(list, slot), slot_partial(list, slot)))
+                    if (slot >= end || !pair_kept(list, t, key_of(list, slot), slot, slot_partial(list, slot)))
                         s[nt][c] = s[nt][2 + c] = -INFINITY;
                 }
         }

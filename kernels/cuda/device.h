@@ -23,6 +23,10 @@ enum scratch_slot {
     SCRATCH_SPLIT,    /* decode: partial outputs */
     SCRATCH_DONE,     /* decode: counters, zero between calls */
     SCRATCH_SCORES,   /* block scores per unit before the mean */
+    SCRATCH_STATS,    /* maximum and sum of their rows */
+    SCRATCH_PACK,     /* regrouped queries and keys */
+    SCRATCH_SORT,     /* keys and places being sorted */
+    SCRATCH_SORT_ROOM, /* the sort's own */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
     SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
@@ -56,6 +60,9 @@ struct cuda_state {
     std::vector<gemm_plan> plans;
     std::vector<int32_t> budget; /* prefix sums now in SCRATCH_BUDGET */
     void *dense;                 /* state of the dense library kernel, if the build has one */
+    struct recording *recording; /* record.cu */
+    void *nvml_device;           /* clock.cu; NULL: no clock to be read */
+    unsigned (*nvml_clock)(void *device, int type, unsigned *mhz);
 };
 
 static inline struct cuda_state *state_of(struct sw_backend *be) { return static_cast<struct cuda_state *>(be->impl); }
@@ -93,9 +100,22 @@ SW_MUST_CHECK enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_
 SW_MUST_CHECK enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out);
 void sw_cuda_free(struct cuda_state *s, void *p);
 
+/* Host bytes to the device; they may change as soon as this returns, also while recording. */
+SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes);
+
+/* While a recording is made (record.cu): is one; memory from outside the recorded stream; memory to free once the recording has run; bytes to keep. */
+bool sw_cuda_recording(const struct cuda_state *s);
+SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what); /* SW_EUNSUPPORTED while recording */
+SW_MUST_CHECK enum sw_status sw_cuda_recording_alloc(struct cuda_state *s, size_t bytes, void **out);
+void sw_cuda_recording_free(struct cuda_state *s, void *p);
+const void *sw_cuda_recording_keep(struct cuda_state *s, const void *src, size_t bytes);
+void sw_cuda_record_close(struct cuda_state *s);
+
 /* One host core function, through the table that open.c passes. */
 SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_backend *be, int units, int rows,
                                                        int64_t capacity, bool with_partial);
+
+SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words);
 
 /* out = x · wᵀ (+ bias) (+ out), bf16 in, fp32 accumulation; out bf16 or fp32. */
 SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, const void *w, const void *bias, int rows, int n_in,
@@ -110,6 +130,13 @@ void sw_cuda_bind_scores(struct sw_backend *be);
 void sw_cuda_bind_walk(struct sw_backend *be);
 void sw_cuda_bind_select(struct sw_backend *be);
 void sw_cuda_bind_mass(struct sw_backend *be);
+void sw_cuda_bind_lines(struct sw_backend *be);
+void sw_cuda_bind_keep(struct sw_backend *be);
+void sw_cuda_bind_sorted(struct sw_backend *be);
+void sw_cuda_bind_groups(struct sw_backend *be);
+void sw_cuda_bind_pages(struct sw_backend *be);
+void sw_cuda_bind_record(struct sw_backend *be);
+void sw_cuda_bind_clock(struct sw_backend *be); /* after the device is known */
 void sw_cuda_linear_close(struct cuda_state *s);
 
 static inline int div_up(int a, int b) { return (a + b - 1) / b; }

@@ -1,6 +1,6 @@
 /* host.h: what crosses the line between the program and the CUDA module, which is opened at run time.
  *
- * The module (libswbench_cuda.so) exports one function, sw_cuda_backend_open. It needs two things of the core, and gets them as
+ * The module (libswbench_cuda.so) exports one function, sw_cuda_backend_open. It needs three things of the core, and gets them as
  * pointers: linked in a second time, the core would keep its error text twice. */
 #ifndef SW_CUDA_HOST_H
 #define SW_CUDA_HOST_H
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { SW_CUDA_ABI = 1 }; /* goes up whenever backend.h or this file changes what the two sides see */
+enum { SW_CUDA_ABI = 2 }; /* goes up whenever backend.h or this file changes what the two sides see */
 
 struct sw_cuda_host {
     int abi;             /* SW_CUDA_ABI */
@@ -19,6 +19,7 @@ struct sw_cuda_host {
     enum sw_status (*fail_at)(const char *file, int line, enum sw_status code, const char *fmt, ...);
     enum sw_status (*selection_reserve)(struct sw_selection *s, struct sw_backend *backend, int units, int rows, int64_t capacity,
                                         bool with_partial);
+    enum sw_status (*selection_reserve_masks)(struct sw_selection *s, int line_ld, int query_words);
 };
 
 /* SW_EINPUT when there is no driver or no device that this build supports; the message says which. */

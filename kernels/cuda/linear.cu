@@ -167,6 +167,7 @@ static enum sw_status head(struct sw_backend *be, const void *x, const void *w, 
     struct cuda_state *s = state_of(be);
     if (rows == 0)
         return SW_OK;
+    SW_TRY(sw_cuda_may_wait(s, "head"));
     REQUIRE(!nll_host || targets_host, "head");
     const int64_t room = (int64_t)32 << 20; /* logits at once: 128 MiB */
     int chunk = (int)std::min<int64_t>(rows, std::max<int64_t>(1, room / vocab));

@@ -79,7 +79,7 @@ static enum sw_status embed(struct sw_backend *be, const void *table, const int3
         return SW_OK;
     void *ids;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_CONVERT, (size_t)rows * sizeof(int32_t), &ids));
-    CUDA_TRY(s, cudaMemcpyAsync(ids, ids_host, (size_t)rows * sizeof(int32_t), cudaMemcpyHostToDevice, s->stream));
+    SW_TRY(sw_cuda_upload(s, ids, ids_host, (size_t)rows * sizeof(int32_t)));
     embed_rows<<<rows, 256, 0, s->stream>>>(static_cast<const bf16 *>(table), static_cast<const int32_t *>(ids), width,
                                             static_cast<bf16 *>(out));
     LAUNCHED(s, "embed");

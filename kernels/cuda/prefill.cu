@@ -122,9 +122,9 @@ __global__ void __launch_bounds__(128) prefill_kernel(attend_args a, prefill_pla
                     bool partial = slot_partial(list, slot);
 #pragma unroll
                     for (int m = 0; m < MT; m++) {
-                        if (!pair_kept(list, position[m], key, partial))
+                        if (!pair_kept(list, position[m], key, slot, partial))
                             s[m][nt][c] = -INFINITY;
-                        if (!pair_kept(list, position[m] + 8, key, partial))
+                        if (!pair_kept(list, position[m] + 8, key, slot, partial))
                             s[m][nt][2 + c] = -INFINITY;
                     }
                 }

@@ -101,7 +101,16 @@ struct finish_args {
     int units_q, units_out, row_begin, rows, row0, b, x_ld, x_rows, ld, out_ld_rows, whole_exponent;
     float exponent;
     bool softmax, causal, pool_rows;
+    const float *column_scores; /* [units_k, k_ld] or NULL */
+    int units_k, k_ld;
 };
+
+/* The columns of unit u that have a score of their own; NULL: none. */
+__device__ inline const float *own_scores(const finish_args &a, int u)
+{
+    return a.column_scores ? a.column_scores + (u * (int64_t)a.units_k / a.units_q) * a.k_ld : nullptr;
+}
+__device__ inline bool has_own(const float *own, int j) { return own && own[j] == own[j]; }
 
 /* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum over units goes through `out` itself (L1/L2)
  * and its order is fixed. Reads the logits three times (maximum, sum, value), the last two from L1/L2. */
@@ -117,25 +126,92 @@ __global__ void __launch_bounds__(256) finish_rows(finish_args a)
         out[j] = 0.0f;
     for (int n = 0; n < per * rows; n++) {
         int u = uo * per + n / rows, i = row + n % rows;
-        const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld;
+        const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld, *own = own_scores(a, u);
         float top = 0, scale = 1;
         if (a.softmax) {
             top = -INFINITY;
             for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-                top = fmaxf(top, x[j]);
+                if (!has_own(own, j))
+                    top = fmaxf(top, x[j]);
             top = block_max(top, lanes);
             float sum = 0;
             for (int j = threadIdx.x; j < allowed; j += blockDim.x)
-                sum += expf(x[j] - top);
+                if (!has_own(own, j))
+                    sum += expf(x[j] - top);
             scale = 1.0f / block_sum(sum, lanes);
         }
         for (int j = threadIdx.x; j < allowed; j += blockDim.x) {
             float v = a.softmax ? expf(x[j] - top) * scale : x[j];
-            v = sharpen(v, a.exponent, a.whole_exponent);
+            v = has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
             float sum = n == 0 ? v : out[j] + v;
             out[j] = n == per * rows - 1 && per * rows > 1 ? sum / count : sum;
         }
     }
+}
+
+/* The same for few output rows made of many (decode: heads × window queries into one row), where one block an output row would leave the GPU idle.
+ * First maximum and sum of every row, a block a row; then a block 32 columns, its 32 warps taking the rows by turns, added in a fixed order.
+ * Two reads of the logits: 8 · heads · window · b bytes, 17 MB at 32 × 32 × 2048. */
+__global__ void __launch_bounds__(256) row_statistics(finish_args a, float2 *stats)
+{
+    __shared__ float lanes[32];
+    int i = blockIdx.x, u = blockIdx.y, allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + i) + 1) : a.b;
+    const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld, *own = own_scores(a, u);
+    float top = -INFINITY;
+    for (int j = threadIdx.x; j < allowed; j += blockDim.x)
+        if (!has_own(own, j))
+            top = fmaxf(top, x[j]);
+    top = block_max(top, lanes);
+    float sum = 0;
+    for (int j = threadIdx.x; j < allowed; j += blockDim.x)
+        if (!has_own(own, j))
+            sum += expf(x[j] - top);
+    sum = block_sum(sum, lanes);
+    if (threadIdx.x == 0)
+        stats[(int64_t)u * a.rows + i] = make_float2(top, 1.0f / sum);
+}
+
+__global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 *stats)
+{
+    __shared__ float part[32][33];
+    int lane = threadIdx.x & 31, lead = threadIdx.x >> 5, j = blockIdx.x * 32 + lane, uo = blockIdx.z;
+    int per = a.units_q / a.units_out, rows = a.pool_rows ? a.rows : 1, row = a.pool_rows ? 0 : blockIdx.y;
+    int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
+    float acc = 0;
+    if (j < allowed)
+#pragma unroll 4
+        for (int n = lead; n < per * rows; n += 32) {
+            int u = uo * per + n / rows, i = row + n % rows;
+            float v = a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j];
+            if (a.softmax) {
+                float2 s = stats[(int64_t)u * a.rows + i];
+                v = expf(v - s.x) * s.y;
+            }
+            const float *own = own_scores(a, u);
+            acc += has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
+        }
+    part[lead][lane] = acc;
+    __syncthreads();
+    if (lead > 0 || j >= a.b)
+        return;
+    float sum = 0;
+    for (int p = 0; p < 32; p++)
+        sum += part[p][lane];
+    a.out[((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld + j] = sum / (float)(per * rows);
+}
+
+static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
+{
+    void *stats = NULL;
+    if (f.softmax) {
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, sizeof(float2) * (size_t)f.units_q * (size_t)f.rows, &stats));
+        row_statistics<<<dim3((unsigned)f.rows, (unsigned)f.units_q), 256, 0, s->stream>>>(f, static_cast<float2 *>(stats));
+        LAUNCHED(s, "block_scores, statistics");
+    }
+    dim3 grid((unsigned)div_up(f.b, 32), (unsigned)(f.pool_rows ? 1 : f.rows), (unsigned)f.units_out);
+    gather_rows<<<grid, 1024, 0, s->stream>>>(f, static_cast<const float2 *>(stats));
+    LAUNCHED(s, "block_scores, mean");
+    return SW_OK;
 }
 
 static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
@@ -156,7 +232,7 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
                      a->q_ld, a->k_ld, a->b, strip, a->scale, a->causal};
     int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
     finish_args f = {static_cast<float *>(room), a->out, a->units_q, a->units_out, 0, 0, a->row0, a->b, a->b, strip, a->ld, a->out_ld_rows,
-                     whole, a->exponent, a->softmax, a->causal, a->pool_rows};
+                     whole, a->exponent, a->softmax, a->causal, a->pool_rows, a->column_scores, a->units_k, a->k_ld};
     for (int at = 0; at < a->rows; at += strip) {
         int rows = std::min(strip, a->rows - at);
         l.row_begin = f.row_begin = at;
@@ -166,6 +242,11 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
         else
             logits_tiles<<<dim3((unsigned)div_up(a->b, TILE), (unsigned)div_up(rows, TILE), (unsigned)a->units_q), 256, 0, s->stream>>>(l);
         LAUNCHED(s, "block_scores, logits");
+        int made = a->pool_rows ? 1 : rows;
+        if (made * a->units_out <= 64 && a->units_q / a->units_out * rows / made >= 8) {
+            SW_TRY(finish_few(s, f));
+            continue;
+        }
         finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->units_out), 256, 0, s->stream>>>(f);
         LAUNCHED(s, "block_scores, softmax");
     }

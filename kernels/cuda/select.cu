@@ -8,104 +8,14 @@
 #include <cmath>
 
 #include "kernels/cuda/device.h"
-
-static const int THREADS = 256;
-
-/* Order of scores: NaN last, -0 as +0. Larger key, better score; 0 only for NaN. */
-__device__ inline uint32_t key_of_score(float v)
-{
-    if (v != v)
-        return 0;
-    uint32_t bits = __float_as_uint(v == 0.0f ? 0.0f : v);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-__device__ inline float score_of_key(uint32_t key)
-{
-    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
-struct pair_sum { int a, b; };
-
-/* Exclusive sums over the block's threads; totals to everyone. `lanes`: 2 × 8 ints of shared memory. */
-__device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total, int (*lanes)[THREADS / 32])
-{
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    struct pair_sum x = v;
-    for (int o = 1; o < 32; o *= 2) {
-        int a = __shfl_up_sync(0xffffffffu, x.a, o), b = __shfl_up_sync(0xffffffffu, x.b, o);
-        if (lane >= o) {
-            x.a += a;
-            x.b += b;
-        }
-    }
-    __syncthreads();
-    if (lane == 31) {
-        lanes[0][warp] = x.a;
-        lanes[1][warp] = x.b;
-    }
-    __syncthreads();
-    struct pair_sum before = {0, 0}, all = {0, 0};
-    for (int w = 0; w < THREADS / 32; w++) {
-        if (w == warp)
-            before = all;
-        all.a += lanes[0][w];
-        all.b += lanes[1][w];
-    }
-    *total = all;
-    return {before.a + x.a - v.a, before.b + x.b - v.b};
-}
-
-struct radix_shared { int bins[256]; uint32_t prefix; int need; };
-
-/* The key of the need-th largest (1-based) of scores[lo … hi), and how many of the entries equal to it are among the `need` largest.
- * 1 <= need <= hi - lo. */
-__device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int need, int *equal_needed, struct radix_shared *sh)
-{
-    uint32_t prefix = 0, mask = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        sh->bins[threadIdx.x] = 0;
-        __syncthreads();
-        for (int j = lo + (int)threadIdx.x; j < hi; j += THREADS) {
-            uint32_t key = key_of_score(scores[j]);
-            if ((key & mask) == prefix)
-                atomicAdd(&sh->bins[(key >> shift) & 255], 1);
-        }
-        __syncthreads();
-        if (threadIdx.x < 32) { /* from the top: lane 0 holds bins 255 … 248 */
-            int lane = threadIdx.x, sum = 0;
-            for (int k = 0; k < 8; k++)
-                sum += sh->bins[255 - lane * 8 - k];
-            int upto = sum;
-            for (int o = 1; o < 32; o *= 2) {
-                int v = __shfl_up_sync(0xffffffffu, upto, o);
-                if (lane >= o)
-                    upto += v;
-            }
-            int before = upto - sum;
-            if (before < need && need <= upto) { /* exactly one lane */
-                int left = need - before, bin = 255 - lane * 8;
-                while (left > sh->bins[bin])
-                    left -= sh->bins[bin--];
-                sh->prefix = prefix | (uint32_t)bin << shift;
-                sh->need = left;
-            }
-        }
-        __syncthreads();
-        prefix = sh->prefix;
-        need = sh->need;
-        mask |= 255u << shift;
-        __syncthreads();
-    }
-    *equal_needed = need;
-    return prefix;
-}
+#include "kernels/cuda/radix.cuh"
 
 /* -------------------------------------------------------------------------------------------------- under a budget */
 
 struct top_args {
     const float *scores;
-    const int32_t *starts; /* [rows + 1] entries before each row of a unit */
-    int row0, rows, ld, ld_rows, sink, local;
+    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    int kept, row0, rows, ld, ld_rows, sink, local;
     int32_t *indptr, *indices;
 };
 
@@ -114,7 +24,8 @@ __global__ void __launch_bounds__(THREADS) select_top_rows(top_args a)
     __shared__ struct radix_shared sh;
     __shared__ int lanes[2][THREADS / 32];
     int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, i = a.row0 + r; /* long rows first */
-    int start = a.starts[r], base = u * a.starts[a.rows] + start, m = a.starts[r + 1] - start - 1;
+    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    int base = u * (a.starts ? a.starts[a.rows] : a.kept) + start, m = kept - 1;
     const float *scores = a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr;
     /* Candidates are [lo, hi); the rest is forced. */
     int lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
@@ -179,14 +90,16 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
     out->row0 = a->row0;
     out->rows = a->rows;
     out->units = a->units;
-    void *device_starts; /* the same budget serves all layers: it is sent once */
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
-    if (starts != s->budget) {
-        s->budget.clear();
-        CUDA_TRY(s, cudaMemcpyAsync(device_starts, starts.data(), starts.size() * sizeof(int32_t), cudaMemcpyHostToDevice, s->stream));
-        s->budget.swap(starts);
+    void *device_starts = NULL;
+    if (a->rows > 1) { /* the same budget serves all layers: it is sent once */
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
+        if (starts != s->budget) {
+            s->budget.clear();
+            SW_TRY(sw_cuda_upload(s, device_starts, starts.data(), starts.size() * sizeof(int32_t)));
+            s->budget.swap(starts);
+        }
     }
-    top_args k = {a->scores, static_cast<const int32_t *>(device_starts), a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
+    top_args k = {a->scores, static_cast<const int32_t *>(device_starts), (int)total, a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
                   a->forced.local, out->indptr, out->indices};
     select_top_rows<<<dim3((unsigned)a->rows, (unsigned)a->units), THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_top");

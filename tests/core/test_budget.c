@@ -10,6 +10,7 @@
 #include "core/budget.h"
 #include "core/rng.h"
 #include "core/selection.h"
+#include "tests/support/reference.h"
 
 static const struct sw_forced none = {.sink = 0, .local = 1};
 
@@ -104,14 +105,71 @@ static void test_counting_against_brute_force(void **state)
         int64_t counted = 0, brute = 0;
         for (int i = 0; i < b; i++)
             for (int e = s.indptr[i]; e < s.indptr[i + 1]; e++) {
-                counted += sw_selection_entry_pairs(&s, i, e);
+                counted += sw_selection_entry_pairs(&s, 0, i, e);
                 for (int t = i * block; t < n && t < (i + 1) * block; t++)
                     for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block; u++)
                         brute += whole[e] || t - u < window || u < sink;
             }
         assert_int_equal(counted, brute);
+        assert_true(fabs(sw_selection_block_density(&s) - 1) < 1e-12);
         s.whole = NULL;
         assert_true(fabs(sw_selection_density(&s) - 1) < 1e-12);
+        sw_selection_free(&s);
+    }
+}
+
+/* The same with token masks, per unit; a copy to the host keeps them; a new reserve leaves none. */
+static void test_counting_of_masks(void **state)
+{
+    (void)state;
+    for (uint64_t c = 0; c < 40; c++) {
+        int block = c % 2 ? 16 : 128, n = 1 + (int)(sw_rng_u64(4, SW_RNG_TEST, c) % 400), b = sw_blocks(n, block), units = 1 + (int)c % 3;
+        int words = c % 4 < 2 ? sw_query_words(block) : 0, line_ld = c % 4 > 0 ? n + 3 : 0;
+        int64_t capacity = sw_selection_full_capacity(units, 0, b);
+        struct sw_selection s = {0}, copy = {0};
+        assert_int_equal(sw_selection_full(&s, n, block, units), SW_OK);
+        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_EINTERNAL); /* no partial blocks */
+        sw_error_clear();
+        s.whole = malloc((size_t)capacity);
+        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_OK);
+        for (int64_t e = 0; e < capacity; e++) {
+            s.whole[e] = sw_rng_u64(5, SW_RNG_TEST, (uint64_t)e) % 4 == 0;
+            for (int w = 0; w < words; w++)
+                s.queries[e * words + w] = sw_rng_u64(6, SW_RNG_TEST, (uint64_t)(e * words + w));
+        }
+        for (int x = 0; x < units * line_ld; x++) {
+            s.columns[x] = sw_rng_u64(7, SW_RNG_TEST, (uint64_t)x) % 8 == 0;
+            s.slashes[x] = sw_rng_u64(8, SW_RNG_TEST, (uint64_t)x) % 8 == 0;
+        }
+        if (c % 8 == 3)
+            s.columns = NULL;
+        if (c % 8 == 7)
+            s.slashes = NULL;
+        s.window = (int)c % 5 == 0 ? 3 : 0;
+        assert_int_equal(sw_selection_to_host(&s, &copy), SW_OK);
+        assert_int_equal(sw_selection_validate(&copy), SW_OK);
+        assert_true(!s.columns == !copy.columns && !s.slashes == !copy.slashes && !s.queries == !copy.queries);
+        int64_t kept = 0;
+        for (int64_t row = 0; row < (int64_t)units * b; row++)
+            for (int32_t e = s.indptr[row]; e < s.indptr[row + 1]; e++) {
+                int unit = (int)(row / b), i = (int)(row % b);
+                int64_t brute = 0;
+                for (int t = i * block; t < n && t < (i + 1) * block; t++)
+                    for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block; u++)
+                        brute += sw_reference_sees(&s, unit, t, u);
+                assert_int_equal(sw_selection_entry_pairs(&copy, unit, i, e), brute);
+                kept += brute;
+            }
+        assert_true(fabs(sw_selection_density(&copy) - (double)kept / ((double)n * (n + 1) / 2 * units)) < 1e-12);
+        assert_true(fabs(sw_selection_block_density(&copy) - 1) < 1e-12);
+        if (line_ld) {
+            copy.line_ld = n - 1;
+            assert_int_equal(sw_selection_validate(&copy), SW_EINTERNAL);
+            sw_error_clear();
+        }
+        assert_int_equal(sw_selection_reserve(&copy, NULL, units, b, capacity, true), SW_OK);
+        assert_false(sw_selection_masked(&copy));
+        sw_selection_free(&copy);
         sw_selection_free(&s);
     }
 }
@@ -141,6 +199,7 @@ int main(void)
         cmocka_unit_test(test_within_half_a_block),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_counting_against_brute_force),
+        cmocka_unit_test(test_counting_of_masks),
         cmocka_unit_test(test_validation_finds_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

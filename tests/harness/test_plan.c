@@ -244,6 +244,32 @@ static void what_decides_a_key(void **state)
     snprintf(backend.device, sizeof backend.device, "A Processor");
 }
 
+/* A file that a parameter names counts by its content; one that cannot be used stops the plan. */
+static void files_of_parameters(void **state)
+{
+    (void)state;
+    char text[600], first[33], key[33];
+    snprintf(text, sizeof text, SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: minference, params: {head_config: %s}}]\n", in_folder("heads.json"));
+    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}]");
+    key_of(first, text);
+    key_of(key, text);
+    assert_string_equal(key, first);
+    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 31, 800, 1]}]");
+    key_of(key, text);
+    assert_string_not_equal(key, first);
+    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}] "); /* of another size, so that its hash is not the kept one */
+    key_of(key, text);
+    assert_string_not_equal(key, first);
+    write_text("heads.json", "[{\"0\": [\"diagonal\", 30, 800, 1]}]");
+    refused(configure("%s", text), SW_EINPUT, "config.yaml:5: minference: ");
+    unlink(in_folder("heads.json"));
+    refused(configure("%s", text), SW_EINPUT, "heads.json: cannot open: No such file");
+    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: xattention, params: {stride: 24}}]\n"), SW_EINPUT,
+            "stride: found 24, expected a divisor of block_size 64");
+    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: flexprefill, params: {min_budget: 65, max_budget: 64}}]\n"), SW_EINPUT,
+            "max_budget: found 64, expected 0 or at least min_budget 65");
+}
+
 static void expect_skipped(struct sw_config *config, const char *method, const char *reason)
 {
     struct sw_plan *plan = plan_of(config);
@@ -484,7 +510,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_and_ignored_axes), cmocka_unit_test(what_decides_a_key),         cmocka_unit_test(skipped_with_a_reason),
+        cmocka_unit_test(order_and_ignored_axes), cmocka_unit_test(what_decides_a_key),         cmocka_unit_test(files_of_parameters),
+        cmocka_unit_test(skipped_with_a_reason),
         cmocka_unit_test(native_budgets_ignore_density), cmocka_unit_test(too_many_or_twice),   cmocka_unit_test(bundles),
         cmocka_unit_test(values_that_are_no_numbers),    cmocka_unit_test(damaged_bundles),     cmocka_unit_test(tasks),
         cmocka_unit_test(datasets_elsewhere),            cmocka_unit_test(done_cells_are_cached),

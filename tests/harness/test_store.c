@@ -203,7 +203,7 @@ static void test_metric_table(void **state)
 {
     (void)state;
     static const char *const contract[] = {
-        "density", "density_all_layers", "kv_fetch_density", "block_recall", "block_recall_rollout", "mass_recall", "output_rel_error",
+        "density", "density_all_layers", "block_union_density", "kv_fetch_density", "block_recall", "block_recall_rollout", "mass_recall", "output_rel_error",
         "accuracy", "ppl", "nll_delta", "prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us", "ttft_ms",
         "tpot_ms", "peak_memory_bytes", "effective_tflops", "effective_gbps"};
     struct sw_result result = {0};
@@ -305,6 +305,51 @@ static void test_saved_arrays(void **state)
     assert_true(output >= 0);
     H5Dclose(output);
     sw_h5_close(file);
+}
+
+/* Token masks of a selection: bytes a unit and token, words an entry. */
+static void test_saved_masks(void **state)
+{
+    (void)state;
+    enum { N = 100, UNITS = 2, WORDS = 2, BLOCK = 128 };
+    struct sw_cell cell = make_cell("000000000000000000000000000000ac", SW_PHASE_PREFILL);
+    struct sw_cell_writer *w;
+    struct sw_selection s = {0};
+    assert_int_equal(sw_cell_writer_open(folder, &cell, &backend, &w), SW_OK);
+    assert_int_equal(sw_selection_full(&s, N, BLOCK, UNITS), SW_OK);
+    s.whole = calloc((size_t)s.capacity, 1);
+    assert_int_equal(sw_selection_reserve_masks(&s, N, WORDS), SW_OK);
+    for (int i = 0; i < UNITS * N; i++) {
+        s.columns[i] = i % 3 == 0;
+        s.slashes[i] = i % 5 == 0;
+    }
+    for (int i = 0; i < UNITS * WORDS; i++)
+        s.queries[i] = 0x8000000000000001u + (uint64_t)i;
+    assert_int_equal(sw_cell_writer_selection(w, false, 1, false, &s), SW_OK);
+    struct sw_result result = {0};
+    fill_result(&result, 0.5);
+    assert_int_equal(sw_cell_writer_commit(w, &result), SW_OK);
+    sw_result_clear(&result);
+    hid_t file;
+    assert_int_equal(sw_h5_open(cell_path(cell.key), &file), SW_OK);
+    static const char *const names[] = {"layer_001/selection/columns", "layer_001/selection/slashes"};
+    for (int l = 0; l < 2; l++) {
+        uint8_t read[UNITS * N];
+        hid_t dataset = H5Dopen2(file, names[l], H5P_DEFAULT), space = H5Dget_space(dataset);
+        assert_int_equal(H5Sget_simple_extent_npoints(space), UNITS * N);
+        assert_true(H5Dread(dataset, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, read) >= 0);
+        assert_memory_equal(read, l ? s.slashes : s.columns, sizeof read);
+        H5Sclose(space);
+        H5Dclose(dataset);
+    }
+    uint64_t words[UNITS * WORDS];
+    hid_t dataset = H5Dopen2(file, "layer_001/selection/queries", H5P_DEFAULT);
+    assert_true(H5Dread(dataset, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, words) >= 0);
+    assert_memory_equal(words, s.queries, sizeof words);
+    H5Dclose(dataset);
+    sw_h5_close(file);
+    sw_selection_free(&s);
+    unlink(cell_path(cell.key));
 }
 
 /* Changes one byte (XOR mask) or, mask 0, cuts the file at `at`. */
@@ -609,8 +654,8 @@ int main(int argc, char **argv)
     sw_provenance_init(argc, argv);
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
-        TEST(test_metric_table), TEST(test_round_trip), TEST(test_saved_arrays), TEST(test_damage_is_found), TEST(test_disk_full),
-        TEST(test_abort_leaves_nothing), TEST(test_failed_and_skipped), TEST(test_index), TEST(test_folders), TEST(test_export),
+        TEST(test_metric_table), TEST(test_round_trip), TEST(test_saved_arrays), TEST(test_saved_masks), TEST(test_damage_is_found),
+        TEST(test_disk_full), TEST(test_abort_leaves_nothing), TEST(test_failed_and_skipped), TEST(test_index), TEST(test_folders), TEST(test_export),
         TEST(test_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,8 +20,24 @@ struct shape {
     int batch, n_q, n_k, heads, kv_heads, d;
     int block; /* 0: dense */
     int units; /* a batch entry */
-    bool partial;
+    int partial;
 };
+enum { PARTIAL_WINDOW = 1, PARTIAL_LINES, PARTIAL_QUERIES }; /* rules of partial blocks; 0: whole blocks only */
+
+/* Token masks by chance; a query sees at least itself. */
+static void random_masks(struct sw_selection *s, const struct shape *c, uint64_t seed)
+{
+    int line_ld = c->partial == PARTIAL_LINES ? c->n_k + 2 : 0, words = c->partial == PARTIAL_QUERIES ? sw_query_words(c->block) : 0;
+    sw_test_ok(sw_selection_reserve_masks(s, line_ld, words));
+    for (int x = 0; x < s->units * line_ld; x++) {
+        s->columns[x] = sw_test_int(seed, (uint64_t)x, 0, 5) == 0;
+        s->slashes[x] = x % line_ld == 0 || sw_test_int(seed + 1, (uint64_t)x, 0, 5) == 0;
+    }
+    for (int64_t w = 0; w < s->capacity * words; w++)
+        s->queries[w] = (uint64_t)sw_test_int(seed, (uint64_t)w, 0, 1 << 30) << 33 | (uint64_t)sw_test_int(seed + 1, (uint64_t)w, 0, 1 << 30);
+    if (seed % 5 == 0 && line_ld)
+        s->columns = NULL;
+}
 
 /* A random causal selection; every row has its diagonal. */
 static void random_selection(struct sw_selection *s, const struct shape *c, uint64_t seed)
@@ -32,8 +48,10 @@ static void random_selection(struct sw_selection *s, const struct shape *c, uint
     s->n = c->n_k;
     s->n_q = c->n_q;
     s->row0 = row0;
-    s->window = c->partial ? c->block + c->block / 3 + 1 : 0;
-    s->sink = c->partial ? c->block / 2 : 0;
+    s->window = c->partial == PARTIAL_WINDOW ? c->block + c->block / 3 + 1 : 0;
+    s->sink = c->partial == PARTIAL_WINDOW ? c->block / 2 : 0;
+    if (c->partial > PARTIAL_WINDOW)
+        random_masks(s, c, seed);
     int32_t at = 0;
     uint64_t draw = 0;
     for (int64_t row = 0; row < (int64_t)units * rows; row++) {
@@ -42,7 +60,7 @@ static void random_selection(struct sw_selection *s, const struct shape *c, uint
         for (int j = 0; j <= i; j++)
             if (j == i || sw_test_int(seed, draw++, 0, 9) < 4) {
                 if (c->partial)
-                    s->whole[at] = sw_test_int(seed, draw++, 0, 1) == 1;
+                    s->whole[at] = sw_test_int(seed, draw++, 0, 1) == 1 || (c->partial == PARTIAL_QUERIES && j == i);
                 s->indices[at++] = j;
             }
     }
@@ -169,6 +187,20 @@ static void sparse_prefill(void **state)
     check_shape(&(struct shape){1, 600, 600, 2, 1, 64, 256, 1, true}, seed++);
     check_shape(&(struct shape){1, 250, 250, 2, 1, 64, 24, 1, true}, seed++); /* blocks that are no multiple of a vector */
     check_shape(&(struct shape){1, 250, 250, 2, 1, 64, 100, 2, true}, seed++);
+}
+
+static void token_masks(void **state)
+{
+    (void)state;
+    static const int cases[][6] = {/* n_q n_k H Hkv d B */ {1, 1, 2, 1, 64, 16},     {100, 100, 6, 2, 64, 16}, {199, 199, 3, 3, 128, 64}, {330, 330, 4, 2, 80, 128},
+                                   {263, 263, 2, 1, 64, 32}, {250, 250, 2, 1, 64, 24}, {600, 600, 2, 1, 64, 256}, {70, 134, 4, 2, 64, 64},  {1, 300, 8, 1, 64, 64},
+                                   {1, 64, 6, 2, 96, 16},    {1, 1500, 4, 2, 64, 128}, {1, 65, 3, 3, 40, 32},     {250, 250, 2, 1, 64, 100}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int rule = PARTIAL_LINES; rule <= PARTIAL_QUERIES; rule++) {
+            const int *x = cases[i];
+            int units = i % 3 == 0 ? x[2] : i % 3 == 1 ? x[3] : 1;
+            check_shape(&(struct shape){1 + (int)i % 2, x[0], x[1], x[2], x[3], x[4], x[5], units, rule}, 900 + 2 * i + (uint64_t)rule);
+        }
 }
 
 static void sparse_chunks(void **state)
@@ -366,6 +398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dense_prefill),  cmocka_unit_test(dense_chunks),   cmocka_unit_test(sparse_prefill),
+        cmocka_unit_test(token_masks),
         cmocka_unit_test(sparse_chunks),  cmocka_unit_test(decode),         cmocka_unit_test(extreme_scores),
         cmocka_unit_test(block_mass),     cmocka_unit_test(full_selection_is_dense),
         cmocka_unit_test(broken_contracts), cmocka_unit_test(zero_queries_share_alike),

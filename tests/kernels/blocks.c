@@ -168,6 +168,56 @@ static void scores(void **state)
         }
 }
 
+/* Columns with a given score: out of the softmax, in the mean over units, whatever the exponent. */
+static void given_columns(void **state)
+{
+    (void)state;
+    enum { UQ = 6, UK = 2, B = 21, R = 16, LD = 23, K_LD = 22 };
+    static const int cases[][4] = {/* row0 rows uo causal */ {0, 21, 6, 1}, {0, 21, 2, 1}, {0, 21, 1, 0}, {14, 7, 3, 1}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
+        for (int mode = 0; mode < 12; mode++) {
+            int row0 = cases[c][0], rows = cases[c][1], uo = cases[c][2], share = UQ / uo;
+            bool causal = cases[c][3], softmax = mode & 1;
+            float exponent = mode & 2 ? 3 : 1, scale = 0.4f;
+            float *q = sw_test_normal((size_t)(UQ * rows * R), c), *k = sw_test_normal(UK * K_LD * R, c + 20), given[UK * K_LD];
+            for (int j = 0; j < UK * K_LD; j++) /* none, some, all of them; the first ones all given: rows without any other */
+                given[j] = mode / 4 == 0 ? NAN : mode / 4 == 1 && j % K_LD >= 3 && j % 4 ? NAN : (float)(j % 5) - 1.5f;
+            double want[UQ * B * B] = {0};
+            for (int u = 0; u < UQ; u++)
+                for (int i = 0; i < rows; i++) {
+                    double x[B], sum = 0;
+                    int n = causal ? row0 + i + 1 : B;
+                    const float *g = given + u * UK / UQ * K_LD;
+                    for (int j = 0; j < n; j++) {
+                        x[j] = 0;
+                        for (int e = 0; e < R; e++)
+                            x[j] += (double)q[(u * rows + i) * R + e] * (double)k[(u * UK / UQ * K_LD + j) * R + e] * (double)scale;
+                        sum += isnan(g[j]) ? exp(x[j]) : 0;
+                    }
+                    for (int j = 0; j < n; j++)
+                        want[(u / share * rows + i) * B + j] += (isnan(g[j]) ? pow(softmax ? exp(x[j]) / sum : x[j], (double)exponent) : (double)g[j]) / share;
+                }
+            for (const char *const *isa = sw_test_isas(); *isa; isa++)
+                for (int threads = 1; threads <= 3; threads += 2) {
+                    struct sw_backend *be = sw_test_open(*isa, threads);
+                    struct sw_guarded out = sw_guarded_make((size_t)(uo * rows * LD));
+                    sw_test_ok(be->block_scores(be, &(struct sw_block_scores){.q = q, .k = k, .units_q = UQ, .units_k = UK, .units_out = uo, .rows = rows, .row0 = row0,
+                                                                              .b = B, .r = R, .q_ld = rows, .k_ld = K_LD, .scale = scale, .exponent = exponent,
+                                                                              .softmax = softmax, .causal = causal, .column_scores = given, .out = out.data,
+                                                                              .ld = LD, .out_ld_rows = rows}));
+                    for (int row = 0; row < uo * rows; row++)
+                        for (int j = 0; j < B; j++) {
+                            double w = want[row * B + j];
+                            near((double)out.data[row * LD + j], w, 1e-5 * fmax(fabs(w), softmax ? 0.01 : 3));
+                        }
+                    sw_guarded_check_free(&out, "block_scores");
+                    sw_backend_close(be);
+                }
+            free(q);
+            free(k);
+        }
+}
+
 static void walks(void **state)
 {
     (void)state;
@@ -318,7 +368,7 @@ static void means_and_hashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pool_in_any_pieces), cmocka_unit_test(sketches),        cmocka_unit_test(scores),
+        cmocka_unit_test(pool_in_any_pieces), cmocka_unit_test(sketches),        cmocka_unit_test(scores),           cmocka_unit_test(given_columns),
         cmocka_unit_test(walks),              cmocka_unit_test(running_average), cmocka_unit_test(means_and_hashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,7 @@ void parity_model(struct parity *p);
 void parity_scores(struct parity *p);
 void parity_select(struct parity *p);
 void parity_device(struct parity *p);
+void parity_baselines(struct parity *p);
 void parity_bench(struct parity *p);
 
 #endif

@@ -22,35 +22,47 @@ class Evaluation:
         self.prefill = self._prefill()
         self.decode = self._decode() if tensors.n_steps else []
 
-    def sparse_layers(self):
-        return range(self.dense_layers, self.n_layers)
+    def sparse_layers(self, phase="prefill"):
+        """Of a phase that the method does not have: none."""
+        sparse = self.method is not None and phase in self.method.phases
+        return range(self.dense_layers, self.n_layers) if sparse else range(0)
 
     def _prefill(self):
         n, rows = self.tensors.n, selection.prefill_rows(self.tensors.n, self.block)
         m, self.floored = budgets.rows_proportional(n, self.block, self.density)
-        result = [selection.full(self.block, *rows) for _ in range(self.dense_layers)]
-        for layer in self.sparse_layers():
-            scores = self.method.prefill(layer)
-            result.append(self._choose(scores, m, rows, query_blocks=block_count(n, self.block)))
+        result = [selection.full(self.block, *rows) for _ in range(self.n_layers)]
+        for layer in self.sparse_layers("prefill"):
+            if self.budget == "matched":
+                result[layer] = self.method.matched_prefill(layer, m)
+            elif isinstance(self.method, methods.SCORED):
+                result[layer] = self._scored_native(self.method.prefill(layer), rows, query_blocks=block_count(n, self.block))
+            else:
+                result[layer] = self.method.native_prefill(layer)
         return result
 
     def _decode(self):
         n, steps = self.tensors.n, self.tensors.n_steps
         rows = selection.decode_rows(n, steps)
         m = [budgets.decode_blocks(n + s + 1, self.block, self.density) - 1 for s in range(steps)]
-        scores = {layer: [] for layer in self.sparse_layers()}
+        by_rule = self.budget != "matched" and not isinstance(self.method, methods.SCORED)
+        result = [selection.full(self.block, *rows) for _ in range(self.n_layers)]
+        found = {layer: [] for layer in self.sparse_layers("decode")}
         for step in range(steps):
-            for layer in self.sparse_layers():
-                scores[layer].append(self.method.decode(layer, step))
-        result = [selection.full(self.block, *rows) for _ in range(self.dense_layers)]
-        for layer in self.sparse_layers():
-            by_unit = [[row[u] for row in scores[layer]] for u in range(len(scores[layer][0]))]
-            result.append(self._choose(by_unit, m, rows, query_blocks=None))
+            for layer in found:
+                found[layer].append((self.method.native_decode if by_rule else self.method.decode)(layer, step))
+        for layer, by_step in found.items():
+            if by_rule:
+                lists, margin = ([[step[part][u] for step in by_step] for u in range(len(by_step[0][part]))] for part in (0, 1))
+                result[layer] = selection.Selection(self.block, lists, *rows, margin=margin)
+                continue
+            scores = [[step[u] for step in by_step] for u in range(len(by_step[0]))]
+            if self.budget == "matched":
+                result[layer] = selection.by_budget(scores, m, self.block, *rows)
+            else:
+                result[layer] = self._scored_native(scores, rows, query_blocks=None)
         return result
 
-    def _choose(self, scores, m, rows, query_blocks):
-        if self.budget == "matched":
-            return selection.by_budget(scores, m, self.block, *rows)
+    def _scored_native(self, scores, rows, query_blocks):
         if isinstance(self.method, methods.SinkWindow):
             lists = [[self.method.native_list(t // self.block) for t in rows[1]]]
             return selection.Selection(self.block, lists, *rows)

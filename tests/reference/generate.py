@@ -40,14 +40,16 @@ def duplicated_heads(rng, n, heads, kv_heads, d, layers, steps=0):
     return copy(prompt), copy(decode)
 
 
-def constant_keys(rng, n, heads, kv_heads, d, layers):
+def constant_keys(rng, n, heads, kv_heads, d, layers, steps=0):
     """Every key of a head is the same, and entries are -1, 0 or 1: block scores tie exactly, also in single precision."""
-    prompt = []
+    prompt, decode = [], []
     for _ in range(layers):
-        q = rng.integers(-1, 2, (n, heads, d))
-        k = np.repeat(rng.integers(-1, 2, (1, kv_heads, d)), n, axis=0)
-        prompt.append([np.float32(x) for x in (q, k, rng.standard_normal((n, kv_heads, d)))])
-    return prompt, None
+        q = rng.integers(-1, 2, (n + steps, heads, d))
+        k = np.repeat(rng.integers(-1, 2, (1, kv_heads, d)), n + steps, axis=0)
+        layer = [np.float32(x) for x in (q, k, rng.standard_normal((n + steps, kv_heads, d)))]
+        prompt.append([x[:n] for x in layer])
+        decode.append([x[n:] for x in layer])
+    return prompt, decode if steps else None
 
 
 def hot_key(rng, n, heads, kv_heads, d, layers, at, steps=0):

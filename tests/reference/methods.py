@@ -1,7 +1,4 @@
-"""The methods: block scores of the prompt's rows, then of one row a decoded token.
-
-prefill(layer) returns [U, b, b]; decode(layer, step) returns [U, c + 1] and must follow prefill and the steps before it,
-layer by layer, since state is kept. Both are only called for sparse layers."""
+"""The methods, and the table of them."""
 
 import math
 
@@ -9,28 +6,17 @@ import numpy as np
 
 from . import rng
 from .attention import softmax
+from .base import Method, mean_units
 from .blocks import block_count
+from .eviction import H2O, SnapKV
+from .flexprefill import FlexPrefill
+from .minference import MInference
+from .moba import MoBA
+from .nsa import NSA
+from .quest import Quest
 from .sketch import Transform, block_means
-
-
-class Method:
-    def __init__(self, tensors, block, dense_layers, seed, **params):
-        self.tensors, self.block, self.first_sparse, self.seed = tensors, block, dense_layers, seed
-        self.params = {**self.defaults, **params}
-
-    defaults = {}
-
-    def keys(self, layer, step):
-        """All keys that step's query sees, its own included."""
-        return self.tensors.all_keys(layer)[: self.tensors.n + step + 1]
-
-    def current(self, step):
-        return (self.tensors.n + step) // self.block
-
-
-def mean_units(x, units):
-    """[heads, ...] -> [units, ...], each the mean of consecutive heads."""
-    return x.reshape(units, -1, *x.shape[1:]).mean(axis=1)
+from .spargeattn import SpargeAttn
+from .xattention import XAttention
 
 
 class Oracle(Method):
@@ -250,11 +236,30 @@ class Icml(SketchMethod):
         return a
 
 
+SKETCHES = {"arxiv": Arxiv, "icml": Icml}
+KINDS = {"oracle": Oracle, "sink_window": SinkWindow, "random": Random, "minference": MInference, "flexprefill": FlexPrefill,
+         "xattention": XAttention, "quest": Quest, "spargeattn": SpargeAttn, "moba": MoBA, "nsa": NSA, "snapkv": SnapKV, "h2o": H2O}
+SCORED = (Oracle, SinkWindow, Random, SketchMethod)    # native rules on scores, in evaluate.py
+NAMES = [*KINDS, "onehop", "sketchwalk"]    # dense is no method: nothing is selected
+
+
+def kind(name, params):
+    return SKETCHES[params.get("variant", "icml")] if name in ("onehop", "sketchwalk") else KINDS[name]
+
+
 def make(name, tensors, block, dense_layers, seed, **params):
-    variant = params.pop("variant", "icml")
+    of = kind(name, params)
+    params.pop("variant", None)
     if name == "onehop":
         params = {**params, "walk": "none"}
-    kind = {"oracle": Oracle, "sink_window": SinkWindow, "random": Random,
-            "onehop": {"arxiv": Arxiv, "icml": Icml}[variant],
-            "sketchwalk": {"arxiv": Arxiv, "icml": Icml}[variant]}[name]
-    return kind(tensors, block, dense_layers, seed, **params)
+    return of(tensors, block, dense_layers, seed, **params)
+
+
+def defaults(name, params):
+    """All parameters of a method at their defaults. params: as in a config; `variant` decides."""
+    own = {"block_size": 64, **kind(name, params).defaults}
+    if name in ("onehop", "sketchwalk"):
+        own["variant"] = params.get("variant", "icml")
+    if name == "onehop":
+        own.pop("walk")
+    return own

@@ -1,5 +1,6 @@
 """Runs the built program on tensor bundles and reads what it stored. SWBENCH names the program, else the release build."""
 
+import functools
 import json
 import os
 import pathlib
@@ -23,6 +24,15 @@ def program():
     if not path.is_file():
         raise RunFailed(f"no program at {path}: build it, or set SWBENCH")
     return path
+
+
+@functools.cache
+def listed_methods():
+    """Names of the methods that this build has."""
+    done = subprocess.run([str(program()), "ls", "methods"], capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise RunFailed(f"ls methods: exit {done.returncode}\n{done.stderr[-4000:]}")
+    return {line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip()}
 
 
 def write_bundle(path, layers, decode=None, dtype=np.float32):
@@ -65,7 +75,7 @@ def plain(value):
             value = json.loads(value.lower())
         except ValueError:
             return value
-    return value if isinstance(value, (str, dict)) else float(value)
+    return value if value is None or isinstance(value, (str, dict)) else float(value)
 
 
 class Cell:
@@ -108,7 +118,7 @@ def read_metric(file, name):
 
 def find_cell(cells, name, params, phase, density=None):
     """The one cell of a method with these params. A parameter that `params` leaves out must have its default in the cell."""
-    usual = defaults(name, params)
+    usual = {} if name == "dense" else methods.defaults(name, params)
     wanted = {key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"}
 
     def same(cell):
@@ -133,17 +143,3 @@ def with_sketch_dim(cells, asked, usual):
         if size in sizes:
             return [cell for cell, s in zip(cells, sizes) if s == size]
     return []
-
-
-def defaults(name, params):
-    """The parameters of a method, at their defaults."""
-    if name == "dense":
-        return {}
-    common = {"block_size": 64}
-    if name in ("onehop", "sketchwalk"):
-        variant = params.get("variant", "icml")
-        own = dict({"arxiv": methods.Arxiv, "icml": methods.Icml}[variant].defaults)
-        if name == "onehop":
-            own.pop("walk")
-        return {**common, **own, "variant": variant}
-    return {**common, **{"oracle": methods.Oracle, "sink_window": methods.SinkWindow, "random": methods.Random}[name].defaults}

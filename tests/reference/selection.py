@@ -20,6 +20,8 @@ class Selection:
     whole: list = None             # [u][r]: bool per list entry; others keep only the pairs t - u < window or u < sink
     window: list = field(default_factory=list)    # per row, tokens
     sink: list = field(default_factory=list)
+    pairs: list = None             # [u][r] -> bool [query tokens, keys]: where single tokens are chosen; lists are then the blocks to fetch
+    margin: list = None            # [u][r] -> how nearly, relatively, a decision went the other way (one figure, or one a query token)
 
     @property
     def units(self):
@@ -35,6 +37,8 @@ class Selection:
     def mask(self, u, r, n):
         """Kept pairs of the row's queries with the n keys."""
         t, key = np.arange(self.first[r], self.last[r] + 1)[:, None], np.arange(n)
+        if self.pairs is not None:
+            return np.pad(self.pairs[u][r], ((0, 0), (0, n - self.pairs[u][r].shape[1])))
         kept = np.zeros(block_count(n, self.block), bool)
         if self.whole is None:
             kept[self.lists[u][r]] = True
@@ -66,6 +70,16 @@ def by_budget(scores, budget, block, first, last, sink=1, local=2):
     lists = [[select(scores[u][r], t // block, budget[r], sink, local) for r, t in enumerate(last)]
              for u in range(len(scores))]
     return Selection(block, lists, first, last, scores=scores)
+
+
+def by_pairs(mask, margin, block, first, last):
+    """mask [U, n, n]: the kept pairs of all tokens. The lists are the blocks of which a row keeps anything, and the diagonal."""
+    lists, pairs = [], []
+    for unit in mask:
+        rows = [unit[f: t + 1] for f, t in zip(first, last)]
+        pairs.append(rows)
+        lists.append([np.union1d(np.flatnonzero(row.any(axis=0)) // block, [t // block]) for row, t in zip(rows, last)])
+    return Selection(block, lists, first, last, pairs=pairs, margin=margin)
 
 
 def density(selection):

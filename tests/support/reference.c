@@ -4,6 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The rules of a block kept in part, as core/selection.h writes them. */
+static bool rule_keeps(const struct sw_selection *sel, int unit, int32_t e, int t, int u)
+{
+    int words = (sel->block + 63) / 64, bit = t % sel->block;
+    if (t - u < sel->window || u < sel->sink)
+        return true;
+    if (sel->columns && sel->columns[(size_t)unit * (size_t)sel->line_ld + (size_t)u])
+        return true;
+    if (sel->slashes && sel->slashes[(size_t)unit * (size_t)sel->line_ld + (size_t)(t - u)])
+        return true;
+    return sel->queries && (sel->queries[(size_t)e * (size_t)words + (size_t)(bit / 64)] >> (bit % 64) & 1);
+}
+
 bool sw_reference_sees(const struct sw_selection *sel, int unit, int t, int u)
 {
     if (u > t)
@@ -13,7 +26,7 @@ bool sw_reference_sees(const struct sw_selection *sel, int unit, int t, int u)
     int64_t row = (int64_t)unit * sel->rows + t / sel->block - sel->row0;
     for (int32_t e = sel->indptr[row]; e < sel->indptr[row + 1]; e++)
         if (sel->indices[e] == u / sel->block)
-            return !sel->whole || sel->whole[e] || t - u < sel->window || u < sel->sink;
+            return !sel->whole || sel->whole[e] || rule_keeps(sel, unit, e, t, u);
     return false;
 }
 

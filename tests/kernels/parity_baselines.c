@@ -1,0 +1,278 @@
+/* The operations of the one-hop baselines (core/ops.h) on both backends. What only compares or adds exact numbers must be the same to the bit; products
+ * and softmaxes agree within fp32's rounding of bf16 inputs, and lists made of them but for near-ties. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "tests/kernels/parity_cuda.h"
+
+enum { BACKENDS = 2 };
+
+static struct sw_backend *backend(struct parity *p, int w) { return w == 0 ? p->cpu : p->cuda; }
+
+static void *zeros_on(struct sw_backend *be, size_t bytes)
+{
+    void *host = calloc(bytes ? bytes : 1, 1), *d = on_device(be, host, bytes);
+    free(host);
+    return d;
+}
+
+static uint8_t *bytes_from(struct sw_backend *be, const void *device, size_t bytes)
+{
+    uint8_t *host = need(bytes);
+    must(be->download(be, host, device, bytes), "download");
+    return host;
+}
+
+/* Multiples of 1/1024 below 1: their sums are exact in fp64 and nearly so in fp32, and there are ties. */
+static float *exact_values(uint64_t seed, size_t count)
+{
+    float *x = need(count * sizeof *x);
+    for (size_t i = 0; i < count; i++)
+        x[i] = (float)(sw_rng_u64(seed, SW_RNG_TEST, i) % 1024) / 1024.0f;
+    return x;
+}
+
+static void same_bytes(struct parity *p, uint8_t *got[BACKENDS], size_t bytes, const char *what, int n, int block)
+{
+    size_t other = 0;
+    for (size_t i = 0; i < bytes; i++)
+        other += got[0][i] != got[1][i];
+    check(p, other == 0, "%s, n %d B %d: %zu of %zu differ", what, n, block, other, bytes);
+    free(got[0]);
+    free(got[1]);
+}
+
+static void close_floats(struct parity *p, float *got[BACKENDS], size_t count, double allowed, const char *what, int n, int block)
+{
+    double top = 0, e = largest_error(got[1], got[0], count);
+    for (size_t i = 0; i < count; i++)
+        top = fabs((double)got[0][i]) > top ? fabs((double)got[0][i]) : top;
+    check(p, e <= allowed * top, "%s, n %d B %d: differs by %.3g of %.3g, allowed %.3g", what, n, block, e, top, allowed * top);
+    free(got[0]);
+    free(got[1]);
+}
+
+/* --- flags and keep matrices, on the same exact numbers ------------------------------------------------------------------------- */
+
+static void marks(struct parity *p, int n, int block, uint64_t seed)
+{
+    int rows = 3, ld = n + 3, b = sw_blocks(n, block), k[3] = {1, n / 2 + 1, n};
+    float *x = exact_values(seed, (size_t)rows * (size_t)ld);
+    for (int small = 0; small < 2; small++) {
+        uint8_t *flags[BACKENDS];
+        for (int w = 0; w < BACKENDS; w++) {
+            struct sw_backend *be = backend(p, w);
+            float *d = on_device(be, x, (size_t)rows * (size_t)ld * 4);
+            uint8_t *out = zeros_on(be, (size_t)rows * (size_t)ld);
+            must(be->mark_top(be, &(struct sw_mark_top){.in = d, .rows = rows, .n = n, .ld = ld, .always = small ? 3 : 0, .k = k,
+                                                        .small_first = small, .flags = out}), "mark_top");
+            flags[w] = bytes_from(be, out, (size_t)rows * (size_t)ld);
+            for (int r = 0; r < rows; r++) /* beyond n nothing is promised */
+                memset(flags[w] + r * ld + n, 0, (size_t)(ld - n));
+            be->free(be, d);
+            be->free(be, out);
+        }
+        same_bytes(p, flags, (size_t)rows * (size_t)ld, small ? "mark_top, small first" : "mark_top", n, block);
+    }
+    int counts[BACKENDS][3];
+    for (int w = 0; w < BACKENDS; w++) {
+        struct sw_backend *be = backend(p, w);
+        float *d = on_device(be, x, (size_t)rows * (size_t)ld * 4);
+        must(be->count_mass(be, &(struct sw_count_mass){.in = d, .rows = rows, .n = n, .ld = ld, .limit = n / 3.0, .counts = counts[w]}), "count_mass");
+        be->free(be, d);
+    }
+    check(p, memcmp(counts[0], counts[1], sizeof counts[0]) == 0, "count_mass, n %d: %d %d", n, counts[0][0], counts[1][0]);
+    float *lines[BACKENDS];
+    for (int split = 0; split < 2; split++) {
+        for (int w = 0; w < BACKENDS; w++) {
+            struct sw_backend *be = backend(p, w);
+            float *d = on_device(be, x, (size_t)rows * (size_t)ld * 4), *out = zeros_on(be, (size_t)rows * (size_t)b * 4);
+            must(be->pool_lines(be, &(struct sw_pool_lines){.in = d, .rows = rows, .n = n, .ld = ld, .block = block, .split = split, .scale = 0.5f,
+                                                            .out = out, .ld_out = b}), "pool_lines");
+            lines[w] = floats_from(be, out, (size_t)rows * (size_t)b);
+            be->free(be, d);
+            be->free(be, out);
+        }
+        close_floats(p, lines, (size_t)rows * (size_t)b, 1e-6, "pool_lines", n, block);
+    }
+    free(x);
+}
+
+static void keeps(struct parity *p, int n, int block, uint64_t seed)
+{
+    int b = sw_blocks(n, block), ld = b + 2, units = 3;
+    size_t entries = (size_t)units * (size_t)ld * (size_t)ld, line = (size_t)units * (size_t)(n + 1);
+    float *scores = exact_values(seed, entries);
+    uint8_t *columns = need(line), *slashes = need(line), *whole = need(line);
+    for (size_t i = 0; i < line; i++) {
+        columns[i] = sw_rng_u64(seed + 1, SW_RNG_TEST, i) % 97 == 0;
+        slashes[i] = sw_rng_u64(seed + 2, SW_RNG_TEST, i) % 61 == 0;
+        whole[i] = sw_rng_u64(seed + 3, SW_RNG_TEST, i) % 9 == 0;
+    }
+    double limit[3] = {0.4, -1, 0.8};
+    for (int kind = 0; kind < 5; kind++) {
+        uint8_t *keep[BACKENDS];
+        struct sw_selection lists[BACKENDS] = {{0}, {0}};
+        for (int w = 0; w < BACKENDS; w++) {
+            struct sw_backend *be = backend(p, w);
+            float *d = on_device(be, scores, entries * 4);
+            uint8_t *dc = on_device(be, columns, line), *ds = on_device(be, slashes, line), *dw = on_device(be, whole, line), *out = zeros_on(be, entries);
+            if (kind < 3)
+                must(be->keep_mass(be, &(struct sw_keep_mass){.scores = d, .units = units, .row0 = 0, .rows = b, .ld = ld, .ld_rows = ld,
+                                                              .rule = (enum sw_mass_rule)kind, .limit = limit, .clear = true, .keep = out}), "keep_mass");
+            else
+                must(be->keep_lines(be, &(struct sw_keep_lines){.columns = dc, .slashes = ds, .whole_rows = kind == 3 ? NULL : dw, .units = units,
+                                                                .row0 = 0, .rows = b, .n = n, .block = block, .grain = kind == 3 ? 1 : block,
+                                                                .ld_in = n + 1, .straddle = kind == 4, .clear = true, .keep = out, .ld = ld,
+                                                                .ld_rows = ld}), "keep_lines");
+            struct sw_selection list = {0};
+            bool masked = kind == 3;
+            must(be->select_keep(be, &(struct sw_select_keep){.keep = out, .units = units, .row0 = 0, .rows = b, .ld = ld, .ld_rows = ld,
+                                                              .columns = masked ? dc : NULL, .slashes = masked ? ds : NULL, .line_ld = masked ? n + 1 : 0,
+                                                              .block = block, .n = n, .n_q = n}, &list), "select_keep");
+            must(sw_selection_to_host(&list, &lists[w]), "to_host");
+            must(sw_selection_validate(&lists[w]), "select_keep");
+            sw_selection_free(&list);
+            uint8_t *all = bytes_from(be, out, entries);
+            keep[w] = need(entries);
+            memset(keep[w], 0, entries);
+            for (int u = 0; u < units; u++) /* what is used, as 0 or 1 */
+                for (int i = 0; i < b; i++)
+                    for (int j = 0; j <= i; j++) {
+                        size_t at = ((size_t)u * (size_t)ld + (size_t)i) * (size_t)ld + (size_t)j;
+                        keep[w][at] = all[at] != 0;
+                    }
+            free(all);
+            void *used[] = {d, dc, ds, dw, out};
+            for (size_t f = 0; f < sizeof used / sizeof *used; f++)
+                be->free(be, used[f]);
+        }
+        static const char *const names[] = {"keep_mass reach", "keep_mass within", "keep_mass unit", "keep_lines a token", "keep_lines a block"};
+        same_bytes(p, keep, entries, names[kind], n, block);
+        check(p, memcmp(lists[0].indptr, lists[1].indptr, (size_t)(units * b + 1) * 4) == 0 &&
+                     memcmp(lists[0].indices, lists[1].indices, (size_t)lists[0].indptr[units * b] * 4) == 0,
+              "select_keep after %s, n %d B %d: other lists", names[kind], n, block);
+        check(p, sw_selection_density(&lists[0]) == sw_selection_density(&lists[1]), "select_keep after %s, n %d: densities differ", names[kind], n);
+        sw_selection_free(&lists[0]);
+        sw_selection_free(&lists[1]);
+    }
+    free(scores);
+    free(columns);
+    free(slashes);
+    free(whole);
+}
+
+/* --- scores of queries and keys --------------------------------------------------------------------------------------------------- */
+
+struct shape_case { int n, H, Hkv, d, block, stride, last; };
+
+static void scores_of(struct parity *p, const struct shape_case *c, uint64_t seed)
+{
+    int b = sw_blocks(c->n, c->block), ld = b + 1, last = c->last < c->n ? c->last : c->n;
+    size_t qn = (size_t)c->n * (size_t)c->H * (size_t)c->d, kn = (size_t)c->n * (size_t)c->Hkv * (size_t)c->d;
+    size_t H = (size_t)c->H, Hkv = (size_t)c->Hkv, lines_n = H * (size_t)(c->n + 2), matrix_n = H * (size_t)ld * (size_t)ld;
+    size_t means_n = Hkv * (size_t)ld * (size_t)c->d, words = (size_t)((c->block + 63) / 64);
+    float *q = random_values(seed, qn, 1), *k = random_values(seed + 1, kn, 1), *v = random_values(seed + 2, kn, 1);
+    float *columns[2], *slashes[2], *diagonal[2], *alike[2], *low[2], *bound[2], *gates[2], *out[2], *lines[2];
+    struct sw_selection lists[2] = {{0}, {0}};
+    float *shift = need(Hkv * (size_t)c->d * 4);
+    for (size_t i = 0; i < Hkv * (size_t)c->d; i++)
+        shift[i] = 0.25f * (float)(i % 5);
+    for (int w = 0; w < BACKENDS; w++) {
+        struct sw_backend *be = backend(p, w);
+        void *dq = acts_on_device(be, q, qn), *dk = acts_on_device(be, k, kn), *dv = acts_on_device(be, v, kn), *o = acts_on_device(be, q, qn);
+        struct sw_attend in = {.batch = 1, .n_q = c->n, .n_k = c->n, .n_heads = c->H, .n_kv_heads = c->Hkv, .head_dim = c->d, .kv_stride = c->n,
+                               .q = dq, .k = dk, .v = dv, .out = o, .scale = (float)(1 / sqrt((double)c->d))};
+        float *dc = zeros_on(be, lines_n * 4), *ds = zeros_on(be, lines_n * 4), *m = zeros_on(be, matrix_n * 4), *g = zeros_on(be, matrix_n * 4);
+        float *sim = zeros_on(be, Hkv * (size_t)ld * 4), *dshift = on_device(be, shift, Hkv * (size_t)c->d * 4), *ls = zeros_on(be, matrix_n * 4);
+        float *lo = zeros_on(be, means_n * 4), *hi = zeros_on(be, means_n * 4), *up = zeros_on(be, H * (size_t)ld * 4), *means = zeros_on(be, means_n * 4);
+        uint8_t *keep = zeros_on(be, matrix_n);
+        uint64_t *bits = zeros_on(be, matrix_n * words * 8);
+        must(be->lines(be, &(struct sw_lines){.in = &in, .last = last, .ld = c->n + 2, .columns = dc, .slashes = ds}), "lines");
+        columns[w] = floats_from(be, dc, lines_n);
+        slashes[w] = floats_from(be, ds, lines_n);
+        must(be->antidiagonal(be, &(struct sw_antidiagonal){.in = &in, .stride = c->stride, .block = c->block, .ld = ld, .ld_rows = ld, .out = m}),
+             "antidiagonal");
+        diagonal[w] = floats_from(be, m, matrix_n);
+        must(be->similarity(be, &(struct sw_similarity){.x = dk, .heads = c->Hkv, .head_dim = c->d, .n = c->n, .block = c->block, .shift = dshift,
+                                                        .out = sim, .ld = ld}), "similarity");
+        alike[w] = floats_from(be, sim, Hkv * (size_t)ld);
+        size_t token = Hkv * (size_t)c->d * sw_dtype_size(be->act);
+        for (int part = 0; part < 2; part++) /* all but the last token, then that one */
+            must(be->extremes(be, &(struct sw_extremes){.x = (char *)dk + (part ? (size_t)(c->n - 1) * token : 0), .heads = c->Hkv, .head_dim = c->d,
+                                                        .block = c->block, .t0 = part ? c->n - 1 : 0, .t1 = part ? c->n : c->n - 1, .ld = ld,
+                                                        .low = lo, .high = hi}), "extremes");
+        low[w] = floats_from(be, lo, means_n);
+        must(be->bound_scores(be, &(struct sw_bound_scores){.q = dq, .n_heads = c->H, .n_kv_heads = c->Hkv, .head_dim = c->d, .units = c->Hkv, .b = b,
+                                                            .ld_in = ld, .low = lo, .high = hi, .out = up, .ld = ld}), "bound_scores");
+        bound[w] = floats_from(be, up, H * (size_t)ld);
+        must(be->pool(be, &(struct sw_pool){.x = dk, .heads = c->Hkv, .head_dim = c->d, .units = c->Hkv, .block = c->block, .t0 = 0, .t1 = c->n, .ld = ld,
+                                            .sums = lo}), "pool");
+        must(be->sketch(be, &(struct sw_sketch){.sums = lo, .units = c->Hkv, .ld = ld, .d = c->d, .block = c->block, .n = c->n, .i0 = 0, .i1 = b,
+                                                .out = means}), "means");
+        struct sw_token_gates of = {.q = dq, .n = c->n, .n_q = c->n, .n_heads = c->H, .n_kv_heads = c->Hkv, .head_dim = c->d, .block = c->block,
+                                    .k_ld = ld, .k = means, .scale = in.scale};
+        must(be->gate_scores(be, &(struct sw_gate_scores){.in = of, .units = c->Hkv, .out = g, .ld = ld, .ld_rows = ld}), "gate_scores");
+        gates[w] = floats_from(be, g, matrix_n);
+        must(be->line_scores(be, &(struct sw_line_scores){.columns = dc, .slashes = ds, .units = c->H, .row0 = 0, .rows = b, .b = b, .ld_in = c->n + 2,
+                                                          .out = ls, .ld = ld, .ld_rows = ld}), "line_scores");
+        lines[w] = floats_from(be, ls, matrix_n);
+        int *top = need((size_t)b * sizeof *top);
+        for (int i = 0; i < b; i++)
+            top[i] = i < 3 ? i : 3;
+        must(be->gate_top(be, &(struct sw_gate_top){.in = of, .top = top, .keep = keep, .queries = bits, .ld = ld, .ld_rows = ld}), "gate_top");
+        struct sw_selection list = {0};
+        must(be->select_keep(be, &(struct sw_select_keep){.keep = keep, .units = c->H, .row0 = 0, .rows = b, .ld = ld, .ld_rows = ld, .queries = bits,
+                                                          .block = c->block, .n = c->n, .n_q = c->n}, &list), "select_keep");
+        in.sel = &list;
+        must(be->attend(be, &in), "attend with token masks");
+        out[w] = need(qn * 4);
+        must(be->download_act(be, out[w], o, qn), "download");
+        must(sw_selection_to_host(&list, &lists[w]), "to_host");
+        must(sw_selection_validate(&lists[w]), "gate_top");
+        sw_selection_free(&list);
+        free(top);
+        void *used[] = {dq, dk, dv, o, dc, ds, m, g, sim, dshift, ls, lo, hi, up, means, keep, bits};
+        for (size_t f = 0; f < sizeof used / sizeof *used; f++)
+            be->free(be, used[f]);
+    }
+    /* Each token keeps as many blocks on both sides; a near-tie moves one. */
+    double kept[2] = {sw_selection_density(&lists[0]), sw_selection_density(&lists[1])};
+    check(p, fabs(kept[0] - kept[1]) <= 2e-3 * kept[0], "gate_top, n %d: density %g, %g", c->n, kept[0], kept[1]);
+    check(p, relative_error(out[1], out[0], qn) <= 0.03, "attention with token masks, n %d: error %.3g", c->n, relative_error(out[1], out[0], qn));
+    free(out[0]);
+    free(out[1]);
+    sw_selection_free(&lists[0]);
+    sw_selection_free(&lists[1]);
+    close_floats(p, columns, lines_n, 2e-5, "lines, columns", c->n, c->block);
+    close_floats(p, slashes, lines_n, 2e-5, "lines, slashes", c->n, c->block);
+    close_floats(p, lines, matrix_n, 2e-5, "line_scores", c->n, c->block);
+    close_floats(p, diagonal, matrix_n, 1e-4, "antidiagonal", c->n, c->block);
+    close_floats(p, alike, Hkv * (size_t)ld, 1e-5, "similarity", c->n, c->block);
+    close_floats(p, low, means_n, 0, "extremes", c->n, c->block);
+    close_floats(p, bound, H * (size_t)ld, 1e-5, "bound_scores", c->n, c->block);
+    close_floats(p, gates, matrix_n, 1e-4, "gate_scores", c->n, c->block);
+    free(q);
+    free(k);
+    free(v);
+    free(shift);
+}
+
+void parity_baselines(struct parity *p)
+{
+    static const int sizes[][2] = {{1, 16}, {63, 64}, {300, 16}, {1000, 64}, {4000, 32}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (p->quick && sizes[i][0] > 1000)
+            continue;
+        marks(p, sizes[i][0], sizes[i][1], 900 + i);
+        keeps(p, sizes[i][0], sizes[i][1], 950 + i);
+    }
+    static const struct shape_case shapes[] = {
+        {2, 2, 1, 64, 64, 8, 64}, {200, 4, 2, 64, 32, 16, 64}, {1000, 6, 2, 128, 64, 8, 130}, {2100, 8, 2, 96, 128, 16, 64}, {3000, 4, 4, 128, 64, 4, 32},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (!p->quick || shapes[i].n <= 1000)
+            scores_of(p, &shapes[i], 1000 + 10 * i);
+}

@@ -1,0 +1,91 @@
+"""MInference (prefill; decode is dense). Three patterns, one for all heads here; a list is a head's own.
+
+Left open by the description and taken so: a pattern without choices (a_shape) still gives one list a head; token_mask concerns
+vertical_slash and a_shape, block_sparse ignores it; a token mask's lists are the blocks of which the row keeps any pair."""
+
+import math
+
+import numpy as np
+
+from . import lines, selection
+from .base import Method
+from .blocks import best_of
+from .sketch import block_means
+
+FIRST_COLUMNS, FIRST_OFFSETS = 30, 100    # always kept
+
+
+def block_logits(q, k, block):
+    """Unscaled <mean query of i, mean key of j>: [H, b, b], with means over real tokens."""
+    key = block_means(k, block)
+    query = block_means(q, block)
+    return query @ np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
+
+
+class MInference(Method):
+    phases = ("prefill",)
+    defaults = {"pattern": "vertical_slash", "vertical_size": 512, "slash_size": 2048, "last_queries": 64, "init_tokens": 128,
+                "local_tokens": 3968, "top_blocks": 100, "token_mask": False, "scale": 1.0}
+
+    def prefill(self, layer):
+        q, k, _ = self.tensors.layers[layer]
+        if self.params["pattern"] == "block_sparse":
+            return block_logits(q, k, self.block)
+        if self.params["pattern"] == "a_shape":
+            return np.broadcast_to(np.arange(self.blocks(), dtype=float), (self.tensors.heads, self.blocks(), self.blocks()))
+        return lines.block_scores(self.last_rows(layer), self.block)
+
+    def native_prefill(self, layer):
+        rule = {"vertical_slash": self.vertical_slash, "a_shape": self.a_shape, "block_sparse": self.block_sparse}
+        return rule[self.params["pattern"]](layer)
+
+    def last_rows(self, layer):
+        return lines.last_rows(*self.tensors.layers[layer][:2], self.params["last_queries"])
+
+    def sizes(self):
+        """How many columns and diagonals are kept."""
+        n, scale = self.tensors.n, self.params["scale"]
+        return [min(n, max(math.floor(self.params[name] * scale + 0.5), least))
+                for name, least in (("vertical_size", FIRST_COLUMNS), ("slash_size", FIRST_OFFSETS))]
+
+    def kept_lines(self, v, s):
+        """Columns and diagonals of one head, and the nearest decision. Ties: the later key, which is the smaller offset."""
+        n_columns, n_diagonals = self.sizes()
+        n = len(v)
+        kept, gap = best_of(v, n_columns, range(min(n, FIRST_COLUMNS)))
+        offsets, other = best_of(s, n_diagonals, range(min(n, FIRST_OFFSETS)), earlier_first=True)
+        return kept, offsets, min(gap, other)
+
+    def vertical_slash(self, layer):
+        a, n = self.last_rows(layer), self.tensors.n
+        heads = [self.kept_lines(v, s) for v, s in zip(lines.columns(a), lines.diagonals(a))]
+        if self.params["token_mask"]:
+            t, u = np.arange(n)[:, None], np.arange(n)
+            mask = np.stack([(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads])
+            return self.from_mask(mask, [margin for *_, margin in heads])
+        def met(offsets):
+            return lambda i: set().union(*(lines.offset_blocks(i, int(d), self.block) for d in offsets))
+        return lines.line_lists([({int(u) // self.block for u in kept}, met(offsets), margin) for kept, offsets, margin in heads],
+                                self.block, n)
+
+    def a_shape(self, layer):
+        n, heads, block = self.tensors.n, self.tensors.heads, self.block
+        init, local = self.params["init_tokens"], self.params["local_tokens"]
+        if self.params["token_mask"]:
+            t, u = np.arange(n)[:, None], np.arange(n)
+            mask = ((u < init) | (t - u < local)) & (u <= t)
+            return self.from_mask(np.broadcast_to(mask, (heads, n, n)), [np.inf] * heads)
+        def met(i):
+            return set(range(max(0, i * block - local + 1) // block, i + 1))
+        return lines.line_lists([(range(-(-init // block)), met, np.inf)] * heads, block, n)
+
+    def from_mask(self, mask, margins):
+        rows = selection.prefill_rows(self.tensors.n, self.block)
+        return selection.by_pairs(mask, [[margin] * len(rows[0]) for margin in margins], self.block, *rows)
+
+    def block_sparse(self, layer):
+        """The best blocks of each row without any forced one; a diagonal that is not among them comes on top."""
+        logits, rows = self.prefill(layer), selection.prefill_rows(self.tensors.n, self.block)
+        chosen = [[best_of(unit[i, : i + 1], self.params["top_blocks"]) for i in range(len(unit))] for unit in logits]
+        return selection.Selection(self.block, [[np.union1d(row, [i]) for i, (row, _) in enumerate(unit)] for unit in chosen], *rows,
+                                   margin=[[margin for _, margin in unit] for unit in chosen])
