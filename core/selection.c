@@ -253,15 +253,24 @@ int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, 
     return pairs;
 }
 
-double sw_selection_density(const struct sw_selection *s)
+double sw_selection_unit_density(const struct sw_selection *s, int unit)
 {
     int64_t kept = 0, all = 0;
-    for (int i = s->row0; i < s->row0 + s->rows; i++)
+    for (int i = s->row0; i < s->row0 + s->rows; i++) {
+        int64_t row = (int64_t)unit * s->rows + i - s->row0;
         all += causal_pairs(s, i);
-    for (int64_t row = 0; row < (int64_t)s->units * s->rows; row++)
         for (int32_t e = s->indptr[row]; e < s->indptr[row + 1]; e++)
-            kept += sw_selection_entry_pairs(s, (int)(row / s->rows), s->row0 + (int)(row % s->rows), e);
-    return (double)kept / ((double)all * s->units);
+            kept += sw_selection_entry_pairs(s, unit, i, e);
+    }
+    return (double)kept / (double)all;
+}
+
+double sw_selection_density(const struct sw_selection *s)
+{
+    double sum = 0;
+    for (int u = 0; u < s->units; u++)
+        sum += sw_selection_unit_density(s, u);
+    return sum / s->units;
 }
 
 double sw_selection_block_density(const struct sw_selection *s)

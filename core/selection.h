@@ -76,8 +76,9 @@ SW_MUST_CHECK enum sw_status sw_selection_validate(const struct sw_selection *s)
 /* Token pairs kept in entry e of row i of a unit (baselines: off-diagonal b_i·B, diagonal d_i, partial ones counted pair by pair). */
 int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, int64_t e);
 
-/* Kept token pairs / causal token pairs of the same rows, averaged over units. */
+/* Kept token pairs / causal token pairs of the same rows, averaged over units; and of one unit. */
 double sw_selection_density(const struct sw_selection *s);
+double sw_selection_unit_density(const struct sw_selection *s, int unit);
 
 /* The same with every listed block counted whole: what a kernel that keeps whole blocks would compute. */
 double sw_selection_block_density(const struct sw_selection *s);

@@ -38,21 +38,44 @@ enum sw_status sw_cell_reader_open(const char *results, const char *key, struct 
     return st;
 }
 
-enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n)
+enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group, const char *metric, double **values, int *n)
 {
     char path[256];
     hsize_t dims[3];
     int rank;
     *values = NULL;
     *n = 0;
-    snprintf(path, sizeof path, "samples/%s", metric);
-    if (H5Lexists(r->file, "samples", H5P_DEFAULT) <= 0 || H5Lexists(r->file, path, H5P_DEFAULT) <= 0)
+    snprintf(path, sizeof path, "%s/%s", group, metric);
+    if (H5Lexists(r->file, group, H5P_DEFAULT) <= 0 || H5Lexists(r->file, path, H5P_DEFAULT) <= 0)
         return SW_OK;
     enum sw_status st = sw_h5_read_reals(r->file, path, values, dims, &rank);
     if (st != SW_OK)
         return sw_context(st, "%s", r->path);
-    *n = rank == 1 ? (int)dims[0] : 0;
-    return SW_OK;
+    size_t count = 1;
+    for (int i = 0; i < rank; ++i)
+        count *= dims[i];
+    if (count <= INT_MAX) {
+        *n = (int)count;
+        return SW_OK;
+    }
+    free(*values);
+    *values = NULL;
+    return SW_FAIL(SW_EINPUT, "%s: %s has %zu values, expected at most %d", r->path, path, count, INT_MAX);
+}
+
+enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n)
+{
+    return sw_cell_reader_values(r, "samples", metric, values, n);
+}
+
+enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads)
+{
+    hid_t group = H5Gopen2(r->file, "provenance", H5P_DEFAULT);
+    if (group < 0)
+        return SW_FAIL(SW_EINPUT, "%s: /provenance is missing", r->path);
+    enum sw_status st = sw_h5_get_int(group, "threads", threads);
+    sw_h5_close(group);
+    return st == SW_OK ? st : sw_context(st, "%s: /provenance", r->path);
 }
 
 /* --- predictions --------------------------------------------------------------------------------------------------------------- */

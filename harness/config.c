@@ -626,6 +626,7 @@ void sw_config_free(struct sw_config *config)
         struct sw_workload *w = &config->workloads[i];
         free(w->contexts);
         free(w->densities);
+        free(w->phases);
         free(w->model);
         free(w->data);
         free(w->path);

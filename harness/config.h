@@ -32,6 +32,8 @@ struct sw_workload {
     int n_contexts;
     double *densities;    /* instead of axes.density */
     int n_densities;
+    enum sw_phase *phases; /* instead of axes.phase */
+    int n_phases;
     int dense_layers;     /* instead of the config's; -1: as that says */
     /* task */
     char *model;          /* name under datasets/models, or a folder */
@@ -83,6 +85,8 @@ struct sw_config {
     struct sw_method_config *methods;
     int n_methods;
     enum sw_budget_mode budget;
+    char *calibration;    /* file of thresholds for calibrated budgets; NULL: none */
+    bool calibrating;     /* not a key: thresholds are being looked for */
     int dense_layers;
     unsigned measure;     /* of enum sw_measure; default all */
     unsigned save;        /* of enum sw_save; default none */

@@ -12,15 +12,27 @@ static bool is_whole(const struct sw_tidy_row *row, const char *metric)
     return row->layer < 0 && strcmp(row->metric, metric) == 0 && strcmp(row->status, "ok") == 0;
 }
 
+/* The same metric of `method` on the same inputs. */
+static bool is_counterpart(const struct sw_tidy_row *d, const struct sw_tidy_row *row, const char *method)
+{
+    return is_whole(d, row->metric) && strcmp(d->method, method) == 0 && d->context == row->context && d->seed == row->seed &&
+           strcmp(d->workload, row->workload) == 0 && strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
+           strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 && strcmp(d->device, row->device) == 0;
+}
+
 const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
 {
-    for (int64_t i = 0; i < tidy->count; i++) {
-        const struct sw_tidy_row *d = &tidy->rows[i];
-        if (is_whole(d, row->metric) && strcmp(d->method, "dense") == 0 && d->context == row->context && d->seed == row->seed &&
-            strcmp(d->workload, row->workload) == 0 && strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
-            strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 && strcmp(d->device, row->device) == 0)
-            return d;
-    }
+    for (int64_t i = 0; i < tidy->count; i++)
+        if (is_counterpart(&tidy->rows[i], row, "dense"))
+            return &tidy->rows[i];
+    return NULL;
+}
+
+const struct sw_tidy_row *sw_tidy_one_hop(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
+{
+    for (int64_t i = 0; i < tidy->count; i++)
+        if (is_counterpart(&tidy->rows[i], row, "onehop") && tidy->rows[i].density == row->density)
+            return &tidy->rows[i];
     return NULL;
 }
 

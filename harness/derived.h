@@ -8,6 +8,9 @@
 /* The dense cell's row of the same metric, inputs, seed and device as `row` (over all layers), or NULL. */
 const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct sw_tidy_row *row);
 
+/* The row of the first onehop cell of the same metric, inputs, seed, device and density, or NULL: what a method adds to it. */
+const struct sw_tidy_row *sw_tidy_one_hop(const struct sw_tidy *tidy, const struct sw_tidy_row *row);
+
 /* Mean difference row - dense over the same windows or prompts, with its 95 % interval; without raw samples the difference of the values. */
 struct sw_interval;
 SW_MUST_CHECK enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row, const struct sw_tidy_row *dense,

@@ -54,9 +54,9 @@ static void header(char text[HEADER_BYTES], uint64_t hash, int64_t size)
              (unsigned long long)hash, (long long)size, (int)HEADER_BYTES);
 }
 
-enum sw_status sw_h5_begin(const char *folder, const char *name, struct sw_h5_file *out)
+/* Names and the empty temporary file. */
+static enum sw_status begin_file(const char *folder, const char *name, struct sw_h5_file *out)
 {
-    setup();
     char host[HOST_NAME_MAX + 1] = "";
     gethostname(host, sizeof host - 1);
     *out = (struct sw_h5_file){.id = -1, .fd = -1};
@@ -68,12 +68,19 @@ enum sw_status sw_h5_begin(const char *folder, const char *name, struct sw_h5_fi
         sw_h5_discard(out);
         return SW_FAIL(SW_ENOMEM, "out of memory (file name)");
     }
-    enum sw_status st = SW_OK;
     out->fd = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (out->fd < 0) {
-        st = SW_FAIL(SW_EIO, "cannot create: %s", strerror(errno));
-        goto out;
-    }
+    if (out->fd >= 0)
+        return SW_OK;
+    enum sw_status st = SW_FAIL(SW_EIO, "cannot create: %s", strerror(errno));
+    st = sw_context(st, "%s", out->path);
+    sw_h5_discard(out);
+    return st;
+}
+
+enum sw_status sw_h5_begin(const char *folder, const char *name, struct sw_h5_file *out)
+{
+    setup();
+    SW_TRY(begin_file(folder, name, out));
     hid_t create = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS);
     bool ready = create >= 0 && access >= 0 && H5Pset_userblock(create, HEADER_BYTES) >= 0 &&
                  H5Pset_fapl_core(access, GROWTH_BYTES, false) >= 0 &&
@@ -81,15 +88,14 @@ enum sw_status sw_h5_begin(const char *folder, const char *name, struct sw_h5_fi
                  H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0;
     if (ready)
         out->id = H5Fcreate(out->temporary, H5F_ACC_TRUNC, create, access);
-    if (out->id < 0)
+    enum sw_status st = SW_OK;
+    if (out->id < 0) {
         st = SW_H5_FAIL(SW_EIO, "cannot create");
-    H5Pclose(create);
-    H5Pclose(access);
-out:
-    if (st != SW_OK) {
         st = sw_context(st, "%s", out->path);
         sw_h5_discard(out);
     }
+    H5Pclose(create);
+    H5Pclose(access);
     return st;
 }
 
@@ -153,10 +159,9 @@ static enum sw_status write_image(const struct sw_h5_file *file)
     return write_all(file->fd, *image, (size_t)size);
 }
 
-enum sw_status sw_h5_publish(struct sw_h5_file *file)
+/* Sync, close, rename, sync of the folder. */
+static enum sw_status finish_file(struct sw_h5_file *file)
 {
-    enum sw_status st;
-    SW_TRY_GOTO(st, out, write_image(file));
     bool synced = fsync(file->fd) == 0;
     int why = errno;
     if (close(file->fd) != 0 && synced) {
@@ -164,18 +169,20 @@ enum sw_status sw_h5_publish(struct sw_h5_file *file)
         why = errno;
     }
     file->fd = -1;
-    if (!synced) {
-        st = SW_FAIL(SW_EIO, "cannot write: %s", strerror(why));
-        goto out;
-    }
-    if (rename(file->temporary, file->path) != 0) {
-        st = SW_FAIL(SW_EIO, "cannot rename: %s", strerror(errno));
-        goto out;
-    }
+    if (!synced)
+        return SW_FAIL(SW_EIO, "cannot write: %s", strerror(why));
+    if (rename(file->temporary, file->path) != 0)
+        return SW_FAIL(SW_EIO, "cannot rename: %s", strerror(errno));
     free(file->temporary);
     file->temporary = NULL;
-    st = sync_folder(file->path);
-out:
+    return sync_folder(file->path);
+}
+
+enum sw_status sw_h5_publish(struct sw_h5_file *file)
+{
+    enum sw_status st = write_image(file);
+    if (st == SW_OK)
+        st = finish_file(file);
     if (st != SW_OK)
         st = sw_context(st, "%s", file->path);
     sw_h5_discard(file);
@@ -238,6 +245,45 @@ static enum sw_status verify(const char *path)
         }
     }
     close(fd);
+    return st;
+}
+
+/* What from holds goes to `to`. */
+static enum sw_status copy_bytes(int from, int to)
+{
+    char buffer[65536];
+    for (;;) {
+        ssize_t got = read(from, buffer, sizeof buffer);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return SW_FAIL(SW_EIO, "cannot read: %s", strerror(errno));
+        if (got == 0)
+            return SW_OK;
+        SW_TRY(write_all(to, buffer, (size_t)got));
+    }
+}
+
+enum sw_status sw_h5_copy(const char *from, const char *folder, const char *name)
+{
+    struct sw_h5_file file;
+    int fd = open(from, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return SW_FAIL(SW_EINPUT, "%s: cannot open: %s", from, strerror(errno));
+    enum sw_status st = begin_file(folder, name, &file);
+    if (st != SW_OK) {
+        close(fd);
+        return st;
+    }
+    st = copy_bytes(fd, file.fd);
+    close(fd);
+    if (st == SW_OK)
+        st = verify(file.temporary); /* what arrived, not what was there to read a moment ago */
+    if (st == SW_OK)
+        st = finish_file(&file);
+    if (st != SW_OK)
+        st = sw_context(st, "%s, copied to %s", from, file.path);
+    sw_h5_discard(&file);
     return st;
 }
 

@@ -27,6 +27,10 @@ SW_MUST_CHECK enum sw_status sw_h5_begin(const char *folder, const char *name, s
 SW_MUST_CHECK enum sw_status sw_h5_publish(struct sw_h5_file *file);
 void sw_h5_discard(struct sw_h5_file *file); /* closes and removes the temporary file; fine on a zeroed or published one */
 
+/* Copies a file of ours to folder/<name>.h5, whole or not at all; its checksum is that of the bytes that arrive. SW_EINPUT: the source is missing or
+ * damaged. SW_EIO: the destination cannot be written. */
+SW_MUST_CHECK enum sw_status sw_h5_copy(const char *from, const char *folder, const char *name);
+
 /* Verifies the checksum, then opens for reading. SW_EINPUT, one line naming the file: missing, foreign, truncated, damaged. */
 SW_MUST_CHECK enum sw_status sw_h5_open(const char *path, hid_t *out);
 

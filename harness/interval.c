@@ -135,26 +135,44 @@ static double resampled_median(const double *x, int n, uint64_t seed, int r, uin
     return sorted_percentile(scratch, n, 50);
 }
 
+enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_sets, uint64_t seed, struct sw_interval *out, double *error)
+{
+    *out = (struct sw_interval){0, NAN, NAN};
+    if (error)
+        *error = NAN;
+    int most = 0, least = 2;
+    for (int s = 0; s < n_sets; ++s) {
+        double median;
+        SW_TRY(sw_percentile(sets[s].x, sets[s].n, 50, &median));
+        out->value += sets[s].sign * log(median);
+        most = sets[s].n > most ? sets[s].n : most;
+        least = sets[s].n < least ? sets[s].n : least;
+    }
+    if (least < 2 || !isfinite(out->value))
+        return SW_OK;
+    double *estimates = malloc(((size_t)RESAMPLES + (size_t)most) * sizeof *estimates), *scratch = estimates + RESAMPLES;
+    if (!estimates)
+        return SW_FAIL(SW_ENOMEM, "out of memory (bootstrap of %d samples)", most);
+    double mean = 0, squares = 0;
+    for (int r = 0; r < RESAMPLES; ++r) {
+        estimates[r] = 0;
+        for (int s = 0; s < n_sets; ++s)
+            estimates[r] += sets[s].sign * log(resampled_median(sets[s].x, sets[s].n, seed, r, (uint64_t)s << 32, scratch));
+        mean += estimates[r] / RESAMPLES;
+    }
+    for (int r = 0; r < RESAMPLES; ++r)
+        squares += (estimates[r] - mean) * (estimates[r] - mean);
+    if (error)
+        *error = sqrt(squares / (RESAMPLES - 1));
+    close_interval(estimates, out);
+    free(estimates);
+    return SW_OK;
+}
+
 enum sw_status sw_interval_median_ratio(const double *a, int n_a, const double *b, int n_b, uint64_t seed, struct sw_interval *out)
 {
-    *out = (struct sw_interval){NAN, NAN, NAN};
-    if (n_a <= 0 || n_b <= 0)
-        return SW_OK;
-    double median_a, median_b;
-    SW_TRY(sw_percentile(a, n_a, 50, &median_a));
-    SW_TRY(sw_percentile(b, n_b, 50, &median_b));
-    out->value = median_a / median_b;
-    if (n_a < 2 || n_b < 2 || !isfinite(out->value))
-        return SW_OK;
-    double *ratios = malloc(((size_t)RESAMPLES + (size_t)(n_a > n_b ? n_a : n_b)) * sizeof *ratios);
-    if (!ratios)
-        return SW_FAIL(SW_ENOMEM, "out of memory (bootstrap of %d and %d samples)", n_a, n_b);
-    double *scratch = ratios + RESAMPLES;
-    for (int r = 0; r < RESAMPLES; ++r) {
-        double top = resampled_median(a, n_a, seed, r, 0, scratch);
-        ratios[r] = top / resampled_median(b, n_b, seed, r, 1ull << 32, scratch);
-    }
-    close_interval(ratios, out);
-    free(ratios);
+    const struct sw_sample_set sets[] = {{a, n_a, +1}, {b, n_b, -1}};
+    SW_TRY(sw_interval_log_medians(sets, 2, seed, out, NULL));
+    *out = (struct sw_interval){exp(out->value), exp(out->lo), exp(out->hi)};
     return SW_OK;
 }

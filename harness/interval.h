@@ -29,4 +29,11 @@ SW_MUST_CHECK enum sw_status sw_interval_paired(const double *a, const double *b
 SW_MUST_CHECK enum sw_status sw_interval_median_ratio(const double *a, int n_a, const double *b, int n_b, uint64_t seed,
                                                       struct sw_interval *out);
 
+/* Sum over sets of sign · log median(set): the logarithm of a ratio of medians, or of a ratio of such ratios, of independent samples; with its
+ * bootstrap interval and, where error is not NULL, the standard deviation of the bootstrap's estimates. NaN where a set is empty; no interval
+ * where one has fewer than two. */
+struct sw_sample_set { const double *x; int n, sign; };
+SW_MUST_CHECK enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_sets, uint64_t seed, struct sw_interval *out,
+                                                     double *error);
+
 #endif

@@ -53,6 +53,24 @@ void sw_tally_add_head(struct sw_tally *t, int layer, int head, double sum, doub
     t->head_count[layer * t->heads + head] += count;
 }
 
+double sw_tally_spread(const struct sw_tally *t)
+{
+    double sum = 0, square = 0;
+    int n = 0;
+    for (int i = 0; i < t->layers * t->heads; i++)
+        if (t->head_count[i] > 0) {
+            double x = t->head_sum[i] / t->head_count[i];
+            sum += x;
+            n++;
+        }
+    for (int i = 0; i < t->layers * t->heads; i++)
+        if (t->head_count[i] > 0) {
+            double off = t->head_sum[i] / t->head_count[i] - sum / n;
+            square += off * off;
+        }
+    return n > 1 ? sqrt(square / (n - 1)) : 0;
+}
+
 static double *means(const double *sum, const double *count, int n)
 {
     double *x = malloc((size_t)n * sizeof *x);
@@ -239,7 +257,7 @@ enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend 
         sp->dense_kernel = cell->method->dense_kernel(cell->params);
     if (cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
-    return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->config->budget, cell->seed,
+    return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->budget, cell->seed,
                              cell->dense_layers);
 }
 

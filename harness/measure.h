@@ -20,6 +20,8 @@ SW_MUST_CHECK enum sw_status sw_tally_make(struct sw_tally *t, int layers, int h
 void sw_tally_free(struct sw_tally *t);
 void sw_tally_add(struct sw_tally *t, int layer, double sum, double count);
 void sw_tally_add_head(struct sw_tally *t, int layer, int head, double sum, double count);
+/* Standard deviation of the heads' means over layers and heads that have any; 0 for one. */
+double sw_tally_spread(const struct sw_tally *t);
 /* The metric's value is the mean over layers that have any; per-layer and per-head means go with it. */
 SW_MUST_CHECK enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *result, const char *metric);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "harness/calibration.h"
 #include "harness/inputs.h"
 #include "harness/store.h"
 #include "sw_version.h"
@@ -23,6 +24,7 @@ struct maker {
     const struct sw_workload *workload;
     const char *task;
     struct sw_input input;
+    const struct sw_calibration *calibration; /* of calibrated budgets; NULL: none */
     const struct sw_method_config *method;
     const int *choice; /* per parameter, which of its values */
 };
@@ -234,7 +236,7 @@ static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
     json_int(&j, "context", cell->context);
     json_real(&j, "density", cell->density);
     json_text(&j, "phase", sw_phase_names[cell->phase]);
-    json_text(&j, "budget", sw_budget_mode_names[c->budget]);
+    json_text(&j, "budget", sw_budget_mode_names[cell->budget]);
     json_int(&j, "dense_layers", cell->dense_layers);
     json_int(&j, "seed", (int64_t)cell->seed);
     json_names(&j, "measure", sw_measure_names, c->measure);
@@ -342,11 +344,32 @@ static enum sw_status set_params(const struct maker *m, struct sw_cell *cell)
     return params_json(method, cell->params, &cell->params_json);
 }
 
+/* The threshold that keeps the cell's density, as its parameter. */
+static enum sw_status calibrate(const struct maker *m, struct sw_cell *cell)
+{
+    const char *threshold = cell->method->threshold;
+    double value;
+    if (cell->budget != SW_BUDGET_CALIBRATED || m->config->calibrating || cell->method->flags & SW_METHOD_DENSE)
+        return SW_OK;
+    if (!m->calibration)
+        return skip(cell, "a calibrated %s needs the file that 'swbench calibrate' writes (key calibration)", threshold);
+    if (!sw_calibration_find(m->calibration, cell, &value))
+        return skip(cell, "%s has no %s for this input and density; run 'swbench calibrate' again", m->config->calibration, threshold);
+    char text[64];
+    snprintf(text, sizeof text, "%.17g", value);
+    enum sw_status st = sw_param_set(sw_param_find(cell->method->params, threshold), cell->params, text);
+    if (st != SW_OK)
+        return sw_context(st, "%s: %s of %s", m->config->calibration, threshold, cell->method->name);
+    free(cell->params_json);
+    cell->params_json = NULL;
+    return params_json(cell->method, cell->params, &cell->params_json);
+}
+
 /* Why the cell cannot run here, if so. */
 static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
 {
     const struct sw_method *method = cell->method;
-    enum sw_budget_mode budget = m->config->budget;
+    enum sw_budget_mode budget = cell->budget;
     bool dense = method->flags & SW_METHOD_DENSE;
     if (method->check) {
         enum sw_status st = method->check(cell->params, &cell->shape, budget);
@@ -357,8 +380,6 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
         if (st != SW_OK)
             return sw_context(st, "%s:%d: %s", m->config->file, m->method->line, method->name);
     }
-    if (budget == SW_BUDGET_CALIBRATED && !dense)
-        SW_TRY(skip(cell, "calibrated budgets need 'swbench calibrate', which this version does not have yet"));
     if (budget == SW_BUDGET_NATIVE && !dense && !(method->flags & SW_METHOD_NATIVE))
         SW_TRY(skip(cell, "%s has no native budget", method->name));
     if (cell->phase != SW_PHASE_DECODE && !(method->flags & SW_METHOD_PREFILL))
@@ -373,9 +394,12 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
 static enum sw_status fill_cell(const struct maker *m, double density, enum sw_phase phase, struct sw_cell *cell)
 {
     *cell = (struct sw_cell){.config = m->config, .workload = m->workload, .task = m->task, .method = m->method->method, .context = m->input.n,
-                             .density = density, .phase = phase, .seed = m->config->seed, .shape = m->input.shape,
+                             .density = density, .phase = phase, .seed = m->config->seed, .shape = m->input.shape, .budget = m->config->budget,
                              .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers : m->config->dense_layers};
     SW_TRY(set_params(m, cell));
+    if (cell->budget == SW_BUDGET_CALIBRATED && !cell->method->threshold)
+        cell->budget = SW_BUDGET_MATCHED;
+    SW_TRY(calibrate(m, cell));
     SW_TRY(judge(m, cell));
     estimate(m, cell);
     SW_TRY(identify(m, cell));
@@ -439,9 +463,12 @@ static enum sw_status expand_densities(struct maker *m)
     const double *densities;
     int n;
     SW_TRY(densities_of(m, &densities, &n));
+    bool own = m->workload->n_phases > 0;
+    const enum sw_phase *phases = own ? m->workload->phases : m->config->phases;
+    int n_phases = own ? m->workload->n_phases : m->config->n_phases;
     for (int i = 0; i < n; i++)
-        for (int p = 0; p < m->config->n_phases; p++)
-            SW_TRY(add_cell(m, densities[i], m->config->phases[p]));
+        for (int p = 0; p < n_phases; p++)
+            SW_TRY(add_cell(m, densities[i], phases[p]));
     return SW_OK;
 }
 
@@ -542,7 +569,14 @@ enum sw_status sw_plan_make(const struct sw_config *config, const struct sw_back
     struct maker m = {.config = config, .backend = backend, .output = output, .plan = calloc(1, sizeof *m.plan)};
     if (!m.plan)
         return no_memory();
-    enum sw_status st = expand_workloads(&m);
+    struct sw_calibration *calibration = NULL;
+    enum sw_status st = SW_OK;
+    if (config->budget == SW_BUDGET_CALIBRATED && config->calibration && !config->calibrating)
+        st = sw_calibration_read(config->calibration, &calibration);
+    m.calibration = calibration;
+    if (st == SW_OK)
+        st = expand_workloads(&m);
+    sw_calibration_free(calibration);
     if (st == SW_OK)
         st = check_unique(m.plan);
     if (st != SW_OK) {

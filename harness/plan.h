@@ -24,6 +24,7 @@ struct sw_cell {
     double density;          /* asked for; 1 for dense; NaN where a native budget decides */
     enum sw_phase phase;
     uint64_t seed;
+    enum sw_budget_mode budget; /* the config's; matched where that is calibrated and the method has no threshold */
     int dense_layers;        /* the first layers, dense for every method */
     char key[33];            /* 32 hex digits: hash of all that decides the outcome */
     char *identity;          /* the canonical text (JSON) that was hashed, kept in the cell for audit */

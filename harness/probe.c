@@ -133,7 +133,13 @@ static void roll_step(struct probe *p, int layer, const float *mass, int b)
 
 static void add_density(struct probe *p, int layer, const struct sw_selection *s)
 {
+    int H = p->shape.n_heads;
     sw_tally_add(&p->figures->density, layer, sw_selection_density(s), 1);
+    for (int u = 0; u < s->units; u++) {
+        double kept = sw_selection_unit_density(s, u);
+        for (int h = u * (H / s->units); h < (u + 1) * (H / s->units); h++)
+            sw_tally_add_head(&p->figures->density, layer, h, kept, 1);
+    }
     if (sw_selection_masked(s))
         sw_tally_add(&p->figures->union_density, layer, sw_selection_block_density(s), 1);
     sw_tally_add(&p->figures->fetch, layer, sw_selection_kv_fetch_density(s, p->shape.n_heads, p->shape.n_kv_heads), 1);
@@ -332,7 +338,7 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
 {
     int L = shape->n_layers, H = shape->n_heads;
     *f = (struct sw_figures){0};
-    SW_TRY(sw_tally_make(&f->density, L, 0));
+    SW_TRY(sw_tally_make(&f->density, L, H));
     SW_TRY(sw_tally_make(&f->union_density, L, 0));
     SW_TRY(sw_tally_make(&f->fetch, L, 0));
     SW_TRY(sw_tally_make(&f->recall, L, H));
@@ -365,6 +371,8 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
     if (dense == L) /* the dense method, or dense_layers covers all */
         for (int l = 0; l < L; l++) {
             sw_tally_add(&f->density, l, 1, 1);
+            for (int h = 0; h < f->density.heads; h++)
+                sw_tally_add_head(&f->density, l, h, 1, 1);
             sw_tally_add(&f->fetch, l, 1, 1);
         }
     SW_TRY(sw_tally_report(&f->density, result, "density"));
@@ -374,6 +382,11 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
         return SW_FAIL(SW_ENOMEM, "density: out of host memory");
     all->value = dense == L ? 1 : ((double)dense + kept->value * (double)(L - dense)) / (double)L;
     all->n = L;
+    struct sw_metric *spread = sw_result_metric(result, "density_spread");
+    if (!spread)
+        return SW_FAIL(SW_ENOMEM, "density: out of host memory");
+    spread->value = sw_tally_spread(&f->density);
+    spread->n = (int64_t)(L - (dense == L ? 0 : dense)) * f->density.heads;
     const struct { const struct sw_tally *tally; const char *metric; } rest[] = {
         {&f->union_density, "block_union_density"}, {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
         {&f->mass, "mass_recall"}, {&f->error, "output_rel_error"}};
@@ -388,7 +401,7 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
 /* Gate: a matched budget keeps what was asked, within half a block a prompt, unless the forced set alone is more. */
 static enum sw_status check_density(const struct probe *p, struct sw_result *result)
 {
-    if (!p->lists.indptr || !p->sp.sequence || p->cell->config->budget != SW_BUDGET_MATCHED || p->shape.n_layers <= p->sp.dense_layers)
+    if (!p->lists.indptr || !p->sp.sequence || p->cell->budget != SW_BUDGET_MATCHED || p->shape.n_layers <= p->sp.dense_layers)
         return SW_OK;
     double kept = sw_selection_density(&p->lists), pairs = 0.5 * p->n * (p->n + 1.0), half_block = 0.5 * p->block * p->block;
     if (p->sp.sequence->floored)

@@ -11,6 +11,7 @@ const char *const sw_result_status_names[] = {"ok", "failed", "skipped", NULL};
 
 const struct sw_metric_info sw_metric_table[] = {
     {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0},
+    {"density_spread", "1", "standard deviation of the kept density over sparse layers and heads", 0},
     {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
     {"block_density", "1", "kept / causal blocks of the sparse layers", 0},
     {"block_union_density", "1", "causal token pairs of the listed blocks / causal token pairs, where density counts single pairs (token masks)", 0},

@@ -153,31 +153,30 @@ static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cel
     return st;
 }
 
-static enum sw_status run_tensors(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_cell_writer *writer,
-                                  struct sw_result *result)
+/* Make r->capture the one that the cell is about. */
+static enum sw_status hold_bundle(struct sw_runner *r, const struct sw_input *input)
 {
     char key[sizeof r->capture_key];
     snprintf(key, sizeof key, "tensors %s", input->hash);
-    if (!have_capture(r, key)) {
-        struct sw_bundle *bundle;
-        SW_TRY(sw_bundle_open(input->file, &bundle));
-        SW_TRY(sw_capture_bundle(r->be, bundle, &r->capture));
-        name_capture(r, key);
-    }
-    return run_capture(r, cell, input->n, input->decode_tokens, writer, result);
+    if (have_capture(r, key))
+        return SW_OK;
+    struct sw_bundle *bundle;
+    SW_TRY(sw_bundle_open(input->file, &bundle));
+    SW_TRY(sw_capture_bundle(r->be, bundle, &r->capture));
+    name_capture(r, key);
+    return SW_OK;
 }
 
-static enum sw_status run_synthetic(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input,
-                                    struct sw_cell_writer *writer, struct sw_result *result)
+static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, uint64_t seed)
 {
     char key[sizeof r->capture_key];
-    int n = cell->context, m = input->decode_tokens;
-    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, n + m, (unsigned long long)cell->seed);
-    if (!have_capture(r, key)) {
-        SW_TRY(sw_capture_synthetic(r->be, &input->shape, cell->workload->generator == SW_GENERATOR_PLANTED, cell->seed, n + m, &r->capture));
-        name_capture(r, key);
-    }
-    return run_capture(r, cell, n, m, writer, result);
+    int tokens = cell->context + input->decode_tokens;
+    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, tokens, (unsigned long long)seed);
+    if (have_capture(r, key))
+        return SW_OK;
+    SW_TRY(sw_capture_synthetic(r->be, &input->shape, cell->workload->generator == SW_GENERATOR_PLANTED, seed, tokens, &r->capture));
+    name_capture(r, key);
+    return SW_OK;
 }
 
 /* synthetic with whole_model: random ids through a random-weight model of the shape, for time and memory. The prompts count as many as the timing
@@ -267,9 +266,19 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, s
     r->be->peak_bytes(r->be, true);
     switch (cell->workload->kind) {
     case SW_WORKLOAD_TASK: st = run_task(r, cell, &input, writer, result); break;
-    case SW_WORKLOAD_TENSORS: st = run_tensors(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_TENSORS:
+        st = hold_bundle(r, &input);
+        if (st == SW_OK)
+            st = run_capture(r, cell, input.n, input.decode_tokens, writer, result);
+        break;
     case SW_WORKLOAD_SYNTHETIC:
-        st = cell->workload->whole_model ? run_random_model(r, cell, &input, result) : run_synthetic(r, cell, &input, writer, result);
+        if (cell->workload->whole_model) {
+            st = run_random_model(r, cell, &input, result);
+            break;
+        }
+        st = hold_synthetic(r, cell, &input, cell->seed);
+        if (st == SW_OK)
+            st = run_capture(r, cell, cell->context, input.decode_tokens, writer, result);
         break;
     }
     if (is_the_cells_own(st)) {
@@ -297,6 +306,46 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, s
     writer = NULL;
 done:
     sw_cell_writer_abort(writer);
+    sw_input_clear(&input);
+    return st;
+}
+
+static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int prompt,
+                                   struct sw_figures *figures, struct sw_result *result)
+{
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK:
+        SW_TRY(need_model(r, input->model_folder));
+        SW_TRY(need_dataset(r, input->file));
+        if (prompt >= r->dataset->n_samples)
+            return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file, r->dataset->n_samples, prompt + 1);
+        return probe_sample(r, cell, input, prompt, NULL, figures, result);
+    case SW_WORKLOAD_TENSORS:
+        SW_TRY(hold_bundle(r, input));
+        return sw_probe(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
+    case SW_WORKLOAD_SYNTHETIC:
+        SW_TRY(hold_synthetic(r, cell, input, cell->seed + (uint64_t)prompt));
+        return sw_probe(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
+    }
+    return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
+}
+
+enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt, double *density)
+{
+    struct sw_input input = {0};
+    struct sw_figures figures = {0};
+    struct sw_result result = {0};
+    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    if (st == SW_OK)
+        st = sw_figures_make(&figures, &cell->shape);
+    if (st == SW_OK)
+        st = probe_prompt(r, cell, &input, prompt, &figures, &result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, &result);
+    if (st == SW_OK)
+        *density = sw_result_metric(&result, "density")->value;
+    sw_figures_free(&figures);
+    sw_result_clear(&result);
     sw_input_clear(&input);
     return st;
 }

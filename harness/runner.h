@@ -7,6 +7,7 @@
 #include "harness/result.h"
 
 struct sw_runner;
+/* folder: of the results; "" where nothing is written (sw_runner_density). */
 SW_MUST_CHECK enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct sw_runner **out);
 void sw_runner_free(struct sw_runner *runner); /* NULL is fine */
 
@@ -17,5 +18,9 @@ SW_MUST_CHECK enum sw_status sw_runner_check(struct sw_runner *runner, const str
 /* Runs the cell and commits its file. A failure that is the cell's own (memory, a gap in a kernel) is recorded in its file and returned through
  * result->status; SW_OK then. Other failures (bad input, lost device, full disk, interrupt) leave no file and are returned. */
 SW_MUST_CHECK enum sw_status sw_runner_cell(struct sw_runner *runner, const struct sw_cell *cell, struct sw_result *result);
+
+/* The density that the cell's method keeps of one prompt: number `prompt` of the dataset, the bundle, or the tensors of seed + prompt. The mean over
+ * sparse layers and heads; nothing is written. SW_EINPUT when the dataset has no such prompt. */
+SW_MUST_CHECK enum sw_status sw_runner_density(struct sw_runner *runner, const struct sw_cell *cell, int prompt, double *density);
 
 #endif

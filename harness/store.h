@@ -67,6 +67,9 @@ extern const struct sw_tidy_column sw_tidy_columns[];
 
 struct sw_tidy { struct sw_tidy_row *rows; int64_t count; struct sw_texts strings; };
 
+/* Paths of the cell files of a result folder (or of its results.h5's folder, or one cell file), in ascending order. SW_EINPUT. */
+SW_MUST_CHECK enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files);
+
 /* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by workload, model, task, context, method,
  * params, density, phase, metric, layer. Of cells that differ in the code's version alone the newest counts. Damaged cell files: SW_EINPUT naming the file. */
 SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out);
@@ -89,6 +92,9 @@ struct sw_answers {
 SW_MUST_CHECK enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r, struct sw_answers *out); /* count 0: none */
 void sw_answers_clear(struct sw_answers *answers);
 
+/* All values of a metric in a group (per_layer, per_layer_head), flat. NULL, 0: none. */
+SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group, const char *metric, double **values, int *n);
+SW_MUST_CHECK enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads);
 SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name, char **text);
 SW_MUST_CHECK enum sw_status sw_cell_reader_warnings(struct sw_cell_reader *r, struct sw_texts *out); /* sw_h5_texts_clear */
 void sw_cell_reader_close(struct sw_cell_reader *r); /* NULL is fine */

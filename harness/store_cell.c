@@ -436,7 +436,7 @@ static enum sw_status write_root(struct sw_cell_writer *w, const struct sw_resul
         {"backend", w->backend ? w->backend->name : ""},
         {"device", w->backend ? w->backend->device : ""},
         {"phase", sw_phase_names[cell->phase]},
-        {"budget", sw_budget_mode_names[cell->config->budget]},
+        {"budget", sw_budget_mode_names[cell->budget]},
         {NULL, NULL},
     };
     const struct int_attribute ints[] = {

@@ -47,8 +47,7 @@ static enum sw_status list_folder(const char *folder, struct sw_texts *files)
     return st;
 }
 
-/* `results`: a result folder, its results.h5, or one cell file. */
-static enum sw_status list_cells(const char *results, struct sw_texts *files)
+enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files)
 {
     struct stat info;
     if (stat(results, &info) != 0)
@@ -319,7 +318,7 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, st
         st = SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
         goto out;
     }
-    SW_TRY_GOTO(st, out, list_cells(results, &files));
+    SW_TRY_GOTO(st, out, sw_store_list_cells(results, &files));
     sources = calloc((size_t)files.count + 1, sizeof *sources);
     if (!sources)
         SW_TRY_GOTO(st, out, SW_FAIL(SW_ENOMEM, "out of memory (tidy table)"));

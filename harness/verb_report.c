@@ -10,6 +10,7 @@
 #include "harness/derived.h"
 #include "harness/hdf5_util.h"
 #include "harness/interval.h"
+#include "harness/param_json.h"
 #include "harness/report_table.h"
 #include "harness/result_args.h"
 #include "harness/store.h"
@@ -78,6 +79,8 @@ static double metric(const struct report *r, const struct cell *cell, const char
 
 static bool is_dense(const struct cell *cell) { return strcmp(cell->row->method, "dense") == 0; }
 
+static int compare_densities(double x, double y) { return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y); }
+
 /* Tables in a reader's order (prefill before decode, short before long), rows with dense first. */
 static int reading_order(const void *a, const void *b)
 {
@@ -87,6 +90,7 @@ static int reading_order(const void *a, const void *b)
     c = c ? c : strcmp(y->row->phase, x->row->phase); /* prefill, decode, both */
     c = c ? c : (x->row->context > y->row->context) - (x->row->context < y->row->context);
     c = c ? c : is_dense(y) - is_dense(x);
+    c = c ? c : compare_densities(x->row->density, y->row->density); /* at equal density methods compare */
     return c ? c : (x->from > y->from) - (x->from < y->from); /* the tidy table's own order */
 }
 
@@ -98,13 +102,11 @@ static void describe_params(struct report *r, const struct cell *cell, char *out
     const char *name;
     out[0] = '\0';
     json_object_foreach(params, name, value) {
-        char *shown = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+        char *shown = sw_param_json_text(value);
         if (!shown)
             continue;
-        const char *bare = json_is_string(value) ? json_string_value(value) : shown;
         const struct sw_param *param = method ? sw_param_find(method->params, name) : NULL;
-        bool tells = param && (json_is_number(value) ? strtod(param->initial, NULL) != json_number_value(value)
-                                                     : strcmp(param->initial, bare) != 0);
+        bool tells = param && !sw_param_json_is_default(param, value);
         for (int i = 0; i < r->n_cells && !tells; ++i) {
             const struct cell *other = &r->cells[i];
             if (strcmp(other->row->method, cell->row->method) != 0 || strcmp(other->row->params, cell->row->params) == 0)
@@ -114,7 +116,7 @@ static void describe_params(struct report *r, const struct cell *cell, char *out
             json_decref(theirs);
         }
         if (tells)
-            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, bare);
+            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, shown);
         free(shown);
     }
     json_decref(params);
@@ -186,20 +188,25 @@ static const char *interval(struct report *r, struct sw_interval x, bool with_si
                      : text(r, "%s%s [%.*f, %.*f]", value, suffix, places, x.lo, places, x.hi);
 }
 
+static const char *percent(struct report *r, double share) { return isfinite(share) ? text(r, "%.1f %%", 100 * share) : NULL; }
+
 static const char *density_text(struct report *r, const struct cell *cell)
 {
     return isnan(cell->row->density) ? "native" : text(r, "%.4g", cell->row->density);
 }
 
-/* Difference with dense on the same windows or prompts. */
-static const char *difference(struct report *r, const struct cell *cell, const char *name, int places)
+/* Difference with dense, or with one-hop at the same density, on the same windows or prompts. */
+enum counterpart { DENSE, ONE_HOP };
+static const char *difference(struct report *r, const struct cell *cell, const char *name, enum counterpart whose, int places)
 {
-    const struct sw_tidy_row *row = find_metric(r, cell, name), *dense = row ? sw_tidy_dense(r->tidy, row) : NULL;
-    if (!dense || dense == row)
+    const struct sw_tidy_row *row = find_metric(r, cell, name), *other = NULL;
+    if (row)
+        other = whose == DENSE ? sw_tidy_dense(r->tidy, row) : sw_tidy_one_hop(r->tidy, row);
+    if (!other || other == row)
         return NULL;
     struct sw_interval x = {NAN, NAN, NAN};
     if (r->status == SW_OK)
-        r->status = sw_tidy_difference(r->results, row, dense, &x);
+        r->status = sw_tidy_difference(r->results, row, other, &x);
     return interval(r, x, true, places, "");
 }
 
@@ -292,7 +299,7 @@ static const char *speed_up(struct report *r, const struct group *g, const struc
 }
 
 /* The columns after the tasks' own. Times of the other phase are empty, and empty columns are not printed. */
-enum figure_kind { FIGURE, SPEED_UP };
+enum figure_kind { FIGURE, SPEED_UP, SHARE };
 static const struct { const char *title, *metric; enum figure_kind kind; } figures[] = {
     {"block recall", "block_recall", FIGURE},
     {"rollout recall", "block_recall_rollout", FIGURE},
@@ -300,28 +307,32 @@ static const struct { const char *title, *metric; enum figure_kind kind; } figur
     {"output error", "output_rel_error", FIGURE},
     {"attention ms", "prefill_attention_ms", FIGURE},
     {"of it selection", "prefill_select_ms", FIGURE},
+    {"share", "prefill_attention_ms", SHARE},
     {"speed-up", "prefill_attention_ms", SPEED_UP},
     {"first token ms", "ttft_ms", FIGURE},
     {"decode attention us", "decode_attention_us", FIGURE},
     {"of it selection", "decode_select_us", FIGURE},
+    {"share", "decode_attention_us", SHARE},
     {"decode speed-up", "decode_attention_us", SPEED_UP},
     {"per token ms", "tpot_ms", FIGURE},
 };
-enum { FIGURES = sizeof figures / sizeof figures[0], FIXED = 3, PER_TASK = 4 };
+enum { FIGURES = sizeof figures / sizeof figures[0], FIXED = 4, PER_TASK = 6 };
 
 static void fill_task(struct report *r, const struct cell *cell, const char **out)
 {
     const struct sw_tidy_row *score = find_metric(r, cell, "accuracy"), *ppl = find_metric(r, cell, "ppl");
     if (score) {
         out[0] = interval(r, (struct sw_interval){score->value, score->lo, score->hi}, false, 1, "");
-        out[1] = difference(r, cell, "accuracy", 1);
+        out[1] = difference(r, cell, "accuracy", DENSE, 1);
+        out[2] = difference(r, cell, "accuracy", ONE_HOP, 1);
     }
     if (ppl) {
-        out[2] = interval(r, (struct sw_interval){ppl->value, ppl->lo, ppl->hi}, false, decimals(ppl->value), "");
-        out[3] = difference(r, cell, "nll", 4);
-        const struct sw_tidy_row *delta = out[3] ? NULL : find_metric(r, cell, "nll_delta");
+        out[3] = interval(r, (struct sw_interval){ppl->value, ppl->lo, ppl->hi}, false, decimals(ppl->value), "");
+        out[4] = difference(r, cell, "nll", DENSE, 4);
+        const struct sw_tidy_row *delta = out[4] ? NULL : find_metric(r, cell, "nll_delta");
         if (delta && !is_dense(cell))
-            out[3] = interval(r, (struct sw_interval){delta->value, delta->lo, delta->hi}, true, 4, "");
+            out[4] = interval(r, (struct sw_interval){delta->value, delta->lo, delta->hi}, true, 4, "");
+        out[5] = difference(r, cell, "nll", ONE_HOP, 4);
     }
 }
 
@@ -333,13 +344,20 @@ static void fill_line(struct report *r, const struct group *g, const struct line
     out[0] = cell->label;
     out[1] = is_dense(cell) ? NULL : density_text(r, cell);
     out[2] = number(r, mean_metric(r, g, line, "density"), "", 3);
+    double spread = mean_metric(r, g, line, "density_spread");
+    out[3] = spread > 5e-4 ? number(r, spread, "", 3) : NULL; /* equal budgets have none */
     for (int t = 0; t < g->n_tasks; ++t)
         if (line->cells[t])
             fill_task(r, line->cells[t], out + FIXED + PER_TASK * t);
     out += FIXED + PER_TASK * g->n_tasks;
     for (int f = 0; f < FIGURES; ++f) {
         double value = mean_metric(r, g, line, figures[f].metric);
-        out[f] = figures[f].kind == SPEED_UP ? speed_up(r, g, line, figures[f].metric) : number(r, value, "", decimals(value));
+        if (figures[f].kind == SPEED_UP)
+            out[f] = speed_up(r, g, line, figures[f].metric);
+        else if (figures[f].kind == SHARE) /* of selection in attention: the title before it */
+            out[f] = is_dense(cell) ? NULL : percent(r, mean_metric(r, g, line, figures[f - 1].metric) / value);
+        else
+            out[f] = number(r, value, "", decimals(value));
     }
 }
 
@@ -356,12 +374,15 @@ static void print_group(struct report *r, const struct cell *first, const struct
     table.titles[0] = "method";
     table.titles[1] = "density";
     table.titles[2] = "kept";
+    table.titles[3] = "± over heads";
     for (int t = 0; t < g->n_tasks; ++t) {
         const char **titles = table.titles + FIXED + PER_TASK * t;
         titles[0] = text(r, "%s %%", g->tasks[t]);
         titles[1] = "Δ to dense";
-        titles[2] = text(r, "%s ppl", g->tasks[t]);
-        titles[3] = "ΔNLL to dense";
+        titles[2] = "Δ to one-hop";
+        titles[3] = text(r, "%s ppl", g->tasks[t]);
+        titles[4] = "ΔNLL to dense";
+        titles[5] = "ΔNLL to one-hop";
     }
     for (int f = 0; f < FIGURES; ++f)
         table.titles[FIXED + PER_TASK * g->n_tasks + f] = figures[f].title;

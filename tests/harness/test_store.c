@@ -415,6 +415,37 @@ static void test_damage_is_found(void **state)
     assert_true(sw_store_has_cell(folder, cell.key, &failed));
 }
 
+/* A copy is the same bytes or nothing, and what is damaged is not copied. */
+static void test_copy(void **state)
+{
+    (void)state;
+    struct sw_cell cell = make_cell("0000000000000000000000000000000c", SW_PHASE_PREFILL);
+    char from[128], to[160];
+    bool failed;
+    assert_int_equal(write_cell(&cell, false, 0.5), SW_OK);
+    snprintf(from, sizeof from, "%s/from.h5", folder);
+    snprintf(to, sizeof to, "%s/cells", folder);
+    assert_int_equal(rename(cell_path(cell.key), from), 0);
+    for (long long room = 0; room < 3000; room += 1000) {
+        bytes_left = room;
+        assert_int_equal(sw_h5_copy(from, to, cell.key), SW_EIO);
+        bytes_left = -1;
+        assert_non_null(strstr(sw_error_message(), cell.key));
+        sw_error_clear();
+        assert_int_equal(entries("cells"), 0);
+    }
+    damage(from, 4000, 1);
+    assert_int_equal(sw_h5_copy(from, to, cell.key), SW_EINPUT);
+    sw_error_clear();
+    assert_int_equal(entries("cells"), 0);
+    damage(from, 4000, 1);
+    assert_int_equal(sw_h5_copy(from, to, cell.key), SW_OK);
+    assert_true(sw_store_has_cell(folder, cell.key, &failed));
+    assert_int_equal(entries("cells"), 1);
+    assert_int_equal(sw_h5_copy("/nowhere", to, cell.key), SW_EINPUT);
+    sw_error_clear();
+}
+
 static void test_disk_full(void **state)
 {
     (void)state;
@@ -656,7 +687,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_metric_table), TEST(test_round_trip), TEST(test_saved_arrays), TEST(test_saved_masks), TEST(test_damage_is_found),
         TEST(test_disk_full), TEST(test_abort_leaves_nothing), TEST(test_failed_and_skipped), TEST(test_index), TEST(test_folders), TEST(test_export),
-        TEST(test_report),
+        TEST(test_report), TEST(test_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
