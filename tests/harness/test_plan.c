@@ -112,6 +112,7 @@ static void write_dataset(const char *task, int context, const char *tokenizer)
     assert_true(file >= 0);
     ok(sw_h5_set_text(file, "format", "swbench-dataset"));
     ok(sw_h5_set_text(file, "tokenizer_sha256", tokenizer));
+    ok(sw_h5_set_text(file, "score", "ppl"));
     static const char *const names[] = {"version", "vocab_size", "n_samples", "max_new_tokens", "scored_tokens"};
     static const int values[] = {1, 100, 2, 0, 64};
     for (int i = 0; i < 5; i++)
