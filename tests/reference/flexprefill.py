@@ -36,8 +36,8 @@ def blocks_reaching(values, gamma, block):
 
 
 def entries_within(scores, limit):
-    """scores [b, b]: the causal entries, largest first (ties: the later row, then the later column), as long as the running sum stays within
-    the limit. Returns their (i, j) and the nearest decision."""
+    """scores [b, b]: the causal entries, largest first (ties: the later row, then the later column), as long as the running sum stays
+    within the limit. Returns their (i, j) and the nearest decision."""
     order = sorted(((-scores[i, j], -i, -j) for i in range(len(scores)) for j in range(i + 1)))
     sums = np.cumsum([-value for value, _, _ in order])
     count = int((sums <= limit).sum())

@@ -30,7 +30,8 @@ def diagonals(a):
 
 
 def split_offsets(s, block):
-    """s [..., n] -> [..., b + 1]: a diagonal d lies in the blocks o = d // B and o + 1 behind a row, by the shares 1 - (d mod B) / B and the rest."""
+    """s [..., n] -> [..., b + 1]: a diagonal d lies in the blocks o = d // B and o + 1 behind a row, by the shares 1 - (d mod B) / B and
+    the rest."""
     n = s.shape[-1]
     offset, rest = np.arange(n) // block, np.arange(n) % block / block
     result = np.zeros((*s.shape[:-1], block_count(n, block) + 1))

@@ -36,7 +36,8 @@ class MInference(Method):
         return lines.block_scores(self.last_rows(layer), self.block)
 
     def native_prefill(self, layer):
-        return {"vertical_slash": self.vertical_slash, "a_shape": self.a_shape, "block_sparse": self.block_sparse}[self.params["pattern"]](layer)
+        rule = {"vertical_slash": self.vertical_slash, "a_shape": self.a_shape, "block_sparse": self.block_sparse}
+        return rule[self.params["pattern"]](layer)
 
     def last_rows(self, layer):
         return lines.last_rows(*self.tensors.layers[layer][:2], self.params["last_queries"])

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from . import budgets, eviction, flexprefill, generate, lines, methods, minference, moba, quest, selection, spargeattn, xattention
+from . import budgets, eviction, flexprefill, generate, lines, methods, minference, quest, selection, spargeattn, xattention
 from .attention import Tensors, block_mass, probabilities, sum_over_blocks
 from .blocks import best_of, block_count, forced_set, select
 from .evaluate import Evaluation, layer_metrics
@@ -76,7 +76,7 @@ INPUTS = {
     "hot_key": lambda: generate.hot_key(seeded(6), 145, 4, 2, 16, 2, at=37, steps=4),
     "shorter_than_a_block": lambda: generate.gaussian(seeded(7), 9, 4, 2, 16, 2, steps=10),
     "one_token": lambda: generate.gaussian(seeded(8), 1, 4, 2, 16, 2, steps=3),
-    "zeros": lambda: tuple([[np.zeros((n, h, 16)) for h in (4, 2)] + [seeded(n).standard_normal((n, 2, 16))] for _ in range(2)] for n in (100, 4)),
+    "zeros": lambda: tuple([(np.zeros((n, 4, 16)), np.zeros((n, 2, 16)), seeded(n).standard_normal((n, 2, 16)))] * 2 for n in (100, 4)),
     "huge": lambda: generate.gaussian(seeded(9), 120, 4, 2, 16, 1, steps=4, scale=40.0),
 }
 
@@ -418,7 +418,8 @@ def test_a_shape():
 def test_block_sparse_adds_only_the_diagonal():
     k = np.zeros((64, 1, 4))
     k[:, 0, 0] = np.repeat([4, 1, 3, 2], 16)
-    e = Evaluation(one_layer(np.ones((64, 1, 4)), k), "minference", {"pattern": "block_sparse", "top_blocks": 2, "block_size": 16}, budget="native")
+    params = {"pattern": "block_sparse", "top_blocks": 2, "block_size": 16}
+    e = Evaluation(one_layer(np.ones((64, 1, 4)), k), "minference", params, budget="native")
     assert as_lists(e.prefill[0])[0] == [[0], [0, 1], [0, 2], [0, 2, 3]]
 
 
@@ -535,7 +536,8 @@ def test_antidiagonal_logits():
     assert xattention.group_weights(q, k, 2)[0, 1] == pytest.approx([0.0293, 0.9707], abs=5e-5)
 
 
-@pytest.mark.parametrize("threshold, kept", [(0.8, [0, 2, 3]), (0.95, [0, 1, 2, 3]), (0.2, [0, 3]), (0.0, [0, 3]), (0.3, [0, 3]), (0.31, [0, 2, 3])])
+@pytest.mark.parametrize("threshold, kept", [(0.8, [0, 2, 3]), (0.95, [0, 1, 2, 3]), (0.2, [0, 3]), (0.0, [0, 3]), (0.3, [0, 3]),
+                                             (0.31, [0, 2, 3])])
 def test_smallest_set_that_reaches_the_threshold(threshold, kept):
     assert xattention.smallest_set(np.array([0.05, 0.10, 0.60, 0.25]), 3, threshold)[0].tolist() == kept
 
@@ -832,4 +834,3 @@ def test_blocks_hold_whatever_the_block_size():
                     assert_lists_are_valid(chosen, 24 if phase == "decode" else 21)
                     assert chosen.rows == (3 if phase == "decode" else block_count(21, block))
                     assert np.isfinite(e.output(layer, phase)).all()
-    assert moba.MoBA.phases == ("prefill",)
