@@ -27,7 +27,7 @@ def json_lines(path):
             if len(line) > LARGEST_LINE:
                 raise InputError(f"{place}: more than {LARGEST_LINE >> 20} MiB, expected one sample a line")
             if line.strip():
-                yield place, parse(line, place)
+                yield place, parse(line.rstrip(), place)
 
 
 def require_size(path):

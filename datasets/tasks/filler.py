@@ -14,7 +14,7 @@ class TooShort(InputError):
 
     def __init__(self, job, needed):
         # Another sample or context draws other words, which may take some more tokens.
-        least = -(-(needed + needed // 16 + 16) // 32) * 32
+        least = -(-(needed + needed // 8 + 16) // 32) * 32
         super().__init__(f"context {job.context} is too short for {job.task.name}, expected at least {least} "
                          f"with this model's tokenizer")
         self.needed = needed
@@ -31,13 +31,15 @@ def fit(job, prompt, following, least=0):
     if shortest > target:
         raise TooShort(job, shortest + job.task.max_new_tokens)
     n_units = most_units(lambda n: len(prompt(n, "")), target, least)
-    # Should the last gap be one that no tail fills, a unit less and a longer tail will do.
-    for fewer in range(min(n_units - least, 2) + 1):
-        lacking = target - len(prompt(n_units - fewer, ""))
-        for tail in tails(job.model, following(n_units - fewer, fewer + 1), lacking):
-            ids = prompt(n_units - fewer, tail)
-            if len(ids) == target:
-                return n_units - fewer, ids
+    # Should the last gap be one that no tail fills, a unit less and a longer tail will do; or a stop after the tail, where
+    # one letter is several tokens.
+    for stop in ("", ".", "..."):
+        for fewer in range(min(n_units - least, 2) + 1):
+            lacking = target - len(prompt(n_units - fewer, ""))
+            for tail in tails(job.model, following(n_units - fewer, fewer + 1), lacking):
+                ids = prompt(n_units - fewer, tail + stop)
+                if len(ids) == target:
+                    return n_units - fewer, ids
     raise InputError(f"{job.task.name}: no filler gives exactly {target} tokens with this model's tokenizer")
 
 

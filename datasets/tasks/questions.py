@@ -101,6 +101,9 @@ def make(job: Job):
     """Samples in a random order of the questions, those left out whose documents the context cannot hold."""
     rng = CounterRng(job.seed, job.task.name, job.context)
     material = job.material
+    if len(material.questions) < job.samples:
+        raise InputError(f"{material.source}: has {len(material.questions)} questions, expected at least {job.samples}; "
+                         f"ask for fewer samples")
     order = sorted(range(len(material.questions)), key=lambda number: rng.bits64("question", number))
     samples, too_short = [], []
     for number in order:
@@ -112,9 +115,6 @@ def make(job: Job):
             too_short.append(error.needed)
     if len(samples) == job.samples:
         return samples
-    if len(order) < job.samples:
-        raise InputError(f"{material.source}: has {len(order)} questions, expected at least {job.samples}; "
-                         f"ask for fewer samples")
     raise TooShort(job, sorted(too_short)[job.samples - len(samples) - 1])
 
 
