@@ -1,5 +1,6 @@
 """An imported model's tokenizer, chat template and limits, as the task generators need them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -89,12 +90,16 @@ class ModelFolder:
     def adds_bos(self):
         return self.bos is not None and self.tokenizer.encode("").ids[:1] == [self.bos]
 
-    def render(self, user):
+    @functools.cached_property
+    def compiled_template(self):
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = raise_exception
+        return environment.from_string(self.template)
+
+    def render(self, user):
         token = self.tokenizer.id_to_token
         try:
-            return environment.from_string(self.template).render(
+            return self.compiled_template.render(
                 messages=[{"role": "user", "content": user}], add_generation_prompt=True,
                 bos_token=token(self.bos) if self.bos is not None else "",
                 eos_token=token(self.stop_ids[0]) if self.stop_ids else "")

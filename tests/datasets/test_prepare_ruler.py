@@ -69,7 +69,7 @@ def model(request, tiny_model):
     return ModelFolder(tiny_model) if request.param == "byte_level" else request.getfixturevalue(request.param)
 
 
-def make(model, name, context, samples=3, seed=1):
+def make(model, name, context, samples=2, seed=1):
     task = TASKS[name]
     return task.make(Job(task, model, context, samples, seed, TEXT if task.material else None))
 
@@ -146,9 +146,11 @@ def check_fwe(name, text, sample):
     counts = collections.Counter(re.findall("[a-z]{6}", coded)).most_common(4)
     assert [word for word, _ in counts[:3]] == sample.references
     assert counts[0][1] > counts[1][1] > counts[2][1] > counts[3][1]
-    # N / (k^2 zeta(2)) of the k-th word, the dots being the first; a few more dots fill up.
-    n = coded.split().count("...") * np.pi**2 / 6
-    assert all(abs(count - n / (rank**2 * np.pi**2 / 6)) < 3 for rank, (_, count) in enumerate(counts[:3], 2))
+    # N / (k^2 zeta(2)) of the k-th word, for one N; of the first, the dots, some more, which fill up.
+    shares = [1 / (rank * rank * np.pi**2 / 6) for rank in range(1, 5)]
+    most = int((counts[0][1] + 1) / shares[1])
+    n = [n for n in range(most + 1) if [int(n * share) for share in shares[1:]] == [count for _, count in counts[:3]]]
+    assert n and 0 <= coded.split().count("...") - int(n[0] * shares[0]) < 32
 
 
 def check(name, model, context, samples):
@@ -181,7 +183,7 @@ def test_every_context(name, model):
         check(name, model, context, samples)
     assert least < contexts[-1]
     if least:
-        check(name, model, least, make(model, name, least, samples=6, seed=9))
+        check(name, model, least, make(model, name, least, samples=4, seed=9))
 
 
 @pytest.mark.parametrize("name", RULER)
@@ -194,8 +196,8 @@ def test_seeds_and_numbers_of_samples(name, smollm2):
 
 @pytest.mark.parametrize("name", ["niah_single_2", "niah_multikey_1", "niah_multikey_2", "niah_single_3"])
 def test_depths_cover_the_haystack(name, smollm2):
-    depths = np.sort([sample.depth for sample in make(smollm2, name, 2048, samples=40)])
-    assert np.abs(depths - (np.arange(40) + 0.5) / 40).max() < 0.06
+    depths = np.sort([sample.depth for sample in make(smollm2, name, 1024 if "essay" in HAYSTACK[name] else 2048, samples=30)])
+    assert np.abs(depths - (np.arange(30) + 0.5) / 30).max() < 0.08
 
 
 def test_every_needle_of_several_is_uniform():
