@@ -36,10 +36,14 @@ def fit(job, prompt, following, least=0):
     for stop in ("", ".", "..."):
         for fewer in range(min(n_units - least, 2) + 1):
             lacking = target - len(prompt(n_units - fewer, ""))
-            for tail in tails(job.model, following(n_units - fewer, fewer + 1), lacking):
+            off = []                # by how much tails inside the prompt differ from their own lengths
+            for tokens, tail in tails(job.model, following(n_units - fewer, fewer + 1), lacking):
+                if len(off) >= 3 and not min(off) - 1 <= lacking - tokens <= max(off) + 1:
+                    continue        # a long prompt takes a second to tokenise
                 ids = prompt(n_units - fewer, tail + stop)
                 if len(ids) == target:
                     return n_units - fewer, ids
+                off.append(len(ids) - (target - lacking) - tokens)
     raise InputError(f"{job.task.name}: no filler gives exactly {target} tokens with this model's tokenizer")
 
 
@@ -55,7 +59,7 @@ def most_units(count, target, least):
         elif n - least > 64 * target:
             raise InputError("the tokenizer makes no tokens of the haystack, expected one that knows its letters")
         else:
-            step = (target - found) * step // max(found - low_count, 1) + 1
+            step = min((target - found) * step // max(found - low_count, 1) + 1, 8 * target)
             low, low_count = n, found
     halve = False
     while high - low > 1:
@@ -71,16 +75,15 @@ def most_units(count, target, least):
 
 
 def tails(model, text, lacking):
-    """The beginnings of `text` with about `lacking` tokens, the best first.
+    """(tokens, beginning) of the beginnings of `text` with about `lacking` tokens, the best first.
 
     One that ends with a word comes before one cut elsewhere, which is for tokenizers that split words.
     """
     ends = [end for _, end in model.encode_text(text).offsets]
     first = ends[min(lacking - WINDOW, len(ends)) - 1] if ends and lacking > WINDOW else 0
     last = ends[lacking + WINDOW] if lacking + WINDOW < len(ends) else len(text)
-    near = [text[:end] for end in range(first, last + 1)]
-    return sorted(near, key=lambda tail: (abs(len(model.encode_text("\n" + tail).ids) - lacking),
-                                          not ends_well(tail, text)))
+    near = [(len(model.encode_text("\n" + text[:end]).ids), text[:end]) for end in range(first, last + 1)]
+    return sorted(near, key=lambda found: (abs(found[0] - lacking), not ends_well(found[1], text)))
 
 
 def ends_well(tail, text):
