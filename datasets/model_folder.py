@@ -1,5 +1,6 @@
 """An imported model's tokenizer, chat template and limits, as the task generators need them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from cli import InputError
 
 # Ids that end an answer besides eos: models name only some of these in their configuration.
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
+
+PLACEHOLDER = "6f1e0f0f3a"      # stands for a message that must not be read as part of the template
 
 
 class ModelFolder:
@@ -36,6 +39,7 @@ class ModelFolder:
         except Exception as error:
             raise InputError(f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers") \
                 from None
+        self.special_tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self.bos = bos
         self.prose = {}     # sha256 of a text -> its encoding
         eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
@@ -63,22 +67,39 @@ class ModelFolder:
         if not chat:
             ids = self.encode_text(user + answer_prefix).ids
             return ids if self.bos is None else [self.bos, *ids]
-        self.tokenizer.encode_special_tokens = False
-        ids = self.tokenizer.encode(self.render(user) + answer_prefix, add_special_tokens=False).ids
+        ids = self.encode_turn(user, answer_prefix)
         # Some templates spell BOS out, others leave it to the tokenizer, and some models have none in chats.
         if self.adds_bos() and ids[:1] != [self.bos]:
             ids = [self.bos, *ids]
         return ids
 
+    def encode_turn(self, user, answer_prefix):
+        """Ids of the rendered template; special tokens are the template's only, whatever a user's text spells."""
+        pieces = [(self.render(user) + answer_prefix, False)]
+        if any(token in user for token in self.special_tokens):
+            before, placeholder, after = self.render(PLACEHOLDER).partition(PLACEHOLDER)
+            if not placeholder:
+                raise InputError(f"{self.name}/chat_template.jinja: leaves the user's message out, expected it as it is")
+            pieces = [(before, False), (user, True), (after + answer_prefix, False)]
+        ids = []
+        for text, as_text in pieces:
+            self.tokenizer.encode_special_tokens = as_text
+            ids += self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
     def adds_bos(self):
         return self.bos is not None and self.tokenizer.encode("").ids[:1] == [self.bos]
 
-    def render(self, user):
+    @functools.cached_property
+    def compiled_template(self):
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = raise_exception
+        return environment.from_string(self.template)
+
+    def render(self, user):
         token = self.tokenizer.id_to_token
         try:
-            return environment.from_string(self.template).render(
+            return self.compiled_template.render(
                 messages=[{"role": "user", "content": user}], add_generation_prompt=True,
                 bos_token=token(self.bos) if self.bos is not None else "",
                 eos_token=token(self.stop_ids[0]) if self.stop_ids else "")
