@@ -39,6 +39,7 @@ static void __attribute__((format(printf, 2, 3))) problem(struct reader *r, cons
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    sw_one_line(text);
     if (r->messages)
         fprintf(r->messages, "%s: %s\n", r->path, text);
     if (r->problems++ == 0) {
@@ -52,8 +53,11 @@ static void refuse_key(void *context, const char *text) { problem(context, "%s",
 static void warn_key(void *context, const char *text)
 {
     struct reader *r = context;
+    char line[640];
+    snprintf(line, sizeof line, "%s", text);
+    sw_one_line(line);
     if (r->messages)
-        fprintf(r->messages, "%s: warning: %s\n", r->path, text);
+        fprintf(r->messages, "%s: warning: %s\n", r->path, line);
 }
 
 /* NULL where the key is absent or null. */
