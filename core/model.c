@@ -123,7 +123,8 @@ static int by_slot_name(const void *a, const void *b) { return strcmp(((const st
 static size_t stored_bytes(const struct sw_stored_tensor *t) { return (size_t)t->count * (t->type == SW_STORED_F32 ? 4 : 2); }
 
 /* A tensor that the forward pass does not read means another forward pass, unless it is known to be none of its business. */
-static enum sw_status check_extra(const struct sw_model *m, const char *folder, const struct sw_safetensors *weights, const struct sw_stored_tensor *t)
+static enum sw_status check_extra(const struct sw_model *m, const char *folder, const struct sw_safetensors *weights,
+                                  const struct sw_stored_tensor *t)
 {
     size_t length = strlen(t->name);
     const char *constants = "rotary_emb.inv_freq"; /* old checkpoints store them */
