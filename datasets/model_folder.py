@@ -45,8 +45,9 @@ class ModelFolder:
         self.tokens = special_tokens(path / "tokenizer_config.json")
         self.prose = {}     # sha256 of a text -> its encoding
         self.eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        ends = [self.tokenizer.token_to_id(token) for token in END_OF_TURN]
-        self.stop_ids = sorted({*self.eos, *(id for id in ends if id is not None)})
+        # Special tokens only: "</s>" is also HTML, and an ordinary token of some vocabularies.
+        ends = [id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special and token.content in END_OF_TURN]
+        self.stop_ids = sorted({*self.eos, *ends})
         template = path / "chat_template.jinja"
         self.template = template.read_text(encoding="utf-8") if template.is_file() else None
 
