@@ -1,10 +1,12 @@
 """An imported model's tokenizer, chat template and limits, as the task generators need them."""
 
+import datetime
 import functools
 import json
 from pathlib import Path
 
 import jinja2
+import jinja2.ext
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
@@ -15,6 +17,8 @@ from cli import InputError
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
 
 PLACEHOLDER = "6f1e0f0f3a"      # stands for a message that must not be read as part of the template
+# Some templates tell the model the day; a dataset has to be the same tomorrow.
+DAY = datetime.datetime(2024, 7, 26)
 
 
 class ModelFolder:
@@ -41,10 +45,12 @@ class ModelFolder:
                 from None
         self.special_tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self.bos = bos
+        self.tokens = special_tokens(path / "tokenizer_config.json")
         self.prose = {}     # sha256 of a text -> its encoding
-        eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        ends = [self.tokenizer.token_to_id(token) for token in END_OF_TURN]
-        self.stop_ids = sorted({*eos, *(id for id in ends if id is not None)})
+        self.eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        # Special tokens only: "</s>" is also HTML, and an ordinary token of some vocabularies.
+        ends = [id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special and token.content in END_OF_TURN]
+        self.stop_ids = sorted({*self.eos, *ends})
         template = path / "chat_template.jinja"
         self.template = template.read_text(encoding="utf-8") if template.is_file() else None
 
@@ -92,20 +98,51 @@ class ModelFolder:
 
     @functools.cached_property
     def compiled_template(self):
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        """As Hugging Face renders it (transformers, chat_template_utils.py)."""
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                                   extensions=[GenerationTag, jinja2.ext.loopcontrols])
         environment.globals["raise_exception"] = raise_exception
+        environment.globals["strftime_now"] = DAY.strftime
+        environment.filters["tojson"] = lambda value, indent=None, **_: json.dumps(value, ensure_ascii=False, indent=indent)
         return environment.from_string(self.template)
 
     def render(self, user):
+        """The template with one user message."""
         token = self.tokenizer.id_to_token
+        by_id = {"bos_token": token(self.bos) if self.bos is not None else "",
+                 "eos_token": token(self.eos[0]) if self.eos else ""}
         try:
             return self.compiled_template.render(
-                messages=[{"role": "user", "content": user}], add_generation_prompt=True,
-                bos_token=token(self.bos) if self.bos is not None else "",
-                eos_token=token(self.stop_ids[0]) if self.stop_ids else "")
+                messages=[{"role": "user", "content": user}], tools=None, documents=None, add_generation_prompt=True,
+                **{**by_id, **self.tokens})
         except Exception as error:      # a template is a program and can fail in any way
-            raise InputError(f"{self.name}/chat_template.jinja: {error}, expected a chat template that takes "
-                             f"one user message") from None
+            raise InputError(f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a chat template "
+                             f"that takes one user message") from None
+
+
+class GenerationTag(jinja2.ext.Extension):
+    """{% generation %} … {% endgeneration %} marks what to train on, and is no more than its content here."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+
+def special_tokens(path):
+    """bos_token, eos_token and others of a tokenizer_config.json, as templates spell them; {} where there is no such file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{path}: {error}, expected JSON") from None
+    tokens = {}
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if key.endswith("_token"):
+            tokens[key] = value.get("content") if isinstance(value, dict) else value
+    return {key: value for key, value in tokens.items() if isinstance(value, str)}
 
 
 def raise_exception(message):
