@@ -292,7 +292,7 @@ static void expect_skipped(struct sw_config *config, const char *method, const c
 static void skipped_with_a_reason(void **state)
 {
     (void)state;
-    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, onehop]\nbudget: calibrated\n"), "onehop", "swbench calibrate");
+    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, xattention]\nbudget: calibrated\n"), "xattention", "swbench calibrate");
     expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, oracle]\nbudget: native\n"), "oracle",
                    "oracle has no native budget");
     write_bundle("prompt.h5", (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});
