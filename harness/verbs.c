@@ -23,13 +23,28 @@ static const struct sw_flag plan_flags[] = {CONFIG_FLAGS, {NULL, NULL, NULL}};
 
 static const struct sw_flag export_flags[] = {
     {"--format", "csv|jsonl", "default csv"},
-    {"--metric", "NAME", "only this metric; repeatable"},
+    {"--metric", "METRIC", "only this metric; repeatable"},
     {NULL, NULL, NULL},
 };
 
 static const struct sw_flag report_flags[] = {
     {"--format", "md|latex", "default md"},
     {NULL, NULL, NULL},
+};
+
+static const struct sw_flag help_flags[] = {
+    {"--format", "text|man|bash|zsh", "default text; everything as a manual page, or as a shell's completion"},
+    {NULL, NULL, NULL},
+};
+
+const struct sw_exit_info sw_exit_table[] = {
+    {SW_EXIT_OK, "done"},
+    {SW_EXIT_REGRESSION, "regression found"},
+    {SW_EXIT_USAGE, "bad usage, config or input"},
+    {SW_EXIT_FAILED_CELLS, "some cells failed"},
+    {SW_EXIT_INCONCLUSIVE, "inconclusive"},
+    {SW_EXIT_INTERRUPTED, "interrupted"},
+    {0, NULL},
 };
 
 const struct sw_verb sw_verbs[] = {
@@ -39,6 +54,6 @@ const struct sw_verb sw_verbs[] = {
     {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none, sw_verb_validate},
     {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
     {"report", "RESULTS [flags]", "tables of methods, tasks and contexts, with intervals", report_flags, sw_verb_report},
-    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics", none, sw_verb_help},
+    {"help", "[TOPIC] [flags]", "verbs, config keys, methods and their parameters, metrics", help_flags, sw_verb_help},
     {NULL, NULL, NULL, NULL, NULL},
 };
