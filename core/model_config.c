@@ -40,9 +40,9 @@ static void __attribute__((format(printf, 2, 3))) problem(struct reader *r, cons
     }
 }
 
-static int read_int(struct reader *r, const char *key, int min, int max, int missing)
+static int read_int(struct reader *r, json_t *from, const char *key, int min, int max, int missing)
 {
-    json_t *value = json_object_get(r->json, key);
+    json_t *value = json_object_get(from, key);
     if (!value || json_is_null(value)) {
         if (missing < min)
             problem(r, "'%s' is missing, expected an integer %d…%d", key, min, max);
@@ -112,7 +112,7 @@ static void read_rope(struct reader *r, struct sw_model_config *c)
         c->rope_factor = read_real(r, scaling, "factor", 1, 1e6, NAN);
         c->rope_low = read_real(r, scaling, "low_freq_factor", 1e-3, 1e6, NAN);
         c->rope_high = read_real(r, scaling, "high_freq_factor", 1e-3, 1e6, NAN);
-        c->rope_original = (int)read_real(r, scaling, "original_max_position_embeddings", 1, 1e8, NAN);
+        c->rope_original = read_int(r, scaling, "original_max_position_embeddings", 1, 100000000, 0);
         if (!(c->rope_high > c->rope_low))
             problem(r, "'high_freq_factor' %g is not above 'low_freq_factor' %g", c->rope_high, c->rope_low);
     } else if (strcmp(type, "yarn") == 0) {
@@ -120,7 +120,7 @@ static void read_rope(struct reader *r, struct sw_model_config *c)
         c->rope_factor = read_real(r, scaling, "factor", 1, 1e6, NAN);
         c->rope_low = read_real(r, scaling, "beta_slow", 1e-3, 1e6, 1);
         c->rope_high = read_real(r, scaling, "beta_fast", 1e-3, 1e6, 32);
-        c->rope_original = (int)read_real(r, scaling, "original_max_position_embeddings", 1, 1e8, c->max_context);
+        c->rope_original = read_int(r, scaling, "original_max_position_embeddings", 1, 100000000, c->max_context);
         c->rope_attention = read_real(r, scaling, "attention_factor", 1e-3, 1e3, 0.1 * log(c->rope_factor) + 1.0);
         const char *const refused[] = {"mscale", "mscale_all_dim"};
         for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
@@ -175,19 +175,19 @@ enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct s
             fprintf(messages, "%s%s: expected a JSON object; %s\n", path, place, found);
         return SW_FAIL(SW_EINPUT, "%s%s: expected a JSON object; %s", path, place, found);
     }
-    c.hidden = read_int(&r, "hidden_size", 1, 1 << 20, 0);
-    c.intermediate = read_int(&r, "intermediate_size", 1, 1 << 22, 0);
-    c.shape.n_layers = read_int(&r, "num_hidden_layers", 1, 4096, 0);
-    c.shape.n_heads = read_int(&r, "num_attention_heads", 1, 4096, 0);
-    c.shape.n_kv_heads = read_int(&r, "num_key_value_heads", 1, 4096, c.shape.n_heads);
+    c.hidden = read_int(&r, r.json, "hidden_size", 1, 1 << 20, 0);
+    c.intermediate = read_int(&r, r.json, "intermediate_size", 1, 1 << 22, 0);
+    c.shape.n_layers = read_int(&r, r.json, "num_hidden_layers", 1, 4096, 0);
+    c.shape.n_heads = read_int(&r, r.json, "num_attention_heads", 1, 4096, 0);
+    c.shape.n_kv_heads = read_int(&r, r.json, "num_key_value_heads", 1, 4096, c.shape.n_heads);
     int implied = c.shape.n_heads > 0 ? c.hidden / c.shape.n_heads : 0;
-    c.shape.head_dim = read_int(&r, "head_dim", 1, 1024, implied);
-    c.vocab = read_int(&r, "vocab_size", 1, 1 << 24, 0);
-    c.max_context = read_int(&r, "max_position_embeddings", 1, 1 << 28, 0);
+    c.shape.head_dim = read_int(&r, r.json, "head_dim", 1, 1024, implied);
+    c.vocab = read_int(&r, r.json, "vocab_size", 1, 1 << 24, 0);
+    c.max_context = read_int(&r, r.json, "max_position_embeddings", 1, 1 << 28, 0);
     c.rms_eps = read_real(&r, r.json, "rms_norm_eps", 0, 1, NAN);
     c.rope_theta = read_real(&r, r.json, "rope_theta", 1, 1e12, 10000);
-    c.bos = read_int(&r, "bos_token_id", -1, 1 << 24, -1);
-    c.eos = read_int(&r, "eos_token_id", -1, 1 << 24, -1);
+    c.bos = read_int(&r, r.json, "bos_token_id", -1, 1 << 24, -1);
+    c.eos = read_int(&r, r.json, "eos_token_id", -1, 1 << 24, -1);
     c.tied = json_is_true(json_object_get(r.json, "tie_word_embeddings"));
     read_family(&r, &c);
     read_rope(&r, &c);
