@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 tsan() {
     cmake --preset tsan >/dev/null
     cmake --build --preset tsan
-    SWBENCH_THREADS=4 ctest --test-dir build/tsan --output-on-failure --label-regex sanitize --timeout 3600
+    SWBENCH_THREADS=4 ctest --test-dir build/tsan --output-on-failure --label-regex sanitize
 }
 
 # Every method on a small synthetic layer, prefill and decode; any error, and any memory that is lost for good, fails. Valgrind knows no AVX-512.

@@ -143,7 +143,7 @@ static hid_t odd_float(void)
 /* Extents that may be anything: small ones can be filled, others are only claimed. */
 static int spoil_extents(struct maker *m, int rank, hsize_t dims[5])
 {
-    static const hsize_t odd[] = {0, 1, 2, 3, 255, 1 << 16, 1 << 24, (hsize_t)1 << 31, (hsize_t)1 << 32, (hsize_t)1 << 60};
+    static const hsize_t odd[] = {0, 1, 2, 3, 255, 1 << 16, 1 << 24, (hsize_t)1 << 31, (hsize_t)1 << 32, (hsize_t)1 << 61};
     rank = (int)(take(m) % 6);
     for (int i = 0; i < rank; i++) {
         unsigned how = take(m);
