@@ -15,21 +15,27 @@ memcheck() {
     command -v valgrind >/dev/null || { echo "valgrind: skipped, not installed" >&2; return 0; }
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
-    methods=$(build/release/bin/swbench ls methods | awk 'NR > 1 { printf "%s%s", sep, $1; sep = ", " }')
+    methods=
+    for method in $(build/release/bin/swbench ls methods | awk 'NR > 1 { print $1 }'); do
+        if build/release/bin/swbench help "$method" | grep -q '^  block_size'; then
+            method="{name: $method, params: {block_size: 16}}"
+        fi
+        methods="$methods$method, "
+    done
     cat >"$folder/small.yaml" <<EOF
 version: 1
 name: small
 backend: cpu
 threads: 2
 output: $folder/out
-workloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, decode_tokens: 2}]
-axes: {context: 300, density: [0.5], phase: [both]}
+workloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, decode_tokens: 1}]
+axes: {context: 150, density: [0.5], phase: [both]}
 methods: [$methods]
 dense_layers: 0
 timing: {warmup_ms: 0, min_runs: 1, max_seconds: 0.01}
 EOF
     valgrind="valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
-    export SWBENCH_ISA=avx2 OPENBLAS_CORETYPE=Haswell
+    export SWBENCH_ISA=avx2 OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1
     $valgrind build/release/bin/swbench run "$folder/small.yaml"
     $valgrind build/release/bin/swbench validate "$folder/small.yaml"
     $valgrind build/release/bin/swbench plan "$folder/small.yaml" >/dev/null
