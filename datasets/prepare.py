@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--context", help="tokens of prompt and answer together")
     parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES)
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--held-out", action="store_true", help="the prompts that `swbench calibrate` looks at: those of the next seed")
     parser.add_argument("--text", type=Path, help="UTF-8 text to use instead of the Austen novels")
     for name in questions.READERS:
         parser.add_argument(f"--{name}", type=Path, help=f"its published json (default datasets/external/{name}.json)")
@@ -59,6 +60,8 @@ def main():
         wanted += from_config(path)
     if args.model:
         wanted += product("--", args.model, args.task.split(","), args.context.split(","), args.samples, args.seed)
+    if args.held_out:
+        wanted = [(*rest, seed + 1) for *rest, seed in wanted]
     models, materials, made = {}, Materials(args), 0
     for name, task, context, samples, seed in dict.fromkeys(wanted):
         if name not in models:

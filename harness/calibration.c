@@ -109,7 +109,19 @@ static json_t *entry_of(const struct sw_calibrated *found)
                      found->achieved, "prompts", found->prompts);
 }
 
-/* The whole file beside the old one, on the disk, then in its place. */
+static enum sw_status write_all(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    bool good = f && fputs(text, f) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    int why = errno;
+    if (f && fclose(f) != 0 && good) {
+        good = false;
+        why = errno;
+    }
+    return good ? SW_OK : SW_FAIL(SW_EINPUT, "%s: cannot be written: %s", path, strerror(why));
+}
+
+/* The whole file beside the old one, on the disk, then in its place. text NULL: only to see that it could be done. */
 static enum sw_status replace(const char *path, const char *text)
 {
     size_t size = strlen(path) + 16;
@@ -117,22 +129,16 @@ static enum sw_status replace(const char *path, const char *text)
     if (!partial)
         return SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
     snprintf(partial, size, "%s.%ld", path, (long)getpid());
-    FILE *f = fopen(partial, "w");
-    bool good = f && fputs(text, f) >= 0 && fputc('\n', f) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    int why = errno;
-    if (f && fclose(f) != 0 && good) {
-        good = false;
-        why = errno;
-    }
-    if (good && rename(partial, path) != 0) {
-        good = false;
-        why = errno;
-    }
-    if (!good)
+    enum sw_status st = write_all(partial, text ? text : "");
+    if (st == SW_OK && text && rename(partial, path) != 0)
+        st = SW_FAIL(SW_EINPUT, "%s: cannot be written: %s", path, strerror(errno));
+    if (st != SW_OK || !text)
         (void)remove(partial);
     free(partial);
-    return good ? SW_OK : SW_FAIL(SW_EINPUT, "%s: cannot be written: %s", path, strerror(why));
+    return st;
 }
+
+enum sw_status sw_calibration_writable(const char *path) { return replace(path, NULL); }
 
 enum sw_status sw_calibration_write(const char *path, const struct sw_calibrated *found, int n, bool held_out)
 {

@@ -21,6 +21,9 @@ struct sw_calibrated {
     int prompts;
 };
 
+/* SW_EINPUT when FILE could not be written, said before hours are spent on what goes into it. Leaves what is there alone. */
+SW_MUST_CHECK enum sw_status sw_calibration_writable(const char *path);
+
 /* Writes FILE whole or not at all, in place of what was there. held_out: the prompts are not those of the config. */
 SW_MUST_CHECK enum sw_status sw_calibration_write(const char *path, const struct sw_calibrated *found, int n, bool held_out);
 

@@ -137,11 +137,14 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     bool other_prompts = true;
     enum sw_status st;
     SW_TRY_GOTO(st, done, sw_backend_open(config->backend, config->threads, &backend));
-    SW_TRY_GOTO(st, done, sw_context(sw_plan_make(&held_out, backend, NULL, &plan), "held-out prompts (seed %llu)", (unsigned long long)held_out.seed));
+    st = sw_plan_make(&held_out, backend, NULL, &plan);
+    if (st != SW_OK)
+        SW_TRY_GOTO(st, done, sw_context(st, "held-out prompts (seed %llu; `prepare.py --held-out`)", (unsigned long long)held_out.seed));
     SW_TRY_GOTO(st, done, collect(plan, &searches, &n));
     if (n == 0)
         SW_TRY_GOTO(st, done, SW_FAIL(SW_EINPUT, "%s: found no method with a threshold, expected one of those that 'swbench help calibrate' names",
                                       config->file));
+    SW_TRY_GOTO(st, done, sw_calibration_writable(config->calibration));
     SW_TRY_GOTO(st, done, sw_runner_new(backend, "", &runner));
     for (int i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && same_input(searches[i].cell, searches[end].cell); end++) {}

@@ -8,6 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import h5py
+
 from swbench_results import BadResults, read_index
 
 __all__ = ["BadResults", "Labels", "Point", "Row", "distinct", "mean_points", "read"]

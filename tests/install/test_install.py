@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("SWBENCH_BUILD", ROOT / "build/release"))
-HEADERS = ("backend", "budget", "method", "param", "scratch", "selection", "shape", "sparse", "status")
+HEADERS = ("backend", "budget", "method", "ops", "param", "scratch", "selection", "shape", "sparse", "status")
 
 
 def call(*argv, check=0, **options) -> subprocess.CompletedProcess:
