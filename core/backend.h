@@ -112,6 +112,23 @@ struct sw_running {
     float *a;
 };
 
+/* One decode step of one layer of Sketch&Walk (arxiv form, one unit, causal), fused: what pool, sketch, block_scores, walk with scale_rows and select_top do
+ * one after the other for the token n - 1, whose block is c. In place: k_sums [ld, d] and k_sketch [ld, r] take the token's key; row c of the cached
+ * matrix a [ld, ld] becomes the query's sharpened softmax; out [ld] = x · a, rescaled by its maximum, or row c itself where x is NULL (the
+ * first sparse layer, or no walk). Then the best blocks by out. q [H, d], k [Hkv, d]: the token's, activations. out may not alias x. */
+struct sw_walk_step {
+    const void *q, *k;
+    int n_heads, n_kv_heads, head_dim, block, n, ld;
+    const struct sw_srht *transform;
+    bool padded_tail;
+    float scale, exponent;
+    float *k_sums, *k_sketch, *a;
+    const float *x;
+    float *out;
+    int kept; /* off-diagonal blocks */
+    struct sw_forced forced;
+};
+
 /* Top blocks per row. scores [units, ld_rows, ld] (NULL: the score of j is j, i.e. most recent first). Row i keeps the forced set,
  * then the best others until budget[i - row0] off-diagonal blocks are kept, and the diagonal; ascending.
  * Order: score descending, then j descending; NaN last; -0 is +0. budget: host memory, m_i >= forced count, <= i. */
@@ -212,6 +229,9 @@ struct sw_backend {
     /* out[u,i,j] = hash of (seed, layer, u, row0+i, j) as a uniform in [0,1): SW_RNG_RANDOM_METHOD, index = ((layer·units + u) << 40) | (i << 20) | j. */
     enum sw_status (*hash_scores)(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
                                   int ld_rows, float *out) SW_MUST_CHECK;
+
+    /* May be NULL: then its parts do it. SW_EUNSUPPORTED likewise, with nothing changed. */
+    enum sw_status (*walk_step)(struct sw_backend *be, const struct sw_walk_step *a, struct sw_selection *out) SW_MUST_CHECK;
 
     /* Of the one-hop baselines: core/ops.h. */
     enum sw_status (*lines)(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;

@@ -9,7 +9,7 @@
 enum { CHUNK = 2048 }; /* tokens whose MLP activations are alive at once: long prompts need no [n, intermediate] */
 
 struct layer {
-    void *attention_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *mlp_norm, *gate, *up, *down;
+    void *attention_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *o_bias, *mlp_norm, *gate, *up, *down;
 };
 
 struct sw_model {
@@ -84,6 +84,8 @@ static int model_slots(struct sw_model *m, struct slot *slots)
             SLOT(k_norm, true, 1, d, 1, "self_attn.k_norm.weight");
         }
         SLOT(o, false, 2, hidden, qw, "self_attn.o_proj.weight");
+        if (c->o_bias)
+            SLOT(o_bias, false, 1, hidden, 1, "self_attn.o_proj.bias");
         SLOT(mlp_norm, true, 1, hidden, 1, "post_attention_layernorm.weight");
         SLOT(gate, false, 2, inter, hidden, "mlp.gate_proj.weight");
         SLOT(up, false, 2, inter, hidden, "mlp.up_proj.weight");
@@ -114,6 +116,61 @@ static enum sw_status check_slot(const char *folder, const struct slot *s, const
                        (long long)t->shape[0], t->rank == 2 ? ", " : "; rank ", t->rank == 2 ? (long long)t->shape[1] : (long long)t->rank,
                        (long long)s->shape[0], (long long)s->shape[1]);
     return SW_OK;
+}
+
+static int by_slot_name(const void *a, const void *b) { return strcmp(((const struct slot *)a)->name, ((const struct slot *)b)->name); }
+
+static size_t stored_bytes(const struct sw_stored_tensor *t) { return (size_t)t->count * (t->type == SW_STORED_F32 ? 4 : 2); }
+
+/* A tensor that the forward pass does not read means another forward pass, unless it is known to be none of its business. */
+static enum sw_status check_extra(const struct sw_model *m, const char *folder, const struct sw_safetensors *weights,
+                                  const struct sw_stored_tensor *t)
+{
+    size_t length = strlen(t->name);
+    const char *constants = "rotary_emb.inv_freq"; /* old checkpoints store them */
+    if (length >= strlen(constants) && strcmp(t->name + length - strlen(constants), constants) == 0)
+        return SW_OK;
+    if (!m->config.tied || strcmp(t->name, "lm_head.weight") != 0)
+        return SW_FAIL(SW_EINPUT, "%s: tensor '%s' is not part of a '%s' model with this config.json", folder, t->name, m->config.type);
+    const struct sw_stored_tensor *e = sw_safetensors_find(weights, "model.embed_tokens.weight");
+    if (!e || e->type != t->type || e->count != t->count || memcmp(e->data, t->data, stored_bytes(t)) != 0)
+        return SW_FAIL(SW_EINPUT, "%s: tensor 'lm_head.weight' differs from the embedding, but config.json says tie_word_embeddings; "
+                                  "expected false there, or no such tensor", folder);
+    return SW_OK;
+}
+
+/* Every problem is a line on `messages`; without, the first one is the error. */
+static enum sw_status check_weights(struct sw_model *m, const char *folder, const struct sw_safetensors *weights, struct slot *slots, int count,
+                                    FILE *messages)
+{
+    int problems = 0, stored = sw_safetensors_count(weights);
+    struct slot *sorted = malloc((size_t)count * sizeof *sorted);
+    if (!sorted)
+        return SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory", (size_t)count * sizeof *sorted);
+    memcpy(sorted, slots, (size_t)count * sizeof *sorted);
+    qsort(sorted, (size_t)count, sizeof *sorted, by_slot_name);
+    enum sw_status st = SW_OK;
+    for (int i = 0; i < count + stored && st == SW_OK; i++) {
+        if (i < count)
+            st = check_slot(folder, &slots[i], sw_safetensors_find(weights, slots[i].name));
+        else {
+            const struct sw_stored_tensor *t = sw_safetensors_at(weights, i - count);
+            struct slot key = {0};
+            snprintf(key.name, sizeof key.name, "%s", t->name);
+            if (strlen(t->name) >= sizeof key.name || !bsearch(&key, sorted, (size_t)count, sizeof *sorted, by_slot_name))
+                st = check_extra(m, folder, weights, t);
+        }
+        if (st == SW_EINPUT && messages) {
+            fprintf(messages, "%s\n", sw_error_message());
+            sw_error_clear();
+            problems++;
+            st = SW_OK;
+        }
+    }
+    free(sorted);
+    if (st == SW_OK && problems)
+        st = SW_FAIL(SW_EINPUT, "%s: %d tensors do not fit config.json", folder, problems);
+    return st;
 }
 
 static enum sw_status load_slot(struct sw_model *m, const struct slot *s, const struct sw_stored_tensor *t)
@@ -177,9 +234,8 @@ enum sw_status sw_model_open(const char *folder, struct sw_backend *backend, str
     enum sw_status st = model_new(&config, backend, &m);
     if (st == SW_OK)
         st = list_slots(m, &slots, &count);
-    for (int i = 0; i < count && st == SW_OK; i++) { /* all checks before the first byte is loaded */
-        st = check_slot(folder, &slots[i], sw_safetensors_find(weights, slots[i].name));
-    }
+    if (st == SW_OK) /* all checks before the first byte is loaded */
+        st = check_weights(m, folder, weights, slots, count, NULL);
     for (int i = 0; i < count && st == SW_OK; i++)
         st = load_slot(m, &slots[i], sw_safetensors_find(weights, slots[i].name));
     if (st == SW_OK)
@@ -209,27 +265,17 @@ enum sw_status sw_model_check(const char *folder, FILE *messages)
     }
     struct sw_model *m = NULL;
     struct slot *slots = NULL;
-    int count = 0, problems = 0;
+    int count = 0;
     st = model_new(&config, NULL, &m);
     if (st == SW_OK)
         st = list_slots(m, &slots, &count);
-    for (int i = 0; i < count && st == SW_OK; i++)
-        if (check_slot(folder, &slots[i], sw_safetensors_find(weights, slots[i].name)) != SW_OK) {
-            if (!messages) {
-                st = SW_EINPUT;
-                break;
-            }
-            fprintf(messages, "%s\n", sw_error_message());
-            sw_error_clear();
-            problems++;
-        }
+    if (st == SW_OK)
+        st = check_weights(m, folder, weights, slots, count, messages);
     free(slots);
     if (m)
         free(m->layers);
     free(m);
     sw_safetensors_close(weights);
-    if (st == SW_OK && problems)
-        st = SW_FAIL(SW_EINPUT, "%s: %d tensors do not fit config.json", folder, problems);
     return st;
 }
 
@@ -253,7 +299,7 @@ enum sw_status sw_model_random(const struct sw_named_shape *shape, uint64_t seed
     *out = NULL;
     struct sw_model_config c = {.shape = shape->shape, .hidden = shape->hidden, .intermediate = shape->intermediate, .vocab = shape->vocab,
                                 .max_context = shape->max_context, .rms_eps = 1e-5, .rope_theta = shape->rope_theta, .rope_factor = 1,
-                                .rope_attention = 1, .bos = -1, .eos = -1};
+                                .rope_attention = 1};
     snprintf(c.type, sizeof c.type, "llama");
     enum { TILE = (1 << 22) + 7 };
     struct sw_model *m = NULL;
@@ -399,7 +445,7 @@ static enum sw_status mix(struct sw_pass *p, int l, int row, int rows)
     const struct layer *w = &m->layers[l];
     int heads = c->shape.n_heads * c->shape.head_dim;
     void *x = rows_at(be, p->x, row, c->hidden);
-    SW_TRY(be->linear(be, rows_at(be, p->attended, row, heads), w->o, NULL, rows, heads, c->hidden, true, x));
+    SW_TRY(be->linear(be, rows_at(be, p->attended, row, heads), w->o, w->o_bias, rows, heads, c->hidden, true, x));
     SW_TRY(be->rmsnorm(be, x, w->mlp_norm, rows, c->hidden, (float)c->rms_eps, p->normed));
     SW_TRY(be->linear(be, p->normed, w->gate, NULL, rows, c->hidden, c->intermediate, false, p->gate));
     SW_TRY(be->linear(be, p->normed, w->up, NULL, rows, c->hidden, c->intermediate, false, p->up));

@@ -1,7 +1,7 @@
 /* model.h: decoder-only language models: RMSNorm, RoPE, grouped-query attention, SwiGLU, over the operations of a backend.
  *
  * A model folder holds config.json (Hugging Face names) and safetensors, single or sharded, in fp32, fp16 or bf16; datasets/README.md says
- * how to make one. A config.json key that changes the computation and is not supported is an error, never ignored. */
+ * how to make one. A config.json key that changes the computation and is not supported is an error, never ignored (core/model_keys.h). */
 #ifndef SW_MODEL_H
 #define SW_MODEL_H
 
@@ -22,15 +22,16 @@ struct sw_model_config {
     struct sw_shape shape;
     int hidden, intermediate, vocab, max_context;
     double rms_eps, rope_theta;
-    bool tied, qkv_bias, qk_norm;
+    bool tied, qkv_bias, o_bias, qk_norm; /* o_bias: of the attention's output projection */
     enum sw_rope_scaling rope;
     double rope_factor, rope_low, rope_high; /* llama3: low and high frequency factors; yarn: beta_slow, beta_fast */
     double rope_attention;                   /* multiplies cos and sin: 1 unless yarn */
     int rope_original;                       /* original_max_position_embeddings */
-    int bos, eos;                            /* -1: none */
+    bool rope_whole;                         /* yarn: the ramp begins and ends at whole dimensions */
 };
 
-/* Reads and checks FOLDER/config.json. SW_EINPUT with the first problem; with `messages` (may be NULL) every problem is listed there. */
+/* Reads and checks FOLDER/config.json. SW_EINPUT with the first problem; with `messages` (may be NULL) every problem is listed there, and a warning for
+ * every key that nothing here understands. */
 SW_MUST_CHECK enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct sw_model_config *out);
 
 /* Checks a whole model folder, weights' names and shapes included; every problem is a line on `messages`. SW_EINPUT when there was one;

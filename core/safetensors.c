@@ -255,3 +255,6 @@ const struct sw_stored_tensor *sw_safetensors_find(const struct sw_safetensors *
     return st->count ? bsearch(&key, st->tensors, (size_t)st->count, sizeof *st->tensors, by_name) : NULL;
 }
 
+int sw_safetensors_count(const struct sw_safetensors *st) { return st->count; }
+
+const struct sw_stored_tensor *sw_safetensors_at(const struct sw_safetensors *st, int i) { return &st->tensors[i]; }

@@ -32,6 +32,8 @@ SW_MUST_CHECK enum sw_status sw_safetensors_open(const char *path, struct sw_saf
 void sw_safetensors_close(struct sw_safetensors *st); /* NULL is fine */
 
 const struct sw_stored_tensor *sw_safetensors_find(const struct sw_safetensors *st, const char *name); /* NULL when absent */
+int sw_safetensors_count(const struct sw_safetensors *st);
+const struct sw_stored_tensor *sw_safetensors_at(const struct sw_safetensors *st, int i); /* by name, 0 … count-1 */
 
 #ifdef __cplusplus
 }

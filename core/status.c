@@ -7,6 +7,13 @@
 static _Thread_local char message[1024];
 static _Thread_local char place[128];
 
+void sw_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 enum sw_status sw_fail_at(const char *file, int line, enum sw_status code, const char *fmt, ...)
 {
     if (message[0] != '\0')
@@ -17,6 +24,7 @@ enum sw_status sw_fail_at(const char *file, int line, enum sw_status code, const
     va_start(ap, fmt);
     vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
+    sw_one_line(message);
     return code;
 }
 

@@ -31,6 +31,7 @@ SW_MUST_CHECK enum sw_status sw_context(enum sw_status code, const char *fmt, ..
 
 const char *sw_error_message(void);  /* "" when there is none; valid until the next failure on this thread */
 const char *sw_error_place(void);    /* "file.c:123" of the first cause */
+void sw_one_line(char *text); /* control characters become ?: names out of files may hold anything */
 void sw_error_clear(void);
 const char *sw_status_name(enum sw_status code); /* "input", "unsupported", "memory", … */
 

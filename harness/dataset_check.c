@@ -45,6 +45,51 @@ static void check_text(struct sw_problems *problems, hid_t file, const char *nam
     free(text);
 }
 
+/* "ppl, all, …": what a score may be. */
+static const char *score_names(char *text, size_t size)
+{
+    snprintf(text, size, "ppl");
+    for (const struct sw_scorer *s = sw_scorers; s->name; s++)
+        snprintf(text + strlen(text), size - strlen(text), ", %s", s->name);
+    return text;
+}
+
+static void check_score(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
+{
+    char score[24] = "", names[256];
+    check_text(problems, file, "score", NULL, score, sizeof score);
+    if (!*score)
+        return;
+    info->scorer = sw_scorer_find(score);
+    bool windows = strcmp(score, "ppl") == 0;
+    if (problems->count > 0)
+        return; /* what the score is to be judged by is wrong itself */
+    if (!windows && !info->scorer)
+        sw_problem(problems, NULL, "attribute score", "expected one of %s", score_names(names, sizeof names));
+    else if (windows && (info->scored_tokens < 1 || info->scored_tokens >= info->context || info->max_new_tokens != 0))
+        sw_problem(problems, NULL, "attribute scored_tokens", "found %d, and max_new_tokens %d; score ppl expects 1…%d and 0", info->scored_tokens,
+                   info->max_new_tokens, info->context - 1);
+    else if (!windows && (info->max_new_tokens < 1 || info->max_new_tokens >= info->context || info->scored_tokens != 0))
+        sw_problem(problems, NULL, "attribute max_new_tokens", "found %d, and scored_tokens %d; score %s expects 1…%d and 0", info->max_new_tokens,
+                   info->scored_tokens, score, info->context - 1);
+}
+
+/* first_line and lengths came later than the others: their absence means what was before. */
+static void check_optional(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
+{
+    char lengths[24] = "";
+    if (H5Aexists(file, "first_line") > 0)
+        info->first_line = check_int(problems, file, "first_line", 0, 1);
+    if (H5Aexists(file, "lengths") <= 0)
+        return;
+    check_text(problems, file, "lengths", NULL, lengths, sizeof lengths);
+    info->at_most = strcmp(lengths, "at_most") == 0;
+    if (*lengths && !info->at_most && strcmp(lengths, "exact") != 0)
+        sw_problem(problems, NULL, "attribute lengths", "expected exact or at_most");
+    if (info->at_most && !info->scorer)
+        sw_problem(problems, NULL, "attribute lengths", "found at_most; windows of score ppl are exact");
+}
+
 static void check_attributes(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
 {
     enum { MANY = 1 << 24 };
@@ -56,6 +101,8 @@ static void check_attributes(struct sw_problems *problems, hid_t file, struct sw
     info->samples = check_int(problems, file, "n_samples", 1, MANY);
     info->max_new_tokens = check_int(problems, file, "max_new_tokens", 0, MANY);
     info->scored_tokens = check_int(problems, file, "scored_tokens", 0, MANY);
+    check_score(problems, file, info);
+    check_optional(problems, file, info);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- values */
@@ -102,8 +149,64 @@ static void check_offsets(struct sw_problems *problems, hid_t file, const char *
     free(offsets);
 }
 
+/* The texts of a list, each of them not empty. Returns how many, -1 with a problem written. */
+static int check_texts(struct sw_problems *problems, hid_t file, const char *name, struct sw_texts *texts)
+{
+    if (H5Lexists(file, name, H5P_DEFAULT) <= 0 || sw_h5_read_texts(file, name, texts) != SW_OK) {
+        sw_error_clear();
+        sw_problem(problems, NULL, name, "expected a list of texts of variable length");
+        return -1;
+    }
+    for (int i = 0; i < texts->count; i++)
+        if (!texts->items[i][0]) {
+            sw_problem(problems, NULL, name, "found an empty text at [%d], expected none", i);
+            break;
+        }
+    return texts->count;
+}
+
+/* What answers are scored against. */
+static void check_expected(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+{
+    const struct sw_scorer *scorer = info->scorer;
+    struct sw_texts references = {0}, classes = {0};
+    int n = check_texts(problems, file, "references", &references);
+    check_offsets(problems, file, "reference_offsets", info->samples, n);
+    for (int i = 0; i < n && scorer->usable; i++)
+        if (references.items[i][0] && !scorer->usable(references.items[i])) {
+            sw_problem(problems, NULL, "references", "found none in [%d]; score %s expects %s", i, scorer->name, scorer->expects);
+            break;
+        }
+    if (scorer->classes && check_texts(problems, file, "classes", &classes) == 0)
+        sw_problem(problems, NULL, "classes", "found none, expected the labels of the task");
+    sw_h5_texts_clear(&references);
+    sw_h5_texts_clear(&classes);
+}
+
+static void check_depth(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+{
+    double *depth = NULL;
+    hsize_t dims[3] = {0};
+    int rank = 0;
+    if (H5Lexists(file, "depth", H5P_DEFAULT) <= 0)
+        return;
+    bool good = sw_h5_read_reals(file, "depth", &depth, dims, &rank) == SW_OK && rank == 1 && dims[0] == (hsize_t)info->samples;
+    sw_error_clear();
+    if (!good)
+        sw_problem(problems, NULL, "depth", "expected a list of %d real numbers", info->samples);
+    for (int i = 0; good && i < info->samples; i++)
+        if (depth[i] < 0 || depth[i] > 1) { /* NaN: the sample has none */
+            sw_problem(problems, NULL, "depth", "found %g at [%d], expected 0…1 or NaN", depth[i], i);
+            break;
+        }
+    free(depth);
+}
+
 static void check_values(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
 {
+    if (info->scorer)
+        check_expected(problems, file, info);
+    check_depth(problems, file, info);
     int64_t n, *ids = read_ints(problems, file, "ids", &n);
     if (!ids)
         return;
@@ -114,7 +217,6 @@ static void check_values(struct sw_problems *problems, hid_t file, const struct 
         }
     free(ids);
     check_offsets(problems, file, "offsets", info->samples, n);
-    check_offsets(problems, file, "reference_offsets", info->samples, -1);
 }
 
 static enum sw_status check_dataset(const char *path, FILE *messages, bool all, struct sw_dataset_info *out)

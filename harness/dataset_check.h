@@ -3,13 +3,17 @@
 #ifndef SW_DATASET_CHECK_H
 #define SW_DATASET_CHECK_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
-#include "core/status.h"
+#include "core/score.h"
 
 struct sw_dataset_info {
     char tokenizer_sha256[72];
     int vocab, context, samples, max_new_tokens, scored_tokens;
+    const struct sw_scorer *scorer; /* of its answers; NULL: perplexity */
+    bool first_line;                /* of an answer is scored, not all of it */
+    bool at_most;                   /* samples may be shorter than the context */
 };
 
 /* Reads the root attributes. SW_EINPUT: not a dataset, or an attribute that is missing or out of range. */

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "core/utf8.h"
+
 enum { HEADER_BYTES = 512, GROWTH_BYTES = 1 << 20, COMPACT_BYTES = 8192, CHUNK_ENTRIES = 16384 };
 
 /* --- failures ------------------------------------------------------------------------------------------------------------------ */
@@ -305,38 +307,6 @@ enum sw_status sw_h5_open(const char *path, hid_t *out)
 
 /* --- texts --------------------------------------------------------------------------------------------------------------------- */
 
-/* Length of the valid UTF-8 sequence at s, or 0. */
-static int sequence_length(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    for (int i = 1; i < n; ++i)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-/* A copy in which bytes that are no UTF-8 (a generation may end inside a character) are U+FFFD. */
-static char *valid_utf8(const char *text)
-{
-    if (!text)
-        text = "";
-    char *copy = malloc(3 * strlen(text) + 1), *to = copy;
-    if (!copy)
-        return NULL;
-    for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        int n = sequence_length(s);
-        memcpy(to, n ? (const char *)s : "\xef\xbf\xbd", n ? (size_t)n : 3);
-        to += n ? n : 3;
-        s += n ? n : 1;
-    }
-    *to = '\0';
-    return copy;
-}
-
 static hid_t text_type(void)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
@@ -388,9 +358,8 @@ static enum sw_status set_attribute(hid_t object, const char *name, hid_t file_t
 
 enum sw_status sw_h5_set_text(hid_t object, const char *name, const char *value)
 {
-    char *text = valid_utf8(value);
-    if (!text)
-        return SW_FAIL(SW_ENOMEM, "out of memory (attribute %s)", name);
+    char *text;
+    SW_TRY(sw_utf8_valid(value ? value : "", &text));
     hid_t type = text_type();
     enum sw_status st = type < 0 ? SW_H5_FAIL(SW_EIO, name) : set_attribute(object, name, type, type, &text);
     sw_h5_close(type);
@@ -562,8 +531,7 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
     if (!valid || type < 0)
         st = SW_FAIL(SW_ENOMEM, "out of memory (%d texts of %s)", n, name);
     for (int i = 0; i < n && st == SW_OK; ++i)
-        if (!(valid[i] = valid_utf8(texts[i])))
-            st = SW_FAIL(SW_ENOMEM, "out of memory (text %d of %s)", i, name);
+        st = sw_utf8_valid(texts[i] ? texts[i] : "", &valid[i]);
     if (st == SW_OK)
         st = sw_h5_write(group, &(struct sw_h5_array){.name = name, .units = "", .long_name = long_name, .type = type, .rank = 1,
                                                       .dims = {(hsize_t)n}, .data = valid}, out);
@@ -645,6 +613,30 @@ enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsi
         free(values);
     sw_h5_close(dataset);
     return st;
+}
+
+enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out, int64_t *n)
+{
+    hid_t dataset;
+    hsize_t dims[3] = {0};
+    int rank;
+    *out = NULL;
+    *n = 0;
+    SW_TRY(open_dataset(group, name, H5T_INTEGER, &dataset, dims, &rank));
+    enum sw_status st = rank == 1 ? SW_OK : SW_FAIL(SW_EINPUT, "dataset %s is of another type than expected", name);
+    int64_t *values = st == SW_OK && dims[0] < SIZE_MAX / sizeof *values ? malloc(((size_t)dims[0] + 1) * sizeof *values) : NULL;
+    if (st == SW_OK && !values)
+        st = SW_FAIL(SW_ENOMEM, "out of memory (%llu values of %s)", (unsigned long long)dims[0], name);
+    if (st == SW_OK && dims[0] && H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        st = SW_H5_FAIL(SW_EINPUT, name);
+    sw_h5_close(dataset);
+    if (st != SW_OK) {
+        free(values);
+        return st;
+    }
+    *out = values;
+    *n = (int64_t)dims[0];
+    return SW_OK;
 }
 
 enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *out)

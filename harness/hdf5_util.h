@@ -69,6 +69,7 @@ SW_MUST_CHECK enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int a
 
 /* Reads a float64 dataset of any rank, flat; *n elements. SW_EINPUT. */
 SW_MUST_CHECK enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsize_t dims[3], int *rank);
+SW_MUST_CHECK enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out, int64_t *n); /* a list of any integers */
 SW_MUST_CHECK enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *out);
 
 /* Names of the members of group/`name` in ascending order; none when there is no such group. */

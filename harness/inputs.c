@@ -309,6 +309,7 @@ static enum sw_status describe_task(const struct sw_config *config, const struct
     out->scored_tokens = data.scored_tokens;
     SW_TRY(mix_model(mix, out->model_folder));
     mix_text(mix, "dataset");
+    SW_TRY(sw_input_hash_file(out->file, out->file_hash));
     return mix_file(mix, out->file);
 }
 

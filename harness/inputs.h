@@ -12,6 +12,7 @@ struct sw_input {
     int max_context;    /* of the model; 0: no limit */
     double parameters;  /* of a task's model, counted from its config; 0 otherwise */
     char hash[33];      /* 32 hex digits over all content: bundle; model and dataset; generator and shape */
+    char file_hash[33]; /* 32 hex digits: a task's dataset alone */
     char *file;         /* bundle or dataset; NULL for synthetic */
     char *model_folder; /* of a task; NULL otherwise */
 };

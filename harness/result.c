@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,19 +119,47 @@ enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...)
     return SW_OK;
 }
 
-enum sw_status sw_result_predict(struct sw_result *result, const char *prediction, const char *reference, double score)
+static void free_answer(struct sw_answer *answer)
 {
-    struct sw_prediction row = {strdup(prediction), strdup(reference), score};
-    struct sw_prediction *grown = NULL;
-    if (row.prediction && row.reference)
-        grown = realloc(result->predictions, ((size_t)result->n_predictions + 1) * sizeof *grown);
-    if (!grown) {
-        free(row.prediction);
-        free(row.reference);
+    for (int i = 0; answer->references && i < answer->n_references; ++i)
+        free((char *)answer->references[i]);
+    free((char **)answer->references);
+    free((char *)answer->prediction);
+}
+
+enum sw_status sw_result_predict(struct sw_result *result, const struct sw_answer *answer)
+{
+    struct sw_answer row = *answer, *grown = realloc(result->answers, ((size_t)result->n_answers + 1) * sizeof *grown);
+    if (grown)
+        result->answers = grown;
+    char **references = calloc((size_t)row.n_references + 1, sizeof *references);
+    bool copied = references != NULL;
+    for (int i = 0; copied && i < row.n_references; ++i)
+        copied = (references[i] = strdup(answer->references[i])) != NULL;
+    row.references = (const char *const *)references;
+    row.prediction = strdup(answer->prediction);
+    if (!grown || !copied || !row.prediction) {
+        free_answer(&row);
         return SW_FAIL(SW_ENOMEM, "out of memory (a prediction)");
     }
-    result->predictions = grown;
-    result->predictions[result->n_predictions++] = row;
+    result->answers[result->n_answers++] = row;
+    return SW_OK;
+}
+
+static void clear_source(struct sw_answers_source *source)
+{
+    free(source->dataset);
+    free(source->dataset_hash);
+    free(source->model_folder);
+    *source = (struct sw_answers_source){0};
+}
+
+enum sw_status sw_result_set_source(struct sw_result *result, const char *dataset, const char *dataset_hash, const char *model_folder)
+{
+    clear_source(&result->source);
+    result->source = (struct sw_answers_source){strdup(dataset), strdup(dataset_hash), strdup(model_folder)};
+    if (!result->source.dataset || !result->source.dataset_hash || !result->source.model_folder)
+        return SW_FAIL(SW_ENOMEM, "out of memory (names of files)");
     return SW_OK;
 }
 
@@ -141,14 +170,13 @@ void sw_result_clear(struct sw_result *result)
         free(result->metrics[i].per_layer_head);
         free(result->metrics[i].samples);
     }
-    for (int i = 0; i < result->n_predictions; ++i) {
-        free(result->predictions[i].prediction);
-        free(result->predictions[i].reference);
-    }
+    for (int i = 0; i < result->n_answers; ++i)
+        free_answer(&result->answers[i]);
+    clear_source(&result->source);
     for (int i = 0; i < result->n_warnings; ++i)
         free(result->warnings[i]);
     free(result->metrics);
-    free(result->predictions);
+    free(result->answers);
     free(result->warnings);
     free(result->reason);
     *result = (struct sw_result){0};

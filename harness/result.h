@@ -30,15 +30,23 @@ struct sw_metric {
     int n_samples;
 };
 
-struct sw_prediction { char *prediction, *reference; double score; };
+/* What was generated for a sample (after RULER's cleaning, where that is the score's; before all but its first line goes, where that counts). */
+struct sw_answer {
+    const char *prediction;
+    const char *const *references;
+    int n_references;
+    double score; /* 0 … 100 */
+    double depth; /* share of the haystack before the needle; NaN: none */
+};
 
 struct sw_result {
     enum sw_result_status status;
     char *reason;            /* why failed or skipped */
     struct sw_metric *metrics;
     int n_metrics;
-    struct sw_prediction *predictions;
-    int n_predictions;
+    struct sw_answer *answers; /* with texts of their own */
+    int n_answers;
+    struct sw_answers_source { char *dataset, *dataset_hash, *model_folder; } source; /* where the prompts can be read; NULLs when not said */
     char **warnings;         /* sanity gates that did not hold; also stored */
     int n_warnings;
 };
@@ -49,7 +57,8 @@ SW_MUST_CHECK enum sw_status sw_metric_set_layers(struct sw_metric *metric, cons
 SW_MUST_CHECK enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double *values, int n_layers, int n_heads);
 SW_MUST_CHECK enum sw_status sw_metric_set_samples(struct sw_metric *metric, const double *values, int n);
 SW_MUST_CHECK enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-SW_MUST_CHECK enum sw_status sw_result_predict(struct sw_result *result, const char *prediction, const char *reference, double score);
+SW_MUST_CHECK enum sw_status sw_result_predict(struct sw_result *result, const struct sw_answer *answer); /* texts are copied */
+SW_MUST_CHECK enum sw_status sw_result_set_source(struct sw_result *result, const char *dataset, const char *dataset_hash, const char *model_folder);
 void sw_result_clear(struct sw_result *result);
 
 #endif

@@ -194,7 +194,7 @@ static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell
         r->model_folder = strdup(name);
     }
     int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 1 : input->decode_tokens;
-    struct sw_dataset prompts = {.score = SW_SCORE_ALL, .n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
+    struct sw_dataset prompts = {.n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
                                  .max_new_tokens = steps};
     prompts.ids = malloc((size_t)runs * (size_t)cell->context * sizeof *prompts.ids);
     prompts.offsets = malloc((size_t)(runs + 1) * sizeof *prompts.offsets);
@@ -235,6 +235,7 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, 
     SW_TRY(need_dataset(r, input->file));
     if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
         SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples}, result));
+    SW_TRY(sw_result_set_source(result, input->file, input->file_hash, input->model_folder));
     int probes = cell->workload->recovery_samples;
     if (probes == 0 && cell->config->save)
         probes = 1; /* what is saved comes from a probe */

@@ -5,7 +5,9 @@
  * backend, device, context, density, phase, budget, seed, dense_layers):
  *   /metrics/<name>            scalar float64 dataset; attributes units (and unit), long_name, n, lo, hi, better (+1, -1, 0)
  *   /per_layer/<name>          float64 [n_layers], and /per_layer_head/<name> [n_layers, n_heads]; dimension scales /layer, /head
- *   /samples/<name>            float64 raw values, in the metric's unit; /samples/predictions/{prediction,reference,score}
+ *   /samples/<name>            float64 raw values, in the metric's unit; /samples/predictions/{prediction,score,depth} [prompts]; all
+ *                              references, those of prompt i being references[reference_offsets[i] … reference_offsets[i+1]]; attributes dataset,
+ *                              dataset_hash, model_folder: where the prompts were read, as the run named it
  *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n, n_q, dense, here and on the group (save: selection);
  *                              with partial blocks also whole uint8, and attributes window, sink
  *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output); /decode/layer_NNN/{selection,output} for decode steps, which in
@@ -79,6 +81,17 @@ void sw_tidy_free(struct sw_tidy *tidy);
 struct sw_cell_reader;
 SW_MUST_CHECK enum sw_status sw_cell_reader_open(const char *results, const char *key, struct sw_cell_reader **out);
 SW_MUST_CHECK enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n); /* NULL, 0: none */
+
+/* Predictions of a cell, in the order of its prompts. Texts belong to it; source has NULLs where the cell does not say. */
+struct sw_answers {
+    struct sw_answer *items;
+    int count;
+    struct sw_answers_source source;
+    struct sw_texts predictions, references;
+};
+SW_MUST_CHECK enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r, struct sw_answers *out); /* count 0: none */
+void sw_answers_clear(struct sw_answers *answers);
+
 /* All values of a metric in a group (per_layer, per_layer_head), flat. NULL, 0: none. */
 SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group, const char *metric, double **values, int *n);
 SW_MUST_CHECK enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads);

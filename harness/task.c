@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/score.h"
+#include "core/utf8.h"
 #include "core/vocab.h"
 #include "harness/interval.h"
 #include "harness/interrupt.h"
@@ -185,6 +186,34 @@ static enum sw_status generate(struct task *t, int sample, int32_t *made, int *n
     return SW_OK;
 }
 
+/* Keeps what was generated for a sample, as text, and its score. */
+static enum sw_status judge(struct task *t, int sample, const int32_t *made, int n_made, struct sw_result *result)
+{
+    const struct sw_dataset *d = t->data;
+    const char *const *references = (const char *const *)d->references.items + d->reference_offsets[sample];
+    struct sw_expected expected = {.references = references, .n = (int)(d->reference_offsets[sample + 1] - d->reference_offsets[sample]),
+                                   .classes = (const char *const *)d->classes.items, .n_classes = d->classes.count};
+    char *bytes = NULL, *text = NULL, *answer = NULL;
+    enum sw_status st;
+    SW_TRY_GOTO(st, out, sw_vocab_text(t->input->vocab, made, n_made, &bytes));
+    SW_TRY_GOTO(st, out, sw_utf8_valid(bytes, &text));
+    if (d->scorer->clean)
+        sw_score_clean(text);
+    answer = strdup(text);
+    if (!answer)
+        SW_TRY_GOTO(st, out, SW_FAIL(SW_ENOMEM, "out of memory (an answer)"));
+    if (d->first_line)
+        sw_score_first_line(answer);
+    SW_TRY_GOTO(st, out, sw_score(d->scorer, answer, &expected, &t->value[sample]));
+    st = sw_result_predict(result, &(struct sw_answer){.prediction = text, .references = references, .n_references = expected.n,
+                                                       .score = t->value[sample], .depth = d->depth ? d->depth[sample] : NAN});
+out:
+    free(bytes);
+    free(text);
+    free(answer);
+    return st;
+}
+
 static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *result)
 {
     const struct sw_dataset *d = t->data;
@@ -193,22 +222,12 @@ static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *
         return SW_FAIL(SW_ENOMEM, "generation: out of host memory");
     enum sw_status st = SW_OK;
     for (int s = 0; s < n_samples && st == SW_OK; s++) {
-        char *text = NULL;
         int n_made = 0;
         st = begin_sample(t);
         if (st == SW_OK)
             st = generate(t, s, made, &n_made);
-        if (st != SW_OK || !t->input->vocab)
-            continue;
-        st = sw_vocab_text(t->input->vocab, made, n_made, &text);
-        if (st == SW_OK) {
-            const char *const *references = (const char *const *)d->references.items + d->reference_offsets[s];
-            int n_references = (int)(d->reference_offsets[s + 1] - d->reference_offsets[s]);
-            sw_score_clean(text);
-            t->value[s] = (d->score == SW_SCORE_ALL ? sw_score_all : sw_score_part)(text, references, n_references);
-            st = sw_result_predict(result, text, references[0], t->value[s]);
-        }
-        free(text);
+        if (st == SW_OK && t->input->vocab)
+            st = judge(t, s, made, n_made, result);
     }
     free(made);
     return st == SW_OK && t->input->vocab ? sw_report_mean(result, "accuracy", t->value, n_samples, t->cell->seed) : st;
@@ -234,7 +253,7 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
 {
     const struct sw_dataset *d = t->data;
     int prompt = (int)(d->offsets[1] - d->offsets[0]), some = prompt < 512 ? prompt : 512;
-    bool steps = d->score != SW_SCORE_PPL || t->cell->phase != SW_PHASE_PREFILL;
+    bool steps = d->scored_tokens == 0 || t->cell->phase != SW_PHASE_PREFILL;
     if (some > d->context - 2)
         some = d->context - 2;
     if (some < 1)
@@ -273,7 +292,7 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
     SW_TRY_GOTO(st, done, sw_times_make(&t.steps, layers));
     SW_TRY_GOTO(st, done, sw_pass_open(input->model, d->context, d->context, &t.pass));
     SW_TRY_GOTO(st, done, warm_up(&t, result));
-    SW_TRY_GOTO(st, done, d->score == SW_SCORE_PPL ? perplexity(&t, n_samples, result) : accuracy(&t, n_samples, result));
+    SW_TRY_GOTO(st, done, d->scored_tokens > 0 ? perplexity(&t, n_samples, result) : accuracy(&t, n_samples, result));
     if (cell->config->measure & SW_MEASURE_LATENCY)
         st = report_time(&t, n_samples, result);
 done:

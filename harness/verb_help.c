@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/score.h"
 #include "harness/cli.h"
 #include "harness/options.h"
 #include "harness/result.h"
@@ -20,7 +21,7 @@ static enum sw_status help_verbs(void)
     if (st == SW_OK) {
         printf("swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
         sw_table_print(&table, stdout);
-        printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, timing), a method, metrics\n"
+        printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, timing), a method, metrics, scores\n"
                "Exit codes: 0 done, 1 regression found, 2 bad usage, config or input, 3 some cells failed, 4 inconclusive, 130 interrupted\n");
     }
     sw_table_free(&table);
@@ -139,10 +140,26 @@ static enum sw_status help_metrics(void)
     return st;
 }
 
+static enum sw_status help_scores(void)
+{
+    static const char *const titles[] = {"score", "of answers, 0 … 100"};
+    struct sw_table table = {.columns = 2, .titles = titles};
+    enum sw_status st = SW_OK;
+    for (const struct sw_scorer *s = sw_scorers; s->name && st == SW_OK; s++) {
+        st = sw_table_add(&table, "%s", s->name);
+        if (st == SW_OK)
+            st = sw_table_add(&table, "%s", s->summary);
+    }
+    if (st == SW_OK)
+        sw_table_print(&table, stdout);
+    sw_table_free(&table);
+    return st;
+}
+
 /* ----------------------------------------------------------------------------------------------------------------------- topics */
 
 static const struct { const char *name; enum sw_status (*print)(void); } topics[] = {
-    {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics}, {"verbs", help_verbs},
+    {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics}, {"scores", help_scores}, {"verbs", help_verbs},
 };
 enum { TOPICS = sizeof topics / sizeof topics[0], NAMES_MAX = 128 };
 

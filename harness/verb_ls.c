@@ -146,8 +146,8 @@ static enum sw_status add_dataset(struct sw_table *table, const char *path, cons
     enum sw_status st = sw_dataset_describe(path, &info);
     SW_TRY(sw_table_add(table, "%.*s", (int)strcspn(name, "-"), name));
     if (st == SW_EINPUT) {
-        SW_TRY(sw_table_add(table, "%s", ""));
-        SW_TRY(sw_table_add(table, "%s", ""));
+        for (int i = 0; i < 3; i++)
+            SW_TRY(sw_table_add(table, "%s", ""));
         st = sw_table_add(table, "unusable: %s", sw_error_message());
         sw_error_clear();
         return st;
@@ -155,6 +155,7 @@ static enum sw_status add_dataset(struct sw_table *table, const char *path, cons
     SW_TRY(st);
     SW_TRY(sw_table_add(table, "%d", info.context));
     SW_TRY(sw_table_add(table, "%d", info.samples));
+    SW_TRY(sw_table_add(table, "%s", info.scorer ? info.scorer->name : "ppl"));
     return sw_table_add(table, "%s", path);
 }
 
@@ -166,10 +167,10 @@ static enum sw_status add_prepared_model(struct sw_table *table, const char *pat
 
 static enum sw_status ls_tasks(struct sw_table *table)
 {
-    static const char *const titles[] = {"task", "context", "samples", "dataset"};
-    table->columns = 4;
+    static const char *const titles[] = {"task", "context", "samples", "score", "dataset"};
+    table->columns = 5;
     table->titles = titles;
-    table->right = "lrrl";
+    table->right = "lrrll";
     SW_TRY(each_in_datasets("prepared", add_prepared_model, table));
     if (table->count == 0)
         fprintf(stderr, "swbench: no prepared tasks here; `python datasets/prepare.py CONFIG` makes those of a config\n");

@@ -54,7 +54,7 @@ static enum sw_status validate_dataset(const char *path)
         return st;
     }
     sw_dataset_free(dataset);
-    printf("%s: good: dataset, %d samples at context %d\n", path, info.samples, info.context);
+    printf("%s: good: dataset, %d samples at context %d, score %s\n", path, info.samples, info.context, info.scorer ? info.scorer->name : "ppl");
     return SW_OK;
 }
 

@@ -39,6 +39,16 @@ static const struct sw_flag report_flags[] = {
     {NULL, NULL, NULL},
 };
 
+static const struct sw_flag show_flags[] = {
+    {"--sample", "N", "one sample: its prompt's end, what was expected, and the answers of dense and one more method (or of --method)"},
+    {"--task", "T", "only this task"},
+    {"--context", "N", "only this context"},
+    {"--phase", "prefill|decode|both", "only this phase"},
+    {"--density", "D", "only this density, and dense"},
+    {"--method", "NAME", "only this method; repeatable"},
+    {NULL, NULL, NULL},
+};
+
 static const struct sw_flag compare_flags[] = {
     {"--accuracy-drop", "PP", "worse beyond: percentage points of accuracy, percent of perplexity (default 1)"},
     {"--slowdown", "RATIO", "worse beyond: time relative to dense of the same run (default 1.10)"},
@@ -59,8 +69,9 @@ const struct sw_verb sw_verbs[] = {
     {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none, sw_verb_validate},
     {"export", "RESULTS [flags]", "the tidy table on standard output", export_flags, sw_verb_export},
     {"report", "RESULTS [flags]", "tables of methods, tasks and contexts, with intervals", report_flags, sw_verb_report},
+    {"show", "RESULTS [flags]", "scores of each sample by method, or one sample's answers side by side", show_flags, sw_verb_show},
     {"compare", "BASE NEW [flags]", "regression gate: same, better, worse or ambiguous, figure by figure", compare_flags, sw_verb_compare},
     {"merge", "OUT DIR…", "join the results of several machines; exit 4 when they contradict each other", none, sw_verb_merge},
-    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics", none, sw_verb_help},
+    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics, scores", none, sw_verb_help},
     {NULL, NULL, NULL, NULL, NULL},
 };

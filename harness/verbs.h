@@ -19,6 +19,7 @@ int sw_verb_ls(int argc, char **argv);
 int sw_verb_validate(int argc, char **argv);
 int sw_verb_export(int argc, char **argv);
 int sw_verb_report(int argc, char **argv);
+int sw_verb_show(int argc, char **argv);
 int sw_verb_calibrate(int argc, char **argv);
 int sw_verb_compare(int argc, char **argv);
 int sw_verb_merge(int argc, char **argv);

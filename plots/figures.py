@@ -1,14 +1,15 @@
-"""The figures. Each takes the rows of a run and returns a figure, or raises Skip saying why there is none."""
+"""The figures. Each takes the rows of a run and returns a figure, or several as {suffix of the name: figure}, or raises Skip saying why there is none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import needle
 import numpy as np
 import style
-from results import Labels, Row, distinct, mean_points
+from results import Answer, Labels, Row, distinct, mean_points
 
 USUAL_DENSITY = 0.2  # where a figure shows one density, the nearest to this
 MOST_PANELS = 12
@@ -24,17 +25,18 @@ class Run:
     rows: list[Row]
     labels: Labels
     styles: style.Styles
+    answers: dict[str, list[Answer]] = field(default_factory=dict)  # by cell, where samples have a depth
 
     @classmethod
-    def of(cls, rows: list[Row]) -> Run:
+    def of(cls, rows: list[Row], answers: dict[str, list[Answer]]) -> Run:
         labels = Labels(rows)
-        return cls(rows, labels, style.Styles(labels))
+        return cls(rows, labels, style.Styles(labels), answers)
 
     def having(self, *metrics: str, **fixed) -> list[Row]:
         return [r for r in self.rows if r.metric in metrics and all(getattr(r, k) == v for k, v in fixed.items())]
 
 
-PHASES = {"prefill": "reading the prompt (prefill)", "decode": "generating (decode)", "both": "prefill and decode"}
+PHASES = style.PHASES
 
 
 def _where(model: str, phase: str, context: int) -> str:
@@ -285,9 +287,20 @@ def _heat_map(fig, ax, run: Run, values: dict[str, dict[int, float]]) -> None:
     bar.outline.set_visible(False)
 
 
+# ---------------------------------------------------------------------------------------------------- by place of the needle
+
+
+def needle_by_depth(run: Run):
+    places = needle.places(run.rows, run.answers)
+    if not places:
+        raise Skip("no samples with a needle's depth in the results")
+    return {needle.suffix(place, len(places)): needle.draw(run, place, rows) for place, rows in places.items()}
+
+
 FIGURES: dict[str, Callable] = {
     "quality-vs-density": quality_against_density,
     "mass-recall-vs-density": mass_recall_against_density,
     "prefill-time-vs-context": prefill_time_against_context,
     "recall-by-layer": recall_by_layer,
+    "needle-by-depth": needle_by_depth,
 }

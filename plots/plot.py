@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the figures of a result folder: python plots/plot.py RESULTS [--out DIR]
 
-Reads RESULTS/results.h5 only; writes PNG and PDF into RESULTS/plots. A figure whose metrics are missing is left out, with one line saying why.
+Reads RESULTS/results.h5 and, through its links, the cells' samples; writes PNG and PDF into RESULTS/plots. A figure whose metrics are missing is left out, with one line saying why.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         rows = results.read(args.results)
+        answers = results.read_answers(args.results, rows)
     except results.BadResults as e:
         print(f"plot.py: {e}", file=sys.stderr)
         return 2
     out = args.out or (args.results if args.results.is_dir() else args.results.parent) / "plots"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        made = draw(rows, out)
+        made = draw(rows, answers, out)
     except OSError as e:
         print(f"plot.py: {e.filename or out}: {e.strerror}", file=sys.stderr)
         return 2
@@ -40,18 +41,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def draw(rows: list[results.Row], out: Path) -> int:
+def draw(rows: list[results.Row], answers: dict[str, list[results.Answer]], out: Path) -> int:
     """Number of figures made; their paths go to stdout, reasons for those left out to stderr."""
-    run = figures.Run.of(rows)
+    run = figures.Run.of(rows, answers)
     made = 0
     for name, figure in figures.FIGURES.items():
         try:
-            fig = figure(run)
+            made_of_it = figure(run)
         except figures.Skip as why:
             print(f"plot.py: {name} left out: {why}", file=sys.stderr)
             continue
-        print(*style.save(fig, out, name), sep="\n")
-        made += 1
+        for suffix, fig in made_of_it.items() if isinstance(made_of_it, dict) else [("", made_of_it)]:
+            print(*style.save(fig, out, name + suffix), sep="\n")
+            made += 1
     return made
 
 

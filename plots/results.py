@@ -51,6 +51,30 @@ class Point:
     hi: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One sample of a cell whose needle has a place."""
+
+    depth: float  # 0: the beginning of the prompt, 1: its end
+    score: float  # 0 … 100
+
+
+def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
+    """{cell: its samples with a depth}, of the cells that have any; they are read through results.h5's links."""
+    found = {}
+    with h5py.File(folder / "results.h5" if folder.is_dir() else folder, "r") as f:
+        for cell in sorted({r.cell for r in rows if r.metric == "accuracy"}):
+            try:
+                group = f[f"cells/{cell}/samples/predictions"]
+                depths, scores = group["depth"][:], group["score"][:]
+            except (OSError, KeyError):
+                continue  # no needle, or the cell's file is elsewhere: the other figures do without it
+            samples = [Answer(float(d), float(s)) for d, s in zip(depths, scores) if 0 <= d <= 1 and math.isfinite(s)]
+            if samples:
+                found[cell] = samples
+    return found
+
+
 def read(folder: Path) -> list[Row]:
     """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
     path = folder / "results.h5" if folder.is_dir() else folder

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
 
+PHASES = {"prefill": "reading the prompt (prefill)", "decode": "generating (decode)", "both": "prefill and decode"}
 INK, GREY, RULE = "#222222", "#666666", "#dddddd"
 
 # Okabe–Ito without its yellow, which is lost on white. Methods that are compared most often lie furthest apart.

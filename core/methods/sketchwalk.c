@@ -479,6 +479,56 @@ static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_lay
     return choose(seq, in, x, 1, out);
 }
 
+/* The whole step as the backend's one operation, where it has it and this is the form that it does. */
+static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in,
+                                   struct sw_selection *out, bool *done)
+{
+    const struct sketchwalk_params *p = seq->params;
+    struct sketchwalk_state *s = seq->state;
+    struct sw_backend *be = seq->backend;
+    *done = false;
+    if (!out || !be->walk_step || p->variant != SKETCHWALK_ARXIV || s->units != 1 || !p->causal_blocks || !s->transform || p->normalize != 0)
+        return SW_OK;
+    struct sw_forced forced = seq->mode == SW_BUDGET_NATIVE ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON;
+    const int *budget;
+    SW_TRY(sw_sequence_budget(seq, in, forced, &budget));
+    SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, 1)));
+    SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, 1)));
+    int block = p->common.block_size;
+    size_t row_c = (size_t)(sw_blocks(in->n, block) - 1) * (size_t)s->cap;
+    bool first = !s->walk || in->layer == seq->dense_layers;
+    enum sw_status st = be->walk_step(be,
+                                      &(struct sw_walk_step){
+                                          .q = in->q,
+                                          .k = sw_sequence_key(seq, in, in->n - 1),
+                                          .n_heads = seq->shape.n_heads,
+                                          .n_kv_heads = seq->shape.n_kv_heads,
+                                          .head_dim = seq->shape.head_dim,
+                                          .block = block,
+                                          .n = in->n,
+                                          .ld = s->cap,
+                                          .transform = s->transform,
+                                          .padded_tail = p->tail_mean == 1,
+                                          .scale = s->logit_scale,
+                                          .exponent = s->walk ? (float)p->exponent : 1.0f,
+                                          .k_sums = layer->k_sums.data,
+                                          .k_sketch = layer->k_sketch.data,
+                                          .a = layer->a.data,
+                                          .x = first ? NULL : (const float *)s->x[s->at].data + row_c,
+                                          .out = (float *)s->x[1 - s->at].data + row_c,
+                                          .kept = budget[0],
+                                          .forced = forced,
+                                      },
+                                      out);
+    if (st == SW_EUNSUPPORTED) {
+        sw_error_clear();
+        return SW_OK;
+    }
+    *done = st == SW_OK;
+    s->at = 1 - s->at;
+    return st;
+}
+
 enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
@@ -486,6 +536,10 @@ enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_
     struct sketchwalk_layer *layer = &s->layers[in->layer];
     if (!layer->a.data)
         return SW_FAIL(SW_EINTERNAL, "decode of layer %d before its prompt", in->layer);
+    bool done;
+    SW_TRY(decode_fused(seq, layer, in, out, &done));
+    if (done)
+        return SW_OK;
     if (p->sketch != SKETCH_TOKENS)
         SW_TRY(sketch_keys(seq, layer, in, in->n - 1));
     return p->variant == SKETCHWALK_ARXIV ? decode_arxiv(seq, layer, in, out) : decode_icml(seq, layer, in, out);

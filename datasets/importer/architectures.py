@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cli import InputError, did_you_mean
 
 # GGUF name in a layer -> (Hugging Face name in a layer, shape).  Letters: D hidden, I intermediate,
-# Q query rows (heads * head_dim), K key rows (kv heads * head_dim).
+# Q query rows (heads * head_dim), K key rows (kv heads * head_dim), H head_dim.
 LLAMA_LAYER = {
     "attn_norm": ("input_layernorm", "D"),
     "attn_q": ("self_attn.q_proj", "QD"),
@@ -22,32 +22,41 @@ LLAMA_LAYER = {
     "ffn_down": ("mlp.down_proj", "DI"),
 }
 
+# Qwen3 normalises each head's query and key before RoPE.
+QWEN3_LAYER = {**LLAMA_LAYER, "attn_q_norm": ("self_attn.q_norm", "H"), "attn_k_norm": ("self_attn.k_norm", "H")}
+QKV, QKVO = ("attn_q", "attn_k", "attn_v"), ("attn_q", "attn_k", "attn_v", "attn_output")
+
 
 @dataclass(frozen=True)
 class Architecture:
     model_type: str              # `model_type` of config.json
     hf_class: str                # `architectures` of config.json
-    gguf_arch: str               # `general.architecture` of a GGUF file
+    gguf_arch: str | None        # `general.architecture` of a GGUF file; None: has none of its own
     hidden_act: str = "silu"
     # The GGUF converter reorders the rows of q and k of this family so that RoPE turns neighbouring
     # rows (2i, 2i+1); Hugging Face turns (i, i + head_dim/2).
     gguf_permutes_qk: bool = False
     layer: dict = field(default_factory=lambda: LLAMA_LAYER)
-    biased: tuple = ()           # layer tensors that have a bias when `attention_bias` is true
+    biased: tuple = ()           # layer tensors that have a bias when `attention_bias` is true …
+    always_biased: bool = False  # … or always
+    implied: tuple = ("num_key_value_heads", "head_dim")    # may be left out of config.json: as many as heads; hidden / heads
 
 
 ARCHITECTURES = [
-    Architecture("llama", "LlamaForCausalLM", "llama", gguf_permutes_qk=True,
-                 biased=("attn_q", "attn_k", "attn_v", "attn_output")),
+    Architecture("llama", "LlamaForCausalLM", "llama", gguf_permutes_qk=True, biased=QKVO),
+    # GGUF files of Mistral models say "llama", and are.
+    Architecture("mistral", "MistralForCausalLM", None, implied=("head_dim",)),
+    Architecture("qwen2", "Qwen2ForCausalLM", "qwen2", biased=QKV, always_biased=True, implied=("head_dim",)),
+    Architecture("qwen3", "Qwen3ForCausalLM", "qwen3", layer=QWEN3_LAYER, biased=QKVO, implied=()),
 ]
 
 
 def find(key, value, where):
     """The row whose field `key` is `value`."""
     for row in ARCHITECTURES:
-        if getattr(row, key) == value:
+        if value is not None and getattr(row, key) == value:
             return row
-    known = [getattr(row, key) for row in ARCHITECTURES]
+    known = [getattr(row, key) for row in ARCHITECTURES if getattr(row, key)]
     raise InputError(f"{where}: architecture {value!r} is not supported, expected one of: "
                      f"{', '.join(known)}{did_you_mean(value, known)}")
 
@@ -67,6 +76,7 @@ def tensor_specs(row, config):
         "I": config["intermediate_size"],
         "Q": config["num_attention_heads"] * config["head_dim"],
         "K": config["num_key_value_heads"] * config["head_dim"],
+        "H": config["head_dim"],
         "V": config["vocab_size"],
     }
     permuted = {}
@@ -82,7 +92,7 @@ def tensor_specs(row, config):
             hf_name, gguf_name = f"model.layers.{layer}.{hf}", f"blk.{layer}.{gguf}"
             heads = permuted.get(gguf, 0)
             specs.append(spec(hf_name + ".weight", gguf_name + ".weight", shape, heads))
-            if config["attention_bias"] and gguf in row.biased:
+            if gguf in row.biased and (row.always_biased or config["attention_bias"]):
                 specs.append(spec(hf_name + ".bias", gguf_name + ".bias", shape[:1], heads))
     specs.append(spec("model.norm.weight", "output_norm.weight", "D"))
     if not config["tie_word_embeddings"]:

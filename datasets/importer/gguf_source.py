@@ -55,7 +55,7 @@ class GGUFSource:
         self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
         arch = self.field("general.architecture")
         self.row = architectures.find("gguf_arch", arch, self.where)
-        self.config = model_config.complete(self.read_config(arch), self.where)
+        self.config = model_config.complete(self.read_config(arch), self.where, self.row)
         self.specs = architectures.tensor_specs(self.row, self.config)
         architectures.check_tensors(
             self.specs, {name: self.shape(tensor) for name, tensor in self.tensors.items()},
@@ -96,9 +96,13 @@ class GGUFSource:
             "tie_word_embeddings": "output.weight" not in self.tensors,
             "hidden_act": self.row.hidden_act,
             "bos_token_id": self.field("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": self.field("tokenizer.ggml.eos_token_id"),
+            # llama.cpp keeps the end of a turn and of a message beside the end of the text.
+            "eos_token_id": model_config.stop_ids(*(self.field(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))),
             "attention_bias": "blk.0.attn_q.bias" in self.tensors,
         }
+        window = self.field(f"{arch}.attention.sliding_window")
+        if window is not None:
+            config["sliding_window"] = window
         config["rope_scaling"] = self.rope_scaling(arch, config)
         return config
 
@@ -106,8 +110,10 @@ class GGUFSource:
         kind = self.field(f"{arch}.rope.scaling.type", "none")
         if kind == "linear":
             return {"rope_type": "linear", "factor": self.field(f"{arch}.rope.scaling.factor")}
+        if kind == "yarn":
+            return self.yarn(arch)
         if kind != "none":
-            raise InputError(f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none' or 'linear'; "
+            raise InputError(f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none', 'linear' or 'yarn'; "
                              f"import this model from its Hugging Face folder instead")
         if "rope_freqs.weight" not in self.tensors:
             return None
@@ -121,6 +127,17 @@ class GGUFSource:
             raise InputError(f"{self.where}: rope_freqs.weight is not Llama 3.1's RoPE scaling, expected its divisors; "
                              f"import this model from its Hugging Face folder instead")
         return scaling
+
+    def yarn(self, arch):
+        factor, original = (self.field(f"{arch}.rope.scaling.{key}") for key in ("factor", "original_context_length"))
+        if factor is None or original is None:
+            raise InputError(f"{self.where}: {arch}.rope.scaling.type is 'yarn' without factor and original_context_length, "
+                             f"expected both; import this model from its Hugging Face folder instead")
+        for key in ("attn_factor", "yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
+            if self.field(f"{arch}.rope.scaling.{key}") is not None:
+                raise InputError(f"{self.where}: {arch}.rope.scaling.{key} found, expected yarn with its default parameters; "
+                                 f"import this model from its Hugging Face folder instead")
+        return {"rope_type": "yarn", "factor": single_precision(factor), "original_max_position_embeddings": original}
 
     def default_dtype(self):
         matrices = {t.tensor_type.name for t in self.tensors.values() if len(t.shape) > 1}

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import yaml
 
 from cli import InputError
@@ -21,7 +22,7 @@ class HFSource:
         config = read_json(folder / "config.json")
         where = "config.json"
         self.row = architectures.find("model_type", config.get("model_type"), where)
-        self.config = model_config.complete(config, where)
+        self.config = model_config.complete(config, where, self.row)
         self.specs = architectures.tensor_specs(self.row, self.config)
         if not (folder / "tokenizer.json").is_file():
             raise InputError(f"{folder}: no tokenizer.json, expected a folder with config.json, "
@@ -29,6 +30,7 @@ class HFSource:
         self.tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
         self.generation_config = read_json(folder / "generation_config.json", optional=True)
         self.open_weights()
+        self.check_tied()
         self.complete_ids()
 
     def open_weights(self):
@@ -59,11 +61,18 @@ class HFSource:
             self.weight_files[0] if len(self.weight_files) == 1 else INDEX)
 
     def complete_ids(self):
-        """Chat models name more stop tokens in generation_config.json than in config.json."""
-        stops = self.generation_config.get("eos_token_id")
-        if stops is not None:
-            self.config["eos_token_id"] = stops
-            model_config.complete(self.config, "generation_config.json")
+        """Chat models name more stop tokens in generation_config.json than in config.json: all of both count."""
+        self.config["eos_token_id"] = model_config.stop_ids(self.config["eos_token_id"],
+                                                            self.generation_config.get("eos_token_id"))
+        model_config.complete(self.config, "generation_config.json", self.row)
+
+    def check_tied(self):
+        """A tied head that is stored all the same is the embedding: Hugging Face would not tie another."""
+        head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+        if self.config["tie_word_embeddings"] and head in self.shard_of and not np.array_equal(
+                self.shard_of[head].read_f32(head), self.shard_of[embedding].read_f32(embedding)):
+            raise InputError(f"config.json: tie_word_embeddings is true, but {head} differs from {embedding}, "
+                             f"expected false there, or no such tensor")
 
     def default_dtype(self):
         return self.dtypes.copy().pop() if len(self.dtypes) == 1 else "f32"

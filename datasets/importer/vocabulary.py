@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from cli import InputError
 
@@ -11,6 +11,9 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)   # token typ
 
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
                   r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+# Qwen's: as above, but every digit is a word.
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 def gpt2_pieces():
@@ -21,18 +24,19 @@ def smollm_pieces():
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2_pieces()])
 
 
-def llama3_pieces():
+def split_pieces(pattern):
     return pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated"),
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
 
 
-# `tokenizer.ggml.pre` -> (how text is cut before merging, whole words in the vocabulary skip merging)
+# `tokenizer.ggml.pre` -> (how text is cut before merging, whole words in the vocabulary skip merging, Unicode form of the text)
 PRE_TOKENIZERS = {
-    "gpt-2": (gpt2_pieces, False),
-    "smollm": (smollm_pieces, False),
-    "llama-bpe": (llama3_pieces, True),
+    "gpt-2": (gpt2_pieces, False, None),
+    "smollm": (smollm_pieces, False, None),
+    "llama-bpe": (lambda: split_pieces(LLAMA3_PATTERN), True, None),
+    "qwen2": (lambda: split_pieces(QWEN2_PATTERN), False, normalizers.NFC),
 }
 
 
@@ -59,6 +63,8 @@ def tokenizer_from_gguf(field, bos, where):
     if len(types) != len(tokens):
         raise InputError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}, "
                          f"one a token")
+    while types and types[-1] == UNUSED:        # rows that only pad the embedding
+        tokens, types = tokens[:-1], types[:-1]
     vocabulary = {token: id for id, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise InputError(f"{where}: tokenizer.ggml.tokens holds a token twice, expected distinct tokens")
@@ -66,12 +72,14 @@ def tokenizer_from_gguf(field, bos, where):
     if wrong:
         raise InputError(f"{where}: tokenizer.ggml.merges holds {' '.join(wrong[0])!r}, expected two tokens each")
 
-    pieces, whole_words = PRE_TOKENIZERS[pre]
+    pieces, whole_words, form = PRE_TOKENIZERS[pre]
     try:
         tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
     except Exception as error:
         raise InputError(f"{where}: tokenizer.ggml.merges do not fit the tokens ({error}), "
                          f"expected a byte-level BPE vocabulary") from None
+    if form:
+        tokenizer.normalizer = form()
     tokenizer.pre_tokenizer = pieces()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)

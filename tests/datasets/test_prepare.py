@@ -11,7 +11,7 @@ from tiny_models import ROOT, SMOLLM2
 from counter_rng import CounterRng
 from model_folder import ModelFolder
 from tasks import TASKS
-from tasks.filler import NOISE
+from tasks.haystack import NOISE
 from tasks.task import Job, Text
 
 PROSE = " ".join(f"In chapter {i} the weather is told, and then nothing else is said." for i in range(3000))

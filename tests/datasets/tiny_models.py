@@ -46,18 +46,35 @@ def hf_tensors(seed=7):
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
+def family_tensors(family, seed=9):
+    """The tiny model's weights with what a family adds: biases, norms of heads, a head of its own."""
+    rng = np.random.default_rng(seed)
+    sizes = {"q": 4 * HEAD_DIM, "k": 2 * HEAD_DIM, "v": 2 * HEAD_DIM, "o": 64}
+    biased = {"llama": "", "llama-bias": "qkvo", "mistral": "", "qwen2": "qkv", "qwen3": ""}[family]
+    tensors = {**hf_tensors(), "lm_head.weight": rng.standard_normal((len(vocabulary()), 64)).astype(np.float32)}
+    for layer in range(2):
+        attention = f"model.layers.{layer}.self_attn."
+        tensors |= {f"{attention}{letter}_proj.bias": rng.standard_normal(sizes[letter]).astype(np.float32) for letter in biased}
+        if family == "qwen3":
+            tensors |= {f"{attention}{letter}_norm.weight": rng.standard_normal(HEAD_DIM).astype(np.float32) for letter in "qk"}
+    return tensors
+
+
 GGUF_NAMES = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
 }
 
 
 def gguf_name(hf_name):
     if hf_name.startswith("model.layers."):
-        layer, middle = hf_name.removeprefix("model.layers.").removesuffix(".weight").split(".", 1)
-        return f"blk.{layer}.{GGUF_NAMES[middle]}.weight"
-    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[hf_name]
+        layer, middle = hf_name.removeprefix("model.layers.").split(".", 1)
+        middle, kind = middle.rsplit(".", 1)
+        return f"blk.{layer}.{GGUF_NAMES[middle]}.{kind}"
+    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+            "lm_head.weight": "output.weight"}[hf_name]
 
 
 def permute(weights, heads):
@@ -66,7 +83,8 @@ def permute(weights, heads):
             .swapaxes(1, 2).reshape(weights.shape))
 
 
-def write_gguf(path, arch="llama", pre="smollm", quantise=False, tensors=None, merges=MERGES, **extra):
+def write_gguf(path, arch="llama", pre="smollm", quantise=False, tensors=None, merges=MERGES, padding=0, add=None, **extra):
+    """padding: unused tokens at the end; add(writer): further metadata; extra: metadata texts, __ for a point."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(4096)
     writer.add_embedding_length(64)
@@ -80,18 +98,20 @@ def write_gguf(path, arch="llama", pre="smollm", quantise=False, tensors=None, m
     writer.add_string("general.license", "apache-2.0")
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
-    writer.add_token_list(vocabulary())
-    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(vocabulary()) - len(SPECIAL)))
+    writer.add_token_list(vocabulary() + [f"[PAD{id}]" for id in range(padding)])
+    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(vocabulary()) - len(SPECIAL)) + [5] * padding)
     writer.add_token_merges(merges)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_chat_template(CHAT_TEMPLATE)
+    if add:
+        add(writer)
     for key, value in extra.items():
         writer.add_string(key.replace("__", "."), value)
     for name, values in (tensors or hf_tensors()).items():
-        if name.endswith("q_proj.weight"):
+        if arch == "llama" and name.endswith(("q_proj.weight", "q_proj.bias")):
             values = permute(values, 4)
-        elif name.endswith("k_proj.weight"):
+        elif arch == "llama" and name.endswith(("k_proj.weight", "k_proj.bias")):
             values = permute(values, 2)
         if quantise and values.ndim == 2:
             kind = gguf.GGMLQuantizationType.Q8_0

@@ -112,6 +112,7 @@ static void write_dataset(const char *task, int context, const char *tokenizer)
     assert_true(file >= 0);
     ok(sw_h5_set_text(file, "format", "swbench-dataset"));
     ok(sw_h5_set_text(file, "tokenizer_sha256", tokenizer));
+    ok(sw_h5_set_text(file, "score", "ppl"));
     static const char *const names[] = {"version", "vocab_size", "n_samples", "max_new_tokens", "scored_tokens"};
     static const int values[] = {1, 100, 2, 0, 64};
     for (int i = 0; i < 5; i++)
@@ -291,7 +292,7 @@ static void expect_skipped(struct sw_config *config, const char *method, const c
 static void skipped_with_a_reason(void **state)
 {
     (void)state;
-    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, onehop]\nbudget: calibrated\n"), "onehop", "swbench calibrate");
+    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, xattention]\nbudget: calibrated\n"), "xattention", "swbench calibrate");
     expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, oracle]\nbudget: native\n"), "oracle",
                    "oracle has no native budget");
     write_bundle("prompt.h5", (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});

@@ -86,6 +86,7 @@ enum { LAYERS = 4, HEADS = 3, SAMPLES = 5 };
 
 static void fill_result(struct sw_result *result, double level)
 {
+    static const char *const references[] = {"a, \"b\"", "größer"};
     double layers[LAYERS] = {NAN, NAN, level, level / 3}, heads[LAYERS * HEADS], samples[SAMPLES];
     for (int i = 0; i < LAYERS * HEADS; ++i)
         heads[i] = i * level;
@@ -104,7 +105,8 @@ static void fill_result(struct sw_result *result, double level)
     nll->n = SAMPLES;
     assert_int_equal(sw_metric_set_samples(nll, samples, SAMPLES), SW_OK);
     sw_result_metric(result, "density")->value = 0.1999;
-    assert_int_equal(sw_result_predict(result, "cut here: \xe2\x82", "a, \"b\"", 1), SW_OK);
+    assert_int_equal(sw_result_predict(result, &(struct sw_answer){.prediction = "cut here: \xe2\x82", .references = references, .n_references = 2,
+                                                                        .score = 1, .depth = 0.25}), SW_OK);
     assert_int_equal(sw_result_warn(result, "density off by %d block", 1), SW_OK);
 }
 
@@ -257,6 +259,14 @@ static void test_round_trip(void **state)
     free(samples);
     assert_int_equal(sw_cell_reader_samples(reader, "ppl", &samples, &n), SW_OK);
     assert_true(n == 0 && samples == NULL);
+    struct sw_answers answers;
+    assert_int_equal(sw_cell_reader_answers(reader, &answers), SW_OK);
+    assert_int_equal(answers.count, 1);
+    assert_string_equal(answers.items[0].prediction, "cut here: \xef\xbf\xbd"); /* what is no UTF-8 is marked */
+    assert_int_equal(answers.items[0].n_references, 2);
+    assert_string_equal(answers.items[0].references[1], "größer");
+    assert_true(answers.items[0].score == 1 && answers.items[0].depth == 0.25 && answers.source.dataset == NULL);
+    sw_answers_clear(&answers);
     assert_int_equal(sw_cell_reader_provenance(reader, "config", &text), SW_OK);
     assert_string_equal(text, config_text);
     free(text);

@@ -260,6 +260,99 @@ static void scores_of(struct parity *p, const struct shape_case *c, uint64_t see
     free(shift);
 }
 
+/* --- Sketch&Walk's decode step: fused on the GPU, its parts on the CPU ---------------------------------------------------------------- */
+
+struct step_case { int n, H, Hkv, d, block, r; bool first; float exponent; double density; };
+
+static void walk_steps(struct parity *p, const struct step_case *c, uint64_t seed)
+{
+    int b = sw_blocks(c->n, c->block), last = b - 1, ld = b + 3, d_pow2 = 1, m;
+    while (d_pow2 < c->d)
+        d_pow2 *= 2;
+    size_t d = (size_t)c->d, matrix = (size_t)ld * (size_t)ld, kn = (size_t)c->n * (size_t)c->Hkv * d, qn = (size_t)c->H * d;
+    float *q = random_values(seed, qn, 2), *k = random_values(seed + 1, kn, 2), *cached = exact_values(seed + 2, matrix), *x = exact_values(seed + 3, (size_t)ld);
+    float *signs = need((size_t)d_pow2 * 4), *row[2], *walked[2], *sketches[2];
+    int32_t *keep = need((size_t)d_pow2 * 4);
+    for (int i = 0; i < d_pow2; i++) {
+        signs[i] = sw_rng_u64(seed, SW_RNG_SIGNS, (uint64_t)i) & 1 ? -1.0f : 1.0f;
+        keep[i] = (i * 5 + 3) % d_pow2; /* a permutation: 5 is odd */
+    }
+    m = sw_budget_decode(c->n, c->block, c->density, SW_FORCED_COMMON, NULL);
+    struct sw_selection lists[2] = {{0}, {0}};
+    for (int w = 0; w < BACKENDS; w++) {
+        struct sw_backend *be = backend(p, w);
+        void *dq = acts_on_device(be, q, qn), *dk = acts_on_device(be, k, kn);
+        float *a = on_device(be, cached, matrix * 4), *dx = on_device(be, x, (size_t)ld * 4), *out = zeros_on(be, (size_t)ld * 4);
+        float *sums = zeros_on(be, (size_t)ld * d * 4), *q_sums = zeros_on(be, d * 4), *q_sketch = zeros_on(be, (size_t)c->r * 4);
+        float *k_sketch = zeros_on(be, (size_t)ld * (size_t)c->r * 4);
+        struct sw_srht t = {.d = c->d, .d_pow2 = d_pow2, .r = c->r, .scale = 1.0f / sqrtf((float)c->r), .signs = on_device(be, signs, (size_t)d_pow2 * 4),
+                            .keep = on_device(be, keep, (size_t)d_pow2 * 4)};
+        struct sw_pool pool = {.x = dk, .heads = c->Hkv, .head_dim = c->d, .units = 1, .block = c->block, .t1 = c->n - 1, .ld = ld, .sums = sums};
+        struct sw_sketch sketch = {.sums = sums, .units = 1, .ld = ld, .d = c->d, .block = c->block, .n = c->n - 1, .i1 = sw_blocks(c->n - 1, c->block),
+                                   .transform = &t, .out = k_sketch};
+        must(be->pool(be, &pool), "pool");
+        must(be->sketch(be, &sketch), "sketch");
+        struct sw_selection list = {0};
+        const char *token = (const char *)dk + (size_t)(c->n - 1) * (size_t)c->Hkv * d * sw_dtype_size(be->act);
+        if (w == 1) {
+            struct sw_walk_step step = {.q = dq, .k = token, .n_heads = c->H, .n_kv_heads = c->Hkv, .head_dim = c->d, .block = c->block, .n = c->n, .ld = ld,
+                                        .transform = &t, .scale = 0.3f, .exponent = c->exponent, .k_sums = sums, .k_sketch = k_sketch, .a = a,
+                                        .x = c->first ? NULL : dx, .out = out, .kept = m, .forced = SW_FORCED_COMMON};
+            must(be->walk_step(be, &step, &list), "walk_step");
+        } else {
+            pool.x = token;
+            pool.t0 = c->n - 1;
+            pool.t1 = c->n;
+            must(be->pool(be, &pool), "pool");
+            sketch.n = c->n;
+            sketch.i0 = last;
+            sketch.i1 = b;
+            must(be->sketch(be, &sketch), "sketch");
+            must(be->pool(be, &(struct sw_pool){.x = dq, .heads = c->H, .head_dim = c->d, .units = 1, .block = 1, .t1 = 1, .ld = 1, .sums = q_sums}), "pool");
+            must(be->sketch(be, &(struct sw_sketch){.sums = q_sums, .units = 1, .ld = 1, .d = c->d, .block = 1, .n = 1, .i1 = 1, .transform = &t,
+                                                    .out = q_sketch}), "sketch");
+            float *row_c = a + (size_t)last * (size_t)ld;
+            must(be->block_scores(be, &(struct sw_block_scores){.q = q_sketch, .k = k_sketch, .units_q = 1, .units_k = 1, .units_out = 1, .rows = 1,
+                                                                .row0 = last, .b = b, .r = c->r, .q_ld = 1, .k_ld = ld, .scale = 0.3f,
+                                                                .exponent = c->exponent, .softmax = true, .causal = true, .out = row_c, .ld = ld,
+                                                                .out_ld_rows = 1}), "block_scores");
+            must(be->walk(be, &(struct sw_walk){.units = 1, .rows = 1, .row0 = last, .b = b, .ld = ld, .ld_rows = 1, .a_ld_rows = ld,
+                                                .x = c->first ? row_c : dx, .a = a, .anchor = row_c, .alpha = c->first, .beta = !c->first, .causal = true,
+                                                .scale_rows = true, .out = out}), "walk");
+            must(be->select_top(be, &(struct sw_select_top){.scores = out, .units = 1, .row0 = last, .rows = 1, .ld = ld, .ld_rows = 1, .budget = &m,
+                                                            .forced = SW_FORCED_COMMON, .block = c->block, .n = c->n, .n_q = 1}, &list), "select_top");
+        }
+        must(sw_selection_to_host(&list, &lists[w]), "to_host");
+        must(sw_selection_validate(&lists[w]), "walk_step");
+        sw_selection_free(&list);
+        float *whole = floats_from(be, a, matrix);
+        row[w] = need((size_t)b * 4);
+        memcpy(row[w], whole + (size_t)last * (size_t)ld, (size_t)b * 4);
+        walked[w] = floats_from(be, out, (size_t)b);
+        sketches[w] = floats_from(be, k_sketch, (size_t)b * (size_t)c->r);
+        free(whole);
+        void *used[] = {dq, dk, a, dx, out, sums, q_sums, q_sketch, k_sketch, (void *)t.signs, (void *)t.keep};
+        for (size_t f = 0; f < sizeof used / sizeof *used; f++)
+            be->free(be, used[f]);
+    }
+    int other = 0, entries = lists[0].indptr[1];
+    for (int e = 0; e < entries && e < lists[1].indptr[1]; e++)
+        other += lists[0].indices[e] != lists[1].indices[e];
+    check(p, entries == lists[1].indptr[1] && other <= 1 + entries / 100, "walk_step, n %d: %d and %d blocks, %d differ", c->n, entries, lists[1].indptr[1],
+          other);
+    close_floats(p, sketches, (size_t)b * (size_t)c->r, 1e-6, "walk_step, key sketches", c->n, c->block);
+    close_floats(p, row, (size_t)b, 1e-4, "walk_step, row of the matrix", c->n, c->block);
+    close_floats(p, walked, (size_t)b, 1e-4, "walk_step, the walk", c->n, c->block);
+    sw_selection_free(&lists[0]);
+    sw_selection_free(&lists[1]);
+    free(q);
+    free(k);
+    free(cached);
+    free(x);
+    free(signs);
+    free(keep);
+}
+
 void parity_baselines(struct parity *p)
 {
     static const int sizes[][2] = {{1, 16}, {63, 64}, {300, 16}, {1000, 64}, {4000, 32}};
@@ -275,4 +368,11 @@ void parity_baselines(struct parity *p)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (!p->quick || shapes[i].n <= 1000)
             scores_of(p, &shapes[i], 1000 + 10 * i);
+    static const struct step_case steps[] = {
+        {2, 2, 1, 64, 64, 64, true, 8, 0.5},      {65, 4, 2, 64, 64, 32, false, 8, 0.5},     {1000, 6, 2, 96, 16, 64, false, 2.5f, 0.3},
+        {4097, 8, 2, 128, 64, 64, false, 2, 0.2}, {9000, 32, 8, 128, 64, 64, true, 8, 0.2}, {20000, 8, 8, 128, 32, 128, false, 1, 0.1},
+    };
+    for (size_t i = 0; p->cuda->walk_step && i < sizeof steps / sizeof *steps; i++)
+        if (!p->quick || steps[i].n <= 5000)
+            walk_steps(p, &steps[i], 2000 + 10 * i);
 }

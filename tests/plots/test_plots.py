@@ -14,10 +14,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "plots"))
+import figures  # noqa: E402
+import needle  # noqa: E402
 import plot  # noqa: E402
 import results  # noqa: E402
 import style  # noqa: E402
 
+NEEDLE = "needle-by-depth"
 NAMES = ("quality-vs-density", "mass-recall-vs-density", "prefill-time-vs-context", "recall-by-layer")
 TEXTS = ("cell", "workload", "model", "task", "method", "params", "backend", "device", "phase", "metric", "unit", "status", "reason")
 WHOLE = ("context", "seed", "layer", "n")
@@ -63,8 +66,20 @@ def cell_rows(key, method, params, skill, model, task, context, density, phase, 
         yield row("prefill_attention_ms", dense_ms if method == "dense" else dense_ms * (density + 0.03) + (0.002 + 0.01 * skill) * context, unit="ms")
 
 
+def write_cell(folder, key, samples, skill, context, density, rng):
+    """Needles late in the prompt, or at its beginning, are found more often; the last sample has none."""
+    depth = (np.arange(samples) * 0.618) % 1
+    chance = skill ** (context / 2048) + (1 - skill) * (density + 0.8 * np.abs(2 * depth - 1) ** 3)
+    depth[-1] = math.nan
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "cells" / f"{key}.h5", "w") as f:
+        f["samples/predictions/depth"] = depth
+        f["samples/predictions/score"] = 100.0 * (rng.random(samples) < chance)
+
+
 def write_results(folder: Path, contexts=(1024, 2048, 4096), densities=(0.1, 0.2, 0.4), phases=("prefill", "decode"),
-                  tasks=("niah_single_1", "ppl_book"), without=(), extra=()) -> Path:
+                  tasks=("niah_single_1", "ppl_book"), without=(), extra=(), needles=None) -> Path:
+    """needles: samples a cell, for cells of their own beside results.h5, with the depth and score of each; None: no cells."""
     rng = np.random.default_rng(1)
     rows = list(extra)
     for model in ("smollm2-135m-instruct",):
@@ -75,9 +90,13 @@ def write_results(folder: Path, contexts=(1024, 2048, 4096), densities=(0.1, 0.2
                         for phase in phases:
                             key = f"{len(rows):032x}"
                             rows += cell_rows(key, method, params, skill, model, task, context, density, phase, rng)
+                            if needles and task != "ppl_book":
+                                write_cell(folder, key, needles, 1 if method == "dense" else skill, context, density, rng)
     rows = [r for r in rows if r["metric"] not in without]
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "results.h5", "w") as f:
+        for key in {r["cell"] for r in rows}:
+            f[f"cells/{key}"] = h5py.ExternalLink(f"cells/{key}.h5", "/")    # as swbench writes it; not all are there
         for name in TEXTS:
             values = [r[name].encode() for r in rows]
             f[f"tidy/{name}"] = np.array(values, dtype=h5py.string_dtype("utf-8", max([1] + [len(v) for v in values])))
@@ -105,10 +124,11 @@ def made(folder: Path) -> set[str]:
 
 
 def test_all_figures(tmp_path, capsys):
-    folder = write_results(tmp_path / "run", extra=[failed_row()])
+    folder = write_results(tmp_path / "run", extra=[failed_row()], needles=8)
+    names = (*NAMES, *(f"{NEEDLE}-smollm2-135m-instruct-{phase}" for phase in ("prefill", "decode")))
     assert plot.main([str(folder)]) == 0
-    assert made(folder / "plots") == {name + suffix for name in NAMES for suffix in (".png", ".pdf")}
-    for name in NAMES:
+    assert made(folder / "plots") == {name + suffix for name in names for suffix in (".png", ".pdf")}
+    for name in names:
         png = (folder / "plots" / f"{name}.png").read_bytes()
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
         assert (folder / "plots" / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
@@ -136,11 +156,47 @@ def test_missing_metrics_are_said(tmp_path, capsys, no_files, missing, names):
     folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,), without=missing)
     assert plot.main([str(folder)]) == 0
     output = capsys.readouterr()
-    lines = output.err.splitlines()
+    lines = [line for line in output.err.splitlines() if NEEDLE not in line]
     assert len(lines) == len(names)
     for line, name in zip(lines, names):
         assert name in line and "left out" in line
         assert name not in output.out
+
+
+def test_no_needles_is_said(tmp_path, capsys, no_files):
+    folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,))
+    assert plot.main([str(folder)]) == 0
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [f"plot.py: {NEEDLE} left out: no samples with a needle's depth in the results"] and NEEDLE not in output.out
+
+
+def test_needle_grid(tmp_path):
+    """Means of what was stored, in the bin of its depth; the end of the prompt is in the last; nothing is made up where nothing lay."""
+    folder = write_results(tmp_path / "run", contexts=(1024, 2048), densities=(0.2,), phases=("prefill",), tasks=("niah_single_1",), needles=4)
+    rows = results.read(folder)
+    dense = [r for r in rows if r.method == "dense" and r.metric == "accuracy"]
+    for row, (depth, score) in zip(dense, (([0.0, 0.19, 1.0, math.nan], [100, 50, 0, 100]), ([0.5, 0.5, 0.59, 0.6], [0, 100, 50, 25]))):
+        with h5py.File(folder / "cells" / f"{row.cell}.h5", "w") as f:
+            f["samples/predictions/depth"], f["samples/predictions/score"] = np.array(depth), np.array(score, float)
+    answers = results.read_answers(folder, rows)
+    assert [len(answers[r.cell]) for r in dense] == [3, 4]
+    grid = needle.grid(dense, answers, [1024, 2048], 5)
+    np.testing.assert_array_equal(grid, [[75, math.nan], [math.nan, math.nan], [math.nan, 50], [math.nan, 25], [0, math.nan]])
+
+
+def test_needle_panels(tmp_path):
+    """A panel for each method and density that was run, and one for dense; twenty needles make ten bins."""
+    folder = write_results(tmp_path / "run", contexts=(1024, 1500), phases=("both",), tasks=("niah_single_1",), needles=21)
+    rows = results.read(folder)
+    rows = [r for r in rows if not (r.method == "random" and r.density > 0.15)]
+    run = figures.Run.of(rows, results.read_answers(folder, rows))
+    (suffix, fig), = figures.needle_by_depth(run).items()
+    assert suffix == ""
+    titles = [ax.get_title(loc="left") for ax in fig.axes if ax.get_title(loc="left")]
+    assert titles[0] == "dense" and titles.count("random, 10 %") == 1 and len(titles) == 1 + 5 * 3 + 1
+    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["1K", "1,500"]
+    assert fig.axes[0].collections[0].get_array().shape == (10, 2)
+    style.plt.close(fig)
 
 
 def test_one_context_one_density_no_dense(tmp_path, capsys, monkeypatch, no_files):
@@ -148,6 +204,8 @@ def test_one_context_one_density_no_dense(tmp_path, capsys, monkeypatch, no_file
     folder = write_results(tmp_path / "run", contexts=(1024,), densities=(0.2,), phases=("prefill",))
     assert plot.main([str(folder)]) == 0
     assert "one context only" in capsys.readouterr().err
+    folder = write_results(tmp_path / "needles", contexts=(1024,), densities=(0.2,), phases=("prefill",), needles=3)
+    assert plot.main([str(folder)]) == 0 and NEEDLE in capsys.readouterr().out
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -379,6 +379,7 @@ def test_dataset(world, tmp_path, case):
     refused(tmp_path, config, path.name, *words, verbs=["run"])
 
 
+CLASSES = {"score": "classification"}
 ANSWERS = {
     "no_references": ({}, {"references": None}, ["references"]),
     "references_numbers": ({}, {"references": np.array([1, 2])}, ["references"]),
@@ -387,6 +388,24 @@ ANSWERS = {
     "no_room": ({"max_new_tokens": N}, {}, ["max_new_tokens"]),
     "other_room": ({"max_new_tokens": tiny.NEW + 1}, {}, ["sample 0", str(N)]),
     "scored_like_ppl": ({"score": "ppl"}, {}, ["scored_tokens"]),
+    "scored_too": ({"scored_tokens": 3}, {}, ["max_new_tokens", "scored_tokens 3"]),
+    "score_unknown": ({"score": "f2"}, {}, ["score", "f1", "rouge_l", "retrieval"]),
+    "score_number": ({"score": 3}, {}, ["score", "text"]),
+    "first_line_2": ({"first_line": 2}, {}, ["first_line", "2", "0…1"]),
+    "first_line_text": ({"first_line": "yes"}, {}, ["first_line", "integer"]),
+    "lengths_unknown": ({"lengths": "any"}, {}, ["lengths", "exact", "at_most"]),
+    "lengths_number": ({"lengths": 1}, {}, ["lengths", "text"]),
+    "lengths_exact": ({"lengths": "exact", "context": N + 1}, {}, ["context"]),
+    "longer_than_at_most": ({"lengths": "at_most", "max_new_tokens": tiny.NEW + 1}, {}, ["sample 0", "at most", str(N)]),
+    "no_classes": (CLASSES, {}, ["classes"]),
+    "classes_none": (CLASSES, {"classes": np.array([], dtype=object)}, ["classes"]),
+    "classes_empty": (CLASSES, {"classes": np.array(["a", ""], dtype=object)}, ["classes", "empty"]),
+    "classes_numbers": (CLASSES, {"classes": np.array([1, 2])}, ["classes"]),
+    "classes_square": (CLASSES, {"classes": np.array([["a"], ["b"]], dtype=object)}, ["classes"]),
+    "no_paragraph": ({"score": "retrieval"}, {"references": np.array(["Paragraph 1", "Paragraph one"], dtype=object)}, ["Paragraph", "retrieval"]),
+    "depth_short": ({}, {"depth": np.array([0.5])}, ["depth", "2"]),
+    "depth_whole": ({}, {"depth": np.array([0, 1])}, ["depth"]),
+    "depth_square": ({}, {"depth": np.array([[0.5], [0.5]])}, ["depth"]),
 }
 
 
@@ -398,6 +417,24 @@ def test_dataset_of_prompts(world, tmp_path, case):
     workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["echo_tiny"], "samples": 2}
     config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"])
     refused(tmp_path, config, path.name, *words, verbs=["run"])
+    lines = swbench("validate", path, check=2).stderr.splitlines()
+    assert lines and all(path.name in line for line in lines) and not any(noise in line for noise in NOISE for line in lines), lines
+
+
+def test_depth_beyond_the_haystack(world, tmp_path):
+    path = tiny.write_dataset(tmp_path / "d.h5", world.model, tiny.prompts(2), [["a"], ["b"]], values={"depth": np.array([np.nan, 1.5])})
+    judge(swbench("validate", path), ["d.h5", "depth", "1.5", "[1]"])
+
+
+def test_every_problem_of_a_dataset_is_listed(world, tmp_path):
+    path = tiny.write_dataset(tmp_path / "d.h5", world.model, tiny.prompts(2), [["a"], ["b"]],
+                              attributes={"score": "f2", "first_line": 7, "lengths": "some"})
+    lines = swbench("validate", path, check=2).stderr.splitlines()
+    assert [any(word in line for line in lines) for word in ("score", "first_line", "lengths")] == [True] * 3 and len(lines) == 3, lines
+    path = tiny.write_dataset(tmp_path / "e.h5", world.model, tiny.prompts(2), [["Paragraph 1"], ["b"]], attributes={"score": "retrieval"},
+                              values={"depth": np.array([0.5]), "reference_offsets": np.array([0, 3, 2])})
+    lines = swbench("validate", path, check=2).stderr.splitlines()
+    assert [any(word in line for line in lines) for word in ("references:", "depth", "reference_offsets")] == [True] * 3 and len(lines) == 3, lines
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n" + b"\0" * 100, None])
