@@ -351,8 +351,9 @@ def test_threads_change_nothing(world, tmp_path):
 def long_config(world, folder, **changes):
     folder.mkdir(exist_ok=True)
     workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
-    return world.config(folder / "c.yaml", workloads=[workload], methods=[*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
-                        axes={"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}, **changes)
+    usual = {"workloads": [workload], "methods": [*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
+             "axes": {"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}}
+    return world.config(folder / "c.yaml", **{**usual, **changes})
 
 
 def without_times(rows):
