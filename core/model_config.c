@@ -129,7 +129,8 @@ static int read_original(struct reader *r, json_t *scaling, double missing)
     if (beside && inside && json_number_value(beside) != json_number_value(inside))
         problem(r, "'original_max_position_embeddings' is %g in the RoPE scaling and %g beside it", json_number_value(inside),
                 json_number_value(beside));
-    return (int)read_real(r, beside ? r->json : scaling, "original_max_position_embeddings", 1, 1e8, missing);
+    double value = read_real(r, beside ? r->json : scaling, "original_max_position_embeddings", 1, 1e8, missing);
+    return isnan(value) ? 0 : (int)value; /* a problem was named */
 }
 
 /* Every key of the scaling itself is known, or named. */

@@ -1,14 +1,13 @@
 #include "harness/bundle_check.h"
 
-#define H5_USE_110_API
 #include <errno.h>
-#include <hdf5.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/hdf5_util.h"
 #include "harness/yaml_tree.h"
 
 enum { LAYERS_MAX = 1000, HEADS_MAX = 4096, HEAD_DIM_MAX = 1024, TOKENS_MAX = 1 << 24, SCAN_FLOATS = 1 << 20 };
@@ -214,6 +213,8 @@ static void check_dataset(struct check *c, const char *path, int heads, int *n)
         sw_problem(&c->problems, NULL, path, "found %llu tokens, expected 1…%d", (unsigned long long)dims[0], TOKENS_MAX);
     else if (*n && dims[0] != (hsize_t)*n)
         sw_problem(&c->problems, NULL, path, "found %llu tokens, expected %d as in the first dataset", (unsigned long long)dims[0], *n);
+    else if (!sw_h5_is_stored(dataset))
+        sw_problem(&c->problems, NULL, path, "claims more values than are stored");
     else
         good = true;
     if (good)

@@ -29,6 +29,8 @@ static enum sw_status get_ints(const struct source *s, const char *name, hid_t t
     enum sw_status st = SW_OK;
     if (rank != 1 || n > MAX_VALUES || H5Tget_class(stored) != H5T_INTEGER)
         st = SW_FAIL(SW_EINPUT, "%s: dataset %s is no list of at most %d integers", s->path, name, MAX_VALUES);
+    else if (!sw_h5_is_stored(set))
+        st = SW_FAIL(SW_EINPUT, "%s: dataset %s claims more values than are stored", s->path, name);
     H5Sclose(space);
     H5Tclose(stored);
     if (st == SW_OK && !(*out = calloc((size_t)n + 1, size)))

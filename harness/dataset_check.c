@@ -117,6 +117,8 @@ static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *
     *count = 0;
     if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_ndims(space) != 1 || n < 0 || n > VALUES_MAX)
         sw_problem(problems, NULL, name, "expected a list of integers");
+    else if (!sw_h5_is_stored(dataset))
+        sw_problem(problems, NULL, name, "claims more values than are stored");
     else if (!(values = malloc(((size_t)n + 1) * sizeof *values)))
         sw_problem(problems, NULL, name, "no memory for its %lld values", (long long)n);
     else if (H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {

@@ -573,6 +573,24 @@ enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const cha
 
 /* --- reading ------------------------------------------------------------------------------------------------------------------- */
 
+bool sw_h5_is_stored(hid_t dataset)
+{
+    enum { RATIO = 2048 };
+    hsize_t dims[H5S_MAX_RANK], bytes = 1;
+    hid_t space = H5Dget_space(dataset), type = H5Dget_type(dataset);
+    int rank = space < 0 ? -1 : H5Sget_simple_extent_dims(space, dims, NULL);
+    size_t size = type < 0 ? 0 : H5Tget_size(type);
+    bool fits = rank >= 0 && size > 0 && !__builtin_mul_overflow(bytes, (hsize_t)size, &bytes), empty = false;
+    for (int i = 0; i < rank; i++) {
+        empty = empty || dims[i] == 0;
+        fits = fits && !__builtin_mul_overflow(bytes, dims[i], &bytes);
+    }
+    sw_h5_close(type);
+    if (space >= 0)
+        H5Sclose(space);
+    return empty ? rank >= 0 : fits && bytes / RATIO <= H5Dget_storage_size(dataset) && H5Dget_storage_size(dataset) > 0;
+}
+
 static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t class, hid_t *out, hsize_t dims[3], int *rank)
 {
     hid_t dataset = H5Dopen2(group, name, H5P_DEFAULT);
@@ -588,6 +606,10 @@ static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t cl
     if (!ok) {
         sw_h5_close(dataset);
         return SW_FAIL(SW_EINPUT, "dataset %s is of another type than expected", name);
+    }
+    if (!sw_h5_is_stored(dataset)) {
+        sw_h5_close(dataset);
+        return SW_FAIL(SW_EINPUT, "dataset %s claims more values than are stored", name);
     }
     *out = dataset;
     return SW_OK;

@@ -8,6 +8,7 @@
 
 #define H5_USE_110_API /* the same calls with every HDF5 from 1.10 on */
 #include <hdf5.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -66,6 +67,10 @@ void sw_h5_close(hid_t object); /* dataset, group or type; fine on anything <= 0
 /* Attaches a dimension scale to axis `axis`. A bare one has no values, only a length: group/<stem>_<length>, made when missing. */
 SW_MUST_CHECK enum sw_status sw_h5_attach(hid_t dataset, hid_t scale, int axis);
 SW_MUST_CHECK enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const char *stem, hsize_t length);
+
+/* Whether all the values that a dataset claims to have can be in the file: compression makes at most 1 : 1032 (deflate), so a small file with huge
+ * extents is refused before memory is asked for it. False too for extents whose product does not fit. */
+bool sw_h5_is_stored(hid_t dataset);
 
 /* Reads a float64 dataset of any rank, flat; *n elements. SW_EINPUT. */
 SW_MUST_CHECK enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsize_t dims[3], int *rank);

@@ -79,9 +79,26 @@ static double *means(const double *sum, const double *count, int n)
     return x;
 }
 
+/* [layers]: the mean of the heads that have any. */
+static double *means_of_heads(const struct sw_tally *t)
+{
+    double *x = malloc((size_t)t->layers * sizeof *x);
+    for (int l = 0; x && l < t->layers; l++) {
+        double sum = 0;
+        int n = 0;
+        for (int h = l * t->heads; h < (l + 1) * t->heads; h++)
+            if (t->head_count[h] > 0) {
+                sum += t->head_sum[h] / t->head_count[h];
+                n++;
+            }
+        x[l] = n ? sum / n : NAN;
+    }
+    return x;
+}
+
 enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *result, const char *name)
 {
-    double *layers = means(t->sum, t->count, t->layers), total = 0;
+    double *layers = t->of_heads ? means_of_heads(t) : means(t->sum, t->count, t->layers), total = 0;
     double *heads = t->heads > 0 ? means(t->head_sum, t->head_count, t->layers * t->heads) : NULL;
     struct sw_metric *metric = sw_result_metric(result, name);
     enum sw_status st = SW_OK;

@@ -13,6 +13,7 @@
 /* Per-layer and per-head sums of one figure: NaN where nothing was added. */
 struct sw_tally {
     int layers, heads;
+    bool of_heads;                 /* a layer's figure is the mean of its heads' */
     double *sum, *count;           /* [layers] */
     double *head_sum, *head_count; /* [layers * heads] or NULL */
 };

@@ -73,10 +73,12 @@ static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_s
 
 static enum sw_status add_rollout(struct probe *p, int layer, const struct sw_selection *s, const float *rollout, int b)
 {
-    for (int u = 0; u < s->units; u++) {
+    int H = p->shape.n_heads;
+    for (int h = 0; h < H; h++) {
         struct sw_recovery_sum sum = {0};
-        SW_TRY(sw_recovery_add(s, u, rollout, b, &sum));
+        SW_TRY(sw_recovery_add(s, h * s->units / H, rollout, b, &sum));
         sw_tally_add(&p->figures->rollout, layer, sum.recall_sum, (double)sum.recall_rows);
+        sw_tally_add_head(&p->figures->rollout, layer, h, sum.recall_sum, (double)sum.recall_rows);
     }
     return SW_OK;
 }
@@ -343,8 +345,9 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
     SW_TRY(sw_tally_make(&f->fetch, L, 0));
     SW_TRY(sw_tally_make(&f->recall, L, H));
     SW_TRY(sw_tally_make(&f->recall_shared, L, 0));
-    SW_TRY(sw_tally_make(&f->rollout, L, 0));
+    SW_TRY(sw_tally_make(&f->rollout, L, H));
     SW_TRY(sw_tally_make(&f->mass, L, H));
+    f->recall.of_heads = f->rollout.of_heads = f->mass.of_heads = true; /* heads may keep different numbers of blocks */
     return sw_tally_make(&f->error, L, H);
 }
 

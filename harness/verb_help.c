@@ -5,6 +5,8 @@
 
 #include "core/score.h"
 #include "harness/cli.h"
+#include "harness/help_row.h"
+#include "harness/manual.h"
 #include "harness/options.h"
 #include "harness/result.h"
 #include "harness/table.h"
@@ -22,7 +24,10 @@ static enum sw_status help_verbs(void)
         printf("swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
         sw_table_print(&table, stdout);
         printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, timing), a method, metrics, scores\n"
-               "Exit codes: 0 done, 1 regression found, 2 bad usage, config or input, 3 some cells failed, 4 inconclusive, 130 interrupted\n");
+               "Exit codes:");
+        for (const struct sw_exit_info *e = sw_exit_table; e->meaning; e++)
+            printf("%s %d %s", e == sw_exit_table ? "" : ",", e->code, e->meaning);
+        putchar('\n');
     }
     sw_table_free(&table);
     return st;
@@ -47,25 +52,23 @@ static enum sw_status help_verb(const struct sw_verb *verb)
 
 /* ---------------------------------------------------------------------------------------------------------------------- options */
 
-static enum sw_status option_row(struct sw_table *table, const struct sw_option *o)
+static enum sw_status add_row(struct sw_table *table, const struct sw_help_row *row)
 {
-    char expected[256], kinds[64] = "";
-    for (int k = 0; o->kinds && sw_workload_kind_names[k]; k++)
-        if (o->kinds & 1u << k)
-            snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s", *kinds ? ", " : "", sw_workload_kind_names[k]);
-    SW_TRY(sw_table_add(table, "  %s", o->param.name));
-    SW_TRY(sw_table_add(table, "%s", sw_option_expected(o, expected, sizeof expected)));
-    SW_TRY(o->required ? sw_table_add(table, "required") : o->param.initial && *o->param.initial ? sw_table_add(table, "default %s", o->param.initial)
-                                                                                                : sw_table_add(table, "%s", ""));
-    return sw_table_add(table, "%s%s%s%s", o->param.help, *kinds ? " (" : "", kinds, *kinds ? ")" : "");
+    SW_TRY(sw_table_add(table, "  %s", row->name));
+    SW_TRY(sw_table_add(table, "%s", row->expected));
+    SW_TRY(sw_table_add(table, "%s", row->initial));
+    return sw_table_add(table, "%s", row->help);
 }
 
 static enum sw_status help_section(const struct sw_section *section)
 {
     struct sw_table table = {.columns = 4};
     enum sw_status st = SW_OK;
-    for (const struct sw_option *o = section->options; o->param.name && st == SW_OK; o++)
-        st = option_row(&table, o);
+    for (const struct sw_option *o = section->options; o->param.name && st == SW_OK; o++) {
+        struct sw_help_row row;
+        sw_help_option(o, &row);
+        st = add_row(&table, &row);
+    }
     if (st == SW_OK) {
         printf("%s: %s\n", section->name, section->help);
         sw_table_print(&table, stdout);
@@ -86,21 +89,15 @@ static enum sw_status help_config(void)
 
 /* ---------------------------------------------------------------------------------------------------------- methods and metrics */
 
-static enum sw_status param_row(struct sw_table *table, const struct sw_param *p)
-{
-    char expected[256];
-    SW_TRY(sw_table_add(table, "  %s", p->name));
-    SW_TRY(sw_table_add(table, "%s", sw_param_expected(p, expected, sizeof expected)));
-    SW_TRY(p->initial && *p->initial ? sw_table_add(table, "default %s", p->initial) : sw_table_add(table, "%s", ""));
-    return sw_table_add(table, "%s", p->help ? p->help : "");
-}
-
 static enum sw_status help_method(const struct sw_method *method)
 {
     struct sw_table table = {.columns = 4};
     enum sw_status st = SW_OK;
-    for (const struct sw_param *p = method->params; p->name && st == SW_OK; p++)
-        st = param_row(&table, p);
+    for (const struct sw_param *p = method->params; p->name && st == SW_OK; p++) {
+        struct sw_help_row row;
+        sw_help_param(p, &row);
+        st = add_row(&table, &row);
+    }
     if (st == SW_OK) {
         printf("%s: %s\n  follows %s\n", method->name, method->summary, method->source);
         sw_table_print(&table, stdout);
@@ -196,11 +193,31 @@ static enum sw_status help_topic(const char *topic)
     return unknown_topic(topic);
 }
 
+/* Formats for machines: everything at once. */
+static enum sw_status print_whole(const struct sw_cli *cli, const char *format)
+{
+    static const struct { const char *name; void (*print)(FILE *out); } formats[] = {
+        {"man", sw_manual_print}, {"bash", sw_completion_bash}, {"zsh", sw_completion_zsh}};
+    char shown[80];
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (strcmp(formats[i].name, format) != 0)
+            continue;
+        if (cli->n_positional)
+            return SW_FAIL(SW_EINPUT, "help: --format %s is of everything; found a topic beside it", format);
+        formats[i].print(stdout);
+        return SW_OK;
+    }
+    return SW_FAIL(SW_EINPUT, "help: --format: found %s, expected text, man, bash or zsh", sw_quote(format, shown, sizeof shown));
+}
+
 int sw_verb_help(int argc, char **argv)
 {
     struct sw_cli cli;
     enum sw_status st = sw_cli_parse(argc, argv, 0, 1, &cli);
-    if (st == SW_OK)
+    const char *format = st == SW_OK ? sw_cli_value(&cli, "--format") : NULL;
+    if (st == SW_OK && format && strcmp(format, "text") != 0)
+        st = print_whole(&cli, format);
+    else if (st == SW_OK)
         st = cli.n_positional ? help_topic(cli.positional[0]) : help_verbs();
     return sw_cli_exit(st);
 }

@@ -30,7 +30,7 @@ static const struct sw_flag calibrate_flags[] = {
 
 static const struct sw_flag export_flags[] = {
     {"--format", "csv|jsonl", "default csv"},
-    {"--metric", "NAME", "only this metric; repeatable"},
+    {"--metric", "METRIC", "only this metric; repeatable"},
     {NULL, NULL, NULL},
 };
 
@@ -60,6 +60,21 @@ static const struct sw_flag compare_flags[] = {
     {NULL, NULL, NULL},
 };
 
+static const struct sw_flag help_flags[] = {
+    {"--format", "text|man|bash|zsh", "default text; everything as a manual page, or as a shell's completion"},
+    {NULL, NULL, NULL},
+};
+
+const struct sw_exit_info sw_exit_table[] = {
+    {SW_EXIT_OK, "done"},
+    {SW_EXIT_REGRESSION, "regression found"},
+    {SW_EXIT_USAGE, "bad usage, config or input"},
+    {SW_EXIT_FAILED_CELLS, "some cells failed"},
+    {SW_EXIT_INCONCLUSIVE, "inconclusive"},
+    {SW_EXIT_INTERRUPTED, "interrupted"},
+    {0, NULL},
+};
+
 const struct sw_verb sw_verbs[] = {
     {"run", "CONFIG [flags]", "run every cell of a config that is not done yet", run_flags, sw_verb_run},
     {"plan", "CONFIG [flags]", "list the cells that run would run: cached, skipped and why, estimates", plan_flags, sw_verb_plan},
@@ -72,6 +87,6 @@ const struct sw_verb sw_verbs[] = {
     {"show", "RESULTS [flags]", "scores of each sample by method, or one sample's answers side by side", show_flags, sw_verb_show},
     {"compare", "BASE NEW [flags]", "regression gate: same, better, worse or ambiguous, figure by figure", compare_flags, sw_verb_compare},
     {"merge", "OUT DIR…", "join the results of several machines; exit 4 when they contradict each other", none, sw_verb_merge},
-    {"help", "[TOPIC]", "verbs, config keys, methods and their parameters, metrics, scores", none, sw_verb_help},
+    {"help", "[TOPIC] [flags]", "verbs, config keys, methods and their parameters, metrics, scores", help_flags, sw_verb_help},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -5,6 +5,9 @@
 
 enum sw_exit { SW_EXIT_OK = 0, SW_EXIT_REGRESSION = 1, SW_EXIT_USAGE = 2, SW_EXIT_FAILED_CELLS = 3, SW_EXIT_INCONCLUSIVE = 4, SW_EXIT_INTERRUPTED = 130 };
 
+struct sw_exit_info { int code; const char *meaning; };
+extern const struct sw_exit_info sw_exit_table[]; /* ends with meaning == NULL */
+
 struct sw_verb {
     const char *name, *usage, *summary;
     const struct sw_flag *flags; /* its command-line flags; ends with name NULL */

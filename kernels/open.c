@@ -12,6 +12,7 @@
 
 #ifndef SWBENCH_LIBDIR
 #define SWBENCH_LIBDIR "/usr/local/lib"
+#define SWBENCH_BIN_TO_LIB "../lib"
 #endif
 #define CUDA_MODULE "libswbench_cuda.so"
 
@@ -19,34 +20,54 @@ const char *const sw_backend_names[] = {"cpu", "cuda", NULL};
 
 /* ------------------------------------------------------------------------------------------------ the CUDA module */
 
-/* Opens the module at `path` if there is such a file. */
-static void *open_at(const char *path, bool *found)
+/* Opens the module at FOLDER/BELOW if there is such a file. */
+static void *open_at(const char *folder, const char *below, bool *found)
 {
-    if (access(path, R_OK) != 0)
+    char path[2 * PATH_MAX];
+    if (*found || snprintf(path, sizeof path, "%s/%s%s" CUDA_MODULE, folder, below, *below ? "/" : "") >= (int)sizeof path ||
+        access(path, R_OK) != 0)
         return NULL;
     *found = true;
     return dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
-/* Looks in lib/ beside the executable's folder, then beside the executable, then where the program is installed. */
+static bool cut_to_folder(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash)
+        *slash = '\0';
+    return slash && path[0] == '/';
+}
+
+/* The folder of the executable, and that of the shared library or executable that holds this code. */
+static bool executable_folder(char folder[PATH_MAX])
+{
+    ssize_t length = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    folder[length > 0 ? length : 0] = '\0';
+    return cut_to_folder(folder);
+}
+
+static bool library_folder(char folder[PATH_MAX])
+{
+    Dl_info info;
+    if (!dladdr(&sw_backend_names, &info) || !info.dli_fname || strlen(info.dli_fname) >= PATH_MAX)
+        return false;
+    strcpy(folder, info.dli_fname);
+    return cut_to_folder(folder);
+}
+
 static void *open_module(bool *found)
 {
-    char exe[PATH_MAX], path[PATH_MAX + sizeof "/../lib/" CUDA_MODULE];
-    static const char *const beside[] = {"/../lib/" CUDA_MODULE, "/" CUDA_MODULE};
-    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (length > 0) {
-        exe[length] = '\0';
-        char *slash = strrchr(exe, '/');
-        if (slash)
-            *slash = '\0';
-        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-            snprintf(path, sizeof path, "%s%s", exe, beside[i]);
-            void *module = open_at(path, found);
-            if (*found)
-                return module;
-        }
+    char folder[PATH_MAX];
+    void *module = NULL;
+    if (executable_folder(folder)) {
+        static const char *const below[] = {SWBENCH_BIN_TO_LIB, "../lib", ""};
+        for (size_t i = 0; i < sizeof below / sizeof *below && !*found; i++)
+            module = open_at(folder, below[i], found);
     }
-    return open_at(SWBENCH_LIBDIR "/" CUDA_MODULE, found);
+    if (!*found && library_folder(folder))
+        module = open_at(folder, "", found);
+    return *found ? module : open_at(SWBENCH_LIBDIR, "", found);
 }
 
 /* Why the module cannot be used, as a status; the module stays open for the life of the process. */

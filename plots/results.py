@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import h5py
+from swbench_results import BadResults, read_index
 
-COLUMNS = (
-    "cell", "workload", "model", "task", "method", "params", "context", "density", "phase", "seed",
-    "metric", "layer", "value", "unit", "lo", "hi", "status",
-)
-
-
-class BadResults(Exception):
-    """The folder holds nothing that can be drawn; the message is one line."""
+__all__ = ["BadResults", "Labels", "Point", "Row", "distinct", "mean_points", "read"]
 
 
 @dataclass(frozen=True)
@@ -77,25 +70,11 @@ def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
 
 def read(folder: Path) -> list[Row]:
     """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
-    path = folder / "results.h5" if folder.is_dir() else folder
-    if not path.exists():
-        raise BadResults(f"{path}: not there; expected the result folder of `swbench run`")
-    try:
-        with h5py.File(path, "r") as f:
-            if "tidy" not in f:
-                raise BadResults(f"{path}: has no /tidy; expected the results.h5 of `swbench run`")
-            columns = [_column(f["tidy"][name]) for name in COLUMNS]
-    except (OSError, KeyError) as e:
-        raise BadResults(f"{path}: cannot be read: {str(e).splitlines()[0]}") from None
-    columns[COLUMNS.index("density")] = [0.0 if math.isnan(d) else d for d in columns[COLUMNS.index("density")]]
-    rows = (Row(*values) for values in zip(*columns))
+    columns = read_index(folder)
+    columns["density"] = [0.0 if math.isnan(d) else d for d in columns["density"]]
+    columns["layer"] = [-1 if layer is None else layer for layer in columns["layer"]]
+    rows = (Row(*values) for values in zip(*(columns[field.name] for field in fields(Row))))
     return [r for r in rows if r.status == "ok" and r.metric and math.isfinite(r.value)]
-
-
-def _column(dataset: h5py.Dataset) -> list:
-    if h5py.check_string_dtype(dataset.dtype):
-        return [s.decode("utf-8", "replace").rstrip("\0") for s in dataset[:]]
-    return dataset[:].tolist()
 
 
 class Labels:

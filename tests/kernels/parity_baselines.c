@@ -271,6 +271,9 @@ static void walk_steps(struct parity *p, const struct step_case *c, uint64_t see
         d_pow2 *= 2;
     size_t d = (size_t)c->d, matrix = (size_t)ld * (size_t)ld, kn = (size_t)c->n * (size_t)c->Hkv * d, qn = (size_t)c->H * d;
     float *q = random_values(seed, qn, 2), *k = random_values(seed + 1, kn, 2), *cached = exact_values(seed + 2, matrix), *x = exact_values(seed + 3, (size_t)ld);
+    for (int i = 0; i < ld; i++) /* lower triangular, as the contract has it */
+        for (int j = i + 1; j < ld; j++)
+            cached[(size_t)i * (size_t)ld + (size_t)j] = 0;
     float *signs = need((size_t)d_pow2 * 4), *row[2], *walked[2], *sketches[2];
     int32_t *keep = need((size_t)d_pow2 * 4);
     for (int i = 0; i < d_pow2; i++) {

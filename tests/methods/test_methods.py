@@ -22,6 +22,7 @@ from reference.program import RunFailed, find_cell, listed_methods, run, write_b
 
 NEAR_TIE = 1e-5          # relative difference of scores that single precision need not resolve
 NEAR_TIE_ROWS = 0.005    # share of rows that may differ so
+SINGLE = 2.0 ** -24      # what single precision cannot tell apart
 UNDERFLOW = 1e-36        # of the row's best score: powers of it that vanish in single precision are not ranked
 OUTPUT = 1e-4            # relative error of a head's output at a token
 METRIC = 1e-4
@@ -263,12 +264,13 @@ every_case = pytest.mark.parametrize("case", list(cases()), scope="module")    #
 
 # --------------------------------------------------------------------------------------------------------- comparison
 def compare_row(got, want, expected, u, r):
-    """"same", "near" (a tie at the cut), "underflow" or "wrong"."""
+    """"same", "tie" (in single precision), "near" (all but a tie at the cut), "underflow" or "wrong"."""
     got, want = set(got.tolist()), set(want.tolist())
     if got == want:
         return "same"
     if expected.margin is not None:
-        return "near" if np.min(expected.margin[u][r]) <= NEAR_TIE else "wrong"
+        margin = np.min(expected.margin[u][r])
+        return "tie" if margin <= SINGLE else "near" if margin <= NEAR_TIE else "wrong"
     if expected.scores is None:
         return "wrong"
     scores = expected.scores[u][r][: expected.row_block(r) + 1]
@@ -283,7 +285,7 @@ def compare_row(got, want, expected, u, r):
     finite = scores[np.isfinite(scores)]
     size = max(abs(best), abs(worst)) if finite.min() >= 0 else abs(finite).max()    # sums with signs carry the error of their terms
     if best - worst <= NEAR_TIE * size:
-        return "near"
+        return "tie" if best - worst <= SINGLE * size else "near"
     return "underflow" if 0 <= best <= UNDERFLOW * finite.max() else "wrong"
 
 
@@ -351,7 +353,7 @@ def test_outputs(cells_of, case):
             error = np.linalg.norm(got - want, axis=-1) / np.linalg.norm(want, axis=-1)
             if chosen.pairs is not None:
                 near = near_tokens(chosen, error.shape[1])
-                assert near.mean() <= SCENARIOS[name].near_ties
+                assert near.mean() <= SCENARIOS[name].near_ties * (4 if BF16 else 1)    # a hundred times wider a margin there
                 error[near] = 0
             worst = np.unravel_index(error.argmax(), error.shape)
             assert error.max() <= OUTPUT, f"{part} layer {layer}: {error.max():.2e} at token {worst[0]} head {worst[1]}"
@@ -434,6 +436,12 @@ def same_rows(a, b):
     return np.mean([x == y for x, y in pairs])
 
 
+def forced_by(name, method, params):
+    """What the reference's method of these parameters keeps whatever the density: (leading, trailing) blocks."""
+    own = {key: value for key, value in params.items() if key != "block_size"}
+    return reference_methods.make(method, tensors(name), params["block_size"], 0, 1, **own).forced()
+
+
 @pytest.mark.parametrize("name", [name for name, s in SCENARIOS.items() if s.budget == "matched"])
 def test_counted_density_is_within_half_a_block_of_the_request(cells_of, name):
     scenario, n = SCENARIOS[name], tensors(name).n
@@ -444,7 +452,7 @@ def test_counted_density_is_within_half_a_block_of_the_request(cells_of, name):
         if method == "dense" or not has_phase(method, params, "prefill"):
             continue
         block = params["block_size"]
-        m, floored = budgets.rows_proportional(n, block, density)
+        m, floored = budgets.rows_proportional(n, block, density, *forced_by(name, method, params))
         found = cell_of(cells_of, name, method, params, "prefill", density).metrics["density"]["value"]
         if floored:
             assert found == pytest.approx(budgets.kept_pairs(n, block, m) / budgets.causal_pairs(n), abs=1e-6)

@@ -229,6 +229,7 @@ def test_results_are_read_without_help(finished):
 
 def test_xarray_opens_them(finished):
     xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
     cell = next((finished[0] / "out" / "cells").iterdir())
     for group in ("metrics", "per_layer", "per_layer_head"):
         with xarray.open_dataset(cell, group=group, engine="h5netcdf") as data:

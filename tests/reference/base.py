@@ -20,6 +20,10 @@ class Method:
 
     defaults = {}
 
+    def forced(self):
+        """(leading, trailing) blocks that a matched budget has to pay for."""
+        return 1, 2
+
     def blocks(self):
         """Of the prompt."""
         return block_count(self.tensors.n, self.block)

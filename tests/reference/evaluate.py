@@ -29,7 +29,8 @@ class Evaluation:
 
     def _prefill(self):
         n, rows = self.tensors.n, selection.prefill_rows(self.tensors.n, self.block)
-        m, self.floored = budgets.rows_proportional(n, self.block, self.density)
+        forced = self.method.forced() if self.method else (1, 2)
+        m, self.floored = budgets.rows_proportional(n, self.block, self.density, *forced)
         result = [selection.full(self.block, *rows) for _ in range(self.n_layers)]
         for layer in self.sparse_layers("prefill"):
             if self.budget == "matched":

@@ -19,7 +19,10 @@ def block_logits(q, k, block):
     """Unscaled <mean query of i, mean key of j>: [H, b, b], with means over real tokens."""
     key = block_means(k, block)
     query = block_means(q, block)
-    return query @ np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
+    key = np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
+    # Scores are ordered in single precision: what its rounding of the largest terms cannot tell apart is a tie.
+    step = 2.0 ** -24 * np.max(abs(query) @ abs(key), initial=1e-300)
+    return np.round(query @ key / step) * step
 
 
 class MInference(Method):
@@ -59,14 +62,15 @@ class MInference(Method):
     def vertical_slash(self, layer):
         a, n = self.last_rows(layer), self.tensors.n
         heads = [self.kept_lines(v, s) for v, s in zip(lines.columns(a), lines.diagonals(a))]
-        if self.params["token_mask"]:
-            t, u = np.arange(n)[:, None], np.arange(n)
-            mask = np.stack([(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads])
-            return self.from_mask(mask, [margin for *_, margin in heads])
         def met(offsets):
             return lambda i: set().union(*(lines.offset_blocks(i, int(d), self.block) for d in offsets))
-        return lines.line_lists([({int(u) // self.block for u in kept}, met(offsets), margin) for kept, offsets, margin in heads],
-                                self.block, n)
+        blocks = lines.line_lists([({int(u) // self.block for u in kept}, met(offsets), margin) for kept, offsets, margin in heads],
+                                  self.block, n)
+        if not self.params["token_mask"]:
+            return blocks
+        t, u = np.arange(n)[:, None], np.arange(n)
+        mask = np.stack([(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads])
+        return self.from_mask(mask, [margin for *_, margin in heads], blocks.lists)
 
     def a_shape(self, layer):
         n, heads, block = self.tensors.n, self.tensors.heads, self.block
@@ -74,14 +78,17 @@ class MInference(Method):
         if self.params["token_mask"]:
             t, u = np.arange(n)[:, None], np.arange(n)
             mask = ((u < init) | (t - u < local)) & (u <= t)
-            return self.from_mask(np.broadcast_to(mask, (heads, n, n)), [np.inf] * heads)
+            columns, offsets = set(range(-(-init // block))), range(min(local, n))
+            blocks = lines.line_lists([(columns, lambda i: set().union(*(lines.offset_blocks(i, d, block) for d in offsets)), np.inf)] * heads, block, n)
+            return self.from_mask(np.broadcast_to(mask, (heads, n, n)), [np.inf] * heads, blocks.lists)
         def met(i):
             return set(range(max(0, i * block - local + 1) // block, i + 1))
         return lines.line_lists([(range(-(-init // block)), met, np.inf)] * heads, block, n)
 
-    def from_mask(self, mask, margins):
+    def from_mask(self, mask, margins, lists):
+        """The pairs of a mask inside the lists of its columns and diagonals as blocks."""
         rows = selection.prefill_rows(self.tensors.n, self.block)
-        return selection.by_pairs(mask, [[margin] * len(rows[0]) for margin in margins], self.block, *rows)
+        return selection.by_pairs(mask, [[margin] * len(rows[0]) for margin in margins], self.block, *rows, lists=lists)
 
     def block_sparse(self, layer):
         """The best blocks of each row without any forced one; a diagonal that is not among them comes on top."""

@@ -27,6 +27,9 @@ class MoBA(Method):
         key = np.repeat(block_means(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0)
         return q.transpose(1, 0, 2) @ key.transpose(0, 2, 1)
 
+    def forced(self):
+        return (0, 1) if self.params["form"] == "token" else super().forced()
+
     def matched_prefill(self, layer, m):
         """The token form gives each token of row i the row's m[i] past blocks; nothing but the current block is forced."""
         return self.by_token(layer, m) if self.params["form"] == "token" else super().matched_prefill(layer, m)

@@ -72,13 +72,12 @@ def by_budget(scores, budget, block, first, last, sink=1, local=2):
     return Selection(block, lists, first, last, scores=scores)
 
 
-def by_pairs(mask, margin, block, first, last):
-    """mask [U, n, n]: the kept pairs of all tokens. The lists are the blocks of which a row keeps anything, and the diagonal."""
-    lists, pairs = [], []
-    for unit in mask:
-        rows = [unit[f: t + 1] for f, t in zip(first, last)]
-        pairs.append(rows)
-        lists.append([np.union1d(np.flatnonzero(row.any(axis=0)) // block, [t // block]) for row, t in zip(rows, last)])
+def by_pairs(mask, margin, block, first, last, lists=None):
+    """mask [U, n, n]: the kept pairs of all tokens. lists: the blocks that are fetched; None: those of which a row keeps anything, and the
+    diagonal."""
+    pairs = [[unit[f: t + 1] for f, t in zip(first, last)] for unit in mask]
+    if lists is None:
+        lists = [[np.union1d(np.flatnonzero(row.any(axis=0)) // block, [t // block]) for row, t in zip(rows, last)] for rows in pairs]
     return Selection(block, lists, first, last, pairs=pairs, margin=margin)
 
 

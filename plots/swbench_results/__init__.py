@@ -1,0 +1,16 @@
+"""Reads the result folders of swbench.
+
+    import swbench_results as sw
+
+    table = sw.tidy("results/quickstart")                   # what `swbench export` prints, as a pandas DataFrame
+    recall = sw.layers("results/quickstart", "block_recall", heads=True)   # xarray.DataArray over cell, layer and head
+    times = sw.samples("results/quickstart", key, "ttft_ms")               # raw values behind a figure
+
+`results` is everywhere a result folder, its results.h5, or one cell file. Damage that HDF5 itself notices raises BadResults; the checksums in
+the files are verified by `swbench validate`.
+"""
+
+from swbench_results.cells import BadResults, samples
+from swbench_results.tables import COLUMNS, layers, read_index, tidy
+
+__all__ = ["COLUMNS", "BadResults", "layers", "read_index", "samples", "tidy"]

@@ -1,0 +1,55 @@
+#!/bin/sh
+# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, and ten minutes of each fuzz target.
+# usage: tests/nightly.sh [tsan] [valgrind] [fuzz]   (default: all)
+set -eu
+cd "$(dirname "$0")/.."
+
+tsan() {
+    cmake --preset tsan >/dev/null
+    cmake --build --preset tsan
+    SWBENCH_THREADS=4 ctest --test-dir build/tsan --output-on-failure --label-regex sanitize
+}
+
+# Every method on a small synthetic layer, prefill and decode; any error, and any memory that is lost for good, fails. Valgrind knows no AVX-512.
+memcheck() {
+    command -v valgrind >/dev/null || { echo "valgrind: skipped, not installed" >&2; return 0; }
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    methods=
+    for method in $(build/release/bin/swbench ls methods | awk 'NR > 1 { print $1 }'); do
+        if build/release/bin/swbench help "$method" | grep -q '^  block_size'; then
+            method="{name: $method, params: {block_size: 16}}"
+        fi
+        methods="$methods$method, "
+    done
+    cat >"$folder/small.yaml" <<EOF
+version: 1
+name: small
+backend: cpu
+threads: 2
+output: $folder/out
+workloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, decode_tokens: 1}]
+axes: {context: 150, density: [0.5], phase: [both]}
+methods: [$methods]
+dense_layers: 0
+timing: {warmup_ms: 0, min_runs: 1, max_seconds: 0.01}
+EOF
+    valgrind="valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
+    export SWBENCH_ISA=avx2 OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1
+    $valgrind build/release/bin/swbench run "$folder/small.yaml"
+    $valgrind build/release/bin/swbench validate "$folder/small.yaml"
+    $valgrind build/release/bin/swbench plan "$folder/small.yaml" >/dev/null
+    $valgrind build/release/bin/swbench export "$folder/out" >/dev/null
+    $valgrind build/release/bin/swbench report "$folder/out" >/dev/null
+}
+
+[ $# -gt 0 ] || set -- tsan valgrind fuzz
+for part; do
+    echo "== $part =="
+    case $part in
+    tsan) tsan ;;
+    valgrind) memcheck ;;
+    fuzz) tests/fuzz/run.sh 600 ;;
+    *) echo "nightly.sh: found '$part', expected tsan, valgrind or fuzz" >&2; exit 2 ;;
+    esac
+done
