@@ -13,7 +13,7 @@ from conftest import PROGRAM, environment, swbench
 from test_run import table, without_times
 
 LIBRARY = os.environ.get("SWBENCH_FAULTS", "")
-EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "37"))   # each so many-th call; 1: all of them
+EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "61"))   # each so many-th call; 1: all of them
 KINDS = ("memory", "file")
 
 pytestmark = pytest.mark.skipif(not os.path.isfile(LIBRARY), reason="SWBENCH_FAULTS names no library; ctest sets it")
