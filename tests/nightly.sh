@@ -1,5 +1,6 @@
 #!/bin/sh
-# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, sweeps with many kills and faults, and ten minutes of each fuzz target.
+# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, sweeps with many kills and
+# every fault, and ten minutes of each fuzz target.
 # usage: tests/nightly.sh [tsan] [valgrind] [sweeps] [fuzz]   (default: all)
 set -eu
 cd "$(dirname "$0")/.."
