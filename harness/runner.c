@@ -34,6 +34,7 @@ enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct s
         (*out)->folder = strdup(folder);
     if (!*out || !(*out)->folder) {
         free(*out);
+        *out = NULL;
         return SW_FAIL(SW_ENOMEM, "runner: out of host memory");
     }
     (*out)->be = be;

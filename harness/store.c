@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "harness/claim.h"
 #include "harness/hdf5_util.h"
 
 /* mkdir -p. */
@@ -51,7 +52,7 @@ static enum sw_status prove_writable(const char *folder)
     return ok ? SW_OK : SW_FAIL(SW_EINPUT, "%s: cannot write in the result folder: %s", folder, strerror(why));
 }
 
-/* Removes the temporary files of processes of this host that are no more. */
+/* Removes the temporary files of processes of this host that are no more, and what claimed cells for them. */
 static void remove_leftovers(const char *folder)
 {
     char host[HOST_NAME_MAX + 1] = "";
@@ -59,6 +60,7 @@ static void remove_leftovers(const char *folder)
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir && (entry = readdir(dir));) { /* .<name>.<pid>@<host>.tmp */
         const char *name = entry->d_name, *at = strrchr(name, '@');
+        sw_claim_remove_leftover(dirfd(dir), name);
         if (name[0] != '.' || !at)
             continue;
         const char *digits = at;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/claim.h"
 #include "harness/hdf5_util.h"
 #include "harness/store.h"
 
@@ -96,7 +97,9 @@ static enum sw_status write_tidy(hid_t file, const struct sw_tidy *tidy)
     return st;
 }
 
-enum sw_status sw_store_write_index(const char *folder)
+enum { PATIENCE_S = 60 };
+
+static enum sw_status write_index(const char *folder)
 {
     struct sw_texts damaged = {0};
     struct sw_tidy *tidy = NULL;
@@ -115,5 +118,16 @@ out:
     sw_h5_discard(&file);
     sw_h5_texts_clear(&damaged);
     sw_tidy_free(tidy);
+    return st;
+}
+
+/* One process at a time, so that the last to write has read every cell. One that is stuck does not hold up the others for ever. */
+enum sw_status sw_store_write_index(const char *folder)
+{
+    struct sw_claim claim;
+    bool got;
+    SW_TRY(sw_claim_wait(folder, "results", PATIENCE_S, &claim, &got));
+    enum sw_status st = write_index(folder);
+    sw_claim_release(&claim);
     return st;
 }

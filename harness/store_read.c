@@ -97,9 +97,11 @@ struct reader {
     struct sw_tidy_row common; /* what the rows of the current cell share */
 };
 
-/* Hands a malloc'd text to the table. */
+/* Hands a malloc'd text to the table; NULL is one that there was no memory for. */
 static enum sw_status keep(struct reader *r, char *text, const char **out)
 {
+    if (!text)
+        return SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
     enum sw_status st = sw_h5_texts_add(&r->tidy->strings, text);
     free(text);
     if (st == SW_OK)
@@ -225,9 +227,15 @@ static enum sw_status name_source(hid_t file, const char *key, struct source *s)
 {
     char *identity = NULL;
     hid_t group = H5Gopen2(file, "provenance", H5P_DEFAULT);
-    if (group < 0 || sw_h5_get_text(group, "identity", &identity) != SW_OK || sw_h5_get_text(group, "ended", &s->ended) != SW_OK)
-        sw_error_clear();
+    enum sw_status st = group < 0 ? SW_OK : sw_h5_get_text(group, "identity", &identity);
+    if (st == SW_OK && group >= 0)
+        st = sw_h5_get_text(group, "ended", &s->ended);
     sw_h5_close(group);
+    if (st == SW_ENOMEM) {
+        free(identity);
+        return st;
+    }
+    sw_error_clear();
     json_t *json = identity ? json_loads(identity, 0, NULL) : NULL;
     free(identity);
     if (s->ended && json_object_del(json, "code") == 0)

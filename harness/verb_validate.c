@@ -49,10 +49,10 @@ static enum sw_status validate_dataset(const char *path)
     struct sw_dataset *dataset;
     SW_TRY(sw_dataset_check(path, stderr, &info));
     enum sw_status st = sw_dataset_read(path, &dataset); /* as a run does: what it still finds comes one at a time */
-    if (st != SW_OK) {
+    if (st == SW_EINPUT)
         fprintf(stderr, "%s\n", sw_error_message());
+    if (st != SW_OK)
         return st;
-    }
     sw_dataset_free(dataset);
     printf("%s: good: dataset, %d samples at context %d, score %s\n", path, info.samples, info.context, info.scorer ? info.scorer->name : "ppl");
     return SW_OK;
@@ -70,10 +70,10 @@ static enum sw_status validate_result(const char *path)
 {
     struct sw_tidy *tidy;
     enum sw_status st = sw_tidy_read(path, &tidy);
-    if (st != SW_OK) {
+    if (st == SW_EINPUT)
         fprintf(stderr, "%s\n", sw_error_message());
+    if (st != SW_OK)
         return st;
-    }
     printf("%s: good: result, %lld rows\n", path, (long long)tidy->count);
     sw_tidy_free(tidy);
     return SW_OK;
@@ -126,6 +126,8 @@ int sw_verb_validate(int argc, char **argv)
         enum sw_status st = validate(cli.positional[i]);
         if (st == SW_EINPUT)
             sw_error_clear(); /* its lines are out */
+        else
+            (void)sw_cli_exit(st); /* says it now, before the next file's trouble */
         if (st == SW_OK)
             continue;
         if (worst == SW_OK || worst == SW_EINPUT)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, and ten minutes of each fuzz target.
-# usage: tests/nightly.sh [tsan] [valgrind] [fuzz]   (default: all)
+# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, sweeps with many kills and
+# every fault, and ten minutes of each fuzz target.
+# usage: tests/nightly.sh [tsan] [valgrind] [sweeps] [fuzz]   (default: all)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -43,13 +44,14 @@ EOF
     $valgrind build/release/bin/swbench report "$folder/out" >/dev/null
 }
 
-[ $# -gt 0 ] || set -- tsan valgrind fuzz
+[ $# -gt 0 ] || set -- tsan valgrind sweeps fuzz
 for part; do
     echo "== $part =="
     case $part in
     tsan) tsan ;;
     valgrind) memcheck ;;
+    sweeps) ctest --test-dir build/release --output-on-failure --label-regex nightly ;;
     fuzz) tests/fuzz/run.sh 600 ;;
-    *) echo "nightly.sh: found '$part', expected tsan, valgrind or fuzz" >&2; exit 2 ;;
+    *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps or fuzz" >&2; exit 2 ;;
     esac
 done

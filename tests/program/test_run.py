@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -352,8 +351,9 @@ def test_threads_change_nothing(world, tmp_path):
 def long_config(world, folder, **changes):
     folder.mkdir(exist_ok=True)
     workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
-    return world.config(folder / "c.yaml", workloads=[workload], methods=[*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
-                        axes={"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}, **changes)
+    usual = {"workloads": [workload], "methods": [*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
+             "axes": {"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}}
+    return world.config(folder / "c.yaml", **{**usual, **changes})
 
 
 def without_times(rows):
@@ -400,37 +400,6 @@ def test_interrupted(world, tmp_path, uninterrupted, number):
     assert f"{13 - len(done)} cells done, {len(done)} there already" in again.stderr
     assert done.items() <= stamps(out).items()
     assert without_times(table(out)) == uninterrupted[0]
-
-
-def test_killed_at_any_moment(world, tmp_path, uninterrupted):
-    """Each visible file is whole, nothing is done twice, and in the end the table is that of a run in peace."""
-    config, out, moments = long_config(world, tmp_path), tmp_path / "out", random.Random(5)
-    for _ in range(8):
-        before = stamps(out) if (out / "cells").is_dir() else {}
-        process = start("run", config)
-        time.sleep(moments.uniform(0.02, 0.6 * uninterrupted[1]))
-        process.kill()
-        process.communicate()
-        if not (out / "cells").is_dir():
-            continue
-        for path in [*(out / "cells").glob("[!.]*"), *out.glob("*.h5")]:
-            with h5py.File(path) as file:
-                assert file.attrs["version"] == 1 and ("status" in file.attrs) == (path.parent.name == "cells")
-        assert {name: stamp for name, stamp in stamps(out).items() if name in before and not name.startswith(".")} == \
-            {name: stamp for name, stamp in before.items() if not name.startswith(".")}
-    swbench("run", config, "-q", check=0)
-    assert without_times(table(out)) == uninterrupted[0]
-    assert not [path for path in out.rglob(".*")]
-
-
-def test_two_runs_at_once(world, tmp_path, uninterrupted):
-    config, out = long_config(world, tmp_path), tmp_path / "out"
-    both = [start("run", config, "-q") for _ in range(2)]
-    for process in both:
-        _, messages = process.communicate(timeout=100)
-        assert process.returncode == 0, messages
-    assert without_times(table(out)) == uninterrupted[0]
-    assert not [path for path in out.rglob(".*")]
 
 
 # ------------------------------------------------------------------------------------------------------------------------ ls and help
