@@ -18,12 +18,13 @@ SKETCHWALK = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["ar
 
 # what, file, as it is, as it should not be
 MUTANTS = {
-    "ties go to the earlier block": ("kernels/cpu/select.c", "<< 32 | (uint32_t)j;", "<< 32 | (uint32_t)(INT32_MAX - j);"),
+    "ties go to the earlier block": ("kernels/cpu/select.c", '#include "kernels/cpu/order.h"',
+                                       '#include "kernels/cpu/order.h"\n#define sw_key_of(score, j) sw_key_of(score, (uint32_t)(INT32_MAX - (j)))'),
     "the window is a block short": ("core/methods/sink_window.c", "row - back / block + 1 :", "row - back / block :"),
     "a sink token too many": ("core/methods/sink_window.c", ".sink = sw_blocks(p->start, block)", ".sink = sw_blocks(p->start, block) + 1"),
     "scores are not scaled": ("kernels/cpu/block_scores.c", "a->scale, q, a->r", "1.0f, q, a->r"),
-    "one block of the budget is lost": ("kernels/cpu/select.c", "threshold = kth_largest(keys, n, left - 1);",
-                                        "threshold = kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;"),
+    "one block of the budget is lost": ("kernels/cpu/select.c", "threshold = sw_kth_largest(keys, n, left - 1);",
+                                        "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;"),
 }
 
 
@@ -82,7 +83,7 @@ def run(world, tmp_path_factory):
 
 def test_a_program_linked_so_is_the_same(run, tmp_path):
     """The control: a changed comment."""
-    MUTANTS["nothing"] = ("kernels/cpu/select.c", "/* Orders scores,", "/* It orders scores,")
+    MUTANTS["nothing"] = ("kernels/cpu/select.c", "/* select.c: from scores", "/* select.c: it goes from scores")
     base, new = run(build("nothing", tmp_path), tmp_path / "out")
     done = swbench("compare", base, new, check=0)
     assert done.stdout.rstrip().endswith(": same")
