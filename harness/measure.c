@@ -161,6 +161,7 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
         t->room = room;
     }
     t->select[t->n] = t->total[t->n] = 0;
+    t->clock[t->n] = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0; /* before waiting: the work is still under way */
     for (int l = 0; l < t->layers; l++) {
         double select, attend;
         SW_TRY(sw_sparse_times(sp, l, &select, &attend));
@@ -169,7 +170,6 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
         t->select[t->n] += select;
         t->total[t->n] += select + attend;
     }
-    t->clock[t->n] = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0;
     t->n++;
     return SW_OK;
 }

@@ -29,7 +29,7 @@ SW_MUST_CHECK enum sw_status sw_tally_report(const struct sw_tally *t, struct sw
 /* Times of passes or steps: samples of the total, and sums per layer. */
 struct sw_times {
     int layers, n, room;
-    double *select, *total, *clock;      /* [n] a pass, all layers, ms; total: selection and attention; the processor's MHz after it, 0: unknown */
+    double *select, *total, *clock;      /* [n] a pass, all layers, ms; total: selection and attention; the GPU's MHz while it ran, 0: unknown */
     double *layer_select, *layer_attend; /* [layers] summed over passes, ms */
 };
 SW_MUST_CHECK enum sw_status sw_times_make(struct sw_times *t, int layers);
