@@ -135,7 +135,7 @@ def test_lists_and_counts_of_a_matched_budget(name, case):
     """I1, I2: whatever the scores, every row keeps its budget."""
     t = bundle(name)
     e = evaluate(t, case, 0.5)
-    m, _ = budgets.rows_proportional(t.n, 16, 0.5)
+    m, _ = budgets.rows_proportional(t.n, 16, 0.5, *e.method.forced())
     for phase, layer, chosen in selections(e):
         n = t.n + (t.n_steps if phase == "decode" else 0)
         assert_lists_are_valid(chosen, n)
@@ -192,9 +192,10 @@ def test_a_larger_budget_keeps_more_of_the_same(case):
 def test_no_method_catches_more_than_the_oracle_of_its_unit(name, case):
     """I5. Where tokens choose for themselves the bound is the best that tokens can choose."""
     t = bundle(name)
-    for phase, layer, chosen in selections(evaluate(t, case, 0.5)):
+    e = evaluate(t, case, 0.5)
+    for phase, layer, chosen in selections(e):
         if chosen.pairs is not None:
-            m, _ = budgets.rows_proportional(t.n, 16, 0.5)
+            m, _ = budgets.rows_proportional(t.n, 16, 0.5, *e.method.forced())
             by_block = sum_over_blocks(t.p(layer), 16)
             caught = (t.p(layer) * chosen.token_mask(t.n)).sum(axis=2)
             for token in range(t.n):
@@ -677,7 +678,8 @@ def test_one_family():
     method = methods.make("moba", t, 16, 0, 1)
     gates = method.gates(1)
     means = np.stack([gates[:, at: at + 16].mean(axis=1) for at in range(0, 213, 16)], axis=1)
-    assert means == pytest.approx(method.prefill(1)) and (method.prefill(1) == minference.block_logits(*t.layers[1][:2], 16)).all()
+    assert means == pytest.approx(method.prefill(1), abs=1e-5)    # scores are rounded to what single precision tells apart
+    assert (method.prefill(1) == minference.block_logits(*t.layers[1][:2], 16)).all()
 
 
 @pytest.mark.parametrize("case", [("moba", {}), ("minference", {"pattern": "block_sparse"}), ("flexprefill", {"tau": 10.0}), ("nsa", {}),
