@@ -43,8 +43,8 @@ __device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_
 
 /* What a share of keys came to, for each of its heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
 struct shares {
-    const float *ml, *o; /* [count, stride, 2] and [count, stride, D] */
-    int count, stride;
+    const float *ml, *o; /* [count, heads, 2] and [count, heads, pitch] */
+    int count, heads, pitch;
 };
 
 /* Adds the shares of `heads` heads, in their order: into `out` (normalised), or where that is NULL into o [heads, D] and ml [heads, 2]. A block does this twice, for
@@ -54,21 +54,21 @@ struct shares {
 template <int D>
 __device__ __noinline__ void add_shares(const struct shares from, int heads, float scale_log2, float *weights, bf16 *out, int d, float *o, float *ml)
 {
-    constexpr int AHEAD = 16, COLUMNS = D / 4;
+    constexpr int AHEAD = 32, COLUMNS = D / 4;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
     float4 ahead[AHEAD];
     auto fetch = [&](int item, int s0) {
 #pragma unroll
         for (int u = 0; u < AHEAD; u++)
             if (s0 + u < n)
-                ahead[u] = *reinterpret_cast<const float4 *>(from.o + ((s0 + u) * from.stride + item / COLUMNS) * D + item % COLUMNS * 4);
+                ahead[u] = *reinterpret_cast<const float4 *>(from.o + ((s0 + u) * from.heads + item / COLUMNS) * from.pitch + item % COLUMNS * 4);
     };
     if ((int)threadIdx.x < heads * COLUMNS)
         fetch(threadIdx.x, 0);
     for (int row = warp; row < heads; row += WARPS) {
         float top = -INFINITY, sum = 0;
         for (int s = lane; s < n; s += 32) { /* one pass where n <= 32; what it leaves is this lane's own */
-            float2 v = *reinterpret_cast<const float2 *>(from.ml + (s * from.stride + row) * 2);
+            float2 v = *reinterpret_cast<const float2 *>(from.ml + (s * from.heads + row) * 2);
             weights[row * (n + 1) + s] = v.x;
             float higher = fmaxf(top, v.x);
             if (higher > -INFINITY)
@@ -234,32 +234,33 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     __syncthreads();
 
     /* The four warps' shares, added in their order. */
-    float *sh_ml = reinterpret_cast<float *>(shared);           /* [WARPS][16][2] */
-    float *sh_o = sh_ml + WARPS * 16 * 2;                       /* [WARPS][16][D] */
+    constexpr int PITCH = D + 8; /* eight rows that are written at once fall into different banks */
+    float *sh_ml = reinterpret_cast<float *>(shared);           /* [WARPS][heads][2] */
+    float *sh_o = sh_ml + WARPS * 16 * 2;                       /* [WARPS][heads][PITCH] */
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = (lane >> 2) + 8 * r;
         float total = quad_sum(row_sum[r]);
-        if ((lane & 3) == 0) {
-            sh_ml[(warp * 16 + row) * 2] = row_max[r];
-            sh_ml[(warp * 16 + row) * 2 + 1] = total;
-        }
+        if (row >= heads)
+            continue;
+        if ((lane & 3) == 0)
+            *reinterpret_cast<float2 *>(sh_ml + (warp * heads + row) * 2) = make_float2(row_max[r], total);
 #pragma unroll
         for (int nt = 0; nt < CH; nt++)
-            *reinterpret_cast<float2 *>(sh_o + (warp * 16 + row) * D + nt * 8 + (lane & 3) * 2) = make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
+            *reinterpret_cast<float2 *>(sh_o + (warp * heads + row) * PITCH + nt * 8 + (lane & 3) * 2) = make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
     }
     __syncthreads();
     int group = seq * (int)gridDim.y + (int)blockIdx.y;
     bf16 *out = a.out + ((int64_t)seq * a.H + h0) * a.d;
-    float *weights = sh_o + WARPS * 16 * D, *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
-    add_shares<D>({sh_ml, sh_o, WARPS, 16}, heads, a.scale_log2, weights, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
+    float *weights = sh_o + WARPS * 16 * PITCH, *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
+    add_shares<D>({sh_ml, sh_o, WARPS, heads, PITCH}, heads, a.scale_log2, weights, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
     if (splits == 1)
         return;
 
     /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
     if (!last_of(p.done + group, (unsigned)splits))
         return;
-    add_shares<D>({all_ml, all_o, splits, p.heads}, heads, a.scale_log2, weights, out, a.d, nullptr, nullptr);
+    add_shares<D>({all_ml, all_o, splits, p.heads, D}, heads, a.scale_log2, weights, out, a.d, nullptr, nullptr);
 }
 
 /* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. Many are a multiple of 8, so that
@@ -281,7 +282,7 @@ static int choose_splits(int groups, int at_once, int most)
 template <int D>
 static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_plan p)
 {
-    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = (WARPS * 16 * (D + 2) + 16 * (MOST_SPLITS + 1)) * 4, bytes = std::max(ring, merge);
+    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = (WARPS * 16 * (D + 8 + 2) + 16 * (MOST_SPLITS + 1)) * 4, bytes = std::max(ring, merge);
     if (bytes > s->smem_optin)
         return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
                        s->smem_optin);

@@ -253,11 +253,12 @@ struct team {
         sync();
         return lane < warps ? half[lane] : none;
     }
-    __device__ float max(float v)
+    __device__ uint32_t max_key(uint32_t v)
     {
-        v = warp_max(v);
-        return warps == 1 ? v : warp_max(__int_as_float(exchange(__float_as_int(v), __float_as_int(-INFINITY))));
+        v = __reduce_max_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_max_sync(0xffffffffu, (uint32_t)exchange((int)v, 0));
     }
+    __device__ float max(float v) { return score_of_key(max_key(key_of_score(v))); } /* one instruction a warp, where shuffles take five */
     __device__ float sum(float v)
     {
         v = warp_sum(v);
@@ -336,8 +337,8 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     }
 }
 
-/* As select_top: block 0 and the last ones are forced, the best of the rest follow. The threshold by bisection of the scores' keys, which ends as soon as just the wanted
- * number lies above: some 12 turns at b = 128, 16 at 2048. */
+/* As select_top: block 0 and the last ones are forced, the best of the rest follow. The threshold by a search among the scores' keys, which guesses from the counts on both
+ * sides and halves by turns, and ends as soon as just the wanted number lies above. */
 __device__ void finish_list(const step_args &a, struct team &team, const float *walked)
 {
     const struct sw_walk_step &in = a.in;
@@ -351,11 +352,19 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
             key[e] = j + e >= lo && j + e < hi ? key_of_score(v[e]) : 0;
     };
     keys_at(j0);
-    uint32_t threshold = 0;
-    int above = hi - lo; /* candidates whose key is at least the threshold */
+    uint32_t threshold = 0, top = key_of_score(1.0f) + 1; /* none is above the rescaled row's maximum */
+    if (a.b <= MOST_SHARED) { /* nor below its minimum, which is cheap where a thread has all its keys */
+        uint32_t least = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            least = max(least, j0 + e >= lo && j0 + e < hi ? ~key[e] : 0);
+        threshold = ~team.max_key(least);
+    }
+    int above = hi - lo, beyond = 0; /* candidates from the threshold on, and from top on */
 #pragma unroll 1
-    for (uint32_t bit = 0x80000000u; bit && above > need && need > 0; bit >>= 1) {
-        uint32_t higher = threshold | bit;
+    for (bool guess = true; above > need && need > 0 && top - threshold > 1; guess = !guess) {
+        uint32_t span = top - threshold, step = guess ? (uint32_t)((float)span * ((float)(above - need) / (float)(above - beyond))) : span / 2;
+        uint32_t higher = threshold + min(max(step, 1u), span - 1);
         int n = 0;
 #pragma unroll
         for (int e = 0; e < 4; e++)
@@ -368,6 +377,9 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
         if (n >= need) {
             threshold = higher;
             above = n;
+        } else {
+            top = higher;
+            beyond = n;
         }
     }
     /* Of those that equal the threshold, the first ones are one too many; where none is wanted, all are. */
