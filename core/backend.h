@@ -230,6 +230,10 @@ struct sw_backend {
     enum sw_status (*hash_scores)(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
                                   int ld_rows, float *out) SW_MUST_CHECK;
 
+    /* May be NULL, as what they do can be had from others, in more launches. pool_sketch: for each of `count` pairs pool, then sketch of the blocks that its
+     * tokens touch (sketches[i].sums == pools[i].sums, n == t1). walk_top: walk with scale_rows, then select_top from its out (top->scores == walk->out). */
+    enum sw_status (*pool_sketch)(struct sw_backend *be, const struct sw_pool *pools, const struct sw_sketch *sketches, int count) SW_MUST_CHECK;
+    enum sw_status (*walk_top)(struct sw_backend *be, const struct sw_walk *walk, const struct sw_select_top *top, struct sw_selection *out) SW_MUST_CHECK;
     /* May be NULL: then its parts do it. SW_EUNSUPPORTED likewise, with nothing changed. */
     enum sw_status (*walk_step)(struct sw_backend *be, const struct sw_walk_step *a, struct sw_selection *out) SW_MUST_CHECK;
 
