@@ -89,7 +89,8 @@ static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n, s
 {
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     bool step = n == 1, record = step && t->record;
-    sp->timed = t->together == 1 && (!record || times->n * 4 + 1 <= t->steps_run);
+    bool stamped = t->together == 1 && (!record || (times->n + times->n_parts) * 4 + 1 <= t->steps_run);
+    sp->marks = stamped ? sw_times_marks(times) : SW_MARKS_NONE;
     t->steps_run += step;
     if (record)
         SW_TRY(record_step(t, ids));
@@ -98,10 +99,10 @@ static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n, s
     if (ask->rows == 1)
         SW_TRY(predict(t, ask));
     SW_TRY(t->be->sync(t->be));
-    *ms = record && sp->timed ? NAN : 1e3 * (sw_seconds() - begin);
+    *ms = record && stamped ? NAN : 1e3 * (sw_seconds() - begin);
     if (ask->rows > 1)
         SW_TRY(predict(t, ask));
-    return sp->timed ? sw_times_read(times, sp) : SW_OK;
+    return stamped ? sw_times_read(times, sp) : SW_OK;
 }
 
 static enum sw_status begin_sample(struct task *t, int slot)
@@ -109,15 +110,12 @@ static enum sw_status begin_sample(struct task *t, int slot)
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     sw_pass_reset(t->pass, slot);
     sw_attention_end(sp);
-    SW_TRY(sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, t->data->context, sp));
-    sp->timed = t->together == 1;
-    return SW_OK;
+    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, t->data->context, sp);
 }
 
 /* --- a text window ------------------------------------------------------------------------------------------------------------ */
 
-/* Natural-log loss of the last scored_tokens of a window. Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then
- * one teacher-forced step a token. */
+/* Natural-log losses of the last scored_tokens of a slot's window. */
 static float *losses(const struct task *t, int slot) { return t->nll + (size_t)slot * (size_t)t->data->scored_tokens; }
 
 static const int32_t *scored_ids(const struct task *t, const struct ongoing *o)
@@ -152,6 +150,7 @@ static enum sw_status next_target(struct task *t, int slot)
     return SW_OK;
 }
 
+/* Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then one teacher-forced step a token. */
 static enum sw_status begin_window(struct task *t, int slot)
 {
     const struct sw_dataset *d = t->data;
@@ -322,8 +321,8 @@ static enum sw_status accuracy(struct task *t, struct sw_result *result)
 
 static enum sw_status report_time(struct task *t, struct sw_result *result)
 {
-    SW_TRY(sw_times_report(&t->prompts, false, result));
-    SW_TRY(sw_times_report(&t->steps, true, result));
+    SW_TRY(sw_times_report(&t->prompts, result));
+    SW_TRY(sw_times_report(&t->steps, result));
     SW_TRY(sw_report_median(result, "ttft_ms", t->ttft_ms, t->n_samples, 1));
     int n = 0; /* samples that took a step */
     for (int s = 0; s < t->n_samples; s++)
@@ -416,8 +415,8 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
     t.n_made = calloc(n, sizeof *t.n_made);
     if (!t.ttft_ms || !t.tpot_ms || !t.value || !t.made || !t.n_made)
         SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "task: out of host memory"));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, sw_model_config(input->model)->shape.n_layers));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, sw_model_config(input->model)->shape.n_layers));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, sw_model_config(input->model)->shape.n_layers, false));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, sw_model_config(input->model)->shape.n_layers, true));
     st = begin_and_run(&t, result);
     if (st == SW_ENOMEM && t.together > 1) { /* nothing of it is in the result yet */
         sw_error_clear();
