@@ -165,6 +165,7 @@ struct sw_backend {
     char details[512];       /* instruction set, threads, library versions: for provenance */
     enum sw_dtype act;       /* type of activations, weights and KV cache */
     int threads;             /* host threads used; results never depend on it */
+    int rows_alike;          /* linear and head: among so few rows a row's result has the same bits as alone; at least 1 */
     void *impl;
 
     void (*close)(struct sw_backend *be);

@@ -22,13 +22,14 @@ struct sw_model {
 
 struct sw_pass {
     struct sw_model *model;
-    int max_tokens, max_prompt;
-    int n;          /* tokens in the cache */
+    int sequences, max_tokens, max_prompt;
+    int *n;         /* [sequences] tokens in the cache */
     int last_rows;  /* rows of the last run, in x */
     void *x;        /* residual stream [max_prompt, hidden] */
     void *q, *attended; /* [max_prompt, H, d] */
     void *normed, *gate, *up; /* [CHUNK, hidden], [CHUNK, intermediate] twice */
-    void **k_cache, **v_cache; /* per layer [max_tokens, Hkv, d] */
+    void *k, *v;               /* [sequences, Hkv, d]: of a step, before they go to their caches */
+    void **k_cache, **v_cache; /* per layer [sequences, max_tokens, Hkv, d] */
 };
 
 /* --- weights ------------------------------------------------------------------------------------------------------------------ */
@@ -355,23 +356,26 @@ const struct sw_model_config *sw_model_config(const struct sw_model *model) { re
 
 /* --- forward pass ------------------------------------------------------------------------------------------------------------- */
 
-enum sw_status sw_pass_open(struct sw_model *model, int max_tokens, int max_prompt, struct sw_pass **out)
+enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, struct sw_pass **out)
 {
     *out = NULL;
     struct sw_backend *be = model->backend;
     const struct sw_model_config *c = &model->config;
     size_t width = sw_dtype_size(be->act), heads = (size_t)c->shape.n_heads * (size_t)c->shape.head_dim * width;
-    size_t kv = (size_t)c->shape.n_kv_heads * (size_t)c->shape.head_dim * width * (size_t)max_tokens, prompt = (size_t)max_prompt;
+    size_t kv = (size_t)sequences * (size_t)c->shape.n_kv_heads * (size_t)c->shape.head_dim * width;
+    size_t prompt = (size_t)(max_prompt > sequences ? max_prompt : sequences); /* rows of a prompt, or of a step */
     struct sw_pass *p = calloc(1, sizeof *p);
     if (!p)
         return SW_FAIL(SW_ENOMEM, "pass: out of host memory");
     p->model = model;
+    p->sequences = sequences;
     p->max_tokens = max_tokens;
     p->max_prompt = max_prompt;
+    p->n = calloc((size_t)sequences, sizeof *p->n);
     p->k_cache = calloc((size_t)c->shape.n_layers, sizeof *p->k_cache);
     p->v_cache = calloc((size_t)c->shape.n_layers, sizeof *p->v_cache);
     size_t chunk = prompt < CHUNK ? prompt : CHUNK;
-    enum sw_status st = p->k_cache && p->v_cache ? SW_OK : SW_FAIL(SW_ENOMEM, "pass: out of host memory");
+    enum sw_status st = p->n && p->k_cache && p->v_cache ? SW_OK : SW_FAIL(SW_ENOMEM, "pass: out of host memory");
     SW_TRY_GOTO(st, fail, st);
     SW_TRY_GOTO(st, fail, be->alloc(be, prompt * (size_t)c->hidden * width, &p->x));
     SW_TRY_GOTO(st, fail, be->alloc(be, prompt * heads, &p->q));
@@ -379,15 +383,17 @@ enum sw_status sw_pass_open(struct sw_model *model, int max_tokens, int max_prom
     SW_TRY_GOTO(st, fail, be->alloc(be, chunk * (size_t)c->hidden * width, &p->normed));
     SW_TRY_GOTO(st, fail, be->alloc(be, chunk * (size_t)c->intermediate * width, &p->gate));
     SW_TRY_GOTO(st, fail, be->alloc(be, chunk * (size_t)c->intermediate * width, &p->up));
+    SW_TRY_GOTO(st, fail, be->alloc(be, kv, &p->k));
+    SW_TRY_GOTO(st, fail, be->alloc(be, kv, &p->v));
     for (int l = 0; l < c->shape.n_layers; l++) {
-        SW_TRY_GOTO(st, fail, be->alloc(be, kv, &p->k_cache[l]));
-        SW_TRY_GOTO(st, fail, be->alloc(be, kv, &p->v_cache[l]));
+        SW_TRY_GOTO(st, fail, be->alloc(be, kv * (size_t)max_tokens, &p->k_cache[l]));
+        SW_TRY_GOTO(st, fail, be->alloc(be, kv * (size_t)max_tokens, &p->v_cache[l]));
     }
     *out = p;
     return SW_OK;
 fail:
     sw_pass_close(p);
-    return sw_context(st, "a pass of %d tokens", max_tokens);
+    return sw_context(st, "a pass of %d × %d tokens", sequences, max_tokens);
 }
 
 void sw_pass_close(struct sw_pass *p)
@@ -395,35 +401,43 @@ void sw_pass_close(struct sw_pass *p)
     if (!p)
         return;
     struct sw_backend *be = p->model->backend;
-    void *all[] = {p->x, p->q, p->attended, p->normed, p->gate, p->up};
+    void *all[] = {p->x, p->q, p->attended, p->normed, p->gate, p->up, p->k, p->v};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         be->free(be, all[i]);
     for (int l = 0; l < p->model->config.shape.n_layers; l++) {
         be->free(be, p->k_cache ? p->k_cache[l] : NULL);
         be->free(be, p->v_cache ? p->v_cache[l] : NULL);
     }
+    free(p->n);
     free(p->k_cache);
     free(p->v_cache);
     free(p);
 }
 
-void sw_pass_reset(struct sw_pass *p) { p->n = p->last_rows = 0; }
+void sw_pass_reset(struct sw_pass *p, int sequence) { p->n[sequence] = p->last_rows = 0; }
 
 static char *rows_at(const struct sw_backend *be, void *base, int row, int width)
 {
     return (char *)base + (size_t)row * (size_t)width * sw_dtype_size(be->act);
 }
 
-/* Queries, keys and values of `rows` tokens from row `row`: x -> q, and into the cache at position n + row. */
-static enum sw_status project(struct sw_pass *p, int l, int row, int rows)
+/* Where the keys or values of a sequence's tokens from `position` are kept. */
+static void *cached(const struct sw_pass *p, void *cache, int sequence, int position)
+{
+    const struct sw_shape *s = &p->model->config.shape;
+    size_t token = (size_t)s->n_kv_heads * (size_t)s->head_dim * sw_dtype_size(p->model->backend->act);
+    return (char *)cache + ((size_t)sequence * (size_t)p->max_tokens + (size_t)position) * token;
+}
+
+/* Queries, keys and values of `rows` tokens from row `row` of x, before RoPE: to q likewise, k and v [rows, Hkv, d]. */
+static enum sw_status project(struct sw_pass *p, int l, int row, int rows, void *k, void *v)
 {
     struct sw_model *m = p->model;
     struct sw_backend *be = m->backend;
     const struct sw_model_config *c = &m->config;
     const struct layer *w = &m->layers[l];
-    int d = c->shape.head_dim, heads = c->shape.n_heads, kv_heads = c->shape.n_kv_heads, position = p->n + row;
+    int d = c->shape.head_dim, heads = c->shape.n_heads, kv_heads = c->shape.n_kv_heads;
     void *q = rows_at(be, p->q, row, heads * d);
-    void *k = rows_at(be, p->k_cache[l], position, kv_heads * d), *v = rows_at(be, p->v_cache[l], position, kv_heads * d);
     SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row, c->hidden), w->attention_norm, rows, c->hidden, (float)c->rms_eps, p->normed));
     SW_TRY(be->linear(be, p->normed, w->q, w->q_bias, rows, c->hidden, heads * d, false, q));
     SW_TRY(be->linear(be, p->normed, w->k, w->k_bias, rows, c->hidden, kv_heads * d, false, k));
@@ -432,8 +446,18 @@ static enum sw_status project(struct sw_pass *p, int l, int row, int rows)
         SW_TRY(be->rmsnorm(be, q, w->q_norm, rows * heads, d, (float)c->rms_eps, q));
         SW_TRY(be->rmsnorm(be, k, w->k_norm, rows * kv_heads, d, (float)c->rms_eps, k));
     }
-    SW_TRY(be->rope(be, q, rows, heads, d, position, m->inv_freq, (float)c->rope_attention));
-    return be->rope(be, k, rows, kv_heads, d, position, m->inv_freq, (float)c->rope_attention);
+    return SW_OK;
+}
+
+/* RoPE on what project made of `rows` tokens of one sequence, the first of them at `position`. */
+static enum sw_status rotate(struct sw_pass *p, int row, int rows, int position, void *k)
+{
+    struct sw_model *m = p->model;
+    struct sw_backend *be = m->backend;
+    const struct sw_shape *s = &m->config.shape;
+    float factor = (float)m->config.rope_attention;
+    SW_TRY(be->rope(be, rows_at(be, p->q, row, s->n_heads * s->head_dim), rows, s->n_heads, s->head_dim, position, m->inv_freq, factor));
+    return be->rope(be, k, rows, s->n_kv_heads, s->head_dim, position, m->inv_freq, factor);
 }
 
 /* x += o(attended); x += down(silu(gate(norm x)) · up(norm x)). */
@@ -453,25 +477,77 @@ static enum sw_status mix(struct sw_pass *p, int l, int row, int rows)
     return be->linear(be, p->gate, w->down, NULL, rows, c->intermediate, c->hidden, true, x);
 }
 
-enum sw_status sw_pass_run(struct sw_pass *p, const int32_t *ids, int n, struct sw_attention_hook hook)
+static enum sw_status check_id(const struct sw_pass *p, int t, int32_t id)
+{
+    int vocab = p->model->config.vocab;
+    return id >= 0 && id < vocab ? SW_OK : SW_FAIL(SW_EINPUT, "token %d of the input is %d, expected 0…%d", t, id, vocab - 1);
+}
+
+enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, int n, struct sw_attention_hook hook)
 {
     struct sw_model *m = p->model;
     struct sw_backend *be = m->backend;
     const struct sw_model_config *c = &m->config;
-    if (n < 1 || n > p->max_prompt || n > p->max_tokens - p->n)
-        return SW_FAIL(SW_EINTERNAL, "%d tokens after %d; room for %d, runs of at most %d", n, p->n, p->max_tokens, p->max_prompt);
+    int before = p->n[sequence];
+    if (n < 1 || n > p->max_prompt || n > p->max_tokens - before)
+        return SW_FAIL(SW_EINTERNAL, "%d tokens after %d; room for %d, runs of at most %d", n, before, p->max_tokens, p->max_prompt);
     for (int t = 0; t < n; t++)
-        if (ids[t] < 0 || ids[t] >= c->vocab)
-            return SW_FAIL(SW_EINPUT, "token %d of the input is %d, expected 0…%d", t, ids[t], c->vocab - 1);
+        SW_TRY(check_id(p, t, ids[t]));
     SW_TRY(be->embed(be, m->embedding, ids, n, c->hidden, p->x));
     for (int l = 0; l < c->shape.n_layers; l++) {
-        for (int row = 0; row < n; row += CHUNK)
-            SW_TRY(project(p, l, row, n - row < CHUNK ? n - row : CHUNK));
-        SW_TRY(hook.attend(hook.context, l, n, p->n + n, p->q, p->k_cache[l], p->v_cache[l], p->attended));
+        for (int row = 0; row < n; row += CHUNK) {
+            int rows = n - row < CHUNK ? n - row : CHUNK, position = before + row;
+            void *k = cached(p, p->k_cache[l], sequence, position);
+            SW_TRY(project(p, l, row, rows, k, cached(p, p->v_cache[l], sequence, position)));
+            SW_TRY(rotate(p, row, rows, position, k));
+        }
+        SW_TRY(hook.attend(hook.context, l, n, before + n, p->q, cached(p, p->k_cache[l], sequence, 0), cached(p, p->v_cache[l], sequence, 0),
+                           p->attended));
         for (int row = 0; row < n; row += CHUNK)
             SW_TRY(mix(p, l, row, n - row < CHUNK ? n - row : CHUNK));
     }
-    p->n += n;
+    p->n[sequence] += n;
+    p->last_rows = n;
+    return SW_OK;
+}
+
+/* RoPE, cache and attention of row `row` of a step. */
+static enum sw_status step_attention(struct sw_pass *p, int l, int row, const struct sw_step *step)
+{
+    struct sw_backend *be = p->model->backend;
+    const struct sw_shape *s = &p->model->config.shape;
+    int before = p->n[step->sequence], kv = s->n_kv_heads * s->head_dim, heads = s->n_heads * s->head_dim;
+    size_t bytes = (size_t)kv * sw_dtype_size(be->act);
+    void *k = rows_at(be, p->k, row, kv), *keys = p->k_cache[l], *values = p->v_cache[l];
+    SW_TRY(rotate(p, row, 1, before, k));
+    SW_TRY(be->copy(be, cached(p, keys, step->sequence, before), k, bytes));
+    SW_TRY(be->copy(be, cached(p, values, step->sequence, before), rows_at(be, p->v, row, kv), bytes));
+    return step->hook.attend(step->hook.context, l, 1, before + 1, rows_at(be, p->q, row, heads), cached(p, keys, step->sequence, 0),
+                             cached(p, values, step->sequence, 0), rows_at(be, p->attended, row, heads));
+}
+
+enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int n)
+{
+    struct sw_model *m = p->model;
+    struct sw_backend *be = m->backend;
+    int hidden = m->config.hidden;
+    if (n < 1 || n > p->sequences || n > be->rows_alike)
+        return SW_FAIL(SW_EINTERNAL, "a step of %d sequences; the pass has %d, the backend takes %d together", n, p->sequences, be->rows_alike);
+    for (int s = 0; s < n; s++) {
+        int before = p->n[steps[s].sequence];
+        if (before < 1 || before >= p->max_tokens)
+            return SW_FAIL(SW_EINTERNAL, "a step after %d tokens; room for %d", before, p->max_tokens);
+        SW_TRY(check_id(p, s, steps[s].id));
+        SW_TRY(be->embed(be, m->embedding, &steps[s].id, 1, hidden, rows_at(be, p->x, s, hidden)));
+    }
+    for (int l = 0; l < m->config.shape.n_layers; l++) {
+        SW_TRY(project(p, l, 0, n, p->k, p->v));
+        for (int s = 0; s < n; s++)
+            SW_TRY(step_attention(p, l, s, &steps[s]));
+        SW_TRY(mix(p, l, 0, n));
+    }
+    for (int s = 0; s < n; s++)
+        p->n[steps[s].sequence]++;
     p->last_rows = n;
     return SW_OK;
 }

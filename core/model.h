@@ -55,17 +55,26 @@ struct sw_attention_hook {
     void *context;
 };
 
-/* One sequence: its KV cache and activations. */
+/* The KV caches of some sequences, and the activations that they share. */
 struct sw_pass;
-SW_MUST_CHECK enum sw_status sw_pass_open(struct sw_model *model, int max_tokens, int max_prompt, struct sw_pass **out);
+SW_MUST_CHECK enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, struct sw_pass **out);
 void sw_pass_close(struct sw_pass *pass);
-void sw_pass_reset(struct sw_pass *pass); /* forgets all tokens, keeps the memory */
+void sw_pass_reset(struct sw_pass *pass, int sequence); /* forgets its tokens, keeps the memory */
 
-/* Appends n tokens and runs all layers on them: n == 1 is a decode step, the first call is the prompt. SW_EINPUT for ids outside the vocabulary,
- * SW_EINTERNAL past max_tokens. */
-SW_MUST_CHECK enum sw_status sw_pass_run(struct sw_pass *pass, const int32_t *ids, int n, struct sw_attention_hook hook);
+/* Appends n tokens to a sequence and runs all layers on them: n == 1 is a decode step, the first call is the prompt. SW_EINPUT for ids outside the
+ * vocabulary, SW_EINTERNAL past max_tokens. */
+SW_MUST_CHECK enum sw_status sw_pass_run(struct sw_pass *pass, int sequence, const int32_t *ids, int n, struct sw_attention_hook hook);
 
-/* Of the last run's rows row0 … row0+rows-1 (counted from the run's first token): natural-log loss of targets, first best ids. Either may be
+/* A decode step of n different sequences at once, with the same results as one after the other: the weights are read once for all of them. n is at
+ * most the backend's rows_alike. Errors as above. */
+struct sw_step {
+    int sequence;
+    int32_t id;
+    struct sw_attention_hook hook;
+};
+SW_MUST_CHECK enum sw_status sw_pass_step(struct sw_pass *pass, const struct sw_step *steps, int n);
+
+/* Of the last run's rows row0 … row0+rows-1 (counted from the run's first token; of a step: from its first sequence): natural-log loss of targets, first best ids. Either may be
  * NULL; waits for the result. */
 SW_MUST_CHECK enum sw_status sw_pass_predict(struct sw_pass *pass, int row0, int rows, const int32_t *targets, float *nll, int32_t *argmax);
 /* All logits of one row, to host memory [vocab]. */

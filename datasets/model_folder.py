@@ -33,7 +33,8 @@ class ModelFolder:
             config = json.loads((path / "config.json").read_text())
             self.vocab_size = config["vocab_size"]
             self.max_context = config["max_position_embeddings"]
-            bos, eos = config["bos_token_id"], config["eos_token_id"]
+            self.special_ids = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
+            bos, eos = self.special_ids.values()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a complete imported model ({type(error).__name__}: {error}); "
                              f"run datasets/import_model.py again with --force") from None
@@ -43,6 +44,7 @@ class ModelFolder:
         except Exception as error:
             raise InputError(f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers") \
                 from None
+        self.tokenizer_json_sha256 = cli.sha256_file(path / "tokenizer.json")
         self.special_tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self.bos = bos
         self.tokens = special_tokens(path / "tokenizer_config.json")

@@ -26,7 +26,7 @@ from model_folder import find_model         # noqa: E402
 from tasks import TASKS, longbench, questions   # noqa: E402
 from tasks.task import Job, Text            # noqa: E402
 
-GENERATOR_VERSION = "1"     # a change of what any task generates raises it, so that datasets are made anew
+GENERATOR_VERSION = "1"     # a change of what any task generates raises it, so that datasets are made anew (tests/datasets/test_current.py)
 DEFAULT_SAMPLES, DEFAULT_SEED = 8, 1
 
 
@@ -205,7 +205,7 @@ def load_text(path):
 def prepare(job, out):
     path = out / job.model.name / f"{job.task.name}-{job.context}-s{job.seed}-n{job.samples}.h5"
     attributes = root_attributes(job)
-    if is_current(path, attributes):
+    if is_current(path, attributes, job.model.stop_ids):
         print(f"prepare: {path} is up to date", file=sys.stderr)
         return
     samples = job.task.make(job)
@@ -215,39 +215,38 @@ def prepare(job, out):
 
 
 def root_attributes(job):
-    """Everything that decides the samples is here, so equal attributes mean equal samples."""
-    attributes = {
+    """Everything that decides the samples is here, but for the stop ids, which are a list of their own: with equal ones a file is current."""
+    return {
         "format": "swbench-dataset",
-        "version": 1,
+        "version": 2,
         "task": job.task.name,
         "model": job.model.name,
         "tokenizer_sha256": job.model.tokenizer_sha256,
+        "tokenizer_json_sha256": job.model.tokenizer_json_sha256,
+        "special_ids": json.dumps(job.model.special_ids, sort_keys=True),
+        "special_tokens": json.dumps(job.model.tokens, sort_keys=True) if job.chat else "",
         "chat_template_sha256": cli.sha256_bytes(job.model.template.encode()) if job.chat else "",
         "vocab_size": job.model.vocab_size,
         "context": job.context,
         "seed": job.seed,
         "n_samples": job.samples,
         "score": job.task.score,
+        "first_line": np.uint8(job.task.first_line),
+        "lengths": "exact" if job.task.exact else "at_most",
         "max_new_tokens": job.task.max_new_tokens,
         "scored_tokens": job.scored_tokens,
         "text_source": job.material.source if job.material else "",
         "text_sha256": job.material.sha256 if job.material else "",
         "generator_version": GENERATOR_VERSION,
     }
-    # Where these are absent their defaults hold, so that files from before they came are as good as new ones.
-    if job.task.first_line:
-        attributes["first_line"] = np.uint8(1)
-    if not job.task.exact:
-        attributes["lengths"] = "at_most"
-    return attributes
 
 
-def is_current(path, attributes):
+def is_current(path, attributes, stop_ids):
     try:
         with h5py.File(path, "r") as file:
-            return dict(file.attrs) == attributes
-    except OSError:
-        return False    # not there, or not a whole HDF5 file
+            return dict(file.attrs) == attributes and file["stop_ids"][:].tolist() == stop_ids
+    except (OSError, KeyError):
+        return False    # not there, or not a whole dataset
 
 
 def write(path, job, samples, attributes):

@@ -74,14 +74,9 @@ static void check_score(struct sw_problems *problems, hid_t file, struct sw_data
                    info->scored_tokens, score, info->context - 1);
 }
 
-/* first_line and lengths came later than the others: their absence means what was before. */
-static void check_optional(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
+static void check_lengths(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
 {
     char lengths[24] = "";
-    if (H5Aexists(file, "first_line") > 0)
-        info->first_line = check_int(problems, file, "first_line", 0, 1);
-    if (H5Aexists(file, "lengths") <= 0)
-        return;
     check_text(problems, file, "lengths", NULL, lengths, sizeof lengths);
     info->at_most = strcmp(lengths, "at_most") == 0;
     if (*lengths && !info->at_most && strcmp(lengths, "exact") != 0)
@@ -92,17 +87,26 @@ static void check_optional(struct sw_problems *problems, hid_t file, struct sw_d
 
 static void check_attributes(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
 {
-    enum { MANY = 1 << 24 };
+    enum { VERSION = 2, MANY = 1 << 24 };
+    int64_t version = VERSION;
     check_text(problems, file, "format", "swbench-dataset", NULL, 0);
-    check_int(problems, file, "version", 1, 1);
+    if (sw_h5_get_int(file, "version", &version) == SW_OK && version >= 1 && version < VERSION) { /* whatever else is missing: it was not there yet */
+        sw_problem(problems, NULL, "attribute version", "found %d, expected %d; datasets/prepare.py makes it anew", (int)version, VERSION);
+        return;
+    }
+    check_int(problems, file, "version", VERSION, VERSION);
     check_text(problems, file, "tokenizer_sha256", NULL, info->tokenizer_sha256, sizeof info->tokenizer_sha256);
+    check_text(problems, file, "tokenizer_json_sha256", NULL, info->tokenizer_json_sha256, sizeof info->tokenizer_json_sha256);
+    check_text(problems, file, "chat_template_sha256", NULL, info->chat_template_sha256, sizeof info->chat_template_sha256);
+    check_text(problems, file, "special_ids", NULL, info->special_ids, sizeof info->special_ids);
     info->vocab = check_int(problems, file, "vocab_size", 1, MANY);
     info->context = check_int(problems, file, "context", 1, MANY);
     info->samples = check_int(problems, file, "n_samples", 1, MANY);
     info->max_new_tokens = check_int(problems, file, "max_new_tokens", 0, MANY);
     info->scored_tokens = check_int(problems, file, "scored_tokens", 0, MANY);
     check_score(problems, file, info);
-    check_optional(problems, file, info);
+    info->first_line = check_int(problems, file, "first_line", 0, 1);
+    check_lengths(problems, file, info);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- values */

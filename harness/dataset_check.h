@@ -9,7 +9,8 @@
 #include "core/score.h"
 
 struct sw_dataset_info {
-    char tokenizer_sha256[72];
+    char tokenizer_sha256[72], tokenizer_json_sha256[72], chat_template_sha256[72]; /* of the model; the last is empty where no template was used */
+    char special_ids[256];          /* JSON: the model's bos_token_id and eos_token_id */
     int vocab, context, samples, max_new_tokens, scored_tokens;
     const struct sw_scorer *scorer; /* of its answers; NULL: perplexity */
     bool first_line;                /* of an answer is scored, not all of it */

@@ -230,21 +230,13 @@ static enum sw_status mix_model(struct mix *mix, const char *folder)
     return st;
 }
 
-/* The tokenizer_sha256 that the importer wrote down. Malloc'd. */
-static enum sw_status tokenizer_of(const char *folder, char **out)
+static enum sw_status load_json(const char *folder, const char *name, json_t **out)
 {
     char *path;
-    *out = NULL;
-    SW_TRY(format_path(&path, "%s/swbench.json", folder));
+    SW_TRY(format_path(&path, "%s/%s", folder, name));
     json_error_t error;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    const char *sha = root ? json_string_value(json_object_get(root, "tokenizer_sha256")) : NULL;
-    enum sw_status st = SW_OK;
-    if (!sha)
-        st = SW_FAIL(SW_EINPUT, "%s: %s; `python datasets/import_model.py` writes it", path, root ? "no tokenizer_sha256" : error.text);
-    else if (!(*out = strdup(sha)))
-        st = no_memory();
-    json_decref(root);
+    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    enum sw_status st = *out ? SW_OK : SW_FAIL(SW_EINPUT, "%s: %s; `python datasets/import_model.py` writes it", path, error.text);
     free(path);
     return st;
 }
@@ -272,15 +264,44 @@ static enum sw_status find_dataset(const struct sw_config *config, const struct 
     return SW_OK;
 }
 
+/* Whether a file of the model is the one that the dataset was made with, by the hash that the importer wrote down. */
+static bool same_file(const json_t *manifest, const char *name, const char *sha256)
+{
+    const char *now = json_string_value(json_object_get(json_object_get(manifest, "files"), name));
+    return now && strcmp(now, sha256) == 0;
+}
+
+/* The first thing of the model that decides prompts and is another now, NULL: none. Where a dataset uses no template, prepare.py alone knows whether it would now. */
+static const char *changed_since(const json_t *manifest, const json_t *config, const struct sw_dataset_info *data)
+{
+    if (!same_file(manifest, "tokenizer.safetensors", data->tokenizer_sha256) || !same_file(manifest, "tokenizer.json", data->tokenizer_json_sha256))
+        return "tokenizer";
+    if (*data->chat_template_sha256 && !same_file(manifest, "chat_template.jinja", data->chat_template_sha256))
+        return "chat template";
+    static const char *const keys[] = {"bos_token_id", "eos_token_id"};
+    const char *changed = NULL;
+    json_t *ids = json_loads(data->special_ids, 0, NULL);
+    for (int i = 0; i < 2 && !changed; i++)
+        if (!json_equal(json_object_get(ids, keys[i]), json_object_get(config, keys[i])))
+            changed = keys[i];
+    json_decref(ids);
+    return changed;
+}
+
 static enum sw_status match_dataset(const struct sw_input *in, const struct sw_model_config *model, const struct sw_dataset_info *data,
                                     const struct sw_workload *workload, int context)
 {
-    char *tokenizer;
-    SW_TRY(tokenizer_of(in->model_folder, &tokenizer));
-    bool same = strcmp(tokenizer, data->tokenizer_sha256) == 0;
-    free(tokenizer);
-    if (!same || data->vocab != model->vocab)
-        return SW_FAIL(SW_EINPUT, "%s: tokenizer of the dataset differs from the model's (%s)", in->file, in->model_folder);
+    json_t *manifest = NULL, *config = NULL;
+    enum sw_status st = load_json(in->model_folder, "swbench.json", &manifest);
+    if (st == SW_OK)
+        st = load_json(in->model_folder, "config.json", &config);
+    const char *changed = st != SW_OK ? NULL : data->vocab != model->vocab ? "tokenizer" : changed_since(manifest, config, data);
+    json_decref(manifest);
+    json_decref(config);
+    SW_TRY(st);
+    if (changed)
+        return SW_FAIL(SW_EINPUT, "%s: %s of the dataset differs from the model's (%s); datasets/prepare.py makes it anew", in->file, changed,
+                       in->model_folder);
     if (data->context != context)
         return SW_FAIL(SW_EINPUT, "%s: found context %d, expected %d", in->file, data->context, context);
     if (data->samples != workload->samples)

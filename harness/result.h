@@ -2,6 +2,7 @@
 #ifndef SW_RESULT_H
 #define SW_RESULT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -49,6 +50,7 @@ struct sw_result {
     struct sw_answers_source { char *dataset, *dataset_hash, *model_folder; } source; /* where the prompts can be read; NULLs when not said */
     char **warnings;         /* sanity gates that did not hold; also stored */
     int n_warnings;
+    bool together;           /* samples were run together: peak memory is no figure of the method's */
 };
 
 /* Adds a metric (or returns the one already there, for filling in). NULL when out of memory or unknown name. */

@@ -294,7 +294,7 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, s
         result->reason = strdup(reason);
         drop_capture(r); /* memory may be what was short */
         SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
-    } else if (st == SW_OK) {
+    } else if (st == SW_OK && !result->together) {
         struct sw_metric *peak = sw_result_metric(result, "peak_memory_bytes");
         if (peak) {
             peak->value = (double)r->be->peak_bytes(r->be, false);

@@ -20,8 +20,9 @@ def complete(config, where, row):
     if isinstance(rope, dict):
         if config.get("rope_theta") is None:
             config["rope_theta"] = rope.get("rope_theta")
-        if config.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
-            config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+        scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+        if config.get("rope_scaling") is None and scaling not in ({}, {"rope_type": "default"}):
+            config["rope_scaling"] = scaling    # whatever else is there is judged, not dropped
     if config.get("num_key_value_heads") is None and "num_key_value_heads" in row.implied:
         config["num_key_value_heads"] = config.get("num_attention_heads")
     heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")

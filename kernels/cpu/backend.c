@@ -115,6 +115,7 @@ static void name_processor(char *out, size_t size)
 static const struct sw_backend table = {
     .name = "cpu",
     .act = SW_F32,
+    .rows_alike = SW_FEW_ROWS,
     .close = close_cpu,
     .alloc = sw_cpu_alloc,
     .free = sw_cpu_free,

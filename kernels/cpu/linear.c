@@ -1,4 +1,4 @@
-/* linear.c: the products with weights. 2·rows·n_in·n_out FLOPs; up to SW_GEMV_ROWS rows read every weight once for a handful of
+/* linear.c: the products with weights. 2·rows·n_in·n_out FLOPs; up to SW_FEW_ROWS rows read every weight once for a handful of
  * FLOPs and are bound by memory, more rows are bound by arithmetic and go to OpenBLAS in slices of fixed size. */
 #include <cblas.h>
 #include <math.h>
@@ -22,6 +22,14 @@ struct linear {
 
 static int gemv_slice(int n_in) { return n_in >= GEMV_FLOATS / 4 ? 4 : GEMV_FLOATS / n_in / 4 * 4; }
 
+/* Few rows: groups of SW_GEMV_ROWS, the later ones with the weights still in cache. */
+static void few_rows(const struct sw_vec *vec, const float *x, int rows, const float *w, int n_in, int n_out, const float *bias, bool accumulate,
+                     float *out, ptrdiff_t ldo)
+{
+    for (int r = 0; r < rows; r += SW_GEMV_ROWS)
+        vec->gemv(x + (ptrdiff_t)r * n_in, n_in, rows - r < SW_GEMV_ROWS ? rows - r : SW_GEMV_ROWS, w, n_in, n_out, bias, accumulate, out + r * ldo, ldo);
+}
+
 static void linear_task(void *ctx, long i, int worker)
 {
     (void)worker;
@@ -31,8 +39,8 @@ static void linear_task(void *ctx, long i, int worker)
     const float *x = a->x + (size_t)r0 * (size_t)a->n_in, *w = a->w + (size_t)c0 * (size_t)a->n_in;
     const float *bias = a->bias ? a->bias + c0 : NULL;
     float *out = a->out + (size_t)r0 * (size_t)a->n_out + c0;
-    if (a->rows <= SW_GEMV_ROWS) {
-        a->vec->gemv(x, a->n_in, rows, w, a->n_in, cols, bias, a->accumulate, out, a->n_out);
+    if (a->rows <= SW_FEW_ROWS) {
+        few_rows(a->vec, x, rows, w, a->n_in, cols, bias, a->accumulate, out, a->n_out);
         return;
     }
     if (bias)
@@ -53,7 +61,7 @@ enum sw_status sw_cpu_linear(struct sw_backend *be, const void *x, const void *w
     if (rows == 0)
         return SW_OK;
     struct linear a = {.vec = cpu_of(be)->vec, .x = x, .w = w, .bias = bias, .rows = rows, .n_in = n_in, .n_out = n_out, .row_slice = ROWS,
-                       .col_slice = rows <= SW_GEMV_ROWS ? gemv_slice(n_in) : rows < ROWS ? COLS_FEW : COLS, .accumulate = accumulate,
+                       .col_slice = rows <= SW_FEW_ROWS ? gemv_slice(n_in) : rows < ROWS ? COLS_FEW : COLS, .accumulate = accumulate,
                        .out = out};
     a.col_slices = (n_out + a.col_slice - 1) / a.col_slice;
     sw_workers_run(cpu_of(be)->workers, ((long)rows + ROWS - 1) / ROWS * a.col_slices, linear_task, &a);
@@ -92,8 +100,8 @@ static void head_task(void *ctx, long i, int worker)
     for (int c0 = p * HEAD_COLS; c0 < end; c0 += HEAD_PIECE) {
         int cols = end - c0 < HEAD_PIECE ? end - c0 : HEAD_PIECE;
         const float *x = a->x + (size_t)r0 * (size_t)a->n_in, *w = a->w + (size_t)c0 * (size_t)a->n_in;
-        if (a->rows <= SW_GEMV_ROWS)
-            a->vec->gemv(x, a->n_in, rows, w, a->n_in, cols, NULL, false, logits, HEAD_PIECE);
+        if (a->rows <= SW_FEW_ROWS)
+            few_rows(a->vec, x, rows, w, a->n_in, cols, NULL, false, logits, HEAD_PIECE);
         else
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, a->n_in, 1.0f, x, a->n_in, w, a->n_in, 0.0f, logits, HEAD_PIECE);
         for (int r = 0; r < rows; r++) {

@@ -18,7 +18,8 @@ enum {
     SW_MAX_LANES = 16,
     SW_DECODE_HEADS = 8,  /* heads of a KV group handled together in decode */
     SW_DECODE_KEYS = 128, /* keys whose scores are kept at once in decode */
-    SW_GEMV_ROWS = 4,     /* most rows of the matrix–vector path */
+    SW_GEMV_ROWS = 4,     /* most rows of one matrix–vector product */
+    SW_FEW_ROWS = 8,      /* rows of linear and head that are such products, one after the other: each row's sums are then as if it were alone */
 };
 
 /* A packed operand is a row of tiles; a tile is [panel][k][panel width]: what one pass of the register kernel reads, in order. */

@@ -363,6 +363,7 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     be->name = "cuda";
     be->act = SW_BF16;
     be->threads = threads > 0 ? threads : 1;
+    be->rows_alike = 1; /* cuBLASLt chooses its sums by the number of rows */
     be->impl = s;
     be->close = cuda_close;
     be->alloc = cuda_alloc;

@@ -38,12 +38,12 @@ static float *forward(const char *folder, const int32_t *ids, int n, int prompt)
     size_t vocab = (size_t)config->vocab;
     float *logits = malloc((size_t)n * vocab * sizeof *logits);
     assert_non_null(logits);
-    sw_test_ok(sw_pass_open(model, n, n, &pass));
-    sw_test_ok(sw_pass_run(pass, ids, prompt, hook));
+    sw_test_ok(sw_pass_open(model, 1, n, n, &pass));
+    sw_test_ok(sw_pass_run(pass, 0, ids, prompt, hook));
     for (int row = 0; row < prompt; row++)
         sw_test_ok(sw_pass_logits(pass, row, logits + (size_t)row * vocab));
     for (int row = prompt; row < n; row++) {
-        sw_test_ok(sw_pass_run(pass, ids + row, 1, hook));
+        sw_test_ok(sw_pass_run(pass, 0, ids + row, 1, hook));
         sw_test_ok(sw_pass_logits(pass, 0, logits + (size_t)row * vocab));
     }
     sw_sparse_free(&dense);
@@ -103,6 +103,69 @@ static void test_families(void **state)
         if (cases[i].told_from)
             assert_true(error_of(cases[i].told_from, cases[i].name, 0) > 0.02);
     }
+}
+
+/* --- several sequences -------------------------------------------------------------------------------------------------------- */
+
+/* Logits of the last token of sequence s of `lengths`, all of which begin as one prompt each and then take 6 steps: together, or one after the other. */
+static void six_steps(const char *folder, const int *lengths, int sequences, bool together, float *logits)
+{
+    enum { STEPS = 6, ROOM = 64, MOST = 8 };
+    struct sw_backend *be;
+    struct sw_model *model;
+    struct sw_pass *pass;
+    sw_test_ok(sw_backend_open("cpu", 2, &be));
+    sw_test_ok(sw_model_open(folder, be, &model));
+    int vocab = sw_model_config(model)->vocab;
+    struct sw_sparse dense = {.backend = be, .shape = sw_model_config(model)->shape};
+    struct sw_attention_hook hook = {attend, &dense};
+    sw_test_ok(sw_pass_open(model, sequences, ROOM, ROOM - STEPS, &pass));
+    for (int s = 0; s < sequences; s++) {
+        int32_t ids[ROOM];
+        for (int t = 0; t < ROOM; t++)
+            ids[t] = (t * 31 + s * 7 + 5) % vocab;
+        sw_test_ok(sw_pass_run(pass, s, ids, lengths[s], hook));
+        for (int step = 0; step < STEPS && !together; step++)
+            sw_test_ok(sw_pass_run(pass, s, ids + lengths[s] + step, 1, hook));
+        if (!together)
+            sw_test_ok(sw_pass_logits(pass, 0, logits + (size_t)s * (size_t)vocab));
+    }
+    for (int step = 0; step < STEPS && together; step++) {
+        struct sw_step steps[MOST];
+        for (int r = 0; r < sequences; r++) { /* in another order each time */
+            int s = (r + step) % sequences;
+            steps[r] = (struct sw_step){s, ((lengths[s] + step) * 31 + s * 7 + 5) % vocab, hook};
+        }
+        sw_test_ok(sw_pass_step(pass, steps, sequences));
+        for (int r = 0; r < sequences; r++)
+            sw_test_ok(sw_pass_logits(pass, r, logits + (size_t)steps[r].sequence * (size_t)vocab));
+    }
+    sw_test_fails(sw_pass_step(pass, &(struct sw_step){0, vocab, hook}, 1), SW_EINPUT);
+    sw_test_fails(sw_pass_step(pass, &(struct sw_step){0, 1, hook}, 0), SW_EINTERNAL);
+    sw_pass_reset(pass, 0);
+    sw_test_fails(sw_pass_step(pass, &(struct sw_step){0, 1, hook}, 1), SW_EINTERNAL);
+    sw_sparse_free(&dense);
+    sw_pass_close(pass);
+    sw_model_close(model);
+    sw_backend_close(be);
+}
+
+static void test_together(void **state)
+{
+    (void)state;
+    static const int lengths[] = {7, 40, 1, 33, 58, 12, 2, 21};
+    static const char *const models[] = {"llama", "qwen2-yarn", "qwen3-bias"};
+    enum { SEQUENCES = 8, VOCAB = 288 };
+    float *one = malloc(SEQUENCES * VOCAB * sizeof *one), *all = malloc(SEQUENCES * VOCAB * sizeof *all);
+    for (int i = 0; i < 3; i++) {
+        char folder[128];
+        snprintf(folder, sizeof folder, FAMILIES "/%s", models[i]);
+        six_steps(folder, lengths, SEQUENCES, false, one);
+        six_steps(folder, lengths, SEQUENCES, true, all);
+        assert_memory_equal(one, all, SEQUENCES * VOCAB * sizeof *one);
+    }
+    free(one);
+    free(all);
 }
 
 /* --- types and shards ------------------------------------------------------------------------------------------------------------ */
@@ -219,6 +282,6 @@ static void test_forms(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_forms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_together), cmocka_unit_test(test_forms)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,6 +195,15 @@ def test_hf_stop_ids_come_from_generation_config(tmp_path, run):
     assert json.loads((tmp_path / "out/stops/config.json").read_text())["eos_token_id"] == [1, 5]
 
 
+@pytest.mark.parametrize("rope", [{"rope_type": "default", "partial_rotary_factor": 0.5},
+                                  {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "default"}}])
+def test_hf_rope_parameters_are_not_dropped(tmp_path, run, rope):
+    """What swbench has to refuse must reach it."""
+    source = write_hf(tmp_path / "rope", {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e4, **rope}})
+    assert run("import_model", source, "--out", tmp_path / "out").code == 0
+    assert json.loads((tmp_path / "out/rope/config.json").read_text())["rope_scaling"] == rope
+
+
 def test_hf_rope_parameters_of_transformers_5(tmp_path, run):
     source = write_hf(tmp_path / "rope", {"rope_theta": None, "rope_parameters": {"rope_theta": 5e5,
                                                                                  "rope_type": "default"}})

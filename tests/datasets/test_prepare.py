@@ -143,7 +143,7 @@ def test_file_layout(tiny_model, tmp_path, text_file, run):
     assert run("prepare", *arguments(tiny_model, tmp_path, text_file)).code == 0
     with h5py.File(tmp_path / "tiny/niah_single_1-1200-s5-n3.h5") as file:
         attributes = dict(file.attrs)
-        assert attributes["format"] == "swbench-dataset" and attributes["version"] == 1
+        assert attributes["format"] == "swbench-dataset" and attributes["version"] == 2
         assert attributes["score"] == "all" and attributes["max_new_tokens"] == 128
         assert attributes["scored_tokens"] == 0 and attributes["context"] == 1200
         assert file["ids"].dtype == np.int32 and file["offsets"][:].tolist() == [0, 1072, 2144, 3216]

@@ -103,7 +103,7 @@ def test_file(tiny_model, tmp_path, run):
     with h5py.File(tmp_path / "tiny/qa_1-2048-s1-n2.h5") as file:
         assert file.attrs["score"] == "part" and file.attrs["max_new_tokens"] == 32
         assert file.attrs["text_source"] == "a.json" and len(file.attrs["text_sha256"]) == 64
-        assert "first_line" not in file.attrs and "lengths" not in file.attrs and "classes" not in file
+        assert file.attrs["first_line"] == 0 and file.attrs["lengths"] == "exact" and "classes" not in file
     assert run("prepare", *command).err.count("up to date") == 2
     write(paths[0], squad(articles=7))
     assert run("prepare", *command).err.count("wrote") == 1

@@ -21,8 +21,12 @@ static uint8_t *make(const uint8_t *data, size_t size, size_t *bytes)
     const unsigned prompts = size > 0 && data[0] & 1;
     maker_begin(&m, data, size);
     maker_text(&m, m.file, "format", "swbench-dataset");
-    maker_int(&m, m.file, "version", 1);
-    maker_text(&m, m.file, "tokenizer_sha256", "00");
+    maker_int(&m, m.file, "version", 2);
+    static const char *const texts[] = {"tokenizer_sha256", "tokenizer_json_sha256", "chat_template_sha256", "special_ids"};
+    for (int i = 0; i < 4; i++)
+        maker_text(&m, m.file, texts[i], "00");
+    maker_text(&m, m.file, "lengths", "exact");
+    maker_int(&m, m.file, "first_line", 0);
     maker_int(&m, m.file, "vocab_size", 10);
     maker_int(&m, m.file, "context", prompts ? 6 : 4);
     maker_int(&m, m.file, "n_samples", 2);

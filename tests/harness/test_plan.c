@@ -92,14 +92,15 @@ static void write_bundle(const char *name, struct bundle_made b)
 static const char model_config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 3,"
     " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, \"vocab_size\": 100, \"max_position_embeddings\": 512,"
-    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}";
+    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\", \"bos_token_id\": 1,"
+    " \"eos_token_id\": [2, 3]}";
 
 static void write_model(void)
 {
     mkdir(in_folder("model"), 0777);
     write_text("model/config.json", model_config);
     write_text("model/model.safetensors", "not looked into by a plan");
-    write_text("model/swbench.json", "{\"tokenizer_sha256\": \"abc\"}");
+    write_text("model/swbench.json", "{\"files\": {\"tokenizer.safetensors\": \"abc\", \"tokenizer.json\": \"def\"}}");
 }
 
 static void write_dataset(const char *task, int context, const char *tokenizer)
@@ -112,10 +113,14 @@ static void write_dataset(const char *task, int context, const char *tokenizer)
     assert_true(file >= 0);
     ok(sw_h5_set_text(file, "format", "swbench-dataset"));
     ok(sw_h5_set_text(file, "tokenizer_sha256", tokenizer));
+    ok(sw_h5_set_text(file, "tokenizer_json_sha256", "def"));
+    ok(sw_h5_set_text(file, "chat_template_sha256", ""));
+    ok(sw_h5_set_text(file, "special_ids", "{\"bos_token_id\": 1, \"eos_token_id\": [2, 3]}"));
+    ok(sw_h5_set_text(file, "lengths", "exact"));
     ok(sw_h5_set_text(file, "score", "ppl"));
-    static const char *const names[] = {"version", "vocab_size", "n_samples", "max_new_tokens", "scored_tokens"};
-    static const int values[] = {1, 100, 2, 0, 64};
-    for (int i = 0; i < 5; i++)
+    static const char *const names[] = {"version", "vocab_size", "n_samples", "max_new_tokens", "scored_tokens", "first_line"};
+    static const int values[] = {2, 100, 2, 0, 64, 0};
+    for (int i = 0; i < 6; i++)
         ok(sw_h5_set_int(file, names[i], values[i]));
     ok(sw_h5_set_int(file, "context", context));
     assert_true(H5Fclose(file) >= 0);

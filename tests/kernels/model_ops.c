@@ -36,10 +36,47 @@ static void near(double got, double want, double allowed)
         fail_msg("got %.9g, should be %.9g within %.2g", got, want, allowed);
 }
 
+/* Among rows_alike rows a row has the same bits as alone: linear (with bias, added to what is there), and head's losses and best ids. */
+static void few_rows_are_as_alone(void **state)
+{
+    (void)state;
+    static const int shapes[][2] = {{576, 1536}, {1536, 576}, {7, 5}, {65, 129}, {100, 4099}};
+    for (const char *const *isa = sw_test_isas(); *isa; isa++)
+        for (int threads = 1; threads <= 2; threads++) {
+            struct sw_backend *be = sw_test_open(*isa, threads);
+            assert_true(be->rows_alike >= 1);
+            for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+                int n_in = shapes[s][0], n_out = shapes[s][1], most = be->rows_alike;
+                size_t wide = (size_t)n_out, count = (size_t)most * wide;
+                float *x = sw_test_normal((size_t)(most * n_in), s), *w = sw_test_normal((size_t)n_in * wide, s + 1), *bias = sw_test_normal(wide, s + 2);
+                float *alone = sw_test_normal(count, s + 3), *before = sw_test_normal(count, s + 3), *out = malloc(count * sizeof *out);
+                float *loss = malloc(2 * (size_t)most * sizeof *loss);
+                int32_t *ids = calloc(3 * (size_t)most, sizeof *ids), *best = ids + most, *best_alone = best + most;
+                for (int r = 0; r < most; r++) {
+                    ids[r] = r % n_out;
+                    sw_test_ok(be->linear(be, x + r * n_in, w, bias, 1, n_in, n_out, true, alone + (size_t)r * wide));
+                    sw_test_ok(be->head(be, x + r * n_in, w, 1, n_in, n_out, ids + r, loss + most + r, best_alone + r));
+                }
+                for (int rows = 1; rows <= most; rows++) {
+                    memcpy(out, before, count * sizeof *out);
+                    sw_test_ok(be->linear(be, x, w, bias, rows, n_in, n_out, true, out));
+                    assert_memory_equal(out, alone, (size_t)rows * wide * sizeof *out);
+                    sw_test_ok(be->head(be, x, w, rows, n_in, n_out, ids, loss, best));
+                    assert_memory_equal(loss, loss + most, (size_t)rows * sizeof *loss);
+                    assert_memory_equal(best, best_alone, (size_t)rows * sizeof *best);
+                }
+                void *all[] = {x, w, bias, alone, before, out, loss, ids};
+                for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                    free(all[i]);
+            }
+            sw_backend_close(be);
+        }
+}
+
 static void linear(void **state)
 {
     (void)state;
-    static const int shapes[][3] = {{1, 576, 200}, {1, 7, 3}, {2, 64, 65}, {3, 100, 9}, {4, 33, 130}, {5, 64, 129}, {37, 48, 300}, {300, 20, 33}, {257, 70, 1030}};
+    static const int shapes[][3] = {{1, 576, 200}, {1, 7, 3}, {2, 64, 65}, {3, 100, 9}, {4, 33, 130}, {5, 64, 129}, {8, 40, 70}, {9, 64, 129}, {37, 48, 300}, {300, 20, 33}, {257, 70, 1030}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int mode = 0; mode < 4; mode++) { /* bias, accumulate */
             int rows = shapes[s][0], n_in = shapes[s][1], n_out = shapes[s][2];
@@ -293,7 +330,7 @@ static void time_and_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear), cmocka_unit_test(rmsnorm),     cmocka_unit_test(rope),   cmocka_unit_test(swiglu),         cmocka_unit_test(embed),
+        cmocka_unit_test(linear), cmocka_unit_test(few_rows_are_as_alone), cmocka_unit_test(rmsnorm),     cmocka_unit_test(rope),   cmocka_unit_test(swiglu),         cmocka_unit_test(embed),
         cmocka_unit_test(head),   cmocka_unit_test(conversions), cmocka_unit_test(memory), cmocka_unit_test(time_and_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

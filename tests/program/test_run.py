@@ -346,6 +346,32 @@ def test_threads_change_nothing(world, tmp_path):
             assert not differ, (values["attributes"], differ)
 
 
+def test_samples_together_or_alone(world, tmp_path):
+    """Bit for bit: where time is measured each sample runs by itself, elsewhere as many at once as the backend gives the same bits."""
+    lengths, n = [20, 152, 130, 64, 63, 65, 1, 100, 150, 151, 5], 11
+    prompts = [ids[:length] for ids, length in zip(tiny.prompts(n), lengths)]
+    tiny.write_dataset(tiny.dataset_path(tmp_path / "data", "echo_tiny", n), world.model, prompts, [["a"]] * n, attributes={"lengths": "at_most"})
+    tiny.write_dataset(tiny.dataset_path(tmp_path / "data", "ppl_tiny", n), world.model, tiny.windows(n))
+    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path / "data"), "tasks": ["ppl_tiny", "echo_tiny"], "samples": n}
+    found = []
+    for measure in (["accuracy"], ["accuracy", "latency"]):
+        out = tmp_path / measure[-1]
+        config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=every_method(), measure=measure, output=str(out), dense_layers=1,
+                              axes={"context": tiny.CONTEXT, "density": 0.5, "phase": ["prefill", "decode", "both"]})
+        swbench("run", config, "-q", check=0)
+        cells = {}
+        for path in (out / "cells").iterdir():
+            with h5py.File(path) as file:
+                experiment = tuple(str(file.attrs[key]) for key in ("method", "params", "task", "phase"))
+                cells[experiment] = {key: value for key, value in everything(path).items() if key != "attributes" and "sm_clock" not in key}
+                together = measure == ["accuracy"] and ("echo" in experiment[2] or experiment[3] != "prefill") and file.attrs["status"] == "ok"
+                assert ("peak_memory_bytes" in file.get("metrics", {})) == (file.attrs["status"] == "ok" and not together)
+        found.append(cells)
+    assert set(found[0]) == set(found[1]) and len(found[0]) > 30
+    for experiment, values in found[0].items():
+        assert {key: value for key, value in found[1][experiment].items() if key in values} == values, experiment
+
+
 # --------------------------------------------------------------------------------------------------------------------- interruption
 
 def long_config(world, folder, **changes):

@@ -74,8 +74,9 @@ def sha256(path):
 
 
 def write_manifest(folder, **changes):
+    (folder / "tokenizer.json").write_text("{}")        # swbench reads tokenizer.safetensors; this one is prepare.py's
     manifest = {"format": "swbench-model", "version": 1, "name": NAME, "source": "tests/program", "licence": "unknown",
-                "files": {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}, "source_sha256": "",
+                "files": {path.name: sha256(path) for path in sorted([*folder.glob("*.safetensors"), folder / "tokenizer.json"])}, "source_sha256": "",
                 "tokenizer_sha256": sha256(folder / "tokenizer.safetensors"), "dtype": "f32", "importer_version": 1, **changes}
     (folder / "swbench.json").write_text(json.dumps(manifest, indent=1))
 
@@ -197,9 +198,12 @@ def write_dataset(path, model, samples, references=None, seed=1, context=CONTEXT
         **(values or {}),
     }
     found_attributes = {
-        "format": "swbench-dataset", "version": 1, "task": "ppl_tiny" if ppl else "echo_tiny", "model": NAME, "context": context,
+        "format": "swbench-dataset", "version": 2, "task": "ppl_tiny" if ppl else "echo_tiny", "model": NAME, "context": context,
         "seed": seed, "n_samples": len(samples), "tokenizer_sha256": sha256(pathlib.Path(model) / "tokenizer.safetensors"),
-        "vocab_size": VOCAB, "chat_template_sha256": "", "score": "ppl" if ppl else "all", "max_new_tokens": 0 if ppl else NEW,
+        "tokenizer_json_sha256": sha256(pathlib.Path(model) / "tokenizer.json"),
+        "special_ids": json.dumps({key: CONFIG[key] for key in ("bos_token_id", "eos_token_id")}), "special_tokens": "",
+        "first_line": np.uint8(0), "lengths": "exact", "vocab_size": VOCAB, "chat_template_sha256": "",
+        "score": "ppl" if ppl else "all", "max_new_tokens": 0 if ppl else NEW,
         "scored_tokens": SCORED if ppl else 0, "text_source": "", "text_sha256": "", "generator_version": 1, **(attributes or {}),
     }
     path = pathlib.Path(path)
