@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tsan() {
     cmake --preset tsan >/dev/null
     cmake --build --preset tsan
-    SWBENCH_THREADS=4 ctest --test-dir build/tsan --output-on-failure --label-regex sanitize
+    SWBENCH_THREADS=4 ctest --test-dir build/tsan -j "$(nproc)" --output-on-failure --label-regex sanitize
 }
 
 # Every method on a small synthetic layer, prefill and decode; any error, and any memory that is lost for good, fails. Valgrind knows no AVX-512.
@@ -50,7 +50,7 @@ for part; do
     case $part in
     tsan) tsan ;;
     valgrind) memcheck ;;
-    sweeps) ctest --test-dir build/release --output-on-failure --label-regex nightly ;;
+    sweeps) ctest --test-dir build/release -j "$(nproc)" --output-on-failure --label-regex nightly ;;
     fuzz) tests/fuzz/run.sh 600 ;;
     *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps or fuzz" >&2; exit 2 ;;
     esac
