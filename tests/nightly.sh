@@ -30,7 +30,7 @@ backend: cpu
 threads: 2
 output: $folder/out
 workloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, decode_tokens: 1}]
-axes: {context: 150, density: [0.5], phase: [both]}
+axes: {context: 150, density: [0.5], phase: [prefill, decode]}
 methods: [$methods]
 dense_layers: 0
 timing: {warmup_ms: 0, min_runs: 1, max_seconds: 0.01}
