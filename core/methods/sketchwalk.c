@@ -53,7 +53,7 @@ enum sw_status sketchwalk_begin(struct sw_sequence *seq, bool walk)
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
     s->walk = walk;
-    s->cap = sw_blocks(seq->max_tokens, p->common.block_size);
+    s->cap = (sw_blocks(seq->max_tokens, p->common.block_size) + 3) / 4 * 4; /* rows of 16 bytes, for wide loads */
     s->units = p->per_head ? shape->n_heads : p->per_group ? shape->n_kv_heads : 1;
     if (p->variant == SKETCHWALK_ARXIV) {
         s->units_q = s->units;

@@ -1,217 +1,414 @@
 /* A decode step's selection in one launch: sketches, a row of scores, a row of the walk, the best blocks (struct sw_walk_step).
  *
- * As separate operations this is nine launches that wait for each other, 34 µs at 8K and 58 µs at 128K. Two kinds of blocks work side by side: some
- * take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2) and their logits; the others take 128 × 128 tiles of the cached matrix and
- * multiply the walk's row by them, which needs nothing of this layer's query but the last term, x_c · a[c,:]. The block that finishes last does the
- * rest alone: softmax, power, that last term, the maximum, the radix selection. Nobody waits in a loop, so nothing depends on who runs when;
- * sums have a fixed order. Bytes: 2·b² of the matrix (8.4 MB at b = 2048: 2.8 µs), 4·r·b of key sketches. */
+ * All of it is latency: the bytes (2·b² of the matrix, 8.4 MB at b = 2048; 4·r·b of key sketches) are 3 µs, one cold read after another is the rest. So whatever
+ * can be asked for at once is asked for before anybody waits, and what is computed twice is cheaper than what is handed over.
+ * Two kinds of blocks work side by side: some take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
+ * registers) and their logits; the others take 256 × 64 tiles of the cached matrix and multiply the walk's row by them, which needs nothing of this layer's query but
+ * the last term, x_c · a[c,:]. The block that finishes last does the rest alone, from shared memory: softmax, power, that last term, the maximum, the
+ * radix selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order.
+ * The last part's instructions are cold on whichever multiprocessor it falls to, so it is written to be short: loops that stay loops, four columns a thread at once. */
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/radix.cuh"
+#include "kernels/cuda/early.cuh"
+#include "kernels/cuda/radix.cuh" /* the order of scores */
 #include "kernels/cuda/reduce.cuh"
 
-static const int STRIP = 64, TILE = 128, MOST_D = 512; /* key blocks of a score block; side of a tile; padded head_dim at most */
+static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
+static const int STRIP = 64, KEYS = STRIP / STEP_WARPS; /* key blocks of a score block, and of one of its warps */
+static const int BAND = 256, WIDE = 64;                 /* rows and columns of a tile */
+static const int MOST_SHARED = 4 * STEP_THREADS;        /* blocks whose scores fit in shared memory; longer rows stay in L2 */
+static const int MOST_D = 256;                          /* padded head_dim at most */
 
 struct step_args {
     struct sw_walk_step in;
     struct sw_srht t;
-    int c, b, strips, tiles, whole_exponent; /* c: the token's block; b = c + 1; tiles a side */
+    int c, b, strips, bands, whole_exponent; /* c: the token's block; b = c + 1 */
     unsigned *done;
-    float *logits, *part; /* [b]; [tiles, b]: sums over the rows of each band */
-    float2 *stats;        /* [strips]: maximum, sum of exponentials */
+    float *logits, *part; /* [ld]; [bands, ld]: sums over the rows of each band */
     int32_t *indptr, *indices;
 };
 
-/* v [d_pow2] in shared memory: signs, Walsh–Hadamard; the r kept coordinates, scaled, into out. Ends with a barrier. */
-__device__ inline void transform(const struct sw_srht &t, int d, float *v, float *out)
+union step_shared {
+    struct { float sums[STEP_THREADS], key[MOST_D], rows[STEP_WARPS][MOST_D]; } sketch;
+    float tile[STEP_WARPS][WIDE];
+    struct { float weights[MOST_SHARED], walked[MOST_SHARED]; } finish;
+};
+
+/* Walsh–Hadamard transform of a warp's vector, lane + 32·e in v[e]. */
+template <int E>
+__device__ inline void transform(float (&v)[E])
 {
-    for (int c = threadIdx.x; c < t.d_pow2; c += THREADS)
-        v[c] = c < d ? v[c] * t.signs[c] : 0.0f;
-    __syncthreads();
-    for (int half = 1; half < t.d_pow2; half *= 2) {
-        for (int k = threadIdx.x; k < t.d_pow2 / 2; k += THREADS) {
-            int lo = (k / half) * 2 * half + k % half;
-            float x = v[lo], y = v[lo + half];
-            v[lo] = x + y;
-            v[lo + half] = x - y;
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int half = 1; half < 32; half *= 2)
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            float other = __shfl_xor_sync(0xffffffffu, v[e], half);
+            v[e] = lane & half ? other - v[e] : v[e] + other;
         }
-        __syncthreads();
-    }
-    for (int k = threadIdx.x; k < t.r; k += THREADS)
-        out[k] = v[t.keep[k]] * t.scale;
-    __syncthreads();
+#pragma unroll
+    for (int half = 1; half < E; half *= 2)
+#pragma unroll
+        for (int e = 0; e < E; e++)
+            if (!(e & half)) {
+                float x = v[e], y = v[e + half];
+                v[e] = x + y;
+                v[e + half] = x - y;
+            }
 }
 
-/* Mean over the heads of one token, heads in order, as pool does it. */
-__device__ inline float head_mean(const bf16 *x, int heads, int d, int c)
+/* The r kept coordinates of a warp's transformed vector, scaled; zeros beyond. `row`: the warp's own shared memory. */
+template <int E>
+__device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], float scale, float *row)
+{
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        row[lane + 32 * e] = v[e];
+    __syncwarp();
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        v[e] = keep[e] >= 0 ? row[keep[e]] * scale : 0.0f;
+    __syncwarp();
+}
+
+/* Sum over heads h0 … h1-1 of coordinate c of one token. */
+__device__ inline float head_sum(const bf16 *x, int h0, int h1, int d, int c)
 {
     float sum = 0;
 #pragma unroll 8
-    for (int h = 0; h < heads; h++)
+    for (int h = h0; h < h1; h++)
         sum += __bfloat162float(x[(int64_t)h * d + c]);
-    return heads == 1 ? sum : sum / (float)heads;
+    return sum;
 }
 
-/* Logits of key blocks strip · 64 …; the strip that holds block c first brings its sketch up to date. */
-__device__ void score_strip(const step_args &a, int strip)
+/* Logits of key blocks strip · 64 …; the strip that holds block c brings that block's sketch up to date. d_pow2 = 32·E. */
+template <int E>
+__device__ void score_strip(const step_args &a, int strip, union step_shared *sh)
 {
-    __shared__ float v[MOST_D], query[MOST_D], fresh[MOST_D], lanes[32];
+    constexpr int D = 32 * E, GROUPS = STEP_THREADS / D; /* groups of heads are summed side by side */
     const struct sw_walk_step &in = a.in;
-    int d = in.head_dim, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b), warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    for (int c = threadIdx.x; c < d; c += THREADS)
-        v[c] = head_mean(static_cast<const bf16 *>(in.q), in.n_heads, d, c);
-    transform(a.t, d, v, query);
+    int d = in.head_dim, r = a.t.r, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b), warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     bool holds_c = a.c < j1; /* strips ascend: only the last one */
-    if (holds_c) {
+
+    /* Everything that this block reads, at once. */
+    int coordinate = threadIdx.x % D, group = threadIdx.x / D;
+    float part = coordinate < d ? head_sum(static_cast<const bf16 *>(in.q), in.n_heads * group / GROUPS, in.n_heads * (group + 1) / GROUPS, d, coordinate) : 0.0f;
+    float signs[E], key[KEYS][E];
+    int keep[E];
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+        int k = lane + 32 * e;
+        signs[e] = a.t.signs[k];
+        keep[e] = k < r ? a.t.keep[k] : -1;
+#pragma unroll
+        for (int i = 0; i < KEYS; i++) {
+            int j = j0 + i * STEP_WARPS + warp;
+            key[i][e] = k < r && j < a.c ? in.k_sketch[(int64_t)j * r + k] : 0.0f;
+        }
+    }
+    if (holds_c && threadIdx.x < d) { /* heads in order, as pool adds them */
         int count = in.n - a.c * in.block;
-        for (int c = threadIdx.x; c < d; c += THREADS) {
-            float *sum = in.k_sums + (int64_t)a.c * d + c, total = (count == 1 ? 0.0f : *sum) + head_mean(static_cast<const bf16 *>(in.k), in.n_kv_heads, d, c);
-            *sum = total;
-            v[c] = total / (float)(in.padded_tail ? in.block : count);
-        }
-        transform(a.t, d, v, fresh);
-        for (int k = threadIdx.x; k < a.t.r; k += THREADS)
-            in.k_sketch[(int64_t)a.c * a.t.r + k] = fresh[k];
+        float *sum = in.k_sums + (int64_t)a.c * d + threadIdx.x, before = count == 1 ? 0.0f : *sum;
+        float mean = head_sum(static_cast<const bf16 *>(in.k), 0, in.n_kv_heads, d, threadIdx.x);
+        float total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
+        *sum = total;
+        sh->sketch.key[threadIdx.x] = total / (float)(in.padded_tail ? in.block : count);
     }
-    float top = -INFINITY, mine[STRIP / (THREADS / 32)];
+    sh->sketch.sums[threadIdx.x] = part;
+    __syncthreads();
+
+    float query[E];
 #pragma unroll
-    for (int e = 0; e < STRIP / (THREADS / 32); e++) {
-        int j = j0 + e * (THREADS / 32) + warp;
-        float acc = 0;
-        if (j < j1) {
-            const float *key = holds_c && j == a.c ? fresh : in.k_sketch + (int64_t)j * a.t.r;
-            for (int k = lane; k < a.t.r; k += 32)
-                acc += query[k] * key[k];
-        }
-        acc = in.scale * warp_sum(acc);
-        mine[e] = j < j1 ? acc : -INFINITY;
-        top = fmaxf(top, mine[e]);
-        if (lane == 0 && j < j1)
-            a.logits[j] = acc;
+    for (int e = 0; e < E; e++) {
+        float sum = 0;
+        for (int g = 0; g < GROUPS; g++)
+            sum += sh->sketch.sums[g * D + lane + 32 * e];
+        query[e] = sum / (float)in.n_heads * signs[e];
     }
-    top = block_max(top, lanes);
-    float sum = 0;
+    transform(query);
+    keep_coordinates(query, keep, a.t.scale, sh->sketch.rows[warp]);
+    if (holds_c && warp == (a.c - j0) % STEP_WARPS) { /* this warp has block c */
+        float fresh[E];
 #pragma unroll
-    for (int e = 0; e < STRIP / (THREADS / 32); e++)
-        if (lane == 0)
-            sum += expf(mine[e] - top);
-    sum = block_sum(sum, lanes);
-    if (threadIdx.x == 0)
-        a.stats[strip] = make_float2(top, sum);
+        for (int e = 0; e < E; e++)
+            fresh[e] = lane + 32 * e < d ? sh->sketch.key[lane + 32 * e] * signs[e] : 0.0f;
+        transform(fresh);
+        keep_coordinates(fresh, keep, a.t.scale, sh->sketch.rows[warp]);
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            if (lane + 32 * e < r)
+                in.k_sketch[(int64_t)a.c * r + lane + 32 * e] = fresh[e];
+#pragma unroll
+            for (int i = 0; i < KEYS; i++)
+                if (j0 + i * STEP_WARPS + warp == a.c)
+                    key[i][e] = fresh[e];
+        }
+    }
+    float logit[KEYS];
+#pragma unroll
+    for (int i = 0; i < KEYS; i++) {
+        logit[i] = 0;
+#pragma unroll
+        for (int e = 0; e < E; e++)
+            logit[i] += query[e] * key[i][e];
+    }
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1)
+#pragma unroll
+        for (int i = 0; i < KEYS; i++)
+            logit[i] += __shfl_xor_sync(0xffffffffu, logit[i], o);
+#pragma unroll
+    for (int i = 0; i < KEYS; i++)
+        if (lane == i && j0 + i * STEP_WARPS + warp < j1)
+            a.logits[j0 + i * STEP_WARPS + warp] = in.scale * logit[i];
 }
 
-/* part[band, j] = Σ x_k · a[k,j] over the 128 rows k of a band before row c, j <= k. 32 groups of four columns, eight rows at once. */
-__device__ void walk_tile(const step_args &a, int band, int column_tile)
+/* part[band, j] = Σ x_k · a[k,j] over the 256 rows k of a band before row c. 16 groups of four columns, 32 rows at once, each thread's eight loads in flight together.
+ * Above the diagonal a is zero. */
+__device__ void walk_tile(const step_args &a, int band, int tile, union step_shared *sh)
 {
-    __shared__ float4 sums[8][32];
+    constexpr int TURNS = BAND / 32;
     const struct sw_walk_step &in = a.in;
-    int group = threadIdx.x & 31, lead = threadIdx.x >> 5, j = column_tile * TILE + group * 4, k0 = band * TILE;
-    float4 acc = make_float4(0, 0, 0, 0);
-    bool vec = in.ld % 4 == 0;
+    int group = threadIdx.x & 15, lead = threadIdx.x >> 4, j = tile * WIDE + group * 4, k0 = band * BAND + lead;
+    float4 m[TURNS];
+    float weight[TURNS];
 #pragma unroll
-    for (int i = 0; i < TILE / 8; i++) {
-        int k = k0 + i * 8 + lead;
-        if (k >= a.c || j > k)
-            continue;
-        float weight = in.x[k];
-        const float *row = in.a + (int64_t)k * in.ld + j;
-        float4 m = vec ? *reinterpret_cast<const float4 *>(row) : make_float4(row[0], j + 1 <= k ? row[1] : 0, j + 2 <= k ? row[2] : 0, j + 3 <= k ? row[3] : 0);
-        acc.x += weight * m.x;
-        acc.y += j + 1 <= k ? weight * m.y : 0.0f;
-        acc.z += j + 2 <= k ? weight * m.z : 0.0f;
-        acc.w += j + 3 <= k ? weight * m.w : 0.0f;
+    for (int i = 0; i < TURNS; i++) {
+        int k = k0 + i * 32;
+        bool there = k < a.c && j <= k;
+        weight[i] = there ? in.x[k] : 0.0f;
+        m[i] = there ? *reinterpret_cast<const float4 *>(in.a + (int64_t)k * in.ld + j) : make_float4(0, 0, 0, 0);
     }
-    sums[lead][group] = acc;
-    __syncthreads();
-    if (lead > 0)
-        return;
-    for (int l = 1; l < 8; l++) {
-        float4 m = sums[l][group];
-        acc.x += m.x;
-        acc.y += m.y;
-        acc.z += m.z;
-        acc.w += m.w;
+    float acc[4] = {};
+#pragma unroll
+    for (int i = 0; i < TURNS; i++) {
+        acc[0] += weight[i] * m[i].x;
+        acc[1] += weight[i] * m[i].y;
+        acc[2] += weight[i] * m[i].z;
+        acc[3] += weight[i] * m[i].w;
     }
-    float values[4] = {acc.x, acc.y, acc.z, acc.w};
+#pragma unroll
     for (int e = 0; e < 4; e++)
-        if (j + e < a.b)
-            a.part[(int64_t)band * a.b + j + e] = values[e];
-}
-
-__device__ inline float power(float v, float exponent, int whole)
-{
-    if (whole == 0)
-        return powf(v, exponent);
-    float r = 1;
-    for (int e = whole; e > 0; e >>= 1) {
-        if (e & 1)
-            r *= v;
-        v *= v;
-    }
-    return r;
-}
-
-/* What is left when logits and parts are there: one block. */
-__device__ void finish(const step_args &a)
-{
-    __shared__ struct radix_shared sh;
-    __shared__ int counts[2][THREADS / 32];
-    __shared__ float lanes[32];
-    const struct sw_walk_step &in = a.in;
-    float top = -INFINITY;
-    for (int s = threadIdx.x; s < a.strips; s += THREADS)
-        top = fmaxf(top, __ldcg(&a.stats[s]).x);
-    top = block_max(top, lanes);
-    float sum = 0;
-    for (int s = threadIdx.x; s < a.strips; s += THREADS) {
-        float2 v = __ldcg(&a.stats[s]);
-        sum += v.y * expf(v.x - top);
-    }
-    float inv = 1.0f / block_sum(sum, lanes), x_c = in.x ? in.x[a.c] : 1.0f, best = -INFINITY;
-    float *row = in.a + (int64_t)a.c * in.ld;
-    for (int j = threadIdx.x; j < a.b; j += THREADS) {
-        float w = power(expf(__ldcg(&a.logits[j]) - top) * inv, in.exponent, a.whole_exponent), r = x_c * w;
-        row[j] = w;
-        if (in.x)
-            for (int band = j / TILE; band < a.tiles; band++)
-                r += __ldcg(&a.part[(int64_t)band * a.b + j]);
-        in.out[j] = r;
-        best = fmaxf(best, r);
-    }
-    best = block_max(best, lanes);
-    if (best > 0)
-        for (int j = threadIdx.x; j < a.b; j += THREADS)
-            in.out[j] /= best;
+        acc[e] += __shfl_xor_sync(0xffffffffu, acc[e], 16); /* the warp's two rows */
+    if ((threadIdx.x & 16) == 0)
+        *reinterpret_cast<float4 *>(&sh->tile[threadIdx.x >> 5][group * 4]) = make_float4(acc[0], acc[1], acc[2], acc[3]);
     __syncthreads();
+    j = tile * WIDE + (int)threadIdx.x;
+    if (threadIdx.x >= WIDE || j >= in.ld)
+        return;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < STEP_WARPS; w++)
+        sum += sh->tile[w][threadIdx.x];
+    a.part[(int64_t)band * in.ld + j] = sum;
+}
 
-    /* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
-    int i = a.c, lo = min(in.forced.sink, i), hi = max(lo, i - in.forced.local + 1), need = min(in.kept - (i - (hi - lo)), hi - lo), equal_needed = need;
-    bool all = need >= hi - lo;
-    uint32_t threshold = 0;
-    if (need > 0 && !all)
-        threshold = radix_select(in.out, lo, hi, need, &equal_needed, &sh);
-    int run = (i + THREADS) / THREADS, j0 = min((int)threadIdx.x * run, i + 1), j1 = min(j0 + run, i + 1);
-    struct pair_sum mine = {0, 0}, total;
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(in.out[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            mine.a++;
-        else if (need > 0 && key == threshold)
-            mine.b++;
+/* Any other exponent than a whole one from 1 to 64; apart, because it is long. */
+__device__ __noinline__ float any_power(float v, float exponent) { return powf(v, exponent); }
+
+__device__ inline void power(float (&v)[4], float exponent, int whole)
+{
+    if (whole == 0) {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            v[i] = any_power(v[i], exponent);
+        return;
     }
-    struct pair_sum before = scan_pairs(mine, &total, counts);
-    int skip = total.b - (need > 0 && !all ? equal_needed : 0), equal = before.b;
-    int32_t *out = a.indices + before.a + max(0, before.b - skip);
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(in.out[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            *out++ = j;
-        else if (need > 0 && key == threshold && equal++ >= skip)
-            *out++ = j;
+    float r[4] = {1, 1, 1, 1};
+#pragma unroll 1
+    for (int e = whole; e > 0; e >>= 1)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (e & 1)
+                r[i] *= v[i];
+            v[i] *= v[i];
+        }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = r[i];
+}
+
+/* The warps of the last block that have columns: four a lane and turn, one turn up to MOST_SHARED blocks. At b = 128 it is one warp, which waits for nobody. */
+struct team {
+    int warps;
+    int *lanes; /* [2][STEP_WARPS] */
+    int turn;   /* of the two halves of `lanes`: one barrier a reduction */
+
+    __device__ void sync() const
+    {
+        if (warps == 1)
+            __syncwarp();
+        else
+            asm volatile("bar.sync 1, %0;" ::"r"(warps * 32) : "memory");
+    }
+    /* v of warp `lane`, to every warp; `none` beyond the team. */
+    __device__ int exchange(int v, int none)
+    {
+        int lane = threadIdx.x & 31, *half = lanes + (turn ^= 1) * STEP_WARPS;
+        if (lane == 0)
+            half[threadIdx.x >> 5] = v;
+        sync();
+        return lane < warps ? half[lane] : none;
+    }
+    __device__ float max(float v)
+    {
+        v = warp_max(v);
+        return warps == 1 ? v : warp_max(__int_as_float(exchange(__float_as_int(v), __float_as_int(-INFINITY))));
+    }
+    __device__ float sum(float v)
+    {
+        v = warp_sum(v);
+        return warps == 1 ? v : warp_sum(__int_as_float(exchange(__float_as_int(v), 0)));
+    }
+    __device__ int count(int v)
+    {
+        v = __reduce_add_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_add_sync(0xffffffffu, exchange(v, 0));
+    }
+};
+
+__device__ inline float4 load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
+__device__ inline void store4(float *p, float x, float y, float z, float w) { *reinterpret_cast<float4 *>(p) = make_float4(x, y, z, w); }
+
+/* The walk's row, out[0 … b): logits and parts are there. Leaves it in `walked` too, zeros up to a multiple of four. A thread keeps to its own columns. */
+__device__ void finish_row(const step_args &a, struct team &team, float *weights, float *walked)
+{
+    const struct sw_walk_step &in = a.in;
+    float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f, *row = in.a + (int64_t)a.c * in.ld;
+    int j0 = 4 * threadIdx.x;
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = __ldcg(reinterpret_cast<const float4 *>(a.logits + j)), w = make_float4(0, 0, 0, 0);
+#pragma unroll 1
+        for (int first = j / BAND; first < a.bands; first += 8) {
+            float4 part[8];
+#pragma unroll
+            for (int band = 0; band < 8; band++)
+                part[band] = first + band < a.bands ? __ldcg(reinterpret_cast<const float4 *>(a.part + (int64_t)(first + band) * in.ld + j)) : make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int band = 0; band < 8; band++) {
+                w.x += part[band].x;
+                w.y += part[band].y;
+                w.z += part[band].z;
+                w.w += part[band].w;
+            }
+        }
+        if (j + 1 >= a.b)
+            l.y = -INFINITY;
+        if (j + 2 >= a.b)
+            l.z = -INFINITY;
+        if (j + 3 >= a.b)
+            l.w = -INFINITY;
+        *reinterpret_cast<float4 *>(weights + j) = l;
+        *reinterpret_cast<float4 *>(walked + j) = w;
+        top = fmaxf(top, fmaxf(fmaxf(l.x, l.y), fmaxf(l.z, l.w)));
+    }
+    top = team.max(top);
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = load4(weights + j);
+        l = make_float4(expf(l.x - top), expf(l.y - top), expf(l.z - top), expf(l.w - top));
+        *reinterpret_cast<float4 *>(weights + j) = l;
+        sum += (l.x + l.y) + (l.z + l.w);
+    }
+    float inv = 1.0f / team.sum(sum);
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = load4(weights + j), r = load4(walked + j);
+        float w[4] = {l.x * inv, l.y * inv, l.z * inv, l.w * inv};
+        power(w, in.exponent, a.whole_exponent);
+        r = make_float4(x_c * w[0] + r.x, x_c * w[1] + r.y, x_c * w[2] + r.z, x_c * w[3] + r.w);
+        store4(row + j, w[0], w[1], w[2], w[3]);
+        *reinterpret_cast<float4 *>(walked + j) = r;
+        best = fmaxf(best, fmaxf(fmaxf(r.x, r.y), fmaxf(r.z, r.w)));
+    }
+    best = team.max(best);
+    best = best > 0 ? best : 1.0f;
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 r = load4(walked + j);
+        r = make_float4(r.x / best, r.y / best, r.z / best, r.w / best);
+        *reinterpret_cast<float4 *>(walked + j) = r;
+        *reinterpret_cast<float4 *>(in.out + j) = r;
+    }
+}
+
+/* As select_top: block 0 and the last ones are forced, the best of the rest follow. The threshold by bisection of the scores' keys, which ends as soon as just the wanted
+ * number lies above: some 12 turns at b = 128, 16 at 2048. */
+__device__ void finish_list(const step_args &a, struct team &team, const float *walked)
+{
+    const struct sw_walk_step &in = a.in;
+    int i = a.c, lo = min(in.forced.sink, i), hi = max(lo, i - in.forced.local + 1), need = min(in.kept - (i - (hi - lo)), hi - lo), j0 = 4 * threadIdx.x;
+    uint32_t key[4]; /* of the first turn; 0: no candidate, or not a number */
+    auto keys_at = [&](int j) {
+        float4 r = j < a.b ? load4(walked + j) : make_float4(0, 0, 0, 0);
+        float v[4] = {r.x, r.y, r.z, r.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            key[e] = j + e >= lo && j + e < hi ? key_of_score(v[e]) : 0;
+    };
+    keys_at(j0);
+    uint32_t threshold = 0;
+    int above = hi - lo; /* candidates whose key is at least the threshold */
+#pragma unroll 1
+    for (uint32_t bit = 0x80000000u; bit && above > need && need > 0; bit >>= 1) {
+        uint32_t higher = threshold | bit;
+        int n = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            n += key[e] >= higher;
+#pragma unroll 1
+        for (int j = j0 + MOST_SHARED; j < hi; j += MOST_SHARED)
+            for (int e = max(j, lo); e < min(j + 4, hi); e++)
+                n += key_of_score(walked[e]) >= higher;
+        n = team.count(n);
+        if (n >= need) {
+            threshold = higher;
+            above = n;
+        }
+    }
+    /* Of those that equal the threshold, the first ones are one too many; where none is wanted, all are. */
+    int skip = above - need, kept = 0, equal = 0;
+    bool none = need <= 0;
+#pragma unroll 1
+    for (int chunk = 0; chunk < a.b; chunk += MOST_SHARED) {
+        int j = chunk + j0, mine = 0, lane = threadIdx.x & 31;
+        if (chunk > 0)
+            keys_at(j);
+        bool take[4], tie[4];
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            bool candidate = j + e >= lo && j + e < hi;
+            take[e] = j + e <= i && (!candidate || (!none && key[e] > threshold));
+            tie[e] = candidate && !none && key[e] == threshold;
+            mine += take[e] + (tie[e] << 16);
+        }
+        int upto = mine;
+#pragma unroll
+        for (int o = 1; o < 32; o *= 2) {
+            int v = __shfl_up_sync(0xffffffffu, upto, o);
+            if (lane >= o)
+                upto += v;
+        }
+        int before = upto - mine, total = __shfl_sync(0xffffffffu, upto, 31);
+        if (team.warps > 1) {
+            int of_warp = team.exchange(total, 0);
+            before += __reduce_add_sync(0xffffffffu, lane < (int)(threadIdx.x >> 5) ? of_warp : 0);
+            total = __reduce_add_sync(0xffffffffu, of_warp);
+        }
+        int taken = kept + (before & 0xffff), ties = equal + (before >> 16);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            if (take[e] || (tie[e] && ties >= skip))
+                a.indices[taken + max(0, ties - skip)] = j + e;
+            taken += take[e];
+            ties += tie[e];
+        }
+        kept += total & 0xffff;
+        equal += total >> 16;
     }
     if (threadIdx.x == 0) {
         a.indptr[0] = 0;
@@ -219,32 +416,31 @@ __device__ void finish(const step_args &a)
     }
 }
 
-__global__ void __launch_bounds__(THREADS) step_blocks(step_args a)
+template <int E>
+__global__ void __launch_bounds__(STEP_THREADS, 1) step_blocks(step_args a)
 {
-    __shared__ bool last;
+    __shared__ __align__(16) union step_shared sh;
+    __shared__ int lanes[2 * STEP_WARPS];
     int id = blockIdx.x;
+    allow_early();
     if (id < a.strips) {
-        score_strip(a, id);
-    } else { /* tiles of the lower triangle, row bands from the top */
-        int tile = id - a.strips, band = (int)((sqrtf(8.0f * (float)tile + 1.0f) - 1.0f) * 0.5f);
-        while ((band + 1) * (band + 2) / 2 <= tile)
+        score_strip<E>(a, id, &sh);
+    } else { /* tiles of the lower triangle, row bands from the top: BAND / WIDE · (band + 1) in each */
+        constexpr int A_BAND = BAND / WIDE;
+        int tile = id - a.strips, band = 0;
+        while (A_BAND * (band + 1) * (band + 2) / 2 <= tile)
             band++;
-        while (band * (band + 1) / 2 > tile)
-            band--;
-        walk_tile(a, band, tile - band * (band + 1) / 2);
+        walk_tile(a, band, tile - A_BAND * band * (band + 1) / 2, &sh);
     }
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(a.done, 1u) == gridDim.x - 1;
-        if (last)
-            *a.done = 0;
-    }
-    __syncthreads();
-    if (!last)
+    if (!last_of(a.done, gridDim.x))
         return;
-    __threadfence();
-    finish(a);
+    struct team team = {min(STEP_WARPS, (a.b + 127) / 128), lanes, 0};
+    if ((int)(threadIdx.x >> 5) >= team.warps)
+        return;
+    bool fits = a.b <= MOST_SHARED;
+    float *walked = fits ? sh.finish.walked : a.in.out;
+    finish_row(a, team, fits ? sh.finish.weights : a.logits, walked);
+    finish_list(a, team, walked);
 }
 
 static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in, struct sw_selection *out)
@@ -256,11 +452,13 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.t = *in->transform;
     a.c = (in->n - 1) / in->block;
     a.b = a.c + 1;
+    if (in->ld % 4 != 0)
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: rows of %d floats; expected a multiple of 4", in->ld);
     REQUIRE(a.b <= in->ld && in->kept >= std::min(a.c, in->forced.sink + in->forced.local - 1) && in->kept <= a.c, "walk_step");
-    if (a.t.d_pow2 > MOST_D)
-        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected at most %d", a.t.d_pow2, MOST_D);
+    if (a.t.d_pow2 < 32 || a.t.d_pow2 > MOST_D)
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected 32 to %d", a.t.d_pow2, MOST_D);
     a.strips = div_up(a.b, STRIP);
-    a.tiles = in->x ? div_up(a.c, TILE) : 0;
+    a.bands = in->x ? div_up(a.c, BAND) : 0;
     a.whole_exponent = in->exponent >= 1 && in->exponent <= 64 && in->exponent == floorf(in->exponent) ? (int)in->exponent : 0;
     SW_TRY(sw_cuda_selection_reserve(out, be, 1, 1, std::max<int64_t>(in->ld, a.b), false));
     out->block = in->block;
@@ -272,16 +470,17 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.indptr = out->indptr;
     a.indices = out->indices;
     /* Sized by ld, so that no later step of the sequence needs more. */
-    size_t strips = (size_t)div_up(in->ld, STRIP), bands = (size_t)div_up(in->ld, TILE), width = (size_t)in->ld, had = s->scratch[SCRATCH_STEP].bytes;
+    size_t width = (size_t)in->ld, bands = (size_t)div_up(in->ld, BAND), had = s->scratch[SCRATCH_STEP].bytes;
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, 16 + strips * sizeof(float2) + (width + bands * width) * sizeof(float), &room));
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, 16 + (1 + bands) * width * sizeof(float), &room));
     if (s->scratch[SCRATCH_STEP].bytes != had) /* new: zero it once; every call leaves a zero */
         CUDA_TRY(s, cudaMemsetAsync(room, 0, 16, s->stream));
     a.done = static_cast<unsigned *>(room);
-    a.stats = reinterpret_cast<float2 *>(static_cast<char *>(room) + 16);
-    a.logits = reinterpret_cast<float *>(a.stats + strips);
+    a.logits = reinterpret_cast<float *>(static_cast<char *>(room) + 16);
     a.part = a.logits + width;
-    step_blocks<<<(unsigned)(a.strips + a.tiles * (a.tiles + 1) / 2), THREADS, 0, s->stream>>>(a);
+    dim3 grid((unsigned)(a.strips + BAND / WIDE * a.bands * (a.bands + 1) / 2));
+    void (*kernel)(step_args) = a.t.d_pow2 == 32 ? step_blocks<1> : a.t.d_pow2 == 64 ? step_blocks<2> : a.t.d_pow2 == 128 ? step_blocks<4> : step_blocks<8>;
+    kernel<<<grid, STEP_THREADS, 0, s->stream>>>(a);
     LAUNCHED(s, "walk_step");
     return SW_OK;
 }
