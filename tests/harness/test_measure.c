@@ -21,7 +21,7 @@ static bool more(int n, double scatter, double seconds)
     bool wanted;
     for (int i = 0; i < n; i++)
         total[i] = 100 + scatter * sw_rng_normal(3, SW_RNG_TEST, (uint64_t)i);
-    assert_int_equal(sw_times_more(&(struct sw_times){.n = n, .total = total}, &rule, seconds, &wanted), SW_OK);
+    assert_int_equal(sw_times_more(&(struct sw_times){.n = n, .n_parts = 1, .total = total}, &rule, seconds, &wanted), SW_OK);
     return wanted;
 }
 
@@ -34,6 +34,10 @@ static void test_when_to_stop(void **state)
     assert_false(more(9, 10, 2));                                   /* time is up */
     assert_true(more(N, 10, 0));                                    /* 1.6 % still */
     assert_false(more(N, 1, 0));                                    /* 0.16 % */
+    bool wanted;
+    double total[9] = {0};
+    assert_int_equal(sw_times_more(&(struct sw_times){.n = 9, .total = total}, &rule, 100, &wanted), SW_OK);
+    assert_true(wanted);                                            /* no time of selection yet */
 }
 
 /* A metric of n samples: the scaled median, and an interval that holds the truth 95 times of 100, as often too low as too high. */

@@ -173,21 +173,19 @@ def test_densities_are_sensible(rows):
 
 
 def test_times_add_up(finished, rows):
-    """Attention's time includes selection, in all, in every sample and in every layer; layers sum up to the mean of the samples."""
+    """Layers sum up to the mean of the samples; a prompt's time of attention includes selection, in every pass and layer. (Decode steps give one or the other.)"""
     checked = 0
     for cell in {row["cell"] for row in rows if row["status"] == "ok"}:
         with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
-            for both, part in (("prefill_attention_ms", "prefill_select_ms"), ("decode_attention_us", "decode_select_us")):
-                if f"samples/{both}" not in file:
-                    continue
-                for name in (both, part):
+            for name in ("prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us"):
+                if f"samples/{name}" in file:
                     samples = file[f"samples/{name}"][:]
                     assert file[f"per_layer/{name}"][:].sum() == pytest.approx(samples.mean(), rel=1e-6, abs=1e-9), (file.attrs["method"], name)
                     assert file[f"metrics/{name}"][()] == pytest.approx(np.median(samples))
-                for group in ("samples", "per_layer"):
-                    assert (file[f"{group}/{both}"][:] > file[f"{group}/{part}"][:]).all(), (file.attrs["method"], group)
                     checked += 1
-    assert checked > 40
+            for group in ("samples", "per_layer") if "samples/prefill_attention_ms" in file else ():
+                assert (file[f"{group}/prefill_attention_ms"][:] > file[f"{group}/prefill_select_ms"][:]).all(), (file.attrs["method"], group)
+    assert checked > 80
 
 
 # --------------------------------------------------------------------------------------------------------------------- what comes out
