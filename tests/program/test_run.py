@@ -14,6 +14,7 @@ import pytest
 
 import tiny
 from conftest import EASY, PROGRAM, TIMES, environment, swbench
+from edit_results import cells, edited
 
 COLUMNS = ["cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric",
            "layer", "value", "unit", "n", "lo", "hi", "status"]   # the contract's; further columns may follow
@@ -454,3 +455,16 @@ def test_model_by_name(world, tmp_path):
     swbench("run", config, "-q", check=0, cwd=tmp_path, env={"SWBENCH_DATASETS": str(world.root)})
     assert len(stamps(tmp_path / "results" / "tiny")) == 1
     assert os.listdir(tmp_path) and not (world.root / "results").exists()
+
+
+@pytest.mark.parametrize("above, told", [(2e-5, True), (0, False)])
+def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
+    """A cell that claims more mass than the oracle of the same inputs and budget is told, and fails a strict run."""
+    config = world.config(tmp_path / "c.yaml", methods=[{"name": "oracle", "params": {"block_size": 16, "unit": "head"}},
+                                                        {"name": "onehop", "params": {"block_size": 16}}])
+    swbench("run", config, "-q", check=0)
+    (oracle,), (other,) = (cells(tmp_path / "out", method=name) for name in ("oracle", "onehop"))
+    with h5py.File(oracle) as best, edited(other) as file:
+        file["metrics/mass_recall"][()] = best["metrics/mass_recall"][()] + above
+    assert ("more than the oracle's" in swbench("run", config, "-q", check=0).stderr) == told
+    assert swbench("run", config, "-q", "--strict").returncode == (3 if told else 0)
