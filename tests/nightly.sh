@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tsan() {
     cmake --preset tsan >/dev/null
     cmake --build --preset tsan
-    SWBENCH_THREADS=4 ctest --test-dir build/tsan --output-on-failure --label-regex sanitize
+    SWBENCH_THREADS=4 ctest --test-dir build/tsan -j "$(nproc)" --output-on-failure --label-regex sanitize
 }
 
 # Every method on a small synthetic layer, prefill and decode; any error, and any memory that is lost for good, fails. Valgrind knows no AVX-512.
@@ -30,7 +30,7 @@ backend: cpu
 threads: 2
 output: $folder/out
 workloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, decode_tokens: 1}]
-axes: {context: 150, density: [0.5], phase: [both]}
+axes: {context: 150, density: [0.5], phase: [prefill, decode]}
 methods: [$methods]
 dense_layers: 0
 timing: {warmup_ms: 0, min_runs: 1, max_seconds: 0.01}
@@ -50,7 +50,7 @@ for part; do
     case $part in
     tsan) tsan ;;
     valgrind) memcheck ;;
-    sweeps) ctest --test-dir build/release --output-on-failure --label-regex nightly ;;
+    sweeps) ctest --test-dir build/release -j "$(nproc)" --output-on-failure --label-regex nightly ;;
     fuzz) tests/fuzz/run.sh 600 ;;
     *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps or fuzz" >&2; exit 2 ;;
     esac

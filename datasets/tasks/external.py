@@ -37,8 +37,14 @@ def require_size(path):
 
 
 def parse(data, place):
+    def each_once(pairs):
+        if len(mapping := dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise InputError(f"{place}: {shown(next(name for name in names if names.count(name) > 1))} is there twice in an object, expected each key once")
+        return mapping
+
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once)
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: byte {error.start} is not UTF-8, expected JSON in UTF-8") from None
     except json.JSONDecodeError as error:

@@ -85,10 +85,9 @@ class Numbering(dict):
 
 
 def question(asked, text, id, answers, gold, near, place):
-    origin = asked.get(id, "")
     return Question(external.get(asked, text, str, place), list(dict.fromkeys(filter(str.strip, answers))),
                     list(dict.fromkeys(gold)), [number for number in near if number not in gold],
-                    origin if isinstance(origin, str) and "\0" not in origin else "")
+                    external.get(asked, id, str, place) if id in asked else "")
 
 
 def finished(path, sha256, documents, questions):

@@ -170,6 +170,7 @@ def test_files(tiny_model, tmp_path, run):
     ("qasper", [row("qasper", 0, _id="\udc00")], "half a surrogate pair"),
     ("qasper", [row("narrativeqa", 0)], "'dataset' is 'narrativeqa', expected 'qasper'"),
     ("qasper", [row("qasper", 0)], "qasper.jsonl: has 1 samples, expected at least 2"),
+    ("qasper", ['{"input": "a", "_id": "b", "input": "c"}'], "qasper.jsonl:1: 'input' is there twice"),
     ("qasper", ["[" * 100000], "qasper.jsonl:1: nested too deep"),
     ("qasper", ['{"length": ' + "1" * 5000 + "}"], "qasper.jsonl:1: Exceeds the limit"),
     ("trec", [row("trec", 0, all_classes=None)], "trec.jsonl:1: 'all_classes' is None, expected a list"),

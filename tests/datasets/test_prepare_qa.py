@@ -140,6 +140,7 @@ def changed(change, document):
     ("squad", changed(lambda d: d["data"][1]["paragraphs"][2]["qas"].append(7), squad()), "data[1].paragraphs[2].qas[2]: 7"),
     ("squad", changed(lambda d: d["data"][0]["paragraphs"][0]["qas"][0].update(question=None), squad()), "'question' is None"),
     ("squad", changed(lambda d: d["data"][0]["paragraphs"][0]["qas"][0].update(answers=[{"text": "a\0b"}]), squad()), "NUL"),
+    ("squad", changed(lambda d: d["data"][0]["paragraphs"][0]["qas"][0].update(id="\ud800"), squad()), "'id' has a NUL or half a surrogate"),
     ("squad", changed(lambda d: d["data"][0]["paragraphs"][0].update(context="\ud800"), squad()), "surrogate"),
     ("squad", changed(lambda d: d["data"][0]["paragraphs"][0]["qas"].extend(squad(1, 1)["data"][0]["paragraphs"][0]["qas"]), squad(1, 1)),
      "has no documents but the question's"),

@@ -1,14 +1,17 @@
 /* Preloaded into swbench (LD_PRELOAD) by tests/program/test_faults.py: the k-th call of one kind fails. Only calls made by the program itself count, told
- * by the return address, so that what HDF5, OpenBLAS or libyaml do when memory is short is another question (kind "anyone").
+ * by the return address; kind "anyone" counts those of HDF5, OpenBLAS, libyaml, … too, some of which crash or exit then, and the log says where that was.
  *
  *   SWBENCH_FAULT=memory:K   the K-th malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, asprintf, vasprintf or open_memstream: no memory
  *   SWBENCH_FAULT=file:K     the K-th write, fsync, rename, mkdir or open for writing: no space left, or an I/O error
  *   SWBENCH_FAULT=anyone:K   the K-th malloc, calloc or realloc, whoever calls
- *   SWBENCH_FAULT_LOG=FILE   is given the number of such calls at the end, and, once the fault has happened, "fault" and the call's address */
+ *   SWBENCH_FAULT_LOG=FILE   is given the number of such calls at the end; once the fault has happened, "fault" and the call's address; of a crash or an
+ *                            exit after it, "ended" and the program or library that did it */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdatomic.h>
@@ -47,13 +50,44 @@ static int find_text(struct dl_phdr_info *info, size_t size, void *unused)
     return 1;
 }
 
-static void put_line(const char *what, long number)
+static void put_text(const char *what, const char *text)
 {
-    char line[96];
-    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666), n = snprintf(line, sizeof line, "%s %ld\n", what, number);
+    char line[160];
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666), n = snprintf(line, sizeof line, "%s %.99s\n", what, text);
     if (fd >= 0 && write(fd, line, (size_t)n) == n)
         close(fd);
 }
+
+static void put_line(const char *what, long number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%ld", number);
+    put_text(what, text);
+}
+
+/* The innermost caller that is neither this file nor the C library. */
+static const char *caller(void)
+{
+    void *frames[64];
+    Dl_info self = {0}, found;
+    dladdr((void *)caller, &self);
+    int n = backtrace(frames, 64);
+    for (int i = 0; i < n; i++) {
+        const char *name = dladdr(frames[i], &found) && found.dli_fname ? found.dli_fname : "", *slash = strrchr(name, '/');
+        if (*name && found.dli_fbase != self.dli_fbase && !strstr(name, "libc.so"))
+            return slash ? slash + 1 : name;
+    }
+    return "unknown";
+}
+
+static void crashed(int number)
+{
+    kind = NONE;
+    put_text("ended", caller());
+    raise(number); /* blocked until here is left, then the end: SA_RESETHAND */
+}
+
+static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -63,6 +97,9 @@ __attribute__((constructor)) static void begin(void)
         return;
     snprintf(log_path, sizeof log_path, "%s", log ? log : "/dev/null");
     wanted = atol(colon + 1);
+    backtrace((void *[1]){NULL}, 1); /* loads what it needs while there is memory */
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+        sigaction(crashes[i], &(struct sigaction){.sa_handler = crashed, .sa_flags = SA_RESETHAND}, NULL);
     kind = *fault == 'm' ? MEMORY : *fault == 'f' ? FILES : ANYONE; /* last: from here on calls count */
 }
 
@@ -150,6 +187,17 @@ int asprintf(char **out, const char *format, ...)
 FILE *open_memstream(char **text, size_t *size)
 {
     return FAILS(MEMORY) ? (errno = ENOMEM, NULL) : NEXT(open_memstream)(text, size);
+}
+
+/* main returns, so whoever calls this is a library. */
+void exit(int code)
+{
+    enum kind was = kind;
+    kind = NONE;
+    if (was != NONE)
+        put_text("ended", caller());
+    NEXT(exit)(code);
+    __builtin_unreachable();
 }
 
 ssize_t write(int fd, const void *data, size_t size)

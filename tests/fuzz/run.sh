@@ -15,7 +15,7 @@ for compiler in clang clang-20 clang-19 clang-18 clang-17 clang-16 clang-15 clan
     if has_fuzzer "$compiler"; then
         CC=$compiler cmake --preset fuzz -DSWBENCH_FUZZ_SECONDS="$seconds" >/dev/null
         cmake --build --preset fuzz
-        exec ctest --test-dir build/fuzz --output-on-failure --label-regex fuzz
+        exec ctest --test-dir build/fuzz -j "$(nproc)" --output-on-failure --label-regex fuzz
     fi
 done
 echo "fuzz: skipped, no clang with libFuzzer here (Debian: clang-14, libclang-rt-14-dev, libfuzzer-14-dev)" >&2

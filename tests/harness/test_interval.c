@@ -56,13 +56,18 @@ static void test_mean_interval(void **state)
     double x[N];
     struct sw_interval interval, again;
     int covered = 0;
+    double lower = 0, upper = 0;
     for (int r = 0; r < REPEATS; ++r) {
         for (int i = 0; i < N; ++i)
             x[i] = 3 + sw_rng_normal(11, SW_RNG_TEST, (uint64_t)(r * N + i));
         assert_int_equal(sw_interval_mean(x, N, 1, &interval), SW_OK);
         assert_true(interval.lo <= interval.value && interval.value <= interval.hi);
         covered += interval.lo <= 3 && 3 <= interval.hi;
+        lower += (interval.value - interval.lo) / REPEATS;
+        upper += (interval.hi - interval.value) / REPEATS;
     }
+    double reach = 1.96 * sqrt((N - 1.0) / N / N); /* of the mean of N normals, drawn anew from themselves */
+    assert_true(fabs(lower / reach - 1) < 0.04 && fabs(upper / reach - 1) < 0.04);
     assert_in_range(covered, 176, 199); /* 95 % of 200, give or take four standard errors and the bootstrap's own shortfall */
     assert_int_equal(sw_interval_mean(x, N, 1, &again), SW_OK);
     assert_true(again.lo == interval.lo && again.hi == interval.hi);

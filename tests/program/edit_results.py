@@ -30,13 +30,13 @@ def edited(path):
 
 
 def cells(folder, **wanted):
-    """Paths of the cells whose attributes are as wanted, in the order of their names."""
+    """Paths of the cells whose attributes are as wanted, in the order of what they are: names of files change with the code."""
     found = []
-    for path in sorted((pathlib.Path(folder) / "cells").glob("*.h5")):
+    for path in (pathlib.Path(folder) / "cells").glob("*.h5"):
         with h5py.File(path) as file:
             if all(file.attrs[name] == value for name, value in wanted.items()):
-                found.append(path)
-    return found
+                found.append(([str(file.attrs[name]) for name in ("task", "method", "params", "phase", "density")], path.name, path))
+    return [path for *_, path in sorted(found)]
 
 
 def set_samples(file, metric, values, value=None):

@@ -290,13 +290,22 @@ def modelled(folder, run, slow=lambda file: 1.0):
             set_samples(file, "prefill_attention_ms", level * np.exp(0.02 * rng.standard_normal(RUNS)) * spikes)
 
 
-@pytest.mark.parametrize("run", range(5))
-def test_one_method_is_15_percent_slower(pair, run):
-    modelled(pair[0], 2 * run)
-    modelled(pair[1], 2 * run + 1, lambda file: 1.15 if file.attrs["method"] == "onehop" else 1.0)
-    result = compare(*pair, check=1)
-    assert [(figure["metric"], "onehop" in figure["cell"]) for figure in result["figures"] if figure["verdict"] == "worse"] == [
-        ("prefill_attention_ms", True)]
+def test_one_method_is_15_percent_slower(pair):
+    """Times of five cells alone tell little of their own noise: 15 % were caught in 130 of 150 such pairs, else ambiguous (17) or measured as less
+    than 10 % (3). Never is another cell blamed, and what is slower is not called faster."""
+    for path in [path for folder in pair for path in cells(folder, task="echo_tiny")]:
+        path.unlink()
+    caught = 0
+    for run in range(25):
+        modelled(pair[0], 2 * run)
+        modelled(pair[1], 2 * run + 1, lambda file: 1.15 if file.attrs["method"] == "onehop" else 1.0)
+        result = compare(*pair)
+        figures = [(figure["metric"], "onehop" in figure["cell"], figure["verdict"]) for figure in result["figures"] if figure["judged"]]
+        assert figures in ([], [("prefill_attention_ms", True, "ambiguous")], [("prefill_attention_ms", True, "worse")]), (run, figures)
+        caught += result["verdict"] == "worse"
+    assert caught >= 19
+    modelled(pair[0], 1)
+    modelled(pair[1], 1, lambda file: 1.15 if file.attrs["method"] == "onehop" else 1.0)
     assert named(compare(pair[1], pair[0], check=0), "better")
 
 

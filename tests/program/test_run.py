@@ -14,6 +14,7 @@ import pytest
 
 import tiny
 from conftest import EASY, PROGRAM, TIMES, environment, swbench
+from edit_results import cells, edited
 
 COLUMNS = ["cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric",
            "layer", "value", "unit", "n", "lo", "hi", "status"]   # the contract's; further columns may follow
@@ -170,6 +171,22 @@ def test_densities_are_sensible(rows):
             assert 0 <= value <= 1 + 1e-6, row
         if row["metric"] in TIMES and row["lo"]:
             assert float(row["lo"]) <= value <= float(row["hi"]), row
+
+
+def test_times_add_up(finished, rows):
+    """Layers sum up to the mean of the samples; a prompt's time of attention includes selection, in every pass and layer. (Decode steps give one or the other.)"""
+    checked = 0
+    for cell in {row["cell"] for row in rows if row["status"] == "ok"}:
+        with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
+            for name in ("prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us"):
+                if f"samples/{name}" in file:
+                    samples = file[f"samples/{name}"][:]
+                    assert file[f"per_layer/{name}"][:].sum() == pytest.approx(samples.mean(), rel=1e-6, abs=1e-9), (file.attrs["method"], name)
+                    assert file[f"metrics/{name}"][()] == pytest.approx(np.median(samples))
+                    checked += 1
+            for group in ("samples", "per_layer") if "samples/prefill_attention_ms" in file else ():
+                assert (file[f"{group}/prefill_attention_ms"][:] > file[f"{group}/prefill_select_ms"][:]).all(), (file.attrs["method"], group)
+    assert checked > 80
 
 
 # --------------------------------------------------------------------------------------------------------------------- what comes out
@@ -464,3 +481,16 @@ def test_model_by_name(world, tmp_path):
     swbench("run", config, "-q", check=0, cwd=tmp_path, env={"SWBENCH_DATASETS": str(world.root)})
     assert len(stamps(tmp_path / "results" / "tiny")) == 1
     assert os.listdir(tmp_path) and not (world.root / "results").exists()
+
+
+@pytest.mark.parametrize("above, told", [(2e-5, True), (0, False)])
+def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
+    """A cell that claims more mass than the oracle of the same inputs and budget is told, and fails a strict run."""
+    config = world.config(tmp_path / "c.yaml", methods=[{"name": "oracle", "params": {"block_size": 16, "unit": "head"}},
+                                                        {"name": "onehop", "params": {"block_size": 16}}])
+    swbench("run", config, "-q", check=0)
+    (oracle,), (other,) = (cells(tmp_path / "out", method=name) for name in ("oracle", "onehop"))
+    with h5py.File(oracle) as best, edited(other) as file:
+        file["metrics/mass_recall"][()] = best["metrics/mass_recall"][()] + above
+    assert ("more than the oracle's" in swbench("run", config, "-q", check=0).stderr) == told
+    assert swbench("run", config, "-q", "--strict").returncode == (3 if told else 0)
