@@ -1,0 +1,210 @@
+"""A whole model's prefill and decode on the CPU backend beside llama.cpp: the same fp32 weights, the same ids, the same threads, in turns.
+
+    python3 -m venv /tmp/llama
+    CMAKE_ARGS=-DGGML_NATIVE=ON /tmp/llama/bin/pip install numpy gguf safetensors tokenizers llama-cpp-python   # builds llama.cpp, some minutes
+    /tmp/llama/bin/python tests/kernels/compare_llamacpp.py BUILD/bin/swbench_model_bench datasets/models/smollm2-135m-instruct
+
+Not a part of `make test`. The model folder's weights are written as an fp32 GGUF file, llama.cpp's cache is fp32 too, and before anything is
+timed the logits of the prompt's last token must agree within 1e-3. llama.cpp runs with the best of its batch sizes, with and without flash
+attention, found first. A time is that of the prompt's layers and its last logits. Exit status 1 when the logits differ or when prefill has less than
+--limit times llama.cpp's tokens/s at some length.
+"""
+
+import argparse
+import ctypes
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "datasets"))
+
+try:
+    import gguf
+    import llama_cpp
+    import numpy as np
+    from tokenizers import Tokenizer
+except ImportError as reason:
+    sys.exit(f"compare_llamacpp.py: {reason}; expected an environment with numpy, gguf, safetensors, tokenizers and llama-cpp-python (see its first lines)")
+
+from importer.architectures import ARCHITECTURES, tensor_specs   # noqa: E402
+from importer.weights import SafetensorsFile                     # noqa: E402
+
+F32 = 0   # GGML_TYPE_F32
+
+
+def write_gguf(folder, path):
+    """The model folder as fp32 GGUF, without a tokenizer. Llama's rows of q and k are in another order there: the halves of a head interleaved."""
+    config = json.loads((folder / "config.json").read_text())
+    row = next(row for row in ARCHITECTURES if row.model_type == config["model_type"])
+    weights = SafetensorsFile(folder / "model.safetensors")
+    out = gguf.GGUFWriter(str(path), row.gguf_arch)
+    out.add_file_type(F32)
+    out.add_vocab_size(config["vocab_size"])
+    out.add_context_length(config["max_position_embeddings"])
+    out.add_embedding_length(config["hidden_size"])
+    out.add_block_count(config["num_hidden_layers"])
+    out.add_feed_forward_length(config["intermediate_size"])
+    out.add_head_count(config["num_attention_heads"])
+    out.add_head_count_kv(config["num_key_value_heads"])
+    out.add_key_length(config["head_dim"])
+    out.add_value_length(config["head_dim"])
+    out.add_rope_dimension_count(config["head_dim"])
+    out.add_rope_freq_base(config["rope_theta"])
+    out.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    out.add_tokenizer_model("no_vocab")
+    for spec in tensor_specs(row, config):
+        values = weights.read_f32(spec.hf_name)
+        if spec.heads:
+            values = values.reshape(spec.heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+        out.add_tensor(spec.gguf_name, np.ascontiguousarray(values))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+class Llama:
+    """One context of llama.cpp: `tokens` of room, prompts in pieces of `ubatch`."""
+
+    def __init__(self, model, tokens, threads, ubatch, flash):
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = tokens, tokens, ubatch
+        params.n_threads = params.n_threads_batch = threads
+        params.type_k = params.type_v = F32
+        params.flash_attn_type = int(flash)
+        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        self.context = llama_cpp.llama_init_from_model(model, params)
+        self.tokens = tokens
+
+    def close(self):
+        llama_cpp.llama_free(self.context)
+
+    def run(self, ids, position):
+        """Milliseconds, and the last token's logits."""
+        batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = int(token), position + i, 1, 0, i == len(ids) - 1
+        if position == 0:
+            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), False)
+        start = clock()
+        failed = llama_cpp.llama_decode(self.context, batch)
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), (self.vocab,)) if not failed else None
+        ms = (clock() - start) * 1e3
+        llama_cpp.llama_batch_free(batch)
+        if failed:
+            sys.exit(f"compare_llamacpp.py: llama_decode gave {failed} for {len(ids)} tokens at {position}")
+        return ms, logits
+
+    def prefill_and_decode(self, ids, steps):
+        ms, logits = self.run(ids, 0)
+        return ms, [self.run([int(logits.argmax())], len(ids) + s)[0] for s in range(steps)]
+
+
+def ours(args, ids_file, steps, logits_file=None):
+    command = [args.program, args.model, ids_file, str(args.threads), "1", str(steps)] + ([logits_file] if logits_file else [])
+    env = dict(os.environ, SWBENCH_BENCH_CPU_TIME="1") if args.cpu_time else None
+    lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.splitlines()
+    fields = {line.split()[0]: line.split() for line in lines}
+    return float(fields["prefill"][5]), float(fields["decode"][5]) if steps else None
+
+
+def same_model(args, model, ids, ids_file, logits_file):
+    """Whether both give the same logits for the prompt's last token."""
+    ours(args, ids_file, 0, logits_file)
+    a = np.fromfile(logits_file, np.float32)
+    context = Llama(model, len(ids), args.threads, min(512, len(ids)), False)
+    b = context.run(ids, 0)[1].copy()
+    context.close()
+    off, same = float(np.abs(a - b).max()), int(a.argmax()) == int(b.argmax())
+    print(f"logits after {len(ids)} tokens: largest difference {off:.2e} of values up to {np.abs(b).max():.1f}, "
+          f"best id {a.argmax()} and {b.argmax()}", flush=True)
+    return same and off < 1e-3
+
+
+def best_setting(args, model, ids):
+    times = {}
+    for ubatch, flash in itertools.product(args.ubatch, (False, True)):
+        if ubatch <= max(len(ids), min(args.ubatch)):
+            context = Llama(model, len(ids) + args.decode, args.threads, min(ubatch, len(ids)), flash)
+            context.run(ids, 0)
+            times[ubatch, flash] = min(context.run(ids, 0)[0] for _ in range(args.tuning))
+            context.close()
+    return min(times, key=times.get), times
+
+
+def compare(args, model, ids, ids_file):
+    (ubatch, flash), times = best_setting(args, model, ids)
+    print(f"llama.cpp at {len(ids)} tokens, ms by n_ubatch: " + ", ".join(f"{u}{' flash' if f else ''} {t:.0f}" for (u, f), t in times.items()), flush=True)
+    context = Llama(model, len(ids) + args.decode, args.threads, min(ubatch, len(ids)), flash)
+    context.prefill_and_decode(ids, args.decode)   # warming up
+    a, b, steps_a, steps_b, load = [], [], [], [], []
+    for _ in range(args.rounds):
+        prefill, decode = ours(args, ids_file, args.decode)
+        a.append(prefill)
+        steps_a.append(decode)
+        prefill, steps = context.prefill_and_decode(ids, args.decode)
+        b.append(prefill)
+        steps_b.append(statistics.median(steps))
+        load.append(os.getloadavg()[0])
+    context.close()
+
+    def line(name, ours_ms, theirs_ms, tokens):
+        rate = [tokens * 1e3 / f(ms) for f in (statistics.median, min) for ms in (ours_ms, theirs_ms)]
+        print(f"{name} {len(ids)}: ours {rate[0]:.1f} tokens/s, llama.cpp {rate[1]:.1f} = {rate[0] / rate[1]:.2f} x (medians of {args.rounds}); "
+              f"best runs {rate[2]:.1f} and {rate[3]:.1f} = {rate[2] / rate[3]:.2f} x; load average up to {max(load):.1f}", flush=True)
+        return rate[0] / rate[1]
+
+    line("decode after", steps_a, steps_b, 1)
+    return line("prefill of", a, b, len(ids))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("program", help="swbench_model_bench of a build")
+    parser.add_argument("model", help="an imported model folder")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tokens", type=int, nargs="*", default=[512, 2048, 8192])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tuning", type=int, default=2, help="runs of each setting of llama.cpp")
+    parser.add_argument("--ubatch", type=int, nargs="*", default=[128, 256, 512, 1024, 2048])
+    parser.add_argument("--decode", type=int, default=32, help="steps after each prompt")
+    parser.add_argument("--limit", type=float, default=1.0)
+    parser.add_argument("--text", default=str(ROOT / "datasets/texts/austen.txt"), help="what the prompts are made of")
+    parser.add_argument("--cpu-time", action="store_true", help="processor time: one thread, on a busy machine")
+    args = parser.parse_args()
+    global clock
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    folder = Path(args.model)
+    with open(args.text, encoding="utf-8") as file:
+        ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(file.read(8 * max(args.tokens))).ids
+    if len(ids) < max(args.tokens):
+        sys.exit(f"compare_llamacpp.py: {args.text} has {len(ids)} tokens, expected {max(args.tokens)}")
+    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    ratios, same = [], True
+    with tempfile.TemporaryDirectory() as temporary:
+        path = os.path.join(temporary, "fp32.gguf")
+        write_gguf(folder, path)
+        model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+        print(f"llama-cpp-python {llama_cpp.__version__}, {args.threads} threads, fp32; {llama_cpp.llama_print_system_info().decode().strip()}")
+        for n in args.tokens:
+            ids_file = os.path.join(temporary, f"{n}.ids")
+            np.array(ids[:n], np.int32).tofile(ids_file)
+            same = same_model(args, model, ids[:n], ids_file, os.path.join(temporary, "logits")) and same
+            if same:
+                ratios.append(compare(args, model, ids[:n], ids_file))
+        llama_cpp.llama_model_free(model)
+    return 1 if not same or min(ratios) < args.limit else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
