@@ -6,7 +6,8 @@ enum { MARK_BEGIN, MARK_SELECTED, MARK_ATTENDED, MARKS };
 
 static enum sw_status mark(struct sw_sparse *s, int layer, int which)
 {
-    return s->timed ? s->backend->mark(s->backend, layer * MARKS + which) : SW_OK;
+    bool wanted = s->marks == SW_MARKS_PARTS || (s->marks == SW_MARKS_WHOLE && which != MARK_SELECTED);
+    return wanted ? s->backend->mark(s->backend, layer * MARKS + which) : SW_OK;
 }
 
 enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
@@ -46,11 +47,13 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
     return s->observe ? s->observe(s->observe_context, layer, &attend, attend.sel) : SW_OK;
 }
 
-enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *attend_ms)
+enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *total_ms)
 {
     int at = layer * MARKS;
-    SW_TRY(s->backend->elapsed_ms(s->backend, at + MARK_BEGIN, at + MARK_SELECTED, select_ms));
-    return s->backend->elapsed_ms(s->backend, at + MARK_SELECTED, at + MARK_ATTENDED, attend_ms);
+    *select_ms = NAN;
+    if (s->marks == SW_MARKS_PARTS)
+        SW_TRY(s->backend->elapsed_ms(s->backend, at + MARK_BEGIN, at + MARK_SELECTED, select_ms));
+    return s->backend->elapsed_ms(s->backend, at + MARK_BEGIN, at + MARK_ATTENDED, total_ms);
 }
 
 void sw_sparse_free(struct sw_sparse *s) { sw_selection_free(&s->selection); }

@@ -10,6 +10,9 @@
 extern "C" {
 #endif
 
+/* Time stamps of a call. Parts: one between selection and attention too. Whole: none there, so that a backend may let the one begin while the other ends. */
+enum sw_marks { SW_MARKS_NONE, SW_MARKS_PARTS, SW_MARKS_WHOLE };
+
 struct sw_sparse {
     struct sw_backend *backend;
     struct sw_shape shape;
@@ -17,7 +20,7 @@ struct sw_sparse {
     bool sparse_prefill, sparse_decode;   /* which phases use the method; the other is dense */
     int dense_layers;
     enum sw_attend_kernel dense_kernel;   /* of dense calls */
-    bool timed;                           /* queue time stamps */
+    enum sw_marks marks;                  /* time stamps to queue */
     struct sw_selection selection;        /* of the last sparse call, backend memory; reused */
     /* Called after each layer; selection is NULL where attention was dense. May be NULL. */
     enum sw_status (*observe)(void *context, int layer, const struct sw_attend *attend, const struct sw_selection *selection);
@@ -28,8 +31,8 @@ struct sw_sparse {
 SW_MUST_CHECK enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v,
                                               void *out);
 
-/* Times of a layer in the last pass; waits for them. */
-SW_MUST_CHECK enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *attend_ms);
+/* Times of a layer in the last pass, which had parts or whole marked; waits for them. *select_ms is NaN where only the whole was. */
+SW_MUST_CHECK enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *total_ms);
 
 void sw_sparse_free(struct sw_sparse *s); /* the selection; the sequence is the caller's */
 

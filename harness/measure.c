@@ -125,12 +125,13 @@ done:
 
 /* --- times -------------------------------------------------------------------------------------------------------------------- */
 
-enum sw_status sw_times_make(struct sw_times *t, int layers)
+enum sw_status sw_times_make(struct sw_times *t, int layers, bool decode)
 {
-    *t = (struct sw_times){.layers = layers};
+    *t = (struct sw_times){.layers = layers, .decode = decode};
+    t->layer_total = calloc((size_t)layers, sizeof *t->layer_total);
     t->layer_select = calloc((size_t)layers, sizeof *t->layer_select);
     t->layer_attend = calloc((size_t)layers, sizeof *t->layer_attend);
-    if (!t->layer_select || !t->layer_attend) {
+    if (!t->layer_total || !t->layer_select || !t->layer_attend) {
         sw_times_free(t);
         return SW_FAIL(SW_ENOMEM, "times of %d layers: out of host memory", layers);
     }
@@ -142,42 +143,60 @@ void sw_times_free(struct sw_times *t)
     free(t->select);
     free(t->total);
     free(t->clock);
+    free(t->layer_total);
     free(t->layer_select);
     free(t->layer_attend);
     memset(t, 0, sizeof *t);
 }
 
+enum sw_marks sw_times_marks(const struct sw_times *t) { return t->decode && t->n <= t->n_parts ? SW_MARKS_WHOLE : SW_MARKS_PARTS; }
+
+static enum sw_status grow(struct sw_times *t)
+{
+    int room = t->room ? 2 * t->room : 64;
+    double **all[] = {&t->select, &t->total, &t->clock};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        double *larger = realloc(*all[i], (size_t)room * sizeof *larger);
+        if (!larger)
+            return SW_FAIL(SW_ENOMEM, "times: out of host memory");
+        *all[i] = larger;
+    }
+    t->room = room;
+    return SW_OK;
+}
+
 enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
 {
-    if (t->n == t->room) {
-        int room = t->room ? 2 * t->room : 64;
-        double **all[] = {&t->select, &t->total, &t->clock};
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-            double *larger = realloc(*all[i], (size_t)room * sizeof *larger);
-            if (!larger)
-                return SW_FAIL(SW_ENOMEM, "times: out of host memory");
-            *all[i] = larger;
-        }
-        t->room = room;
-    }
-    t->select[t->n] = t->total[t->n] = 0;
-    t->clock[t->n] = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0; /* before waiting: the work is still under way */
+    bool parts = sp->marks == SW_MARKS_PARTS, whole = !t->decode || !parts;
+    if (t->n == t->room || t->n_parts == t->room)
+        SW_TRY(grow(t));
+    double clock = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0; /* before waiting: the work is still under way */
+    double all = 0, selection = 0;
     for (int l = 0; l < t->layers; l++) {
-        double select, attend;
-        SW_TRY(sw_sparse_times(sp, l, &select, &attend));
-        t->layer_select[l] += select;
-        t->layer_attend[l] += attend;
-        t->select[t->n] += select;
-        t->total[t->n] += select + attend;
+        double select, total;
+        SW_TRY(sw_sparse_times(sp, l, &select, &total));
+        all += total;
+        if (whole)
+            t->layer_total[l] += total;
+        if (parts) {
+            selection += select;
+            t->layer_select[l] += select;
+            t->layer_attend[l] += total - select;
+        }
     }
-    t->n++;
+    if (whole) {
+        t->clock[t->n] = clock;
+        t->total[t->n++] = all;
+    }
+    if (parts)
+        t->select[t->n_parts++] = selection;
     return SW_OK;
 }
 
 enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds, bool *more)
 {
     *more = true;
-    if (t->n < rule->min_runs)
+    if (t->n < rule->min_runs || t->n_parts == 0)
         return SW_OK;
     *more = false;
     if (seconds >= rule->max_seconds)
@@ -228,33 +247,35 @@ enum sw_status sw_report_mean(struct sw_result *result, const char *name, const 
     return sw_metric_set_samples(metric, x, n);
 }
 
-/* Per layer: scale · (a + b), b may be NULL. */
-static enum sw_status report_layers(struct sw_result *result, const char *name, const double *a, const double *b, int layers, double scale)
+/* Per layer: the mean of n passes. */
+static enum sw_status report_layers(struct sw_result *result, const char *name, const double *sum, int n, int layers, double scale)
 {
     struct sw_metric *metric = sw_result_metric(result, name);
-    double *scaled = malloc((size_t)layers * sizeof *scaled);
-    if (!metric || !scaled) {
-        free(scaled);
+    double *mean = malloc((size_t)layers * sizeof *mean);
+    if (!metric || !mean) {
+        free(mean);
         return SW_FAIL(SW_ENOMEM, "%s: out of host memory", name);
     }
     for (int l = 0; l < layers; l++)
-        scaled[l] = (a[l] + (b ? b[l] : 0)) * scale;
-    enum sw_status st = sw_metric_set_layers(metric, scaled, layers);
-    free(scaled);
+        mean[l] = sum[l] * scale / n;
+    enum sw_status st = sw_metric_set_layers(metric, mean, layers);
+    free(mean);
     return st;
 }
 
-enum sw_status sw_times_report(const struct sw_times *t, bool decode, struct sw_result *result)
+enum sw_status sw_times_report(const struct sw_times *t, struct sw_result *result)
 {
-    const char *select = decode ? "decode_select_us" : "prefill_select_ms";
-    const char *both = decode ? "decode_attention_us" : "prefill_attention_ms";
-    double scale = decode ? 1e3 : 1.0;
+    const char *select = t->decode ? "decode_select_us" : "prefill_select_ms";
+    const char *both = t->decode ? "decode_attention_us" : "prefill_attention_ms";
+    double scale = t->decode ? 1e3 : 1.0;
+    if (t->n_parts > 0) {
+        SW_TRY(sw_report_median(result, select, t->select, t->n_parts, scale));
+        SW_TRY(report_layers(result, select, t->layer_select, t->n_parts, t->layers, scale));
+    }
     if (t->n == 0)
         return SW_OK;
-    SW_TRY(sw_report_median(result, select, t->select, t->n, scale));
     SW_TRY(sw_report_median(result, both, t->total, t->n, scale));
-    SW_TRY(report_layers(result, select, t->layer_select, NULL, t->layers, scale / t->n));
-    SW_TRY(report_layers(result, both, t->layer_select, t->layer_attend, t->layers, scale / t->n));
+    SW_TRY(report_layers(result, both, t->layer_total, t->n, t->layers, scale));
     return t->clock[0] > 0 ? sw_report_median(result, "sm_clock_mhz", t->clock, t->n, 1) : SW_OK;
 }
 

@@ -525,6 +525,7 @@ static enum sw_status decode_pass(struct probe *p, struct sw_times *times)
 {
     for (int s = 0; s < p->m; s++) {
         SW_TRY(sw_interrupt_check());
+        p->sp.marks = times ? sw_times_marks(times) : SW_MARKS_NONE;
         SW_TRY(times && p->record ? recorded_step(p, s) : queue_step(p, s));
         if (times)
             SW_TRY(sw_times_read(times, &p->sp));
@@ -536,7 +537,7 @@ static enum sw_status decode_pass(struct probe *p, struct sw_times *times)
 static enum sw_status timed_decode_pass(struct probe *p, struct sw_times *times, struct sw_result *result)
 {
     enum sw_status st = decode_pass(p, times);
-    if (st != SW_EUNSUPPORTED || !p->record || times->n > 0)
+    if (st != SW_EUNSUPPORTED || !p->record || times->n + times->n_parts > 0)
         return st;
     p->record = false;
     SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
@@ -550,10 +551,10 @@ static enum sw_status report_rates(const struct probe *p, bool decode, const str
 {
     double attend_s = 0; /* the kernel alone: selection is not attention's work */
     for (int l = 0; l < times->layers; l++)
-        attend_s += 1e-3 * times->layer_attend[l] / (times->n > 0 ? times->n : 1);
+        attend_s += 1e-3 * times->layer_attend[l] / (times->n_parts > 0 ? times->n_parts : 1);
     struct sw_metric *density = sw_result_metric(result, "density_all_layers"), *fetch = sw_result_metric(result, "kv_fetch_density");
     struct sw_metric *rate = sw_result_metric(result, decode ? "effective_gbps" : "effective_tflops");
-    if (!density || !fetch || !rate || times->n == 0)
+    if (!density || !fetch || !rate || times->n_parts == 0)
         return SW_OK;
     double L = p->shape.n_layers, kept = isnan(density->value) ? 1 : density->value;
     if (!decode) {
@@ -573,7 +574,7 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
     bool more = true;
     struct sw_times times;
     enum sw_status st = SW_OK;
-    SW_TRY(sw_times_make(&times, p->shape.n_layers));
+    SW_TRY(sw_times_make(&times, p->shape.n_layers, decode));
     double begin = sw_seconds();
     do { /* warm-up: first touch of memory, clocks, caches */
         SW_TRY_GOTO(st, done, prompt_pass(p));
@@ -588,6 +589,7 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
         if (decode) {
             SW_TRY_GOTO(st, done, timed_decode_pass(p, &times, result));
         } else {
+            p->sp.marks = sw_times_marks(&times);
             SW_TRY_GOTO(st, done, prompt_pass(p));
             SW_TRY_GOTO(st, done, sw_times_read(&times, &p->sp));
         }
@@ -595,7 +597,7 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
         if (more && decode)
             SW_TRY_GOTO(st, done, prompt_pass(p)); /* the method's state as it was after the prompt */
     }
-    SW_TRY_GOTO(st, done, sw_times_report(&times, decode, result));
+    SW_TRY_GOTO(st, done, sw_times_report(&times, result));
     st = report_rates(p, decode, &times, result);
 done:
     sw_times_free(&times);
@@ -607,7 +609,6 @@ enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw_backend *be, 
 {
     struct probe p;
     enum sw_status st = begin(&p, cell, be, capture, n, m);
-    p.sp.timed = true;
     if (st == SW_OK)
         st = be->alloc(be, (size_t)n * token_values(&p) * sw_dtype_size(be->act), &p.out);
     if (st == SW_OK && cell->phase != SW_PHASE_DECODE)

@@ -73,7 +73,8 @@ static enum sw_status record_step(struct task *t, const int32_t *id)
 static enum sw_status run(struct task *t, const int32_t *ids, int n, struct sw_times *times, const struct ask *ask, double *ms)
 {
     bool step = n == 1, record = step && t->record;
-    t->sp.timed = !record || times->n * 4 + 1 <= t->steps_run;
+    bool stamped = !record || (times->n + times->n_parts) * 4 + 1 <= t->steps_run;
+    t->sp.marks = stamped ? sw_times_marks(times) : SW_MARKS_NONE;
     t->steps_run += step;
     if (record)
         SW_TRY(record_step(t, ids));
@@ -82,10 +83,10 @@ static enum sw_status run(struct task *t, const int32_t *ids, int n, struct sw_t
     if (ask->rows == 1)
         SW_TRY(predict(t, ask));
     SW_TRY(t->be->sync(t->be));
-    *ms = record && t->sp.timed ? NAN : 1e3 * (sw_seconds() - begin);
+    *ms = record && stamped ? NAN : 1e3 * (sw_seconds() - begin);
     if (ask->rows > 1)
         SW_TRY(predict(t, ask));
-    return t->sp.timed ? sw_times_read(times, &t->sp) : SW_OK;
+    return stamped ? sw_times_read(times, &t->sp) : SW_OK;
 }
 
 static enum sw_status begin_sample(struct task *t)
@@ -93,7 +94,6 @@ static enum sw_status begin_sample(struct task *t)
     sw_pass_reset(t->pass);
     sw_attention_end(&t->sp);
     SW_TRY(sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, t->data->context, &t->sp));
-    t->sp.timed = true;
     return SW_OK;
 }
 
@@ -237,8 +237,8 @@ static enum sw_status accuracy(struct task *t, int n_samples, struct sw_result *
 
 static enum sw_status report_time(struct task *t, int n_samples, struct sw_result *result)
 {
-    SW_TRY(sw_times_report(&t->prompts, false, result));
-    SW_TRY(sw_times_report(&t->steps, true, result));
+    SW_TRY(sw_times_report(&t->prompts, result));
+    SW_TRY(sw_times_report(&t->steps, result));
     SW_TRY(sw_report_median(result, "ttft_ms", t->ttft_ms, n_samples, 1));
     int n = 0; /* samples that took a step */
     for (int s = 0; s < n_samples; s++)
@@ -288,8 +288,8 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
     t.value = calloc((size_t)n_samples, sizeof *t.value);
     if (!t.ttft_ms || !t.tpot_ms || !t.value)
         SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "task: out of host memory"));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, layers));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, layers));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, layers, false));
+    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, layers, true));
     SW_TRY_GOTO(st, done, sw_pass_open(input->model, d->context, d->context, &t.pass));
     SW_TRY_GOTO(st, done, warm_up(&t, result));
     SW_TRY_GOTO(st, done, d->scored_tokens > 0 ? perplexity(&t, n_samples, result) : accuracy(&t, n_samples, result));

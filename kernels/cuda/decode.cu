@@ -8,9 +8,11 @@
 #include <algorithm>
 
 #include "kernels/cuda/attend.h"
+#include "kernels/cuda/early.cuh"
 #include "kernels/cuda/mma.cuh"
 
 static const int WARPS = 4;
+static const int LEAST = 2 * WARPS * 16; /* keys of a share, at least: two turns of each warp. Smaller shares cost more to add than they save */
 
 struct decode_plan {
     int splits, heads, head_tiles; /* heads a block, blocks of heads a KV head */
@@ -38,6 +40,67 @@ __device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_
     }
 }
 
+/* Adds the shares of `heads` heads from head0 on, in their order. Two round trips to L2: the first AHEAD shares of a thread's four columns are on their way
+ * while the weights are found. `weights`: shared memory, [heads][splits + 1]: each share's weight, then 1 / sum. */
+template <int D>
+__device__ void add_shares(const attend_args &a, const decode_plan &p, int splits, int64_t head0, int heads, float *weights)
+{
+    constexpr int AHEAD = 16, COLUMNS = D / 4;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int64_t all_heads = (int64_t)a.batch * a.H;
+    float4 ahead[AHEAD];
+    auto fetch = [&](int item, int s0) {
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++)
+            if (s0 + u < splits)
+                ahead[u] = __ldcg(reinterpret_cast<const float4 *>(p.o + ((s0 + u) * all_heads + head0 + item / COLUMNS) * D + item % COLUMNS * 4));
+    };
+    if ((int)threadIdx.x < heads * COLUMNS)
+        fetch(threadIdx.x, 0);
+    for (int row = warp; row < heads; row += WARPS) {
+        float top = -INFINITY, sum = 0;
+        for (int s = lane; s < splits; s += 32)
+            top = fmaxf(top, __ldcg(p.ml + (s * all_heads + head0 + row) * 2));
+        for (int w = 16; w > 0; w >>= 1)
+            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, w));
+        float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
+        for (int s = lane; s < splits; s += 32) {
+            float2 ml = __ldcg(reinterpret_cast<const float2 *>(p.ml + (s * all_heads + head0 + row) * 2));
+            float weight = exp2f(ml.x * a.scale_log2 - base);
+            weights[row * (splits + 1) + s] = weight;
+            sum += weight * ml.y;
+        }
+        for (int w = 16; w > 0; w >>= 1)
+            sum += __shfl_xor_sync(0xffffffffu, sum, w);
+        if (lane == 0)
+            weights[row * (splits + 1) + splits] = sum > 0 ? 1.0f / sum : 0.0f;
+    }
+    __syncthreads();
+    for (int item = threadIdx.x; item < heads * COLUMNS; item += blockDim.x) {
+        int row = item / COLUMNS, c = item % COLUMNS * 4;
+        const float *of_row = weights + row * (splits + 1);
+        float4 value = make_float4(0, 0, 0, 0);
+        for (int s0 = 0; s0 < splits; s0 += AHEAD) {
+            if (s0 > 0 || item != (int)threadIdx.x)
+                fetch(item, s0);
+#pragma unroll
+            for (int u = 0; u < AHEAD; u++)
+                if (s0 + u < splits) {
+                    float weight = of_row[s0 + u];
+                    value.x += weight * ahead[u].x;
+                    value.y += weight * ahead[u].y;
+                    value.z += weight * ahead[u].z;
+                    value.w += weight * ahead[u].w;
+                }
+        }
+        float inv = of_row[splits];
+        if (c < a.d) {
+            uint2 packed = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
+            *reinterpret_cast<uint2 *>(a.out + (head0 + row) * a.d + c) = packed;
+        }
+    }
+}
+
 template <int D>
 __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decode_plan p)
 {
@@ -48,13 +111,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     int kv_head = blockIdx.y / p.head_tiles;
     int h0 = kv_head * a.G + (blockIdx.y % p.head_tiles) * p.heads;
     int heads = min(p.heads, (kv_head + 1) * a.G - h0);
-    int t = a.n_k - 1;
-    key_list list = list_of(a, seq, h0, t >> a.block_log2, t);
-    int slots = list_slots(list, t);
-    int share = ((slots + p.splits - 1) / p.splits + 15) & ~15;
-    int begin = min(split * share, slots), end = min(begin + share, slots);
-
-    /* Q as the A operand: row = head. */
+    /* Q as the A operand: row = head. It was there before the selection began. */
     uint32_t qa[CH / 2][4];
     const bf16 *q = a.q + ((int64_t)seq * a.H + h0) * a.d;
 #pragma unroll
@@ -64,6 +121,14 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             int row = (lane >> 2) + (r & 1) * 8, col = k * 16 + (lane & 3) * 2 + (r >> 1) * 8;
             qa[k][r] = row < heads && col < a.d ? *reinterpret_cast<const uint32_t *>(q + row * a.d + col) : 0u;
         }
+    wait_for_previous(); /* for the selection's list */
+    int t = a.n_k - 1;
+    key_list list = list_of(a, seq, h0, t >> a.block_log2, t);
+    int slots = ((list.count - 1) << a.block_log2) + (t & ((1 << a.block_log2) - 1)) + 1; /* the diagonal block is always there, and last */
+    int splits = min(p.splits, (slots + LEAST - 1) / LEAST), tiles = (slots + 15) / 16;
+    if (split >= splits)
+        return;
+    int begin = tiles * split / splits * 16, end = min(tiles * (split + 1) / splits * 16, slots);
     const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     const bf16 *v_base = a.v + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     uint32_t ring = shared_address(shared) + (uint32_t)(warp * STAGES * STAGE_BYTES);
@@ -171,19 +236,17 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             value += weight * sh_o[(w * 16 + row) * D + c];
         }
         int64_t head = (int64_t)seq * a.H + h0 + row;
-        if (p.splits == 1) {
+        if (splits == 1) {
             if (c < a.d)
                 a.out[head * a.d + c] = __float2bfloat16_rn(sum > 0 ? value / sum : 0.0f);
         } else {
             int64_t at = (int64_t)split * a.batch * a.H + head;
             p.o[at * D + c] = value;
-            if (c == 0) {
-                p.ml[at * 2] = top;
-                p.ml[at * 2 + 1] = sum;
-            }
+            if (c == 0)
+                *reinterpret_cast<float2 *>(p.ml + at * 2) = make_float2(top, sum);
         }
     }
-    if (p.splits == 1)
+    if (splits == 1)
         return;
 
     /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
@@ -192,7 +255,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     __syncthreads();
     if (threadIdx.x == 0) {
         unsigned *done = p.done + (int64_t)seq * gridDim.y + blockIdx.y;
-        last = atomicAdd(done, 1u) == (unsigned)p.splits - 1;
+        last = atomicAdd(done, 1u) == (unsigned)splits - 1;
         if (last)
             *done = 0;
     }
@@ -200,46 +263,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     if (!last)
         return;
     __threadfence();
-    int64_t all_heads = (int64_t)a.batch * a.H, head0 = (int64_t)seq * a.H + h0;
-    float *sh_weight = reinterpret_cast<float *>(shared); /* [heads][splits + 1]: each share's weight, then 1 / sum */
-    for (int row = warp; row < heads; row += WARPS) {
-        float top = -INFINITY, sum = 0;
-        for (int s = lane; s < p.splits; s += 32)
-            top = fmaxf(top, __ldcg(p.ml + (s * all_heads + head0 + row) * 2));
-        for (int w = 16; w > 0; w >>= 1)
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, w));
-        float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
-        for (int s = lane; s < p.splits; s += 32) {
-            float2 ml = __ldcg(reinterpret_cast<const float2 *>(p.ml + (s * all_heads + head0 + row) * 2));
-            float weight = exp2f(ml.x * a.scale_log2 - base);
-            sh_weight[row * (p.splits + 1) + s] = weight;
-            sum += weight * ml.y;
-        }
-        for (int w = 16; w > 0; w >>= 1)
-            sum += __shfl_xor_sync(0xffffffffu, sum, w);
-        if (lane == 0)
-            sh_weight[row * (p.splits + 1) + p.splits] = sum > 0 ? 1.0f / sum : 0.0f;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < heads * (D / 4); i += blockDim.x) {
-        int row = i / (D / 4), c = i % (D / 4) * 4;
-        const float *weights = sh_weight + row * (p.splits + 1), *from = p.o + (head0 + row) * D + c;
-        float4 value = make_float4(0, 0, 0, 0);
-#pragma unroll 8
-        for (int s = 0; s < p.splits; s++) {
-            float4 v = __ldcg(reinterpret_cast<const float4 *>(from + s * all_heads * D));
-            float weight = weights[s];
-            value.x += weight * v.x;
-            value.y += weight * v.y;
-            value.z += weight * v.z;
-            value.w += weight * v.w;
-        }
-        float inv = weights[p.splits];
-        if (c < a.d) {
-            uint2 packed = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
-            *reinterpret_cast<uint2 *>(a.out + (head0 + row) * a.d + c) = packed;
-        }
-    }
+    add_shares<D>(a, p, splits, (int64_t)seq * a.H + h0, heads, reinterpret_cast<float *>(shared));
 }
 
 /* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. At least 64 keys
@@ -281,7 +305,8 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
     }
     CUDA_TRY(s, cudaFuncSetAttribute(decode_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);
-    decode_kernel<D><<<grid, WARPS * 32, bytes, s->stream>>>(a, p);
+    /* Early only behind a selection, which does not write q: a dense call may follow the kernel that does. */
+    CUDA_TRY(s, early_launch(s, a.indices != NULL, decode_kernel<D>, grid, WARPS * 32, bytes, a, p));
     LAUNCHED(s, "attention decode");
     return SW_OK;
 }

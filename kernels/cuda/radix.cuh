@@ -1,4 +1,4 @@
-/* radix.cuh: the key of the need-th best score of a row without sorting it, and block-wide sums; for blocks of THREADS threads. */
+/* radix.cuh: the key of the need-th best score of a row without sorting it, and block-wide sums; for blocks of whole warps. */
 #ifndef SW_CUDA_RADIX_CUH
 #define SW_CUDA_RADIX_CUH
 
@@ -21,8 +21,9 @@ __device__ inline float score_of_key(uint32_t key)
 
 struct pair_sum { int a, b; };
 
-/* Exclusive sums over the block's threads; totals to everyone. `lanes`: 2 × 8 ints of shared memory. */
-__device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total, int (*lanes)[THREADS / 32])
+/* Exclusive sums over the block's threads; totals to everyone. `lanes`: two ints of shared memory a warp. */
+template <int WARPS>
+__device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total, int (*lanes)[WARPS])
 {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     struct pair_sum x = v;
@@ -40,7 +41,7 @@ __device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum 
     }
     __syncthreads();
     struct pair_sum before = {0, 0}, all = {0, 0};
-    for (int w = 0; w < THREADS / 32; w++) {
+    for (int w = 0; w < WARPS; w++) {
         if (w == warp)
             before = all;
         all.a += lanes[0][w];
@@ -58,18 +59,20 @@ __device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int
 {
     uint32_t prefix = 0, mask = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
-        sh->bins[threadIdx.x] = 0;
+        for (int k = threadIdx.x; k < 256; k += blockDim.x)
+            sh->bins[k] = 0;
         __syncthreads();
-        for (int j = lo + (int)threadIdx.x; j < hi; j += THREADS) {
+        for (int j = lo + (int)threadIdx.x; j < hi; j += blockDim.x) {
             uint32_t key = key_of_score(scores[j]);
             if ((key & mask) == prefix)
                 atomicAdd(&sh->bins[(key >> shift) & 255], 1);
         }
         __syncthreads();
         if (threadIdx.x < 32) { /* from the top: lane 0 holds bins 255 … 248 */
-            int lane = threadIdx.x, sum = 0;
+            int lane = threadIdx.x, sum = 0, bins[8];
+#pragma unroll
             for (int k = 0; k < 8; k++)
-                sum += sh->bins[255 - lane * 8 - k];
+                sum += bins[k] = sh->bins[255 - lane * 8 - k];
             int upto = sum;
             for (int o = 1; o < 32; o *= 2) {
                 int v = __shfl_up_sync(0xffffffffu, upto, o);
@@ -78,10 +81,17 @@ __device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int
             }
             int before = upto - sum;
             if (before < need && need <= upto) { /* exactly one lane */
-                int left = need - before, bin = 255 - lane * 8;
-                while (left > sh->bins[bin])
-                    left -= sh->bins[bin--];
-                sh->prefix = prefix | (uint32_t)bin << shift;
+                int left = need - before, skipped = 0;
+                bool here = true;
+#pragma unroll
+                for (int k = 0; k < 7; k++)
+                    if (here && left > bins[k]) {
+                        left -= bins[k];
+                        skipped++;
+                    } else {
+                        here = false;
+                    }
+                sh->prefix = prefix | (uint32_t)(255 - lane * 8 - skipped) << shift;
                 sh->need = left;
             }
         }

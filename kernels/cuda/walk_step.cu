@@ -1,143 +1,200 @@
 /* A decode step's selection in one launch: sketches, a row of scores, a row of the walk, the best blocks (struct sw_walk_step).
  *
- * As separate operations this is nine launches that wait for each other, 34 µs at 8K and 58 µs at 128K. Two kinds of blocks work side by side: some
- * take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2) and their logits; the others take 128 × 128 tiles of the cached matrix and
- * multiply the walk's row by them, which needs nothing of this layer's query but the last term, x_c · a[c,:]. The block that finishes last does the
- * rest alone: softmax, power, that last term, the maximum, the radix selection. Nobody waits in a loop, so nothing depends on who runs when;
- * sums have a fixed order. Bytes: 2·b² of the matrix (8.4 MB at b = 2048: 2.8 µs), 4·r·b of key sketches. */
+ * All of it is latency: the bytes (2·b² of the matrix, 8.4 MB at b = 2048; 4·r·b of key sketches) are 3 µs, one cold read after another is the rest. So whatever
+ * can be asked for at once is asked for before anybody waits, and what is computed twice is cheaper than what is handed over.
+ * Two kinds of blocks work side by side: some take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
+ * registers) and their logits; the others take 256 × 64 tiles of the cached matrix and multiply the walk's row by them, which needs nothing of this layer's query but
+ * the last term, x_c · a[c,:]. The block that finishes last does the rest alone, from shared memory: softmax, power, that last term, the maximum, the
+ * radix selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order. */
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/early.cuh"
 #include "kernels/cuda/radix.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-static const int STRIP = 64, TILE = 128, MOST_D = 512; /* key blocks of a score block; side of a tile; padded head_dim at most */
+static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
+static const int STRIP = 64, KEYS = STRIP / STEP_WARPS; /* key blocks of a score block, and of one of its warps */
+static const int BAND = 256, WIDE = 64;                 /* rows and columns of a tile */
+static const int MOST_SHARED = 2048;                    /* blocks whose scores fit in shared memory; longer rows stay in L2 */
+static const int MOST_D = 256;                          /* padded head_dim at most */
 
 struct step_args {
     struct sw_walk_step in;
     struct sw_srht t;
-    int c, b, strips, tiles, whole_exponent; /* c: the token's block; b = c + 1; tiles a side */
+    int c, b, strips, bands, ld, whole_exponent; /* c: the token's block; b = c + 1; ld: of part, a multiple of 4 */
     unsigned *done;
-    float *logits, *part; /* [b]; [tiles, b]: sums over the rows of each band */
-    float2 *stats;        /* [strips]: maximum, sum of exponentials */
+    float *logits, *part; /* [ld]; [bands, ld]: sums over the rows of each band */
     int32_t *indptr, *indices;
 };
 
-/* v [d_pow2] in shared memory: signs, Walsh–Hadamard; the r kept coordinates, scaled, into out. Ends with a barrier. */
-__device__ inline void transform(const struct sw_srht &t, int d, float *v, float *out)
+union step_shared {
+    struct { float sums[STEP_THREADS], key[MOST_D], rows[STEP_WARPS][MOST_D]; } sketch;
+    float tile[STEP_WARPS][WIDE];
+    struct {
+        float weights[MOST_SHARED], walked[MOST_SHARED], lanes[32];
+        struct radix_shared radix;
+        int counts[2][STEP_WARPS];
+    } finish;
+};
+
+/* Walsh–Hadamard transform of a warp's vector, lane + 32·e in v[e]. */
+template <int E>
+__device__ inline void transform(float (&v)[E])
 {
-    for (int c = threadIdx.x; c < t.d_pow2; c += THREADS)
-        v[c] = c < d ? v[c] * t.signs[c] : 0.0f;
-    __syncthreads();
-    for (int half = 1; half < t.d_pow2; half *= 2) {
-        for (int k = threadIdx.x; k < t.d_pow2 / 2; k += THREADS) {
-            int lo = (k / half) * 2 * half + k % half;
-            float x = v[lo], y = v[lo + half];
-            v[lo] = x + y;
-            v[lo + half] = x - y;
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int half = 1; half < 32; half *= 2)
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            float other = __shfl_xor_sync(0xffffffffu, v[e], half);
+            v[e] = lane & half ? other - v[e] : v[e] + other;
         }
-        __syncthreads();
-    }
-    for (int k = threadIdx.x; k < t.r; k += THREADS)
-        out[k] = v[t.keep[k]] * t.scale;
-    __syncthreads();
+#pragma unroll
+    for (int half = 1; half < E; half *= 2)
+#pragma unroll
+        for (int e = 0; e < E; e++)
+            if (!(e & half)) {
+                float x = v[e], y = v[e + half];
+                v[e] = x + y;
+                v[e + half] = x - y;
+            }
 }
 
-/* Mean over the heads of one token, heads in order, as pool does it. */
-__device__ inline float head_mean(const bf16 *x, int heads, int d, int c)
+/* The r kept coordinates of a warp's transformed vector, scaled; zeros beyond. `row`: the warp's own shared memory. */
+template <int E>
+__device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], float scale, float *row)
+{
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        row[lane + 32 * e] = v[e];
+    __syncwarp();
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        v[e] = keep[e] >= 0 ? row[keep[e]] * scale : 0.0f;
+    __syncwarp();
+}
+
+/* Sum over heads h0 … h1-1 of coordinate c of one token. */
+__device__ inline float head_sum(const bf16 *x, int h0, int h1, int d, int c)
 {
     float sum = 0;
 #pragma unroll 8
-    for (int h = 0; h < heads; h++)
+    for (int h = h0; h < h1; h++)
         sum += __bfloat162float(x[(int64_t)h * d + c]);
-    return heads == 1 ? sum : sum / (float)heads;
+    return sum;
 }
 
-/* Logits of key blocks strip · 64 …; the strip that holds block c first brings its sketch up to date. */
-__device__ void score_strip(const step_args &a, int strip)
+/* Logits of key blocks strip · 64 …; the strip that holds block c brings that block's sketch up to date. d_pow2 = 32·E. */
+template <int E>
+__device__ void score_strip(const step_args &a, int strip, union step_shared *sh)
 {
-    __shared__ float v[MOST_D], query[MOST_D], fresh[MOST_D], lanes[32];
+    constexpr int D = 32 * E, GROUPS = STEP_THREADS / D; /* groups of heads are summed side by side */
     const struct sw_walk_step &in = a.in;
-    int d = in.head_dim, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b), warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    for (int c = threadIdx.x; c < d; c += THREADS)
-        v[c] = head_mean(static_cast<const bf16 *>(in.q), in.n_heads, d, c);
-    transform(a.t, d, v, query);
+    int d = in.head_dim, r = a.t.r, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b), warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     bool holds_c = a.c < j1; /* strips ascend: only the last one */
-    if (holds_c) {
-        int count = in.n - a.c * in.block;
-        for (int c = threadIdx.x; c < d; c += THREADS) {
-            float *sum = in.k_sums + (int64_t)a.c * d + c, total = (count == 1 ? 0.0f : *sum) + head_mean(static_cast<const bf16 *>(in.k), in.n_kv_heads, d, c);
-            *sum = total;
-            v[c] = total / (float)(in.padded_tail ? in.block : count);
-        }
-        transform(a.t, d, v, fresh);
-        for (int k = threadIdx.x; k < a.t.r; k += THREADS)
-            in.k_sketch[(int64_t)a.c * a.t.r + k] = fresh[k];
-    }
-    float top = -INFINITY, mine[STRIP / (THREADS / 32)];
+
+    /* Everything that this block reads, at once. */
+    int coordinate = threadIdx.x % D, group = threadIdx.x / D;
+    float part = coordinate < d ? head_sum(static_cast<const bf16 *>(in.q), in.n_heads * group / GROUPS, in.n_heads * (group + 1) / GROUPS, d, coordinate) : 0.0f;
+    float signs[E], key[KEYS][E];
+    int keep[E];
 #pragma unroll
-    for (int e = 0; e < STRIP / (THREADS / 32); e++) {
-        int j = j0 + e * (THREADS / 32) + warp;
-        float acc = 0;
-        if (j < j1) {
-            const float *key = holds_c && j == a.c ? fresh : in.k_sketch + (int64_t)j * a.t.r;
-            for (int k = lane; k < a.t.r; k += 32)
-                acc += query[k] * key[k];
+    for (int e = 0; e < E; e++) {
+        int k = lane + 32 * e;
+        signs[e] = a.t.signs[k];
+        keep[e] = k < r ? a.t.keep[k] : -1;
+#pragma unroll
+        for (int i = 0; i < KEYS; i++) {
+            int j = j0 + i * STEP_WARPS + warp;
+            key[i][e] = k < r && j < a.c ? in.k_sketch[(int64_t)j * r + k] : 0.0f;
         }
+    }
+    if (holds_c && threadIdx.x < d) { /* heads in order, as pool adds them */
+        int count = in.n - a.c * in.block;
+        float *sum = in.k_sums + (int64_t)a.c * d + threadIdx.x, before = count == 1 ? 0.0f : *sum;
+        float mean = head_sum(static_cast<const bf16 *>(in.k), 0, in.n_kv_heads, d, threadIdx.x);
+        float total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
+        *sum = total;
+        sh->sketch.key[threadIdx.x] = total / (float)(in.padded_tail ? in.block : count);
+    }
+    sh->sketch.sums[threadIdx.x] = part;
+    __syncthreads();
+
+    float query[E];
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+        float sum = 0;
+        for (int g = 0; g < GROUPS; g++)
+            sum += sh->sketch.sums[g * D + lane + 32 * e];
+        query[e] = sum / (float)in.n_heads * signs[e];
+    }
+    transform(query);
+    keep_coordinates(query, keep, a.t.scale, sh->sketch.rows[warp]);
+#pragma unroll
+    for (int i = 0; i < KEYS; i++) {
+        int j = j0 + i * STEP_WARPS + warp;
+        if (j >= j1)
+            break;
+        if (j == a.c) {
+#pragma unroll
+            for (int e = 0; e < E; e++)
+                key[i][e] = lane + 32 * e < d ? sh->sketch.key[lane + 32 * e] * signs[e] : 0.0f;
+            transform(key[i]);
+            keep_coordinates(key[i], keep, a.t.scale, sh->sketch.rows[warp]);
+#pragma unroll
+            for (int e = 0; e < E; e++)
+                if (lane + 32 * e < r)
+                    in.k_sketch[(int64_t)j * r + lane + 32 * e] = key[i][e];
+        }
+        float acc = 0;
+#pragma unroll
+        for (int e = 0; e < E; e++)
+            acc += query[e] * key[i][e];
         acc = in.scale * warp_sum(acc);
-        mine[e] = j < j1 ? acc : -INFINITY;
-        top = fmaxf(top, mine[e]);
-        if (lane == 0 && j < j1)
+        if (lane == 0)
             a.logits[j] = acc;
     }
-    top = block_max(top, lanes);
-    float sum = 0;
-#pragma unroll
-    for (int e = 0; e < STRIP / (THREADS / 32); e++)
-        if (lane == 0)
-            sum += expf(mine[e] - top);
-    sum = block_sum(sum, lanes);
-    if (threadIdx.x == 0)
-        a.stats[strip] = make_float2(top, sum);
 }
 
-/* part[band, j] = Σ x_k · a[k,j] over the 128 rows k of a band before row c, j <= k. 32 groups of four columns, eight rows at once. */
-__device__ void walk_tile(const step_args &a, int band, int column_tile)
+/* part[band, j] = Σ x_k · a[k,j] over the 256 rows k of a band before row c, j <= k. 16 groups of four columns, 32 rows at once. */
+__device__ void walk_tile(const step_args &a, int band, int tile, union step_shared *sh)
 {
-    __shared__ float4 sums[8][32];
     const struct sw_walk_step &in = a.in;
-    int group = threadIdx.x & 31, lead = threadIdx.x >> 5, j = column_tile * TILE + group * 4, k0 = band * TILE;
-    float4 acc = make_float4(0, 0, 0, 0);
+    int group = threadIdx.x & 15, lead = threadIdx.x >> 4, j = tile * WIDE + group * 4, k0 = band * BAND;
+    float acc[4] = {};
     bool vec = in.ld % 4 == 0;
 #pragma unroll
-    for (int i = 0; i < TILE / 8; i++) {
-        int k = k0 + i * 8 + lead;
+    for (int i = 0; i < BAND / 32; i++) {
+        int k = k0 + i * 32 + lead;
         if (k >= a.c || j > k)
             continue;
         float weight = in.x[k];
         const float *row = in.a + (int64_t)k * in.ld + j;
-        float4 m = vec ? *reinterpret_cast<const float4 *>(row) : make_float4(row[0], j + 1 <= k ? row[1] : 0, j + 2 <= k ? row[2] : 0, j + 3 <= k ? row[3] : 0);
-        acc.x += weight * m.x;
-        acc.y += j + 1 <= k ? weight * m.y : 0.0f;
-        acc.z += j + 2 <= k ? weight * m.z : 0.0f;
-        acc.w += j + 3 <= k ? weight * m.w : 0.0f;
+        float4 m = vec ? *reinterpret_cast<const float4 *>(row)
+                       : make_float4(row[0], j + 1 <= k ? row[1] : 0.0f, j + 2 <= k ? row[2] : 0.0f, j + 3 <= k ? row[3] : 0.0f);
+        acc[0] += weight * m.x;
+        acc[1] += j + 1 <= k ? weight * m.y : 0.0f;
+        acc[2] += j + 2 <= k ? weight * m.z : 0.0f;
+        acc[3] += j + 3 <= k ? weight * m.w : 0.0f;
     }
-    sums[lead][group] = acc;
-    __syncthreads();
-    if (lead > 0)
-        return;
-    for (int l = 1; l < 8; l++) {
-        float4 m = sums[l][group];
-        acc.x += m.x;
-        acc.y += m.y;
-        acc.z += m.z;
-        acc.w += m.w;
-    }
-    float values[4] = {acc.x, acc.y, acc.z, acc.w};
+#pragma unroll
     for (int e = 0; e < 4; e++)
-        if (j + e < a.b)
-            a.part[(int64_t)band * a.b + j + e] = values[e];
+        acc[e] += __shfl_xor_sync(0xffffffffu, acc[e], 16); /* the warp's two rows */
+    if ((threadIdx.x & 16) == 0)
+        *reinterpret_cast<float4 *>(&sh->tile[threadIdx.x >> 5][group * 4]) = make_float4(acc[0], acc[1], acc[2], acc[3]);
+    __syncthreads();
+    if (threadIdx.x >= WIDE)
+        return;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < STEP_WARPS; w++)
+        sum += sh->tile[w][threadIdx.x];
+    j = tile * WIDE + (int)threadIdx.x;
+    if (j < a.ld)
+        a.part[(int64_t)band * a.ld + j] = sum;
 }
 
 __device__ inline float power(float v, float exponent, int whole)
@@ -153,61 +210,79 @@ __device__ inline float power(float v, float exponent, int whole)
     return r;
 }
 
-/* What is left when logits and parts are there: one block. */
-__device__ void finish(const step_args &a)
+/* The walk's row, out[0 … b): logits and parts are there. Leaves it in `walked` too; ends without a barrier. A thread keeps to its own groups of four columns. */
+__device__ void finish_row(const step_args &a, float *weights, float *walked, float *lanes)
 {
-    __shared__ struct radix_shared sh;
-    __shared__ int counts[2][THREADS / 32];
-    __shared__ float lanes[32];
     const struct sw_walk_step &in = a.in;
-    float top = -INFINITY;
-    for (int s = threadIdx.x; s < a.strips; s += THREADS)
-        top = fmaxf(top, __ldcg(&a.stats[s]).x);
+    float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f;
+    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS) {
+        float4 logit = __ldcg(reinterpret_cast<const float4 *>(a.logits + j)), walk = make_float4(0, 0, 0, 0);
+        for (int first = j / BAND; first < a.bands; first += 8)
+#pragma unroll
+            for (int band = 0; band < 8; band++)
+                if (first + band < a.bands) {
+                    float4 v = __ldcg(reinterpret_cast<const float4 *>(a.part + (int64_t)(first + band) * a.ld + j));
+                    walk.x += v.x;
+                    walk.y += v.y;
+                    walk.z += v.z;
+                    walk.w += v.w;
+                }
+        float l[4] = {logit.x, logit.y, logit.z, logit.w}, w[4] = {walk.x, walk.y, walk.z, walk.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (j + e < a.b) {
+                weights[j + e] = l[e];
+                walked[j + e] = w[e];
+                top = fmaxf(top, l[e]);
+            }
+    }
     top = block_max(top, lanes);
-    float sum = 0;
-    for (int s = threadIdx.x; s < a.strips; s += THREADS) {
-        float2 v = __ldcg(&a.stats[s]);
-        sum += v.y * expf(v.x - top);
-    }
-    float inv = 1.0f / block_sum(sum, lanes), x_c = in.x ? in.x[a.c] : 1.0f, best = -INFINITY;
-    float *row = in.a + (int64_t)a.c * in.ld;
-    for (int j = threadIdx.x; j < a.b; j += THREADS) {
-        float w = power(expf(__ldcg(&a.logits[j]) - top) * inv, in.exponent, a.whole_exponent), r = x_c * w;
-        row[j] = w;
-        if (in.x)
-            for (int band = j / TILE; band < a.tiles; band++)
-                r += __ldcg(&a.part[(int64_t)band * a.b + j]);
-        in.out[j] = r;
-        best = fmaxf(best, r);
-    }
+    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
+        for (int e = j; e < min(j + 4, a.b); e++)
+            sum += weights[e] = expf(weights[e] - top);
+    float inv = 1.0f / block_sum(sum, lanes), *row = in.a + (int64_t)a.c * in.ld;
+    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
+        for (int e = j; e < min(j + 4, a.b); e++) {
+            float w = power(weights[e] * inv, in.exponent, a.whole_exponent), r = in.x ? x_c * w + walked[e] : w;
+            row[e] = w;
+            walked[e] = r;
+            best = fmaxf(best, r);
+        }
     best = block_max(best, lanes);
-    if (best > 0)
-        for (int j = threadIdx.x; j < a.b; j += THREADS)
-            in.out[j] /= best;
-    __syncthreads();
+    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
+        for (int e = j; e < min(j + 4, a.b); e++) {
+            float r = best > 0 ? walked[e] / best : walked[e];
+            walked[e] = r;
+            in.out[e] = r;
+        }
+}
 
-    /* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
+/* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
+__device__ void finish_list(const step_args &a, const float *walked, union step_shared *sh)
+{
+    const struct sw_walk_step &in = a.in;
     int i = a.c, lo = min(in.forced.sink, i), hi = max(lo, i - in.forced.local + 1), need = min(in.kept - (i - (hi - lo)), hi - lo), equal_needed = need;
     bool all = need >= hi - lo;
     uint32_t threshold = 0;
+    __syncthreads();
     if (need > 0 && !all)
-        threshold = radix_select(in.out, lo, hi, need, &equal_needed, &sh);
-    int run = (i + THREADS) / THREADS, j0 = min((int)threadIdx.x * run, i + 1), j1 = min(j0 + run, i + 1);
+        threshold = radix_select(walked, lo, hi, need, &equal_needed, &sh->finish.radix);
+    int run = (i + STEP_THREADS) / STEP_THREADS, j0 = min((int)threadIdx.x * run, i + 1), j1 = min(j0 + run, i + 1);
     struct pair_sum mine = {0, 0}, total;
     for (int j = j0; j < j1; j++) {
         bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(in.out[j]) : 0;
+        uint32_t key = candidate ? key_of_score(walked[j]) : 0;
         if (!candidate || all || (need > 0 && key > threshold))
             mine.a++;
         else if (need > 0 && key == threshold)
             mine.b++;
     }
-    struct pair_sum before = scan_pairs(mine, &total, counts);
+    struct pair_sum before = scan_pairs<STEP_WARPS>(mine, &total, sh->finish.counts);
     int skip = total.b - (need > 0 && !all ? equal_needed : 0), equal = before.b;
     int32_t *out = a.indices + before.a + max(0, before.b - skip);
     for (int j = j0; j < j1; j++) {
         bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(in.out[j]) : 0;
+        uint32_t key = candidate ? key_of_score(walked[j]) : 0;
         if (!candidate || all || (need > 0 && key > threshold))
             *out++ = j;
         else if (need > 0 && key == threshold && equal++ >= skip)
@@ -219,19 +294,21 @@ __device__ void finish(const step_args &a)
     }
 }
 
-__global__ void __launch_bounds__(THREADS) step_blocks(step_args a)
+template <int E>
+__global__ void __launch_bounds__(STEP_THREADS) step_blocks(step_args a)
 {
+    __shared__ union step_shared sh;
     __shared__ bool last;
     int id = blockIdx.x;
+    allow_early();
     if (id < a.strips) {
-        score_strip(a, id);
-    } else { /* tiles of the lower triangle, row bands from the top */
-        int tile = id - a.strips, band = (int)((sqrtf(8.0f * (float)tile + 1.0f) - 1.0f) * 0.5f);
-        while ((band + 1) * (band + 2) / 2 <= tile)
+        score_strip<E>(a, id, &sh);
+    } else { /* tiles of the lower triangle, row bands from the top: BAND / WIDE · (band + 1) in each */
+        constexpr int A_BAND = BAND / WIDE;
+        int tile = id - a.strips, band = 0;
+        while (A_BAND * (band + 1) * (band + 2) / 2 <= tile)
             band++;
-        while (band * (band + 1) / 2 > tile)
-            band--;
-        walk_tile(a, band, tile - band * (band + 1) / 2);
+        walk_tile(a, band, tile - A_BAND * band * (band + 1) / 2, &sh);
     }
     __threadfence();
     __syncthreads();
@@ -244,7 +321,10 @@ __global__ void __launch_bounds__(THREADS) step_blocks(step_args a)
     if (!last)
         return;
     __threadfence();
-    finish(a);
+    bool fits = a.b <= MOST_SHARED;
+    float *weights = fits ? sh.finish.weights : a.logits, *walked = fits ? sh.finish.walked : a.in.out;
+    finish_row(a, weights, walked, sh.finish.lanes);
+    finish_list(a, walked, &sh);
 }
 
 static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in, struct sw_selection *out)
@@ -257,10 +337,10 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.c = (in->n - 1) / in->block;
     a.b = a.c + 1;
     REQUIRE(a.b <= in->ld && in->kept >= std::min(a.c, in->forced.sink + in->forced.local - 1) && in->kept <= a.c, "walk_step");
-    if (a.t.d_pow2 > MOST_D)
-        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected at most %d", a.t.d_pow2, MOST_D);
+    if (a.t.d_pow2 < 32 || a.t.d_pow2 > MOST_D)
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected 32 to %d", a.t.d_pow2, MOST_D);
     a.strips = div_up(a.b, STRIP);
-    a.tiles = in->x ? div_up(a.c, TILE) : 0;
+    a.bands = in->x ? div_up(a.c, BAND) : 0;
     a.whole_exponent = in->exponent >= 1 && in->exponent <= 64 && in->exponent == floorf(in->exponent) ? (int)in->exponent : 0;
     SW_TRY(sw_cuda_selection_reserve(out, be, 1, 1, std::max<int64_t>(in->ld, a.b), false));
     out->block = in->block;
@@ -272,16 +352,18 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.indptr = out->indptr;
     a.indices = out->indices;
     /* Sized by ld, so that no later step of the sequence needs more. */
-    size_t strips = (size_t)div_up(in->ld, STRIP), bands = (size_t)div_up(in->ld, TILE), width = (size_t)in->ld, had = s->scratch[SCRATCH_STEP].bytes;
+    a.ld = div_up(in->ld, 4) * 4;
+    size_t width = (size_t)a.ld, bands = (size_t)div_up(in->ld, BAND), had = s->scratch[SCRATCH_STEP].bytes;
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, 16 + strips * sizeof(float2) + (width + bands * width) * sizeof(float), &room));
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, 16 + (1 + bands) * width * sizeof(float), &room));
     if (s->scratch[SCRATCH_STEP].bytes != had) /* new: zero it once; every call leaves a zero */
         CUDA_TRY(s, cudaMemsetAsync(room, 0, 16, s->stream));
     a.done = static_cast<unsigned *>(room);
-    a.stats = reinterpret_cast<float2 *>(static_cast<char *>(room) + 16);
-    a.logits = reinterpret_cast<float *>(a.stats + strips);
+    a.logits = reinterpret_cast<float *>(static_cast<char *>(room) + 16);
     a.part = a.logits + width;
-    step_blocks<<<(unsigned)(a.strips + a.tiles * (a.tiles + 1) / 2), THREADS, 0, s->stream>>>(a);
+    dim3 grid((unsigned)(a.strips + BAND / WIDE * a.bands * (a.bands + 1) / 2));
+    void (*kernel)(step_args) = a.t.d_pow2 == 32 ? step_blocks<1> : a.t.d_pow2 == 64 ? step_blocks<2> : a.t.d_pow2 == 128 ? step_blocks<4> : step_blocks<8>;
+    kernel<<<grid, STEP_THREADS, 0, s->stream>>>(a);
     LAUNCHED(s, "walk_step");
     return SW_OK;
 }

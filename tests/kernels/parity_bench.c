@@ -3,9 +3,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/budget.h"
 #include "parity_cuda.h"
+#include "plain_read.h"
 
 enum { H = 32, HKV = 8, D = 128, B = 64, R = 64, RUNS = 9 };
 
@@ -138,6 +140,88 @@ static void bench_prefill(struct sw_backend *be, int n)
     free(keep);
 }
 
+/* --- a decode step ------------------------------------------------------------------------------------------------------------ */
+
+struct step {
+    struct sw_walk_step select; /* transform NULL: no selection in the step */
+    struct sw_attend attend;    /* q NULL: no attention */
+    struct plain_read read;     /* k NULL: no plain read */
+    struct sw_selection *list;
+};
+
+static void queue_step(struct sw_backend *be, struct step *s)
+{
+    if (s->select.transform)
+        must(be->walk_step(be, &s->select, s->list), "walk_step");
+    if (s->attend.q)
+        must(be->attend(be, &s->attend), "attend");
+    if (s->read.k)
+        must(plain_read(be, &s->read), "plain_read");
+}
+
+/* The step as a replayed graph, with a cache that was flushed before. */
+static double step_us(struct sw_backend *be, struct step s)
+{
+    double us[4 * RUNS];
+    queue_step(be, &s); /* scratch memory comes now */
+    must(be->record_begin(be), "record_begin");
+    must(be->flush_cache(be), "flush");
+    must(be->mark(be, 0), "mark");
+    queue_step(be, &s);
+    must(be->mark(be, 1), "mark");
+    must(be->record_end(be), "record_end");
+    for (int i = 0; i < 4 * RUNS; i++) {
+        must(be->record_run(be), "record_run");
+        must(be->elapsed_ms(be, 0, 1, &us[i]), "elapsed");
+    }
+    be->record_drop(be);
+    qsort(us, 4 * RUNS, sizeof *us, ascending);
+    return us[2 * RUNS] * 1e3;
+}
+
+/* Sketch&Walk's decode step of one layer and its attention, apart and together, beside dense attention and a plain read of the kept keys and values. */
+static void bench_step(struct sw_backend *be, int n)
+{
+    int b = sw_blocks(n, B);
+    size_t kv = (size_t)n * HKV * D, matrix = (size_t)b * (size_t)b;
+    void *q = random_acts(be, 1, (size_t)H * D), *k = random_acts(be, 2, kv), *v = random_acts(be, 3, kv), *out = alloc(be, (size_t)H * D * 2);
+    float *a = alloc(be, matrix * 4), *x = alloc(be, (size_t)b * 4), *walked = alloc(be, (size_t)b * 4), *sums = alloc(be, (size_t)b * D * 4),
+          *sketch = alloc(be, (size_t)b * R * 4);
+    must(be->hash_scores(be, 1, 0, 1, 0, b, b, b, b, a), "hash_scores");
+    must(be->hash_scores(be, 2, 0, 1, 0, 1, b, b, 1, x), "hash_scores");
+    must(be->hash_scores(be, 3, 0, 1, 0, b, R, R, b, sketch), "hash_scores");
+    must(be->zero(be, sums, (size_t)b * D * 4), "zero");
+    float *signs = need(D * 4);
+    int32_t *keep = need(D * 4);
+    for (int c = 0; c < D; c++) {
+        signs[c] = c % 3 ? 1.0f : -1.0f;
+        keep[c] = (c * 37 + 1) % D;
+    }
+    struct sw_srht t = {.d = D, .d_pow2 = D, .r = R, .scale = 0.125f, .signs = on_device(be, signs, D * 4), .keep = on_device(be, keep, D * 4)};
+    struct sw_selection list = {0};
+    struct sw_walk_step select = {.q = q, .k = (char *)k + (kv - HKV * D) * 2, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .block = B, .n = n, .ld = b,
+                                  .transform = &t, .scale = (float)(1 / sqrt(D)), .exponent = 8, .k_sums = sums, .k_sketch = sketch, .a = a, .x = x,
+                                  .out = walked, .kept = sw_budget_decode(n, B, 0.2, SW_FORCED_COMMON, NULL), .forced = SW_FORCED_COMMON};
+    struct sw_attend dense = {.batch = 1, .n_q = 1, .n_k = n, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .kv_stride = n, .q = q, .k = k, .v = v, .out = out,
+                              .scale = (float)(1 / sqrt(D))}, sparse = dense;
+    sparse.sel = &list;
+    double select_us = step_us(be, (struct step){.select = select, .list = &list});
+    struct plain_read read = {.k = k, .v = v, .indices = list.indices, .block_bytes = (int64_t)B * HKV * D * 2, .blocks = select.kept + 1}, all = read;
+    all.indices = NULL;
+    all.blocks = n / B;
+    double nothing = step_us(be, (struct step){0}), dense_us = step_us(be, (struct step){.attend = dense}), sparse_us = step_us(be, (struct step){.attend = sparse}),
+           both_us = step_us(be, (struct step){.select = select, .attend = sparse, .list = &list}), read_us = step_us(be, (struct step){.read = read}),
+           all_us = step_us(be, (struct step){.read = all});
+    printf("step    n %6d nothing %.1f us | select %5.1f + attend %5.1f, together %5.1f us | plain read of the kept %5.1f | dense %6.1f us, plain read of all %6.1f\n", n,
+           nothing, select_us, sparse_us, both_us, read_us, dense_us, all_us);
+    void *used[] = {q, k, v, out, a, x, walked, sums, sketch, (void *)t.signs, (void *)t.keep};
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+        be->free(be, used[i]);
+    sw_selection_free(&list);
+    free(signs);
+    free(keep);
+}
+
 static void bench_decode(struct sw_backend *be, int n, int batch)
 {
     int b = sw_blocks(n, B), units = batch;
@@ -166,9 +250,13 @@ static void bench_decode(struct sw_backend *be, int n, int batch)
 void parity_bench(struct parity *p)
 {
     static const int lengths[] = {8192, 32768, 131072};
-    for (int i = 0; i < (p->quick ? 2 : 3); i++)
+    int n_lengths = p->quick ? 2 : 3;
+    const char *only = p->only ? p->only : "";
+    for (int i = 0; i < n_lengths && strstr("prefill", only); i++)
         bench_prefill(p->cuda, lengths[i]);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < n_lengths && strstr("decode", only); i++)
         for (int batch = 1; batch <= (i == 1 ? 8 : 4); batch *= i == 1 ? 8 : 4)
             bench_decode(p->cuda, lengths[i], batch);
+    for (int i = 0; i < n_lengths && strstr("step", only); i++)
+        bench_step(p->cuda, lengths[i]);
 }
