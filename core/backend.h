@@ -115,7 +115,7 @@ struct sw_running {
 /* One decode step of one layer of Sketch&Walk (arxiv form, one unit, causal), fused: what pool, sketch, block_scores, walk with scale_rows and select_top do
  * one after the other for the token n - 1, whose block is c. In place: k_sums [ld, d] and k_sketch [ld, r] take the token's key; row c of the cached
  * matrix a [ld, ld] becomes the query's sharpened softmax; out [ld] = x · a, rescaled by its maximum, or row c itself where x is NULL (the
- * first sparse layer, or no walk). Then the best blocks by out. q [H, d], k [Hkv, d]: the token's, activations. out may not alias x. */
+ * first sparse layer, or no walk). ld is a multiple of 4, and a zero above its diagonal. Then the best blocks by out. q [H, d], k [Hkv, d]: the token's, activations. out may not alias x. */
 struct sw_walk_step {
     const void *q, *k;
     int n_heads, n_kv_heads, head_dim, block, n, ld;
@@ -230,6 +230,10 @@ struct sw_backend {
     enum sw_status (*hash_scores)(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
                                   int ld_rows, float *out) SW_MUST_CHECK;
 
+    /* May be NULL, as what they do can be had from others, in more launches. pool_sketch: for each of `count` pairs pool, then sketch of the blocks that its
+     * tokens touch (sketches[i].sums == pools[i].sums, n == t1). walk_top: walk with scale_rows, then select_top from its out (top->scores == walk->out). */
+    enum sw_status (*pool_sketch)(struct sw_backend *be, const struct sw_pool *pools, const struct sw_sketch *sketches, int count) SW_MUST_CHECK;
+    enum sw_status (*walk_top)(struct sw_backend *be, const struct sw_walk *walk, const struct sw_select_top *top, struct sw_selection *out) SW_MUST_CHECK;
     /* May be NULL: then its parts do it. SW_EUNSUPPORTED likewise, with nothing changed. */
     enum sw_status (*walk_step)(struct sw_backend *be, const struct sw_walk_step *a, struct sw_selection *out) SW_MUST_CHECK;
 

@@ -108,8 +108,9 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
     return sw_budget_rows(in->n, block, seq->density, forced, m, &seq->floored);
 }
 
-static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
-                                  int ld_rows, struct sw_forced forced, int blocks, struct sw_selection *out)
+/* Room in the selection, and the backend's arguments, which point to seq's budget. */
+static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld, int ld_rows,
+                                struct sw_forced forced, int blocks, struct sw_selection *out, struct sw_select_top *top)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
@@ -119,28 +120,46 @@ static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer
         entries += seq->budget[i];
     if (in->n_q < in->n) /* room for the longest list to come, so that no decode step allocates */
         entries = sw_blocks(seq->max_tokens, block);
-    SW_TRY(sw_selection_reserve(out, seq->backend, units, rows, units * entries, false));
-    return seq->backend->select_top(seq->backend,
-                                    &(struct sw_select_top){
-                                        .scores = scores,
-                                        .units = units,
-                                        .row0 = row0,
-                                        .rows = rows,
-                                        .ld = ld,
-                                        .ld_rows = ld_rows,
-                                        .budget = seq->budget,
-                                        .forced = forced,
-                                        .block = block,
-                                        .n = in->n,
-                                        .n_q = in->n_q,
-                                    },
-                                    out);
+    *top = (struct sw_select_top){
+        .scores = scores,
+        .units = units,
+        .row0 = row0,
+        .rows = rows,
+        .ld = ld,
+        .ld_rows = ld_rows,
+        .budget = seq->budget,
+        .forced = forced,
+        .block = block,
+        .n = in->n,
+        .n_q = in->n_q,
+    };
+    return sw_selection_reserve(out, seq->backend, units, rows, units * entries, false);
+}
+
+static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
+                                  int ld_rows, struct sw_forced forced, int blocks, struct sw_selection *out)
+{
+    struct sw_select_top top;
+    SW_TRY(plan_rows(seq, in, scores, units, ld, ld_rows, forced, blocks, out, &top));
+    return seq->backend->select_top(seq->backend, &top, out);
 }
 
 enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
                                   int ld_rows, struct sw_forced forced, struct sw_selection *out)
 {
     return select_rows(seq, in, scores, units, ld, ld_rows, forced, BY_DENSITY, out);
+}
+
+enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_layer_input *in, const struct sw_walk *walk,
+                                       struct sw_forced forced, struct sw_selection *out)
+{
+    struct sw_backend *be = seq->backend;
+    struct sw_select_top top;
+    SW_TRY(plan_rows(seq, in, walk->out, walk->units, walk->ld, walk->ld_rows, forced, BY_DENSITY, out, &top));
+    if (be->walk_top)
+        return be->walk_top(be, walk, &top, out);
+    SW_TRY(be->walk(be, walk));
+    return be->select_top(be, &top, out);
 }
 
 enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units, struct sw_forced forced,

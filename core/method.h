@@ -117,6 +117,10 @@ const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer
 SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores,
                                                 int units, int ld, int ld_rows, struct sw_forced forced, struct sw_selection *out);
 
+/* The walk's step (scale_rows), then sw_sequence_select from its out, in fewer launches where the backend can. */
+SW_MUST_CHECK enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_layer_input *in, const struct sw_walk *walk,
+                                                     struct sw_forced forced, struct sw_selection *out);
+
 /* The forced set alone, whatever the density (native sink + window). */
 SW_MUST_CHECK enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units,
                                                        struct sw_forced forced, struct sw_selection *out);

@@ -53,7 +53,7 @@ enum sw_status sketchwalk_begin(struct sw_sequence *seq, bool walk)
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
     s->walk = walk;
-    s->cap = sw_blocks(seq->max_tokens, p->common.block_size);
+    s->cap = (sw_blocks(seq->max_tokens, p->common.block_size) + 3) / 4 * 4; /* rows of 16 bytes, for wide loads */
     s->units = p->per_head ? shape->n_heads : p->per_group ? shape->n_kv_heads : 1;
     if (p->variant == SKETCHWALK_ARXIV) {
         s->units_q = s->units;
@@ -119,9 +119,16 @@ static size_t vector_bytes(int units, int rows, int width) { return sizeof(float
 
 /* --- sketches ----------------------------------------------------------------------------------------------------------------- */
 
+/* What makes the sketches of some tokens: their block sums, then the transform of the blocks' means. */
+struct sketching {
+    struct sw_pool pool;
+    struct sw_sketch sketch;
+};
+
 /* Key sketches of tokens t0 … n-1, into the layer's cache: sums in token order, so that a prompt of n + m tokens and a prompt of n followed by
  * m decode steps have the same bits. */
-static enum sw_status sketch_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in, int t0)
+static enum sw_status plan_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in, int t0,
+                                struct sketching *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -130,56 +137,92 @@ static enum sw_status sketch_keys(struct sw_sequence *seq, struct sketchwalk_lay
     size_t token = sw_dtype_size(seq->backend->act) * (size_t)shape->n_kv_heads * (size_t)shape->head_dim;
     SW_TRY(sw_scratch_reserve(seq->backend, &layer->k_sums, vector_bytes(s->units_k, s->cap, shape->head_dim)));
     SW_TRY(sw_scratch_reserve(seq->backend, &layer->k_sketch, vector_bytes(s->units_k, s->cap, s->r)));
-    SW_TRY(seq->backend->pool(seq->backend, &(struct sw_pool){.x = (const char *)in->k + (size_t)t0 * token,
-                                                              .heads = shape->n_kv_heads,
-                                                              .head_dim = shape->head_dim,
-                                                              .units = s->units_k,
-                                                              .block = block,
-                                                              .t0 = t0,
-                                                              .t1 = in->n,
-                                                              .ld = s->cap,
-                                                              .sums = layer->k_sums.data}));
-    return seq->backend->sketch(seq->backend, &(struct sw_sketch){.sums = layer->k_sums.data,
-                                                                  .units = s->units_k,
-                                                                  .ld = s->cap,
-                                                                  .d = shape->head_dim,
-                                                                  .block = block,
-                                                                  .n = in->n,
-                                                                  .i0 = t0 / block,
-                                                                  .i1 = sw_blocks(in->n, block),
-                                                                  .padded_tail = p->tail_mean == 1,
-                                                                  .transform = s->transform,
-                                                                  .out = layer->k_sketch.data});
+    out->pool = (struct sw_pool){.x = (const char *)in->k + (size_t)t0 * token,
+                                 .heads = shape->n_kv_heads,
+                                 .head_dim = shape->head_dim,
+                                 .units = s->units_k,
+                                 .block = block,
+                                 .t0 = t0,
+                                 .t1 = in->n,
+                                 .ld = s->cap,
+                                 .sums = layer->k_sums.data};
+    out->sketch = (struct sw_sketch){.sums = layer->k_sums.data,
+                                     .units = s->units_k,
+                                     .ld = s->cap,
+                                     .d = shape->head_dim,
+                                     .block = block,
+                                     .n = in->n,
+                                     .i0 = t0 / block,
+                                     .i1 = sw_blocks(in->n, block),
+                                     .padded_tail = p->tail_mean == 1,
+                                     .transform = s->transform,
+                                     .out = layer->k_sketch.data};
+    return SW_OK;
 }
 
 /* Sketches of groups of `block` queries, the first of them at place i0 of out [units_q, ld, r]. block 1: of single queries. */
-static enum sw_status sketch_queries(struct sw_sequence *seq, const void *q, int n_q, int block, int i0, int ld, float *out)
+static enum sw_status plan_queries(struct sw_sequence *seq, const void *q, int n_q, int block, int i0, int ld, float *to, struct sketching *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
-    int i1 = i0 + sw_blocks(n_q, block);
     SW_TRY(sw_scratch_reserve(seq->backend, &s->q_sums, vector_bytes(s->units_q, ld, shape->head_dim)));
-    SW_TRY(seq->backend->pool(seq->backend, &(struct sw_pool){.x = q,
-                                                              .heads = shape->n_heads,
-                                                              .head_dim = shape->head_dim,
-                                                              .units = s->units_q,
-                                                              .block = block,
-                                                              .t0 = i0 * block,
-                                                              .t1 = i0 * block + n_q,
-                                                              .ld = ld,
-                                                              .sums = s->q_sums.data}));
-    return seq->backend->sketch(seq->backend, &(struct sw_sketch){.sums = s->q_sums.data,
-                                                                  .units = s->units_q,
-                                                                  .ld = ld,
-                                                                  .d = shape->head_dim,
-                                                                  .block = block,
-                                                                  .n = i0 * block + n_q,
-                                                                  .i0 = i0,
-                                                                  .i1 = i1,
-                                                                  .padded_tail = p->tail_mean == 1,
-                                                                  .transform = s->transform,
-                                                                  .out = out});
+    out->pool = (struct sw_pool){.x = q,
+                                 .heads = shape->n_heads,
+                                 .head_dim = shape->head_dim,
+                                 .units = s->units_q,
+                                 .block = block,
+                                 .t0 = i0 * block,
+                                 .t1 = i0 * block + n_q,
+                                 .ld = ld,
+                                 .sums = s->q_sums.data};
+    out->sketch = (struct sw_sketch){.sums = s->q_sums.data,
+                                     .units = s->units_q,
+                                     .ld = ld,
+                                     .d = shape->head_dim,
+                                     .block = block,
+                                     .n = i0 * block + n_q,
+                                     .i0 = i0,
+                                     .i1 = i0 + sw_blocks(n_q, block),
+                                     .padded_tail = p->tail_mean == 1,
+                                     .transform = s->transform,
+                                     .out = to};
+    return SW_OK;
+}
+
+static enum sw_status make_sketch(struct sw_backend *be, const struct sketching *a)
+{
+    SW_TRY(be->pool(be, &a->pool));
+    return be->sketch(be, &a->sketch);
+}
+
+static enum sw_status sketch_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in, int t0)
+{
+    struct sketching keys;
+    SW_TRY(plan_keys(seq, layer, in, t0, &keys));
+    return make_sketch(seq->backend, &keys);
+}
+
+static enum sw_status sketch_queries(struct sw_sequence *seq, const void *q, int n_q, int block, int i0, int ld, float *out)
+{
+    struct sketching queries;
+    SW_TRY(plan_queries(seq, q, n_q, block, i0, ld, out, &queries));
+    return make_sketch(seq->backend, &queries);
+}
+
+/* Sketches of all queries and keys of a prompt, in one launch where the backend can. */
+static enum sw_status sketch_prompt(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in)
+{
+    struct sw_backend *be = seq->backend;
+    struct sketchwalk_state *s = seq->state;
+    struct sketching queries, keys;
+    SW_TRY(sw_scratch_reserve(be, &s->q_sketch, vector_bytes(s->units_q, s->cap, s->r)));
+    SW_TRY(plan_queries(seq, in->q, in->n, sw_sequence_block(seq), 0, s->cap, s->q_sketch.data, &queries));
+    SW_TRY(plan_keys(seq, layer, in, 0, &keys));
+    if (be->pool_sketch) /* the longer one first */
+        return be->pool_sketch(be, (struct sw_pool[]){queries.pool, keys.pool}, (struct sw_sketch[]){queries.sketch, keys.sketch}, 2);
+    SW_TRY(make_sketch(be, &queries));
+    return make_sketch(be, &keys);
 }
 
 /* --- block matrices ----------------------------------------------------------------------------------------------------------- */
@@ -297,13 +340,15 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
 
 /* --- prefill ------------------------------------------------------------------------------------------------------------------ */
 
-/* One step of either walk over all rows; leaves the new state in x[at]. */
-static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwalk_layer *layer, int b, bool first)
+/* One step of either walk over all rows; leaves the new state in x[at]. And the blocks that it selects. */
+static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwalk_layer *layer, const struct sw_layer_input *in,
+                                  struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    bool arxiv = p->variant == SKETCHWALK_ARXIV;
+    bool arxiv = p->variant == SKETCHWALK_ARXIV, first = in->layer == seq->dense_layers;
+    int b = sw_blocks(in->n, p->common.block_size);
     struct sw_walk step = {.units = s->units, .rows = b, .row0 = 0, .b = b, .ld = s->cap, .ld_rows = s->cap, .a_ld_rows = s->cap,
                            .a = layer->a.data, .anchor = layer->a.data, .causal = p->causal_blocks, .scale_rows = arxiv};
     int steps = arxiv ? 1 : p->degree;
@@ -315,10 +360,13 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
         step.out = s->x[1 - s->at].data;
         step.alpha = arxiv ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping); /* arxiv: R = W at the first layer, then R·W */
         step.beta = arxiv ? (start ? 0.0f : 1.0f) : (float)p->damping;
-        SW_TRY(be->walk(be, &step));
+        if (arxiv)
+            SW_TRY(sw_sequence_walk_select(seq, in, &step, seq->mode == SW_BUDGET_NATIVE ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, out));
+        else
+            SW_TRY(be->walk(be, &step));
         s->at = 1 - s->at;
     }
-    return SW_OK;
+    return arxiv ? SW_OK : choose(seq, in, s->x[s->at].data, s->cap, out);
 }
 
 /* Remembers what decode needs of the prompt's queries: the last ones (icml), or all block sketches (arxiv, non-causal). */
@@ -360,9 +408,7 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
     if (p->sketch == SKETCH_TOKENS) {
         SW_TRY(mass_rows(seq, in, b, layer->a.data, s->cap));
     } else {
-        SW_TRY(sketch_keys(seq, layer, in, 0));
-        SW_TRY(sw_scratch_reserve(be, &s->q_sketch, vector_bytes(s->units_q, s->cap, s->r)));
-        SW_TRY(sketch_queries(seq, in->q, in->n, block, 0, s->cap, s->q_sketch.data));
+        SW_TRY(sketch_prompt(seq, layer, in));
         SW_TRY(score_rows(seq, layer, s->q_sketch.data, s->cap, 0, b, b, false, layer->a.data, s->cap));
     }
     if (decode_follows)
@@ -371,8 +417,7 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
         return SW_OK; /* a dense prompt before sparse decode steps: no walk to take */
     if (!s->walk)
         return choose(seq, in, layer->a.data, s->cap, out);
-    SW_TRY(walk_prompt(seq, layer, b, in->layer == seq->dense_layers));
-    return choose(seq, in, s->x[s->at].data, s->cap, out);
+    return walk_prompt(seq, layer, in, out);
 }
 
 /* --- decode ------------------------------------------------------------------------------------------------------------------- */

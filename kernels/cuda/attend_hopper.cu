@@ -83,8 +83,8 @@ __device__ __forceinline__ tile tile_at(const params &p, int t)
     if (p.indptr) {
         int unit = p.units == UNIT_SHARED ? 0 : p.units == UNIT_KV_HEAD ? r.kv_head : r.head;
         const int32_t *at = p.indptr + (int64_t)unit * p.rows + (p.block128 ? r.row_tile >> 1 : r.row_tile);
-        r.begin = __ldg(at);
-        r.count = __ldg(at + 1) - r.begin;
+        r.begin = at[0]; /* not __ldg: what the lists are made by may run beside this kernel's first lines */
+        r.count = at[1] - r.begin;
         if (p.block128)
             r.count = 2 * r.count - 1 + (diagonal & 1);
     }
@@ -97,7 +97,7 @@ __device__ __forceinline__ int list_position(const params &p, int step_from_star
 __device__ __forceinline__ int list_chunk(const params &p, const tile &t, int chunk, int lane)
 {
     int at = chunk * 32 + lane, entries = p.block128 ? (t.count + 1) >> 1 : t.count;
-    return p.indptr && chunk >= 0 && at < entries ? __ldg(p.indices + t.begin + at) : 0;
+    return p.indptr && chunk >= 0 && at < entries ? p.indices[t.begin + at] : 0;
 }
 
 template <int D> struct ring {
@@ -574,6 +574,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(con
         barrier_init(q_empty, 8);
         barrier_init_fence();
     }
+    /* The kernel before this one, which made the lists, may still be ending (see launch): nothing is read or written before it is over. */
+    asm volatile("griddepcontrol.wait;" ::: "memory");
     __syncthreads();
     if (threadIdx.x < 128) {
         registers_shrink<PRODUCER_REGISTERS>();
@@ -672,9 +674,21 @@ template <int D> enum sw_status launch(const params &p, int processors, cudaStre
     if (e != cudaSuccess)
         return cuda_failed(e, "shared memory of the attention kernel");
     int ctas = p.tiles < processors ? p.tiles : processors;
-    attend_kernel<D><<<ctas, THREADS, layout<D>::BYTES, stream>>>(p);
-    e = cudaGetLastError();
-    return e == cudaSuccess ? SW_OK : cuda_failed(e, "attention kernel");
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)ctas);
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = layout<D>::BYTES;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    e = cudaLaunchKernelEx(&config, attend_kernel<D>, p);
+    if (e == cudaSuccess)
+        return SW_OK;
+    (void)cudaGetLastError();
+    return cuda_failed(e, "attention kernel");
 }
 
 } /* namespace */

@@ -10,82 +10,99 @@
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/early.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 static const int WARPS = 4;
+static const int MOST_SPLITS = 128;
 static const int LEAST = 2 * WARPS * 16; /* keys of a share, at least: two turns of each warp. Smaller shares cost more to add than they save */
 
 struct decode_plan {
-    int splits, heads, head_tiles; /* heads a block, blocks of heads a KV head */
-    float *o, *ml;                 /* [splits, batch · H, D] and [splits, batch · H, 2]; splits == 1: not used */
+    int splits, heads, head_tiles; /* shares at most; heads a block, blocks of heads a KV head */
+    float *o, *ml;                 /* a group of heads after the other: [splits, heads, D] and [splits, heads, 2], ml in whole cache lines; splits == 1: not used */
+    int ml_group;                  /* floats of ml a group */
     unsigned *done;                /* [batch, Hkv · head_tiles]: splits that are done; zero between calls */
 };
 
 template <int D> struct decode_ring { static constexpr int stages = D <= 128 ? 3 : 2; };
 
-/* A warp loads 16 keys. */
+/* A warp loads 16 keys, key0 … of which `count` are there. */
 template <int D>
-__device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_args &a, const bf16 *k_base, const bf16 *v_base,
-                                 const key_list &list, int slot0, int slot_end, int lane)
+__device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_args &a, const bf16 *k_base, const bf16 *v_base, int key0, int count, int lane)
 {
     constexpr int CH = D / 8;
     int64_t kv_row = (int64_t)a.Hkv * a.d;
 #pragma unroll 4
     for (int i = lane; i < 16 * CH; i += 32) {
         int r = i / CH, c = i % CH;
-        int key = slot0 + r < slot_end ? key_of(list, slot0 + r) : -1;
-        bool valid = key >= 0 && c * 8 < a.d;
-        int64_t at = valid ? key * kv_row + c * 8 : 0;
+        bool valid = r < count && c * 8 < a.d;
+        int64_t at = valid ? (key0 + r) * kv_row + c * 8 : 0;
         copy_async(k_tile + tile_at<D>(r, c), k_base + at, valid);
         copy_async(v_tile + tile_at<D>(r, c), v_base + at, valid);
     }
 }
 
-/* Adds the shares of `heads` heads from head0 on, in their order. Two round trips to L2: the first AHEAD shares of a thread's four columns are on their way
- * while the weights are found. `weights`: shared memory, [heads][splits + 1]: each share's weight, then 1 / sum. */
+/* What a share of keys came to, for each of its heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
+struct shares {
+    const float *ml, *o; /* [count, heads, 2] and [count, heads, pitch] */
+    int count, heads, pitch;
+};
+
+/* Adds the shares of `heads` heads, in their order: into `out` (normalised), or where that is NULL into o [heads, D] and ml [heads, 2]. A block does this twice, for
+ * its warps and, if it is the last of its group, for the group; one function, so that the second time its instructions are there: the first fetch of a few KB of code
+ * costs more than the work. Two round trips to L2: the first AHEAD shares of a thread's four columns are on their way while the weights are found.
+ * `weights`: shared memory, [heads][count + 1]: each share's weight, then 1 / sum. Begins and ends without a barrier. */
 template <int D>
-__device__ void add_shares(const attend_args &a, const decode_plan &p, int splits, int64_t head0, int heads, float *weights)
+__device__ __noinline__ void add_shares(const struct shares from, int heads, float scale_log2, float *weights, bf16 *out, int d, float *o, float *ml)
 {
-    constexpr int AHEAD = 16, COLUMNS = D / 4;
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    int64_t all_heads = (int64_t)a.batch * a.H;
+    constexpr int AHEAD = 32, COLUMNS = D / 4;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
     float4 ahead[AHEAD];
     auto fetch = [&](int item, int s0) {
 #pragma unroll
         for (int u = 0; u < AHEAD; u++)
-            if (s0 + u < splits)
-                ahead[u] = __ldcg(reinterpret_cast<const float4 *>(p.o + ((s0 + u) * all_heads + head0 + item / COLUMNS) * D + item % COLUMNS * 4));
+            if (s0 + u < n)
+                ahead[u] = *reinterpret_cast<const float4 *>(from.o + ((s0 + u) * from.heads + item / COLUMNS) * from.pitch + item % COLUMNS * 4);
     };
     if ((int)threadIdx.x < heads * COLUMNS)
         fetch(threadIdx.x, 0);
     for (int row = warp; row < heads; row += WARPS) {
         float top = -INFINITY, sum = 0;
-        for (int s = lane; s < splits; s += 32)
-            top = fmaxf(top, __ldcg(p.ml + (s * all_heads + head0 + row) * 2));
-        for (int w = 16; w > 0; w >>= 1)
-            top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, w));
-        float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
-        for (int s = lane; s < splits; s += 32) {
-            float2 ml = __ldcg(reinterpret_cast<const float2 *>(p.ml + (s * all_heads + head0 + row) * 2));
-            float weight = exp2f(ml.x * a.scale_log2 - base);
-            weights[row * (splits + 1) + s] = weight;
-            sum += weight * ml.y;
+        for (int s = lane; s < n; s += 32) { /* one pass where n <= 32; what it leaves is this lane's own */
+            float2 v = *reinterpret_cast<const float2 *>(from.ml + (s * from.heads + row) * 2);
+            weights[row * (n + 1) + s] = v.x;
+            float higher = fmaxf(top, v.x);
+            if (higher > -INFINITY)
+                sum = sum * exp2f((top - higher) * scale_log2) + v.y * exp2f((v.x - higher) * scale_log2);
+            top = higher;
         }
+        float all = top;
+#pragma unroll
+        for (int w = 16; w > 0; w >>= 1)
+            all = fmaxf(all, __shfl_xor_sync(0xffffffffu, all, w));
+        float base = all == -INFINITY ? 0.0f : all;
+        sum *= exp2f((top - base) * scale_log2);
+#pragma unroll
         for (int w = 16; w > 0; w >>= 1)
             sum += __shfl_xor_sync(0xffffffffu, sum, w);
-        if (lane == 0)
-            weights[row * (splits + 1) + splits] = sum > 0 ? 1.0f / sum : 0.0f;
+        for (int s = lane; s < n; s += 32)
+            weights[row * (n + 1) + s] = exp2f((weights[row * (n + 1) + s] - base) * scale_log2);
+        if (lane == 0) {
+            weights[row * (n + 1) + n] = sum > 0 ? 1.0f / sum : 0.0f;
+            if (!out)
+                *reinterpret_cast<float2 *>(ml + row * 2) = make_float2(all, sum);
+        }
     }
     __syncthreads();
-    for (int item = threadIdx.x; item < heads * COLUMNS; item += blockDim.x) {
+    for (int item = threadIdx.x; item < heads * COLUMNS; item += WARPS * 32) {
         int row = item / COLUMNS, c = item % COLUMNS * 4;
-        const float *of_row = weights + row * (splits + 1);
+        const float *of_row = weights + row * (n + 1);
         float4 value = make_float4(0, 0, 0, 0);
-        for (int s0 = 0; s0 < splits; s0 += AHEAD) {
+        for (int s0 = 0; s0 < n; s0 += AHEAD) {
             if (s0 > 0 || item != (int)threadIdx.x)
                 fetch(item, s0);
 #pragma unroll
             for (int u = 0; u < AHEAD; u++)
-                if (s0 + u < splits) {
+                if (s0 + u < n) {
                     float weight = of_row[s0 + u];
                     value.x += weight * ahead[u].x;
                     value.y += weight * ahead[u].y;
@@ -93,10 +110,11 @@ __device__ void add_shares(const attend_args &a, const decode_plan &p, int split
                     value.w += weight * ahead[u].w;
                 }
         }
-        float inv = of_row[splits];
-        if (c < a.d) {
-            uint2 packed = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
-            *reinterpret_cast<uint2 *>(a.out + (head0 + row) * a.d + c) = packed;
+        if (!out) {
+            *reinterpret_cast<float4 *>(o + row * D + c) = value;
+        } else if (c < d) {
+            float inv = of_row[n];
+            *reinterpret_cast<uint2 *>(out + row * d + c) = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
         }
     }
 }
@@ -111,6 +129,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     int kv_head = blockIdx.y / p.head_tiles;
     int h0 = kv_head * a.G + (blockIdx.y % p.head_tiles) * p.heads;
     int heads = min(p.heads, (kv_head + 1) * a.G - h0);
+
     /* Q as the A operand: row = head. It was there before the selection began. */
     uint32_t qa[CH / 2][4];
     const bf16 *q = a.q + ((int64_t)seq * a.H + h0) * a.d;
@@ -122,9 +141,9 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             qa[k][r] = row < heads && col < a.d ? *reinterpret_cast<const uint32_t *>(q + row * a.d + col) : 0u;
         }
     wait_for_previous(); /* for the selection's list */
-    int t = a.n_k - 1;
-    key_list list = list_of(a, seq, h0, t >> a.block_log2, t);
-    int slots = ((list.count - 1) << a.block_log2) + (t & ((1 << a.block_log2) - 1)) + 1; /* the diagonal block is always there, and last */
+    int t = a.n_k - 1, block_log2 = a.block_log2;
+    key_list list = list_of(a, seq, h0, t >> block_log2, t);
+    int slots = ((list.count - 1) << block_log2) + (t & ((1 << block_log2) - 1)) + 1; /* the diagonal block is always there, and last */
     int splits = min(p.splits, (slots + LEAST - 1) / LEAST), tiles = (slots + 15) / 16;
     if (split >= splits)
         return;
@@ -132,6 +151,8 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     const bf16 *v_base = a.v + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     uint32_t ring = shared_address(shared) + (uint32_t)(warp * STAGES * STAGE_BYTES);
+    /* 16 slots lie in one block (B >= 16), so a tile is 16 keys in a row. */
+    auto first_key = [&](int slot0) { return (list_block(list, slot0 >> block_log2) << block_log2) | (slot0 & ((1 << block_log2) - 1)); };
 
     float o[CH][4] = {};
     float row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {0, 0};
@@ -140,16 +161,18 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     for (int st = 0; st < STAGES - 1; st++) {
         int slot0 = first + st * stride;
         if (slot0 < end)
-            load_keys<D>(ring + st * STAGE_BYTES, ring + st * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, list, slot0, end, lane);
+            load_keys<D>(ring + st * STAGE_BYTES, ring + st * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, first_key(slot0), end - slot0, lane);
         copy_commit();
     }
-    int stage = 0;
+    int stage = 0, ahead = first + (STAGES - 1) * stride, ahead_key = ahead < end ? first_key(ahead) : 0;
     for (int slot0 = first; slot0 < end; slot0 += stride) {
-        int ahead = slot0 + (STAGES - 1) * stride, free_stage = (stage + STAGES - 1) % STAGES;
+        int free_stage = (stage + STAGES - 1) % STAGES;
         if (ahead < end)
-            load_keys<D>(ring + free_stage * STAGE_BYTES, ring + free_stage * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, list, ahead, end,
-                         lane);
+            load_keys<D>(ring + free_stage * STAGE_BYTES, ring + free_stage * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, ahead_key, end - ahead, lane);
         copy_commit();
+        ahead += stride;
+        if (ahead < end) /* its place in the list, one turn early */
+            ahead_key = first_key(ahead);
         copy_wait<STAGES - 1>();
         __syncwarp();
         uint32_t k_tile = ring + stage * STAGE_BYTES, v_tile = k_tile + 16 * D * 2;
@@ -161,13 +184,15 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             mma16816(s[0], qa[k], kb[0], kb[1]);
             mma16816(s[1], qa[k], kb[2], kb[3]);
         }
-        if (slot0 + 16 > end || tile_needs_mask<16>(list, slot0, t)) {
+        bool partial = slot_partial(list, slot0);
+        if (slot0 + 16 > end || partial) { /* no key is later than the query: only the list's end and partial blocks need a mask */
+            int key0 = first_key(slot0);
 #pragma unroll
             for (int nt = 0; nt < 2; nt++)
 #pragma unroll
                 for (int c = 0; c < 2; c++) {
-                    int slot = slot0 + nt * 8 + (lane & 3) * 2 + c;
-                    if (slot >= end || !pair_kept(list, t, key_of(list, slot), slot, slot_partial(list, slot)))
+                    int at = nt * 8 + (lane & 3) * 2 + c;
+                    if (slot0 + at >= end || !pair_kept(list, t, key0 + at, slot0 + at, partial))
                         s[nt][c] = s[nt][2 + c] = -INFINITY;
                 }
         }
@@ -209,70 +234,42 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     __syncthreads();
 
     /* The four warps' shares, added in their order. */
-    float *sh_ml = reinterpret_cast<float *>(shared);           /* [WARPS][16][2] */
-    float *sh_o = sh_ml + WARPS * 16 * 2;                       /* [WARPS][16][D] */
+    constexpr int PITCH = D + 8; /* eight rows that are written at once fall into different banks */
+    float *sh_ml = reinterpret_cast<float *>(shared);           /* [WARPS][heads][2] */
+    float *sh_o = sh_ml + WARPS * 16 * 2;                       /* [WARPS][heads][PITCH] */
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = (lane >> 2) + 8 * r;
         float total = quad_sum(row_sum[r]);
-        if ((lane & 3) == 0) {
-            sh_ml[(warp * 16 + row) * 2] = row_max[r];
-            sh_ml[(warp * 16 + row) * 2 + 1] = total;
-        }
+        if (row >= heads)
+            continue;
+        if ((lane & 3) == 0)
+            *reinterpret_cast<float2 *>(sh_ml + (warp * heads + row) * 2) = make_float2(row_max[r], total);
 #pragma unroll
         for (int nt = 0; nt < CH; nt++)
-            *reinterpret_cast<float2 *>(sh_o + (warp * 16 + row) * D + nt * 8 + (lane & 3) * 2) = make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
+            *reinterpret_cast<float2 *>(sh_o + (warp * heads + row) * PITCH + nt * 8 + (lane & 3) * 2) = make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < heads * D; i += blockDim.x) {
-        int row = i / D, c = i % D;
-        float top = -INFINITY;
-        for (int w = 0; w < WARPS; w++)
-            top = fmaxf(top, sh_ml[(w * 16 + row) * 2]);
-        float base = top == -INFINITY ? 0.0f : top * a.scale_log2, sum = 0, value = 0;
-        for (int w = 0; w < WARPS; w++) {
-            float weight = exp2f(sh_ml[(w * 16 + row) * 2] * a.scale_log2 - base);
-            sum += weight * sh_ml[(w * 16 + row) * 2 + 1];
-            value += weight * sh_o[(w * 16 + row) * D + c];
-        }
-        int64_t head = (int64_t)seq * a.H + h0 + row;
-        if (splits == 1) {
-            if (c < a.d)
-                a.out[head * a.d + c] = __float2bfloat16_rn(sum > 0 ? value / sum : 0.0f);
-        } else {
-            int64_t at = (int64_t)split * a.batch * a.H + head;
-            p.o[at * D + c] = value;
-            if (c == 0)
-                *reinterpret_cast<float2 *>(p.ml + at * 2) = make_float2(top, sum);
-        }
-    }
+    int group = seq * (int)gridDim.y + (int)blockIdx.y;
+    bf16 *out = a.out + ((int64_t)seq * a.H + h0) * a.d;
+    float *weights = sh_o + WARPS * 16 * PITCH, *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
+    add_shares<D>({sh_ml, sh_o, WARPS, heads, PITCH}, heads, a.scale_log2, weights, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
     if (splits == 1)
         return;
 
     /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        unsigned *done = p.done + (int64_t)seq * gridDim.y + blockIdx.y;
-        last = atomicAdd(done, 1u) == (unsigned)splits - 1;
-        if (last)
-            *done = 0;
-    }
-    __syncthreads();
-    if (!last)
+    if (!last_of(p.done + group, (unsigned)splits))
         return;
-    __threadfence();
-    add_shares<D>(a, p, splits, (int64_t)seq * a.H + h0, heads, reinterpret_cast<float *>(shared));
+    add_shares<D>({all_ml, all_o, splits, p.heads, D}, heads, a.scale_log2, weights, out, a.d, nullptr, nullptr);
 }
 
-/* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. At least 64 keys
- * a share; the list's true length is known on the device only. */
+/* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. Many are a multiple of 8, so that
+ * adding them ends with a full turn. The list's true length is known on the device only. */
 static int choose_splits(int groups, int at_once, int most)
 {
     int best = 1;
     double best_cost = 1e30;
-    for (int splits = 1; splits <= std::min(most, 128); splits++) {
+    for (int splits = 1; splits <= std::min(most, MOST_SPLITS); splits += splits < 16 ? 1 : 8) {
         double waves = ((int64_t)groups * splits + at_once - 1) / at_once, cost = waves / splits;
         if (cost < 0.95 * best_cost) {
             best_cost = cost;
@@ -285,19 +282,20 @@ static int choose_splits(int groups, int at_once, int most)
 template <int D>
 static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_plan p)
 {
-    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = WARPS * 16 * (D + 2) * 4, bytes = std::max(ring, merge);
+    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = (WARPS * 16 * (D + 8 + 2) + 16 * (MOST_SPLITS + 1)) * 4, bytes = std::max(ring, merge);
     if (bytes > s->smem_optin)
         return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
                        s->smem_optin);
     int groups = a.batch * a.Hkv * p.head_tiles, at_once = s->multiprocessors * std::max(1, std::min(s->smem_per_mp / (bytes + 1024), 2));
     p.splits = choose_splits(groups, at_once, div_up(a.n_k, 64));
     if (p.splits > 1) {
-        size_t partial = (size_t)p.splits * (size_t)a.batch * (size_t)a.H;
+        size_t partial = (size_t)groups * (size_t)(p.splits * p.heads);
         void *room;
-        SW_TRY(sw_cuda_scratch(s, SCRATCH_SPLIT, partial * (D + 2) * sizeof(float), &room));
+        p.ml_group = div_up(p.splits * p.heads * 2, 32) * 32; /* a cache line has one group's only: another group's would go stale in L1 */
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_SPLIT, (partial * D + (size_t)groups * (size_t)p.ml_group) * sizeof(float), &room));
         p.o = static_cast<float *>(room);
         p.ml = p.o + partial * D;
-        size_t counters = (size_t)a.batch * (size_t)(a.Hkv * p.head_tiles) * sizeof(unsigned), had = s->scratch[SCRATCH_DONE].bytes;
+        size_t counters = (size_t)groups * sizeof(unsigned), had = s->scratch[SCRATCH_DONE].bytes;
         SW_TRY(sw_cuda_scratch(s, SCRATCH_DONE, counters, &room));
         if (s->scratch[SCRATCH_DONE].bytes != had) /* new: zero it once; every call leaves zeros */
             CUDA_TRY(s, cudaMemsetAsync(room, 0, s->scratch[SCRATCH_DONE].bytes, s->stream));

@@ -104,6 +104,9 @@ void sw_cuda_free(struct cuda_state *s, void *p);
 /* Host bytes to the device; they may change as soon as this returns, also while recording. */
 SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes);
 
+/* walk.cu: `walk` without the scaling of rows. */
+SW_MUST_CHECK enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a);
+
 /* While a recording is made (record.cu): is one; memory from outside the recorded stream; memory to free once the recording has run; bytes to keep. */
 bool sw_cuda_recording(const struct cuda_state *s);
 SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what); /* SW_EUNSUPPORTED while recording */

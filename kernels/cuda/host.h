@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { SW_CUDA_ABI = 2 }; /* goes up whenever backend.h or this file changes what the two sides see */
+enum { SW_CUDA_ABI = 3 }; /* goes up whenever backend.h or this file changes what the two sides see */
 
 struct sw_cuda_host {
     int abi;             /* SW_CUDA_ABI */

@@ -2,6 +2,30 @@
 #include <algorithm>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/early.cuh"
+
+/* The mean over `heads` heads, d apart, of eight columns of one token: heads in order. */
+__device__ inline void mean_of_heads(const bf16 *x, int heads, int d, float *mean)
+{
+    float acc[8] = {};
+#pragma unroll 8
+    for (int h = 0; h < heads; h++) {
+        uint4 raw = __ldg(reinterpret_cast<const uint4 *>(x + (int64_t)h * d));
+        const __nv_bfloat162 *pairs = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            float2 v = __bfloat1622float2(pairs[k]);
+            acc[2 * k] += v.x;
+            acc[2 * k + 1] += v.y;
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < 8; k++)
+        acc[k] = heads == 1 ? acc[k] : acc[k] / (float)heads;
+    float4 *to = reinterpret_cast<float4 *>(mean);
+    to[0] = make_float4(acc[0], acc[1], acc[2], acc[3]);
+    to[1] = make_float4(acc[4], acc[5], acc[6], acc[7]);
+}
 
 /* Adds tokens to block sums in token order, so that prefill and token-by-token decode add the same numbers in the same order.
  *
@@ -28,24 +52,7 @@ __global__ void __launch_bounds__(256) pool_blocks(const bf16 *x, int heads, int
         for (int i = threadIdx.x; i < count * chunks; i += blockDim.x) {
             int t = i / chunks, c = i % chunks;
             const bf16 *p = x + ((int64_t)(base + t - t0) * heads + (int64_t)u * per_unit) * d + c0 + c * 8;
-            float acc[8] = {};
-#pragma unroll 8
-            for (int h = 0; h < per_unit; h++) {
-                uint4 raw = __ldg(reinterpret_cast<const uint4 *>(p + (int64_t)h * d));
-                const __nv_bfloat162 *pairs = reinterpret_cast<const __nv_bfloat162 *>(&raw);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    float2 v = __bfloat1622float2(pairs[k]);
-                    acc[2 * k] += v.x;
-                    acc[2 * k + 1] += v.y;
-                }
-            }
-#pragma unroll
-            for (int k = 0; k < 8; k++)
-                acc[k] = per_unit == 1 ? acc[k] : acc[k] / (float)per_unit;
-            float4 *to = reinterpret_cast<float4 *>(mean + t * slice + c * 8);
-            to[0] = make_float4(acc[0], acc[1], acc[2], acc[3]);
-            to[1] = make_float4(acc[4], acc[5], acc[6], acc[7]);
+            mean_of_heads(p, per_unit, d, mean + t * slice + c * 8);
         }
         __syncthreads();
         if (col < cols)
@@ -77,6 +84,22 @@ static enum sw_status pool(struct sw_backend *be, const struct sw_pool *a)
     return SW_OK;
 }
 
+/* The unnormalised Walsh–Hadamard transform of v [d_pow2] in shared memory, in place; its kept coordinates, scaled, go to out. */
+__device__ inline void hadamard(float *v, const struct sw_srht &t, float *out)
+{
+    for (int half = 1; half < t.d_pow2; half *= 2) {
+        for (int k = threadIdx.x; k < t.d_pow2 / 2; k += blockDim.x) {
+            int lo = k + (k & -half); /* half is a power of two: k's upper bits move up by one */
+            float x = v[lo], y = v[lo + half];
+            v[lo] = x + y;
+            v[lo + half] = x - y;
+        }
+        __syncthreads();
+    }
+    for (int k = threadIdx.x; k < t.r; k += blockDim.x)
+        out[k] = v[t.keep[k]] * t.scale;
+}
+
 /* One block a (key block, unit): mean, signs, unnormalised Walsh–Hadamard transform in shared memory, kept coordinates scaled.
  * d' log2 d' additions; (d + r) · 4 bytes. */
 __global__ void sketch_rows(struct sw_sketch a, struct sw_srht t, bool plain)
@@ -94,18 +117,7 @@ __global__ void sketch_rows(struct sw_sketch a, struct sw_srht t, bool plain)
     for (int c = threadIdx.x; c < t.d_pow2; c += blockDim.x)
         v[c] = c < a.d ? sums[c] / (float)count * t.signs[c] : 0.0f;
     __syncthreads();
-    for (int half = 1; half < t.d_pow2; half *= 2) {
-        for (int k = threadIdx.x; k < t.d_pow2 / 2; k += blockDim.x) {
-            int lo = (k / half) * 2 * half + k % half;
-            float x = v[lo], y = v[lo + half];
-            v[lo] = x + y;
-            v[lo + half] = x - y;
-        }
-        __syncthreads();
-    }
-    float *out = a.out + ((int64_t)u * a.ld + i) * t.r;
-    for (int k = threadIdx.x; k < t.r; k += blockDim.x)
-        out[k] = v[t.keep[k]] * t.scale;
+    hadamard(v, t, a.out + ((int64_t)u * a.ld + i) * t.r);
 }
 
 static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
@@ -125,8 +137,108 @@ static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
     return SW_OK;
 }
 
+/* ------------------------------------------------------------------------------------------------- both in one launch */
+
+struct pool_job {
+    const bf16 *x;
+    float *sums, *out;
+    struct sw_srht t; /* r = 0: the means as they are */
+    int heads, per_unit, block, t0, t1, ld, blocks;
+    bool padded_tail;
+};
+static const int MOST_JOBS = 2, JOB_THREADS = 512, JOB_FLOATS = 8192; /* means held at once: 64 tokens of 128 */
+struct pool_jobs {
+    struct pool_job job[MOST_JOBS];
+    int d, first; /* blocks of the first job */
+};
+
+/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with up to eight 16-byte reads each under
+ * way are 128 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns. */
+__device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
+{
+    __shared__ __align__(16) float mean[JOB_FLOATS];
+    int u = id / j.blocks, kb = j.t0 / j.block + id % j.blocks, chunks = d / 8, tokens = JOB_FLOATS / d, col = threadIdx.x;
+    int begin = max(j.t0, kb * j.block), end = min(j.t1, (kb + 1) * j.block);
+    int64_t row = (int64_t)u * j.ld + kb;
+    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f;
+    for (int base = begin; base < end; base += tokens) {
+        int count = min(tokens, end - base);
+        for (int i = threadIdx.x; i < count * chunks; i += JOB_THREADS) {
+            int t = i / chunks, c = i % chunks;
+            mean_of_heads(j.x + ((int64_t)(base + t - j.t0) * j.heads + (int64_t)u * j.per_unit) * d + c * 8, j.per_unit, d, mean + t * d + c * 8);
+        }
+        __syncthreads();
+        if (col < d)
+#pragma unroll 8
+            for (int t = 0; t < count; t++)
+                total += mean[t * d + col];
+        __syncthreads();
+    }
+    if (col < d)
+        j.sums[row * d + col] = total;
+    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block));
+    if (j.t.r == 0) {
+        if (col < d)
+            j.out[row * d + col] = total / count;
+        return;
+    }
+    for (int c = col; c < j.t.d_pow2; c += JOB_THREADS)
+        mean[c] = c < d ? total / count * j.t.signs[c] : 0.0f; /* c < d: c is col */
+    __syncthreads();
+    hadamard(mean, j.t, j.out + row * j.t.r);
+}
+
+__global__ void __launch_bounds__(JOB_THREADS, 2) pool_sketch_blocks(const __grid_constant__ pool_jobs a)
+{
+    allow_early();
+    int id = blockIdx.x;
+    pool_job_block(id < a.first ? a.job[0] : a.job[1], a.d, id < a.first ? id : id - a.first);
+}
+
+static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *pools, const struct sw_sketch *sketches, int count)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(count >= 1, "pool_sketch");
+    int d = pools[0].head_dim;
+    bool together = count <= MOST_JOBS && d % 8 == 0 && d <= JOB_THREADS;
+    pool_jobs a = {};
+    a.d = d;
+    int64_t blocks = 0;
+    for (int i = 0; i < count; i++) {
+        const struct sw_pool *p = &pools[i];
+        const struct sw_sketch *k = &sketches[i];
+        REQUIRE(p->units >= 1 && p->heads % p->units == 0 && p->block >= 1 && p->t0 >= 0 && p->t1 > p->t0 && (p->t1 - 1) / p->block < p->ld, "pool_sketch");
+        REQUIRE(k->sums == p->sums && k->units == p->units && k->ld == p->ld && k->d == p->head_dim && k->block == p->block && k->n == p->t1, "pool_sketch");
+        REQUIRE(k->i0 == p->t0 / p->block && k->i1 == (p->t1 - 1) / p->block + 1, "pool_sketch");
+        struct sw_srht t = {};
+        if (k->transform) {
+            t = *k->transform;
+            REQUIRE(t.d_pow2 >= k->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r >= 1 && t.r <= t.d_pow2, "pool_sketch");
+        }
+        together = together && p->head_dim == d && t.d_pow2 <= JOB_FLOATS;
+        if (!together)
+            break;
+        a.job[i] = {static_cast<const bf16 *>(p->x), p->sums, k->out, t, p->heads, p->heads / p->units, p->block, p->t0, p->t1, p->ld, k->i1 - k->i0,
+                    k->padded_tail};
+        blocks += (int64_t)(k->i1 - k->i0) * p->units;
+        if (i == 0)
+            a.first = (int)std::min<int64_t>(blocks, INT32_MAX);
+    }
+    if (!together || blocks > INT32_MAX) {
+        for (int i = 0; i < count; i++) {
+            SW_TRY(be->pool(be, &pools[i]));
+            SW_TRY(be->sketch(be, &sketches[i]));
+        }
+        return SW_OK;
+    }
+    pool_sketch_blocks<<<(unsigned)blocks, JOB_THREADS, 0, s->stream>>>(a);
+    LAUNCHED(s, "pool_sketch");
+    return SW_OK;
+}
+
 void sw_cuda_bind_pool(struct sw_backend *be)
 {
     be->pool = pool;
     be->sketch = sketch;
+    be->pool_sketch = pool_sketch;
 }

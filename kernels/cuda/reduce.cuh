@@ -34,4 +34,21 @@ __device__ inline float block_reduce(float v, float *lanes)
 __device__ inline float block_sum(float v, float *lanes) { return block_reduce<false>(v, lanes); }
 __device__ inline float block_max(float v, float *lanes) { return block_reduce<true>(v, lanes); }
 
+/* Adds 1 to a counter after everything that this block wrote; says whether it was the last of `count` blocks, which then sees what all of them wrote. The last
+ * one leaves a zero. The whole block calls it. */
+__device__ inline bool last_of(unsigned *done, unsigned count)
+{
+    __shared__ bool last;
+    __syncthreads();
+    if (threadIdx.x == 0) { /* one thread's release and acquire hold for its block, which the barriers order around it */
+        unsigned before;
+        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(done) : "memory");
+        last = before == count - 1;
+        if (last)
+            *done = 0;
+    }
+    __syncthreads();
+    return last;
+}
+
 #endif

@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/early.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "core/rng.h"
 
@@ -214,11 +216,124 @@ static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
     return SW_OK;
 }
 
+/* ------------------------------------------------------------------------------------ all of it, one unit into one */
+
+/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits in shared memory. Keys come in tiles of 256 (a column a
+ * thread, its eight rows in registers), 16 coordinates a step, the next step's on their way; then a warp a row. Sums over coordinates have logits_tiles' order.
+ * A warp reads shared memory 12 times (12 cycles) for 32 multiply-adds (8 cycles): about 10 µs at b = 2048, r = 64. Each block reads the keys up to its last
+ * column: 64 MB from L2 at b = 2048. Long rows first. */
+static const int FUSED_ROWS = 8, FUSED_COLUMNS = 256, FUSED_DEPTH = 16, FUSED_LD = FUSED_DEPTH + 4;
+
+static inline size_t fused_bytes(const struct sw_block_scores *a)
+{
+    int coordinates = div_up(a->r, FUSED_DEPTH) * FUSED_DEPTH;
+    return sizeof(float) * ((size_t)2 * FUSED_COLUMNS * FUSED_LD + (size_t)FUSED_ROWS * (size_t)(coordinates + a->b));
+}
+
+__global__ void __launch_bounds__(256, 2) score_rows(struct sw_block_scores a, int whole)
+{
+    extern __shared__ __align__(16) float keys[]; /* [2][COLUMNS][LD], queries [ROWS][steps · DEPTH], logits [ROWS][b] */
+    int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y, rows = min(FUSED_ROWS, a.rows - i0);
+    int used = a.causal ? min(a.b, a.row0 + i0 + rows) : a.b; /* columns that any of the rows needs */
+    int steps = (a.r + FUSED_DEPTH - 1) / FUSED_DEPTH, coordinates = steps * FUSED_DEPTH, all = (used + FUSED_COLUMNS - 1) / FUSED_COLUMNS * steps;
+    float *queries = keys + 2 * FUSED_COLUMNS * FUSED_LD, *logits = queries + FUSED_ROWS * coordinates;
+    const float *q = a.q + ((int64_t)u * a.q_ld + i0) * a.r, *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
+    uint32_t at = shared_address(keys);
+    auto load = [&](int step) {
+#pragma unroll
+        for (int i = 0; i < FUSED_DEPTH / 4; i++) {
+            int e = i * 256 + (int)threadIdx.x, column = e / (FUSED_DEPTH / 4), c = e % (FUSED_DEPTH / 4) * 4;
+            int j = step / steps * FUSED_COLUMNS + column, from = step % steps * FUSED_DEPTH + c;
+            bool in = j < used && from < a.r;
+            copy_async(at + (uint32_t)(((step & 1) * FUSED_COLUMNS + column) * FUSED_LD + c) * 4, in ? k + (int64_t)j * a.r + from : k, in);
+        }
+    };
+    wait_for_previous();
+    allow_early();
+    load(0);
+    copy_commit();
+    for (int e = threadIdx.x; e < FUSED_ROWS * coordinates; e += 256) {
+        int row = e / coordinates, c = e % coordinates;
+        queries[e] = row < rows && c < a.r ? q[(int64_t)row * a.r + c] : 0.0f;
+    }
+    float acc[FUSED_ROWS] = {};
+    for (int step = 0; step < all; step++) {
+        copy_wait<0>();
+        __syncthreads(); /* this step's keys are there, and nobody reads the last step's any more */
+        if (step + 1 < all)
+            load(step + 1);
+        copy_commit();
+        int j = step / steps * FUSED_COLUMNS + (int)threadIdx.x, part = step % steps;
+        if ((j & ~31) >= used) /* nothing for this warp */
+            continue;
+        const float *key = keys + ((step & 1) * FUSED_COLUMNS + (int)threadIdx.x) * FUSED_LD, *query = queries + part * FUSED_DEPTH;
+#pragma unroll
+        for (int c = 0; c < FUSED_DEPTH; c += 4) {
+            float4 y = *reinterpret_cast<const float4 *>(key + c);
+#pragma unroll
+            for (int m = 0; m < FUSED_ROWS; m++) {
+                float4 x = *reinterpret_cast<const float4 *>(query + m * coordinates + c);
+                acc[m] += x.x * y.x;
+                acc[m] += x.y * y.y;
+                acc[m] += x.z * y.z;
+                acc[m] += x.w * y.w;
+            }
+        }
+        if (part == steps - 1)
+#pragma unroll
+            for (int m = 0; m < FUSED_ROWS; m++) {
+                if (j < used)
+                    logits[m * a.b + j] = a.scale * acc[m];
+                acc[m] = 0;
+            }
+    }
+    __syncthreads();
+    int row = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    if (row >= rows)
+        return;
+    int allowed = a.causal ? min(a.b, a.row0 + i0 + row + 1) : a.b;
+    float *x = logits + row * a.b, *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + row) * a.ld, top = -INFINITY, sum = 0;
+#pragma unroll 4
+    for (int j = lane; j < allowed; j += 32)
+        top = fmaxf(top, x[j]);
+    top = warp_max(top);
+#pragma unroll 4
+    for (int j = lane; j < allowed; j += 32) {
+        x[j] = expf(x[j] - top);
+        sum += x[j];
+    }
+    float scale = 1.0f / warp_sum(sum);
+#pragma unroll 4
+    for (int j = lane; j < allowed; j += 32)
+        out[j] = sharpen(x[j] * scale, a.exponent, whole);
+    for (int j = allowed + lane; j < a.b; j += 32)
+        out[j] = 0.0f;
+}
+
+/* Enough rows, and keys that come 16 bytes at a time. */
+static bool fused_takes(const struct cuda_state *s, const struct sw_block_scores *a)
+{
+    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->units_out && a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
+           (uintptr_t)a->k % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
+}
+
+static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_scores *a, int whole)
+{
+    CUDA_TRY(s, cudaFuncSetAttribute(score_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)fused_bytes(a)));
+    dim3 grid((unsigned)div_up(a->rows, FUSED_ROWS), (unsigned)a->units_q);
+    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 256, (int)fused_bytes(a), *a, whole));
+    LAUNCHED(s, "block_scores");
+    return SW_OK;
+}
+
 static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(a->units_out >= 1 && a->units_q % a->units_out == 0 && a->b <= a->ld && a->rows >= 1 && a->b >= 1, "block_scores");
     REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) && a->rows <= a->q_ld && a->b <= a->k_ld, "block_scores");
+    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
+    if (fused_takes(s, a))
+        return fused_scores(s, a, whole);
     /* Strips of rows keep the per-head logits within 64 MiB whatever b is. */
     int64_t row_floats = (int64_t)a->units_q * a->b;
     int strip = (int)std::max<int64_t>(1, std::min<int64_t>(a->rows, ((int64_t)16 << 20) / row_floats));
@@ -230,7 +345,6 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
     SW_TRY(sw_cuda_scratch(s, SCRATCH_SCORES, (size_t)row_floats * (size_t)strip * sizeof(float), &room));
     logits_args l = {a->q, a->k, static_cast<float *>(room), a->units_q, a->units_k, 0, 0, a->row0, a->pool_rows ? 0 : 1, a->b, a->r,
                      a->q_ld, a->k_ld, a->b, strip, a->scale, a->causal};
-    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
     finish_args f = {static_cast<float *>(room), a->out, a->units_q, a->units_out, 0, 0, a->row0, a->b, a->b, strip, a->ld, a->out_ld_rows,
                      whole, a->exponent, a->softmax, a->causal, a->pool_rows, a->column_scores, a->units_k, a->k_ld};
     for (int at = 0; at < a->rows; at += strip) {

@@ -8,7 +8,9 @@
 #include <cmath>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/early.cuh"
 #include "kernels/cuda/radix.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 /* -------------------------------------------------------------------------------------------------- under a budget */
 
@@ -19,14 +21,13 @@ struct top_args {
     int32_t *indptr, *indices;
 };
 
-__global__ void __launch_bounds__(THREADS) select_top_rows(top_args a)
+/* Row r of unit u, whose scores are at `scores` (device or shared memory; NULL: the score of j is j). */
+__device__ inline void select_row(const top_args &a, int u, int r, const float *scores)
 {
     __shared__ struct radix_shared sh;
     __shared__ int lanes[2][THREADS / 32];
-    int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, i = a.row0 + r; /* long rows first */
-    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    int i = a.row0 + r, start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
     int base = u * (a.starts ? a.starts[a.rows] : a.kept) + start, m = kept - 1;
-    const float *scores = a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr;
     /* Candidates are [lo, hi); the rest is forced. */
     int lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
     int need = min(m - (i - (hi - lo)), hi - lo);
@@ -66,9 +67,54 @@ __global__ void __launch_bounds__(THREADS) select_top_rows(top_args a)
     }
 }
 
-static enum sw_status select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out)
+__global__ void __launch_bounds__(THREADS, 7) select_top_rows(top_args a)
 {
-    struct cuda_state *s = state_of(be);
+    wait_for_previous();
+    allow_early();
+    int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y; /* long rows first */
+    select_row(a, u, r, a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
+}
+
+struct scale_args {
+    const float *from; /* [units, ld_rows, ld] as out */
+    float alpha, *out;
+    int b;
+    bool causal, fill; /* fill: nobody has written what is above the diagonal yet */
+};
+
+/* out = alpha · from, each row divided by its maximum, and the row's selection from that: one row a block, held in shared memory. 8 bytes an entry. */
+__global__ void __launch_bounds__(THREADS, 7) scale_select_rows(top_args a, scale_args c)
+{
+    extern __shared__ float row[]; /* [b] */
+    __shared__ float lanes[32];
+    wait_for_previous();
+    allow_early();
+    int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, used = c.causal ? min(c.b, a.row0 + r + 1) : c.b;
+    int64_t at = ((int64_t)u * a.ld_rows + r) * a.ld;
+    float top = -INFINITY;
+#pragma unroll 4
+    for (int j = threadIdx.x; j < used; j += THREADS) {
+        row[j] = c.alpha * c.from[at + j];
+        top = fmaxf(top, row[j]);
+    }
+    top = block_max(top, lanes);
+#pragma unroll 4
+    for (int j = threadIdx.x; j < used; j += THREADS) { /* the same ones as before */
+        float v = top > 0 ? row[j] / top : row[j];
+        row[j] = v;
+        c.out[at + j] = v;
+    }
+    if (c.fill)
+        for (int j = used + (int)threadIdx.x; j < c.b; j += THREADS)
+            c.out[at + j] = 0.0f;
+    __syncthreads();
+    select_row(a, u, r, row);
+}
+
+/* Checks, room for the lists, and what the kernels need to know. */
+static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_top *a, struct sw_selection *out, top_args *args)
+{
+    struct sw_backend *be = &s->be;
     REQUIRE(a->units >= 1 && a->rows >= 1 && a->row0 >= 0 && (!a->scores || a->rows <= a->ld_rows), "select_top");
     REQUIRE(a->forced.local >= 1 && a->forced.sink >= 0, "select_top");
     std::vector<int32_t> starts((size_t)a->rows + 1);
@@ -99,10 +145,45 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
             s->budget.swap(starts);
         }
     }
-    top_args k = {a->scores, static_cast<const int32_t *>(device_starts), (int)total, a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
-                  a->forced.local, out->indptr, out->indices};
-    select_top_rows<<<dim3((unsigned)a->rows, (unsigned)a->units), THREADS, 0, s->stream>>>(k);
+    *args = {a->scores, static_cast<const int32_t *>(device_starts), (int)total, a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
+             a->forced.local, out->indptr, out->indices};
+    return SW_OK;
+}
+
+static enum sw_status select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out)
+{
+    struct cuda_state *s = state_of(be);
+    top_args args;
+    SW_TRY(prepare_top(s, a, out, &args));
+    CUDA_TRY(s, early_launch(s, true, select_top_rows, dim3((unsigned)a->rows, (unsigned)a->units), THREADS, 0, args));
     LAUNCHED(s, "select_top");
+    return SW_OK;
+}
+
+/* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone. */
+static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, const struct sw_select_top *t, struct sw_selection *out)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(w->scale_rows && t->scores == w->out && t->units == w->units && t->rows == w->rows && t->row0 == w->row0 && t->ld == w->ld, "walk_top");
+    REQUIRE(t->ld_rows == w->ld_rows && t->row0 + t->rows <= w->b && (w->beta != 0.0f || w->anchor), "walk_top");
+    size_t bytes = (size_t)w->b * sizeof(float);
+    if (w->rows <= 8 || bytes > (size_t)40 << 10) { /* one row a block in the shared memory that every kernel may have */
+        SW_TRY(be->walk(be, w));
+        return select_top(be, t, out);
+    }
+    top_args args;
+    SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
+    scale_args scale = {w->out, 1.0f, w->out, w->b, w->causal, false};
+    if (w->beta != 0.0f) {
+        SW_TRY(sw_cuda_walk_product(s, w));
+    } else {
+        REQUIRE(w->b <= w->ld && w->rows <= w->ld_rows && w->out != w->x && w->out != w->a, "walk_top");
+        scale.from = w->anchor;
+        scale.alpha = w->alpha;
+        scale.fill = true;
+    }
+    CUDA_TRY(s, early_launch(s, true, scale_select_rows, dim3((unsigned)t->rows, (unsigned)t->units), THREADS, (int)bytes, args, scale));
+    LAUNCHED(s, "walk_top");
     return SW_OK;
 }
 
@@ -260,5 +341,6 @@ static enum sw_status select_quantile(struct sw_backend *be, const struct sw_sel
 void sw_cuda_bind_select(struct sw_backend *be)
 {
     be->select_top = select_top;
+    be->walk_top = walk_top;
     be->select_quantile = select_quantile;
 }

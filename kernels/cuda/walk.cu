@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/early.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/reduce.cuh"
 
@@ -10,9 +11,20 @@
 /* out = alpha · anchor + beta · (x · a), at fp32's accuracy on tensor cores: each factor is split into two tf32 numbers (11 bits each) and three
  * of the four products are added, so that the error is about 2^-20 and selections agree with the CPU's but for near-ties; one tf32 product
  * alone (2^-11) would change lists. Of lower-triangular matrices only k = j … i adds: b³/6 multiply-adds instead of b³, three times over:
- * 8.6 GFLOP at b = 2048. 64 × 64 tiles, four warps of 32 × 32, 32 k a step, the next step's tiles on their way. Tiles with the longest sums
- * start first. Entries that are zero by the contract are not trusted to be written: they are masked. */
-static const int TILE = 64, DEPTH = 32, X_LD = DEPTH + 4, A_LD = TILE + 8; /* paddings: no two lanes of a fragment in one bank */
+ * 8.6 GFLOP at b = 2048. Entries that are zero by the contract are not trusted to be written: the copy into shared memory leaves them out.
+ *
+ * A block makes a T × T tile with eight warps. Each warp makes 32 × 32 entries over its share of every step's k: at T = 64 four warps side by side
+ * and two shares, at T = 32 one and eight. The shares are added at the end, in order. T = 64 halves what is read; T = 32 keeps all multiprocessors
+ * busy where there are few tiles, and the longest sum short. Tiles with the longest sums start first. */
+static const int WALK_WARPS = 8, WALK_THREADS = 32 * WALK_WARPS;
+
+template <int T> struct walk_layout {
+    static constexpr int SIDE = T / 32, SHARES = WALK_WARPS / (SIDE * SIDE), DEPTH = T == 64 ? 64 : 128, SHARE = DEPTH / SHARES;
+    static constexpr int X_LD = DEPTH + 8, A_LD = T + 4, SUM_LD = T + 8; /* paddings: no two lanes of a fragment in one bank */
+    static constexpr int STAGE = T * X_LD + DEPTH * A_LD;                /* floats: x [T][X_LD], a [DEPTH][A_LD] */
+    static constexpr int BYTES = 2 * STAGE * (int)sizeof(float);
+    static_assert(SHARES * T * SUM_LD <= 2 * STAGE && SHARE % 8 == 0, "the shares' sums take the stages' place");
+};
 
 /* v = hi + lo + less than 2^-21 |v|: bits cut off, not rounded (two instructions; cvt.rna.tf32 made the kernel wait for the conversion unit). */
 __device__ inline void split_tf32(float v, uint32_t &hi, uint32_t &lo)
@@ -28,108 +40,139 @@ __device__ inline void mma1688(float (&c)[4], const uint32_t (&a)[4], uint32_t b
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* rows × cols floats from a matrix with row stride ld, zeros outside [row_end) × [col_end). VEC: ld and the base allow 16 bytes at once. */
-template <bool VEC>
-__device__ inline void load_floats(uint32_t tile, int tile_ld, const float *from, int64_t ld, int row0, int rows, int row_end, int col0, int cols,
-                                   int col_end)
+/* ROWS × COLS floats from (row0, col0) on, of a matrix with row stride ld, into a tile with row stride LD. Zeros from row_end and col_end on, and where causal
+ * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. */
+template <bool VEC, int ROWS, int COLS, int LD>
+__device__ inline void load_floats(uint32_t tile, const float *from, int64_t ld, int row0, int row_end, int col0, int col_end, bool causal, int diagonal)
 {
-    constexpr int W = VEC ? 4 : 1;
-    int per_row = cols / W;
-    for (int e = threadIdx.x; e < rows * per_row; e += blockDim.x) {
-        int r = e / per_row, c = e % per_row * W, row = row0 + r, col = col0 + c;
-        int bytes = row < row_end && col < col_end ? min(W, col_end - col) * 4 : 0;
-        const float *src = bytes ? from + row * ld + col : from;
-        uint32_t dst = tile + (uint32_t)(r * tile_ld + c) * 4;
+    constexpr int W = VEC ? 4 : 1, PER_ROW = COLS / W;
+    static_assert(ROWS * PER_ROW % WALK_THREADS == 0, "every thread copies as many");
+#pragma unroll(VEC ? ROWS * PER_ROW / WALK_THREADS : 1)
+    for (int i = 0; i < ROWS * PER_ROW / WALK_THREADS; i++) {
+        int e = i * WALK_THREADS + (int)threadIdx.x, r = e / PER_ROW, c = e % PER_ROW * W, row = row0 + r, col = col0 + c;
+        int end = causal ? min(col_end, row + diagonal + 1) : col_end, count = row < row_end ? min(max(end - col, 0), W) : 0;
+        const float *src = count > 0 ? from + row * ld + col : from;
+        uint32_t dst = tile + (uint32_t)(r * LD + c) * 4;
         if (VEC)
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
         else
-            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
     }
 }
 
-template <bool VEC>
-__global__ void __launch_bounds__(128) walk_tiles(struct sw_walk a)
+/* acc += x · a over one warp's share of a step: x from its first row and k, a from its first k and column. The eight k of a product may come in any order that x
+ * and a share: lane t takes 2t and 2t + 1, which are one 8-byte read of x. */
+template <int T>
+__device__ inline void walk_share(float (&acc)[2][4][4], const float *x, const float *a, int g, int t)
 {
-    __shared__ __align__(16) float xs[2][TILE * X_LD], as[2][DEPTH * A_LD];
-    int i0 = ((int)gridDim.y - 1 - (int)blockIdx.y) * TILE, j0 = blockIdx.x * TILE, u = blockIdx.z;
-    int bottom = min(i0 + TILE, a.rows) - 1;                           /* last row of the tile */
-    bool empty = a.beta == 0.0f || (a.causal && j0 > a.row0 + bottom); /* above the diagonal */
+    using L = walk_layout<T>;
+#pragma unroll
+    for (int kk = 0; kk < L::SHARE; kk += 8) {
+        uint32_t x_hi[2][4], x_lo[2][4];
+#pragma unroll
+        for (int mt = 0; mt < 2; mt++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float2 v = *reinterpret_cast<const float2 *>(x + (mt * 16 + half * 8 + g) * L::X_LD + kk + 2 * t);
+                split_tf32(v.x, x_hi[mt][half], x_lo[mt][half]);
+                split_tf32(v.y, x_hi[mt][half + 2], x_lo[mt][half + 2]);
+            }
+        uint32_t a_hi[4][2], a_lo[4][2];
+#pragma unroll
+        for (int nt = 0; nt < 4; nt++)
+#pragma unroll
+            for (int r = 0; r < 2; r++)
+                split_tf32(a[(kk + 2 * t + r) * L::A_LD + nt * 8 + g], a_hi[nt][r], a_lo[nt][r]);
+        /* The small products first; eight sums apart, so that no product waits for the one before it. */
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            mma1688(acc[e & 1][e >> 1], x_lo[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_lo[e >> 1][0], a_lo[e >> 1][1]);
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
+    }
+}
+
+/* Tile number `at` of row_tiles × col_tiles, diagonal by diagonal from the lower left corner, where a causal sum is longest, to the upper right. */
+__device__ inline void tile_by_length(int at, int row_tiles, int col_tiles, int *row_tile, int *col_tile)
+{
+    for (int below = row_tiles - 1;; below--) { /* row_tile - col_tile */
+        int count = min(row_tiles, col_tiles + below) - max(below, 0);
+        if (at < count) {
+            *row_tile = max(below, 0) + at;
+            *col_tile = *row_tile - below;
+            return;
+        }
+        at -= count;
+    }
+}
+
+template <int T, bool VEC>
+__global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
+{
+    using L = walk_layout<T>;
+    extern __shared__ __align__(16) float stages[];
+    int row_tile, col_tile, u = blockIdx.z;
+    tile_by_length(blockIdx.x, (a.rows + T - 1) / T, (a.b + T - 1) / T, &row_tile, &col_tile);
+    wait_for_previous();
+    allow_early();
+    int i0 = row_tile * T, j0 = col_tile * T, bottom = min(i0 + T, a.rows) - 1; /* last row of the tile */
+    bool empty = a.beta == 0.0f || (a.causal && j0 > a.row0 + bottom);          /* above the diagonal */
     const float *x = a.x + (int64_t)u * a.ld_rows * a.ld, *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
     int k_begin = a.causal ? j0 : 0, k_end = empty ? k_begin : a.causal ? min(a.b, a.row0 + bottom + 1) : a.b;
-    int steps = (k_end - k_begin + DEPTH - 1) / DEPTH;
+    int steps = (k_end - k_begin + L::DEPTH - 1) / L::DEPTH;
+    uint32_t at = shared_address(stages);
+    auto load = [&](int step) {
+        int k0 = k_begin + step * L::DEPTH;
+        uint32_t to = at + (uint32_t)((step & 1) * L::STAGE) * 4;
+        load_floats<VEC, T, L::DEPTH, L::X_LD>(to, x, a.ld, i0, a.rows, k0, k_end, a.causal, a.row0);
+        load_floats<VEC, L::DEPTH, T, L::A_LD>(to + (uint32_t)(T * L::X_LD) * 4, m, a.ld, k0, k_end, j0, a.b, a.causal, 0);
+    };
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    int wi = (warp >> 1) * 32, wj = (warp & 1) * 32; /* this warp's part of the tile */
+    int share = warp / (L::SIDE * L::SIDE), wi = warp % (L::SIDE * L::SIDE) / L::SIDE * 32, wj = warp % L::SIDE * 32;
     float acc[2][4][4] = {};
-    uint32_t xs_at = shared_address(xs), as_at = shared_address(as);
-    if (steps > 0) {
-        load_floats<VEC>(xs_at, X_LD, x, a.ld, i0, TILE, a.rows, k_begin, DEPTH, k_end);
-        load_floats<VEC>(as_at, A_LD, m, a.ld, k_begin, DEPTH, k_end, j0, TILE, a.b);
-    }
+    if (steps > 0)
+        load(0);
     copy_commit();
     for (int step = 0; step < steps; step++) {
-        int k0 = k_begin + step * DEPTH, now = step & 1, next = now ^ 1;
-        if (step + 1 < steps) {
-            load_floats<VEC>(xs_at + (uint32_t)(next * TILE * X_LD) * 4, X_LD, x, a.ld, i0, TILE, a.rows, k0 + DEPTH, DEPTH, k_end);
-            load_floats<VEC>(as_at + (uint32_t)(next * DEPTH * A_LD) * 4, A_LD, m, a.ld, k0 + DEPTH, DEPTH, k_end, j0, TILE, a.b);
-        }
+        copy_wait<0>();
+        __syncthreads(); /* this step's tiles are there, and nobody reads the last step's any more */
+        if (step + 1 < steps)
+            load(step + 1);
         copy_commit();
-        copy_wait<1>();
-        __syncthreads();
-        bool mask_x = a.causal && k0 + DEPTH - 1 > a.row0 + i0, mask_a = a.causal && j0 + TILE - 1 > k0;
-        const float *xt = xs[now], *at = as[now];
-#pragma unroll
-        for (int kk = 0; kk < DEPTH; kk += 8) {
-            uint32_t x_hi[2][4], x_lo[2][4];
-#pragma unroll
-            for (int mt = 0; mt < 2; mt++)
-#pragma unroll
-                for (int r = 0; r < 4; r++) {
-                    int row = wi + mt * 16 + g + (r & 1) * 8, k = kk + t + (r >> 1) * 4;
-                    float v = xt[row * X_LD + k];
-                    if (mask_x && k0 + k > a.row0 + i0 + row)
-                        v = 0.0f;
-                    split_tf32(v, x_hi[mt][r], x_lo[mt][r]);
-                }
-            uint32_t a_hi[4][2], a_lo[4][2];
-#pragma unroll
-            for (int nt = 0; nt < 4; nt++)
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    int k = kk + t + r * 4, col = wj + nt * 8 + g;
-                    float v = at[k * A_LD + col];
-                    if (mask_a && j0 + col > k0 + k)
-                        v = 0.0f;
-                    split_tf32(v, a_hi[nt][r], a_lo[nt][r]);
-                }
-            /* The small products first; eight sums apart, so that no product waits for the one before it. */
-#pragma unroll
-            for (int e = 0; e < 8; e++)
-                mma1688(acc[e & 1][e >> 1], x_lo[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
-#pragma unroll
-            for (int e = 0; e < 8; e++)
-                mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_lo[e >> 1][0], a_lo[e >> 1][1]);
-#pragma unroll
-            for (int e = 0; e < 8; e++)
-                mma1688(acc[e & 1][e >> 1], x_hi[e & 1], a_hi[e >> 1][0], a_hi[e >> 1][1]);
-        }
-        __syncthreads();
+        const float *xs = stages + (step & 1) * L::STAGE, *as = xs + T * L::X_LD;
+        walk_share<T>(acc, xs + wi * L::X_LD + share * L::SHARE, as + share * L::SHARE * L::A_LD + wj, g, t);
     }
+    __syncthreads();
+    float *sums = stages; /* [SHARES][T][SUM_LD] */
 #pragma unroll
     for (int mt = 0; mt < 2; mt++)
 #pragma unroll
         for (int nt = 0; nt < 4; nt++)
 #pragma unroll
-            for (int r = 0; r < 4; r++) {
-                int i = i0 + wi + mt * 16 + g + (r >> 1) * 8, j = j0 + wj + nt * 8 + t * 2 + (r & 1);
-                if (i >= a.rows || j >= a.b)
-                    continue;
-                int64_t at = ((int64_t)u * a.ld_rows + i) * a.ld + j;
-                bool in = !a.causal || j <= a.row0 + i;
-                float v = in ? a.beta * acc[mt][nt][r] : 0.0f;
-                if (in && a.alpha != 0.0f)
-                    v += a.alpha * a.anchor[at];
-                a.out[at] = v;
-            }
+            for (int half = 0; half < 2; half++)
+                *reinterpret_cast<float2 *>(sums + (share * T + wi + mt * 16 + half * 8 + g) * L::SUM_LD + wj + nt * 8 + 2 * t) =
+                    make_float2(acc[mt][nt][2 * half], acc[mt][nt][2 * half + 1]);
+    __syncthreads();
+#pragma unroll 4
+    for (int e = threadIdx.x; e < T * T; e += WALK_THREADS) {
+        int r = e / T, c = e % T, i = i0 + r, j = j0 + c;
+        if (i >= a.rows || j >= a.b)
+            continue;
+        float sum = 0;
+#pragma unroll
+        for (int s = 0; s < L::SHARES; s++)
+            sum += sums[(s * T + r) * L::SUM_LD + c];
+        int64_t place = ((int64_t)u * a.ld_rows + i) * a.ld + j;
+        bool in = !a.causal || j <= a.row0 + i;
+        float v = in ? a.beta * sum : 0.0f;
+        if (in && a.alpha != 0.0f)
+            v += a.alpha * a.anchor[place];
+        a.out[place] = v;
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------- row by matrix */
@@ -165,6 +208,8 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
 __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
 {
     __shared__ float lanes[32];
+    wait_for_previous();
+    allow_early();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
     float *row = a.out + ((int64_t)u * a.ld_rows + i) * a.ld;
     float top = -INFINITY;
@@ -177,21 +222,38 @@ __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
         row[j] /= top;
 }
 
+template <int T, bool VEC>
+static enum sw_status launch_tiles(struct cuda_state *s, const struct sw_walk *a)
+{
+    CUDA_TRY(s, cudaFuncSetAttribute(walk_tiles<T, VEC>, cudaFuncAttributeMaxDynamicSharedMemorySize, walk_layout<T>::BYTES));
+    dim3 grid((unsigned)(div_up(a->rows, T) * div_up(a->b, T)), 1, (unsigned)a->units);
+    CUDA_TRY(s, early_launch(s, true, walk_tiles<T, VEC>, grid, WALK_THREADS, walk_layout<T>::BYTES, *a));
+    LAUNCHED(s, "walk");
+    return SW_OK;
+}
+
+enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a)
+{
+    REQUIRE(a->b <= a->ld && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->a_ld_rows && a->units >= 1, "walk");
+    REQUIRE(a->out != a->x && a->out != a->a && (a->anchor || a->alpha == 0.0f), "walk");
+    if (a->rows <= 8) {
+        walk_rows<<<dim3((unsigned)div_up(a->b, 32), (unsigned)a->rows, (unsigned)a->units), 1024, 0, s->stream>>>(*a);
+        LAUNCHED(s, "walk");
+        return SW_OK;
+    }
+    int64_t large = (int64_t)div_up(a->rows, 64) * div_up(a->b, 64) * a->units / (a->causal ? 2 : 1);
+    bool vec = a->ld % 4 == 0 && ((uintptr_t)a->x | (uintptr_t)a->a) % 16 == 0;
+    if (large >= s->multiprocessors)
+        return vec ? launch_tiles<64, true>(s, a) : launch_tiles<64, false>(s, a);
+    return vec ? launch_tiles<32, true>(s, a) : launch_tiles<32, false>(s, a);
+}
+
 static enum sw_status walk(struct sw_backend *be, const struct sw_walk *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->b <= a->ld && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->a_ld_rows && a->units >= 1, "walk");
-    REQUIRE(a->out != a->x && a->out != a->a && (a->anchor || a->alpha == 0.0f), "walk");
-    if (a->rows <= 8)
-        walk_rows<<<dim3((unsigned)div_up(a->b, 32), (unsigned)a->rows, (unsigned)a->units), 1024, 0, s->stream>>>(*a);
-    else {
-        dim3 grid((unsigned)div_up(a->b, TILE), (unsigned)div_up(a->rows, TILE), (unsigned)a->units);
-        bool vec = a->ld % 4 == 0 && ((uintptr_t)a->x | (uintptr_t)a->a) % 16 == 0;
-        (vec ? walk_tiles<true> : walk_tiles<false>)<<<grid, 128, 0, s->stream>>>(*a);
-    }
-    LAUNCHED(s, "walk");
+    SW_TRY(sw_cuda_walk_product(s, a));
     if (a->scale_rows) {
-        scale_rows<<<dim3((unsigned)a->rows, (unsigned)a->units), 256, 0, s->stream>>>(*a);
+        CUDA_TRY(s, early_launch(s, true, scale_rows, dim3((unsigned)a->rows, (unsigned)a->units), 256, 0, *a));
         LAUNCHED(s, "walk, scale_rows");
     }
     return SW_OK;

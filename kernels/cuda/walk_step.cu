@@ -5,25 +5,26 @@
  * Two kinds of blocks work side by side: some take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
  * registers) and their logits; the others take 256 × 64 tiles of the cached matrix and multiply the walk's row by them, which needs nothing of this layer's query but
  * the last term, x_c · a[c,:]. The block that finishes last does the rest alone, from shared memory: softmax, power, that last term, the maximum, the
- * radix selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order. */
+ * radix selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order.
+ * The last part's instructions are cold on whichever multiprocessor it falls to, so it is written to be short: loops that stay loops, four columns a thread at once. */
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/early.cuh"
-#include "kernels/cuda/radix.cuh"
+#include "kernels/cuda/radix.cuh" /* the order of scores */
 #include "kernels/cuda/reduce.cuh"
 
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
 static const int STRIP = 64, KEYS = STRIP / STEP_WARPS; /* key blocks of a score block, and of one of its warps */
 static const int BAND = 256, WIDE = 64;                 /* rows and columns of a tile */
-static const int MOST_SHARED = 2048;                    /* blocks whose scores fit in shared memory; longer rows stay in L2 */
+static const int MOST_SHARED = 4 * STEP_THREADS;        /* blocks whose scores fit in shared memory; longer rows stay in L2 */
 static const int MOST_D = 256;                          /* padded head_dim at most */
 
 struct step_args {
     struct sw_walk_step in;
     struct sw_srht t;
-    int c, b, strips, bands, ld, whole_exponent; /* c: the token's block; b = c + 1; ld: of part, a multiple of 4 */
+    int c, b, strips, bands, whole_exponent; /* c: the token's block; b = c + 1 */
     unsigned *done;
     float *logits, *part; /* [ld]; [bands, ld]: sums over the rows of each band */
     int32_t *indptr, *indices;
@@ -32,11 +33,7 @@ struct step_args {
 union step_shared {
     struct { float sums[STEP_THREADS], key[MOST_D], rows[STEP_WARPS][MOST_D]; } sketch;
     float tile[STEP_WARPS][WIDE];
-    struct {
-        float weights[MOST_SHARED], walked[MOST_SHARED], lanes[32];
-        struct radix_shared radix;
-        int counts[2][STEP_WARPS];
-    } finish;
+    struct { float weights[MOST_SHARED], walked[MOST_SHARED]; } finish;
 };
 
 /* Walsh–Hadamard transform of a warp's vector, lane + 32·e in v[e]. */
@@ -133,52 +130,65 @@ __device__ void score_strip(const step_args &a, int strip, union step_shared *sh
     }
     transform(query);
     keep_coordinates(query, keep, a.t.scale, sh->sketch.rows[warp]);
-#pragma unroll
-    for (int i = 0; i < KEYS; i++) {
-        int j = j0 + i * STEP_WARPS + warp;
-        if (j >= j1)
-            break;
-        if (j == a.c) {
-#pragma unroll
-            for (int e = 0; e < E; e++)
-                key[i][e] = lane + 32 * e < d ? sh->sketch.key[lane + 32 * e] * signs[e] : 0.0f;
-            transform(key[i]);
-            keep_coordinates(key[i], keep, a.t.scale, sh->sketch.rows[warp]);
-#pragma unroll
-            for (int e = 0; e < E; e++)
-                if (lane + 32 * e < r)
-                    in.k_sketch[(int64_t)j * r + lane + 32 * e] = key[i][e];
-        }
-        float acc = 0;
+    if (holds_c && warp == (a.c - j0) % STEP_WARPS) { /* this warp has block c */
+        float fresh[E];
 #pragma unroll
         for (int e = 0; e < E; e++)
-            acc += query[e] * key[i][e];
-        acc = in.scale * warp_sum(acc);
-        if (lane == 0)
-            a.logits[j] = acc;
+            fresh[e] = lane + 32 * e < d ? sh->sketch.key[lane + 32 * e] * signs[e] : 0.0f;
+        transform(fresh);
+        keep_coordinates(fresh, keep, a.t.scale, sh->sketch.rows[warp]);
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            if (lane + 32 * e < r)
+                in.k_sketch[(int64_t)a.c * r + lane + 32 * e] = fresh[e];
+#pragma unroll
+            for (int i = 0; i < KEYS; i++)
+                if (j0 + i * STEP_WARPS + warp == a.c)
+                    key[i][e] = fresh[e];
+        }
     }
+    float logit[KEYS];
+#pragma unroll
+    for (int i = 0; i < KEYS; i++) {
+        logit[i] = 0;
+#pragma unroll
+        for (int e = 0; e < E; e++)
+            logit[i] += query[e] * key[i][e];
+    }
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1)
+#pragma unroll
+        for (int i = 0; i < KEYS; i++)
+            logit[i] += __shfl_xor_sync(0xffffffffu, logit[i], o);
+#pragma unroll
+    for (int i = 0; i < KEYS; i++)
+        if (lane == i && j0 + i * STEP_WARPS + warp < j1)
+            a.logits[j0 + i * STEP_WARPS + warp] = in.scale * logit[i];
 }
 
-/* part[band, j] = Σ x_k · a[k,j] over the 256 rows k of a band before row c, j <= k. 16 groups of four columns, 32 rows at once. */
+/* part[band, j] = Σ x_k · a[k,j] over the 256 rows k of a band before row c. 16 groups of four columns, 32 rows at once, each thread's eight loads in flight together.
+ * Above the diagonal a is zero. */
 __device__ void walk_tile(const step_args &a, int band, int tile, union step_shared *sh)
 {
+    constexpr int TURNS = BAND / 32;
     const struct sw_walk_step &in = a.in;
-    int group = threadIdx.x & 15, lead = threadIdx.x >> 4, j = tile * WIDE + group * 4, k0 = band * BAND;
-    float acc[4] = {};
-    bool vec = in.ld % 4 == 0;
+    int group = threadIdx.x & 15, lead = threadIdx.x >> 4, j = tile * WIDE + group * 4, k0 = band * BAND + lead;
+    float4 m[TURNS];
+    float weight[TURNS];
 #pragma unroll
-    for (int i = 0; i < BAND / 32; i++) {
-        int k = k0 + i * 32 + lead;
-        if (k >= a.c || j > k)
-            continue;
-        float weight = in.x[k];
-        const float *row = in.a + (int64_t)k * in.ld + j;
-        float4 m = vec ? *reinterpret_cast<const float4 *>(row)
-                       : make_float4(row[0], j + 1 <= k ? row[1] : 0.0f, j + 2 <= k ? row[2] : 0.0f, j + 3 <= k ? row[3] : 0.0f);
-        acc[0] += weight * m.x;
-        acc[1] += j + 1 <= k ? weight * m.y : 0.0f;
-        acc[2] += j + 2 <= k ? weight * m.z : 0.0f;
-        acc[3] += j + 3 <= k ? weight * m.w : 0.0f;
+    for (int i = 0; i < TURNS; i++) {
+        int k = k0 + i * 32;
+        bool there = k < a.c && j <= k;
+        weight[i] = there ? in.x[k] : 0.0f;
+        m[i] = there ? *reinterpret_cast<const float4 *>(in.a + (int64_t)k * in.ld + j) : make_float4(0, 0, 0, 0);
+    }
+    float acc[4] = {};
+#pragma unroll
+    for (int i = 0; i < TURNS; i++) {
+        acc[0] += weight[i] * m[i].x;
+        acc[1] += weight[i] * m[i].y;
+        acc[2] += weight[i] * m[i].z;
+        acc[3] += weight[i] * m[i].w;
     }
 #pragma unroll
     for (int e = 0; e < 4; e++)
@@ -186,107 +196,231 @@ __device__ void walk_tile(const step_args &a, int band, int tile, union step_sha
     if ((threadIdx.x & 16) == 0)
         *reinterpret_cast<float4 *>(&sh->tile[threadIdx.x >> 5][group * 4]) = make_float4(acc[0], acc[1], acc[2], acc[3]);
     __syncthreads();
-    if (threadIdx.x >= WIDE)
+    j = tile * WIDE + (int)threadIdx.x;
+    if (threadIdx.x >= WIDE || j >= in.ld)
         return;
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < STEP_WARPS; w++)
         sum += sh->tile[w][threadIdx.x];
-    j = tile * WIDE + (int)threadIdx.x;
-    if (j < a.ld)
-        a.part[(int64_t)band * a.ld + j] = sum;
+    a.part[(int64_t)band * in.ld + j] = sum;
 }
 
-__device__ inline float power(float v, float exponent, int whole)
+/* Any other exponent than a whole one from 1 to 64; apart, because it is long. */
+__device__ __noinline__ float any_power(float v, float exponent) { return powf(v, exponent); }
+
+__device__ inline void power(float (&v)[4], float exponent, int whole)
 {
-    if (whole == 0)
-        return powf(v, exponent);
-    float r = 1;
-    for (int e = whole; e > 0; e >>= 1) {
-        if (e & 1)
-            r *= v;
-        v *= v;
+    if (whole == 0) {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            v[i] = any_power(v[i], exponent);
+        return;
     }
-    return r;
+    float r[4] = {1, 1, 1, 1};
+#pragma unroll 1
+    for (int e = whole; e > 0; e >>= 1)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (e & 1)
+                r[i] *= v[i];
+            v[i] *= v[i];
+        }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = r[i];
 }
 
-/* The walk's row, out[0 … b): logits and parts are there. Leaves it in `walked` too; ends without a barrier. A thread keeps to its own groups of four columns. */
-__device__ void finish_row(const step_args &a, float *weights, float *walked, float *lanes)
+/* The warps of the last block that have columns: four a lane and turn, one turn up to MOST_SHARED blocks. At b = 128 it is one warp, which waits for nobody. */
+struct team {
+    int warps;
+    int *lanes; /* [2][STEP_WARPS] */
+    int turn;   /* of the two halves of `lanes`: one barrier a reduction */
+
+    __device__ void sync() const
+    {
+        if (warps == 1)
+            __syncwarp();
+        else
+            asm volatile("bar.sync 1, %0;" ::"r"(warps * 32) : "memory");
+    }
+    /* v of warp `lane`, to every warp; `none` beyond the team. */
+    __device__ int exchange(int v, int none)
+    {
+        int lane = threadIdx.x & 31, *half = lanes + (turn ^= 1) * STEP_WARPS;
+        if (lane == 0)
+            half[threadIdx.x >> 5] = v;
+        sync();
+        return lane < warps ? half[lane] : none;
+    }
+    __device__ uint32_t max_key(uint32_t v)
+    {
+        v = __reduce_max_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_max_sync(0xffffffffu, (uint32_t)exchange((int)v, 0));
+    }
+    __device__ float max(float v) { return score_of_key(max_key(key_of_score(v))); } /* one instruction a warp, where shuffles take five */
+    __device__ float sum(float v)
+    {
+        v = warp_sum(v);
+        return warps == 1 ? v : warp_sum(__int_as_float(exchange(__float_as_int(v), 0)));
+    }
+    __device__ int count(int v)
+    {
+        v = __reduce_add_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_add_sync(0xffffffffu, exchange(v, 0));
+    }
+};
+
+__device__ inline float4 load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
+__device__ inline void store4(float *p, float x, float y, float z, float w) { *reinterpret_cast<float4 *>(p) = make_float4(x, y, z, w); }
+
+/* The walk's row, out[0 … b): logits and parts are there. Leaves it in `walked` too, zeros up to a multiple of four. A thread keeps to its own columns. */
+__device__ void finish_row(const step_args &a, struct team &team, float *weights, float *walked)
 {
     const struct sw_walk_step &in = a.in;
-    float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f;
-    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS) {
-        float4 logit = __ldcg(reinterpret_cast<const float4 *>(a.logits + j)), walk = make_float4(0, 0, 0, 0);
-        for (int first = j / BAND; first < a.bands; first += 8)
+    float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f, *row = in.a + (int64_t)a.c * in.ld;
+    int j0 = 4 * threadIdx.x;
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = __ldcg(reinterpret_cast<const float4 *>(a.logits + j)), w = make_float4(0, 0, 0, 0);
+#pragma unroll 1
+        for (int first = j / BAND; first < a.bands; first += 8) {
+            float4 part[8];
 #pragma unroll
             for (int band = 0; band < 8; band++)
-                if (first + band < a.bands) {
-                    float4 v = __ldcg(reinterpret_cast<const float4 *>(a.part + (int64_t)(first + band) * a.ld + j));
-                    walk.x += v.x;
-                    walk.y += v.y;
-                    walk.z += v.z;
-                    walk.w += v.w;
-                }
-        float l[4] = {logit.x, logit.y, logit.z, logit.w}, w[4] = {walk.x, walk.y, walk.z, walk.w};
+                part[band] = first + band < a.bands ? __ldcg(reinterpret_cast<const float4 *>(a.part + (int64_t)(first + band) * in.ld + j)) : make_float4(0, 0, 0, 0);
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            if (j + e < a.b) {
-                weights[j + e] = l[e];
-                walked[j + e] = w[e];
-                top = fmaxf(top, l[e]);
+            for (int band = 0; band < 8; band++) {
+                w.x += part[band].x;
+                w.y += part[band].y;
+                w.z += part[band].z;
+                w.w += part[band].w;
             }
+        }
+        if (j + 1 >= a.b)
+            l.y = -INFINITY;
+        if (j + 2 >= a.b)
+            l.z = -INFINITY;
+        if (j + 3 >= a.b)
+            l.w = -INFINITY;
+        *reinterpret_cast<float4 *>(weights + j) = l;
+        *reinterpret_cast<float4 *>(walked + j) = w;
+        top = fmaxf(top, fmaxf(fmaxf(l.x, l.y), fmaxf(l.z, l.w)));
     }
-    top = block_max(top, lanes);
-    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
-        for (int e = j; e < min(j + 4, a.b); e++)
-            sum += weights[e] = expf(weights[e] - top);
-    float inv = 1.0f / block_sum(sum, lanes), *row = in.a + (int64_t)a.c * in.ld;
-    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
-        for (int e = j; e < min(j + 4, a.b); e++) {
-            float w = power(weights[e] * inv, in.exponent, a.whole_exponent), r = in.x ? x_c * w + walked[e] : w;
-            row[e] = w;
-            walked[e] = r;
-            best = fmaxf(best, r);
-        }
-    best = block_max(best, lanes);
-    for (int j = 4 * threadIdx.x; j < a.b; j += 4 * STEP_THREADS)
-        for (int e = j; e < min(j + 4, a.b); e++) {
-            float r = best > 0 ? walked[e] / best : walked[e];
-            walked[e] = r;
-            in.out[e] = r;
-        }
+    top = team.max(top);
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = load4(weights + j);
+        l = make_float4(expf(l.x - top), expf(l.y - top), expf(l.z - top), expf(l.w - top));
+        *reinterpret_cast<float4 *>(weights + j) = l;
+        sum += (l.x + l.y) + (l.z + l.w);
+    }
+    float inv = 1.0f / team.sum(sum);
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 l = load4(weights + j), r = load4(walked + j);
+        float w[4] = {l.x * inv, l.y * inv, l.z * inv, l.w * inv};
+        power(w, in.exponent, a.whole_exponent);
+        r = make_float4(x_c * w[0] + r.x, x_c * w[1] + r.y, x_c * w[2] + r.z, x_c * w[3] + r.w);
+        store4(row + j, w[0], w[1], w[2], w[3]);
+        *reinterpret_cast<float4 *>(walked + j) = r;
+        best = fmaxf(best, fmaxf(fmaxf(r.x, r.y), fmaxf(r.z, r.w)));
+    }
+    best = team.max(best);
+    best = best > 0 ? best : 1.0f;
+#pragma unroll 1
+    for (int j = j0; j < a.b; j += MOST_SHARED) {
+        float4 r = load4(walked + j);
+        r = make_float4(r.x / best, r.y / best, r.z / best, r.w / best);
+        *reinterpret_cast<float4 *>(walked + j) = r;
+        *reinterpret_cast<float4 *>(in.out + j) = r;
+    }
 }
 
-/* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
-__device__ void finish_list(const step_args &a, const float *walked, union step_shared *sh)
+/* As select_top: block 0 and the last ones are forced, the best of the rest follow. The threshold by a search among the scores' keys, which guesses from the counts on both
+ * sides and halves by turns, and ends as soon as just the wanted number lies above. */
+__device__ void finish_list(const step_args &a, struct team &team, const float *walked)
 {
     const struct sw_walk_step &in = a.in;
-    int i = a.c, lo = min(in.forced.sink, i), hi = max(lo, i - in.forced.local + 1), need = min(in.kept - (i - (hi - lo)), hi - lo), equal_needed = need;
-    bool all = need >= hi - lo;
-    uint32_t threshold = 0;
-    __syncthreads();
-    if (need > 0 && !all)
-        threshold = radix_select(walked, lo, hi, need, &equal_needed, &sh->finish.radix);
-    int run = (i + STEP_THREADS) / STEP_THREADS, j0 = min((int)threadIdx.x * run, i + 1), j1 = min(j0 + run, i + 1);
-    struct pair_sum mine = {0, 0}, total;
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(walked[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            mine.a++;
-        else if (need > 0 && key == threshold)
-            mine.b++;
+    int i = a.c, lo = min(in.forced.sink, i), hi = max(lo, i - in.forced.local + 1), need = min(in.kept - (i - (hi - lo)), hi - lo), j0 = 4 * threadIdx.x;
+    uint32_t key[4]; /* of the first turn; 0: no candidate, or not a number */
+    auto keys_at = [&](int j) {
+        float4 r = j < a.b ? load4(walked + j) : make_float4(0, 0, 0, 0);
+        float v[4] = {r.x, r.y, r.z, r.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            key[e] = j + e >= lo && j + e < hi ? key_of_score(v[e]) : 0;
+    };
+    keys_at(j0);
+    uint32_t threshold = 0, top = key_of_score(1.0f) + 1; /* none is above the rescaled row's maximum */
+    if (a.b <= MOST_SHARED) { /* nor below its minimum, which is cheap where a thread has all its keys */
+        uint32_t least = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            least = max(least, j0 + e >= lo && j0 + e < hi ? ~key[e] : 0);
+        threshold = ~team.max_key(least);
     }
-    struct pair_sum before = scan_pairs<STEP_WARPS>(mine, &total, sh->finish.counts);
-    int skip = total.b - (need > 0 && !all ? equal_needed : 0), equal = before.b;
-    int32_t *out = a.indices + before.a + max(0, before.b - skip);
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate ? key_of_score(walked[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            *out++ = j;
-        else if (need > 0 && key == threshold && equal++ >= skip)
-            *out++ = j;
+    int above = hi - lo, beyond = 0; /* candidates from the threshold on, and from top on */
+#pragma unroll 1
+    for (bool guess = true; above > need && need > 0 && top - threshold > 1; guess = !guess) {
+        uint32_t span = top - threshold, step = guess ? (uint32_t)((float)span * ((float)(above - need) / (float)(above - beyond))) : span / 2;
+        uint32_t higher = threshold + min(max(step, 1u), span - 1);
+        int n = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            n += key[e] >= higher;
+#pragma unroll 1
+        for (int j = j0 + MOST_SHARED; j < hi; j += MOST_SHARED)
+            for (int e = max(j, lo); e < min(j + 4, hi); e++)
+                n += key_of_score(walked[e]) >= higher;
+        n = team.count(n);
+        if (n >= need) {
+            threshold = higher;
+            above = n;
+        } else {
+            top = higher;
+            beyond = n;
+        }
+    }
+    /* Of those that equal the threshold, the first ones are one too many; where none is wanted, all are. */
+    int skip = above - need, kept = 0, equal = 0;
+    bool none = need <= 0;
+#pragma unroll 1
+    for (int chunk = 0; chunk < a.b; chunk += MOST_SHARED) {
+        int j = chunk + j0, mine = 0, lane = threadIdx.x & 31;
+        if (chunk > 0)
+            keys_at(j);
+        bool take[4], tie[4];
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            bool candidate = j + e >= lo && j + e < hi;
+            take[e] = j + e <= i && (!candidate || (!none && key[e] > threshold));
+            tie[e] = candidate && !none && key[e] == threshold;
+            mine += take[e] + (tie[e] << 16);
+        }
+        int upto = mine;
+#pragma unroll
+        for (int o = 1; o < 32; o *= 2) {
+            int v = __shfl_up_sync(0xffffffffu, upto, o);
+            if (lane >= o)
+                upto += v;
+        }
+        int before = upto - mine, total = __shfl_sync(0xffffffffu, upto, 31);
+        if (team.warps > 1) {
+            int of_warp = team.exchange(total, 0);
+            before += __reduce_add_sync(0xffffffffu, lane < (int)(threadIdx.x >> 5) ? of_warp : 0);
+            total = __reduce_add_sync(0xffffffffu, of_warp);
+        }
+        int taken = kept + (before & 0xffff), ties = equal + (before >> 16);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            if (take[e] || (tie[e] && ties >= skip))
+                a.indices[taken + max(0, ties - skip)] = j + e;
+            taken += take[e];
+            ties += tie[e];
+        }
+        kept += total & 0xffff;
+        equal += total >> 16;
     }
     if (threadIdx.x == 0) {
         a.indptr[0] = 0;
@@ -295,10 +429,10 @@ __device__ void finish_list(const step_args &a, const float *walked, union step_
 }
 
 template <int E>
-__global__ void __launch_bounds__(STEP_THREADS) step_blocks(step_args a)
+__global__ void __launch_bounds__(STEP_THREADS, 1) step_blocks(step_args a)
 {
-    __shared__ union step_shared sh;
-    __shared__ bool last;
+    __shared__ __align__(16) union step_shared sh;
+    __shared__ int lanes[2 * STEP_WARPS];
     int id = blockIdx.x;
     allow_early();
     if (id < a.strips) {
@@ -310,21 +444,15 @@ __global__ void __launch_bounds__(STEP_THREADS) step_blocks(step_args a)
             band++;
         walk_tile(a, band, tile - A_BAND * band * (band + 1) / 2, &sh);
     }
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(a.done, 1u) == gridDim.x - 1;
-        if (last)
-            *a.done = 0;
-    }
-    __syncthreads();
-    if (!last)
+    if (!last_of(a.done, gridDim.x))
         return;
-    __threadfence();
+    struct team team = {min(STEP_WARPS, (a.b + 127) / 128), lanes, 0};
+    if ((int)(threadIdx.x >> 5) >= team.warps)
+        return;
     bool fits = a.b <= MOST_SHARED;
-    float *weights = fits ? sh.finish.weights : a.logits, *walked = fits ? sh.finish.walked : a.in.out;
-    finish_row(a, weights, walked, sh.finish.lanes);
-    finish_list(a, walked, &sh);
+    float *walked = fits ? sh.finish.walked : a.in.out;
+    finish_row(a, team, fits ? sh.finish.weights : a.logits, walked);
+    finish_list(a, team, walked);
 }
 
 static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in, struct sw_selection *out)
@@ -336,6 +464,8 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.t = *in->transform;
     a.c = (in->n - 1) / in->block;
     a.b = a.c + 1;
+    if (in->ld % 4 != 0)
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: rows of %d floats; expected a multiple of 4", in->ld);
     REQUIRE(a.b <= in->ld && in->kept >= std::min(a.c, in->forced.sink + in->forced.local - 1) && in->kept <= a.c, "walk_step");
     if (a.t.d_pow2 < 32 || a.t.d_pow2 > MOST_D)
         return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected 32 to %d", a.t.d_pow2, MOST_D);
@@ -352,8 +482,7 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.indptr = out->indptr;
     a.indices = out->indices;
     /* Sized by ld, so that no later step of the sequence needs more. */
-    a.ld = div_up(in->ld, 4) * 4;
-    size_t width = (size_t)a.ld, bands = (size_t)div_up(in->ld, BAND), had = s->scratch[SCRATCH_STEP].bytes;
+    size_t width = (size_t)in->ld, bands = (size_t)div_up(in->ld, BAND), had = s->scratch[SCRATCH_STEP].bytes;
     void *room;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, 16 + (1 + bands) * width * sizeof(float), &room));
     if (s->scratch[SCRATCH_STEP].bytes != had) /* new: zero it once; every call leaves a zero */

@@ -266,7 +266,7 @@ struct step_case { int n, H, Hkv, d, block, r; bool first; float exponent; doubl
 
 static void walk_steps(struct parity *p, const struct step_case *c, uint64_t seed)
 {
-    int b = sw_blocks(c->n, c->block), last = b - 1, ld = b + 3, d_pow2 = 1, m;
+    int b = sw_blocks(c->n, c->block), last = b - 1, ld = (b + 6) / 4 * 4, d_pow2 = 1, m;
     while (d_pow2 < c->d)
         d_pow2 *= 2;
     size_t d = (size_t)c->d, matrix = (size_t)ld * (size_t)ld, kn = (size_t)c->n * (size_t)c->Hkv * d, qn = (size_t)c->H * d;
@@ -374,6 +374,7 @@ void parity_baselines(struct parity *p)
     static const struct step_case steps[] = {
         {2, 2, 1, 64, 64, 64, true, 8, 0.5},      {65, 4, 2, 64, 64, 32, false, 8, 0.5},     {1000, 6, 2, 96, 16, 64, false, 2.5f, 0.3},
         {4097, 8, 2, 128, 64, 64, false, 2, 0.2}, {9000, 32, 8, 128, 64, 64, true, 8, 0.2}, {20000, 8, 8, 128, 32, 128, false, 1, 0.1},
+        {40000, 4, 2, 64, 16, 64, false, 1.5f, 0.2}, {3000, 2, 1, 256, 64, 200, false, 8, 0.4},
     };
     for (size_t i = 0; p->cuda->walk_step && i < sizeof steps / sizeof *steps; i++)
         if (!p->quick || steps[i].n <= 5000)

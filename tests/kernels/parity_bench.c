@@ -53,6 +53,45 @@ static enum sw_status run_select(struct sw_backend *be, void *arg)
     return be->select_top(be, &j->top, j->out);
 }
 
+/* A prompt's selection as Sketch&Walk queues it, and what follows it. */
+struct chain_job {
+    struct sw_pool pools[2];
+    struct sw_sketch sketches[2];
+    struct sw_block_scores scores;
+    struct sw_walk walk;
+    struct select_job select;
+    struct sw_attend attend;
+};
+static enum sw_status run_pool_sketch(struct sw_backend *be, void *arg)
+{
+    struct chain_job *j = arg;
+    return be->pool_sketch(be, j->pools, j->sketches, 2);
+}
+static enum sw_status run_walk_top(struct sw_backend *be, void *arg)
+{
+    struct chain_job *j = arg;
+    return be->walk_top(be, &j->walk, &j->select.top, j->select.out);
+}
+static enum sw_status run_chain(struct sw_backend *be, void *arg)
+{
+    struct chain_job *j = arg;
+    SW_TRY(run_pool_sketch(be, j));
+    SW_TRY(be->block_scores(be, &j->scores));
+    return run_walk_top(be, j);
+}
+static enum sw_status run_all(struct sw_backend *be, void *arg)
+{
+    struct chain_job *j = arg;
+    SW_TRY(run_chain(be, j));
+    return be->attend(be, &j->attend);
+}
+static enum sw_status run_nothing(struct sw_backend *be, void *arg)
+{
+    (void)be;
+    (void)arg;
+    return SW_OK;
+}
+
 static void *alloc(struct sw_backend *be, size_t bytes)
 {
     void *p;
@@ -125,6 +164,18 @@ static void bench_prefill(struct sw_backend *be, int n)
            time_us(be, (struct job){run_pool, &pool_k, false}, RUNS), time_us(be, (struct job){run_sketch, &sketch, false}, RUNS),
            time_us(be, (struct job){run_sketch, &sketch_k, false}, RUNS), time_us(be, (struct job){run_scores, &scores, false}, RUNS),
            time_us(be, (struct job){run_walk, &walk, false}, RUNS), time_us(be, (struct job){run_select, &select, false}, RUNS));
+    struct sw_selection walked = {0};
+    struct chain_job chain = {{pool_q, pool_k}, {sketch, sketch_k}, scores, walk, select, sparse};
+    chain.select.top.scores = y;
+    chain.select.out = &walked;
+    chain.attend.sel = &walked;
+    must(run_chain(be, &chain), "chain");
+    double of_attend = time_us(be, (struct job){run_attend, &chain.attend, false}, RUNS), of_all = time_us(be, (struct job){run_all, &chain, false}, RUNS);
+    printf("chain   n %6d nothing %.1f pool_sketch %.1f scores %.1f walk_top %.1f selection %.1f | attention from it %.1f, both %.1f us\n", n,
+           time_us(be, (struct job){run_nothing, NULL, false}, RUNS), time_us(be, (struct job){run_pool_sketch, &chain, false}, RUNS),
+           time_us(be, (struct job){run_scores, &scores, false}, RUNS), time_us(be, (struct job){run_walk_top, &chain, false}, RUNS),
+           time_us(be, (struct job){run_chain, &chain, false}, RUNS), of_attend, of_all);
+    sw_selection_free(&walked);
     if ((size_t)H * mat < (size_t)4 << 30) {
         mass.out = alloc(be, H * mat);
         double us = time_us(be, (struct job){run_mass, &mass, false}, 3);

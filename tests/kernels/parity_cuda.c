@@ -158,7 +158,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(struct parity *);
     } groups[] = {{"device", parity_device}, {"model", parity_model}, {"scores", parity_scores},
-                  {"select", parity_select}, {"attend", parity_attend}, {"mass", parity_mass}, {"baselines", parity_baselines}};
+                  {"select", parity_select}, {"prompt", parity_prompt}, {"attend", parity_attend}, {"mass", parity_mass}, {"baselines", parity_baselines}};
     if (bench)
         parity_bench(&p);
     for (size_t g = 0; !bench && g < sizeof groups / sizeof *groups; g++) {

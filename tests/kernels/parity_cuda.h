@@ -38,6 +38,7 @@ void parity_mass(struct parity *p);
 void parity_model(struct parity *p);
 void parity_scores(struct parity *p);
 void parity_select(struct parity *p);
+void parity_prompt(struct parity *p);
 void parity_device(struct parity *p);
 void parity_baselines(struct parity *p);
 void parity_bench(struct parity *p);

@@ -443,3 +443,293 @@ void parity_select(struct parity *p)
             free(scores);
         }
 }
+
+/* ---------------------------------------------------------------------------------------------- a prompt's steps */
+
+static float *poisoned(struct sw_backend *be, size_t count)
+{
+    float *x = need(count * sizeof *x);
+    for (size_t i = 0; i < count; i++)
+        x[i] = NAN;
+    float *d = on_device(be, x, count * sizeof *x);
+    free(x);
+    return d;
+}
+
+/* The largest difference in a matrix [units, ld_rows, ld], each row's by its largest value; columns from b on and rows from `rows` on must not have been written (NaN). */
+static double row_error(const float *x, const float *reference, int units, int rows, int b, int ld_rows, int ld, bool *outside)
+{
+    double worst = 0;
+    for (size_t i = 0; i < (size_t)units * (size_t)ld_rows; i++) {
+        const float *mine = x + i * (size_t)ld, *other = reference + i * (size_t)ld;
+        bool in = (int)(i % (size_t)ld_rows) < rows;
+        double top = 1e-30, error = 0;
+        for (int j = 0; j < ld; j++)
+            if (!in || j >= b) {
+                *outside = *outside || !isnan(mine[j]);
+            } else {
+                double e = fabs((double)mine[j] - other[j]);
+                error = e <= error ? error : e; /* NaN stays */
+                top = fabs((double)other[j]) > top ? fabs((double)other[j]) : top;
+            }
+        worst = error / top <= worst ? worst : error / top;
+    }
+    return worst;
+}
+
+/* Queries and keys in one call, the last keys apart from the first ones; sums of the same bits as the CPU's. */
+static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int block, int r, int units_q, int units_k, bool padded, uint64_t seed)
+{
+    struct sw_backend *both[2] = {p->cpu, p->cuda};
+    int b = sw_blocks(n, block), ld = b + 3, d_pow2 = 1, cut = n / 3, width = r ? r : d;
+    while (d_pow2 < d)
+        d_pow2 *= 2;
+    int heads[2] = {H, Hkv}, units[2] = {units_q, units_k};
+    float *sums[2][2], *sketches[2][2];
+    for (int w = 0; w < 2; w++) {
+        struct sw_backend *be = both[w];
+        struct sw_srht t = transform_on(be, d, d_pow2, r ? r : 1, 5);
+        struct sw_pool pools[3] = {{0}};
+        struct sw_sketch sketch[3] = {{0}};
+        void *x[2];
+        for (int i = 0; i < 2; i++) {
+            size_t count = (size_t)n * (size_t)heads[i] * (size_t)d, rows = (size_t)units[i] * (size_t)ld;
+            float *values = random_values(seed + (uint64_t)i, count, 3);
+            x[i] = acts_on_device(be, values, count);
+            pools[i] = (struct sw_pool){.x = x[i], .heads = heads[i], .head_dim = d, .units = units[i], .block = block, .t1 = n, .ld = ld,
+                                        .sums = poisoned(be, rows * (size_t)d)};
+            sketch[i] = (struct sw_sketch){.sums = pools[i].sums, .units = units[i], .ld = ld, .d = d, .block = block, .n = n, .i1 = b,
+                                           .padded_tail = padded, .transform = r ? &t : NULL, .out = poisoned(be, rows * (size_t)width)};
+            free(values);
+        }
+        pools[2] = pools[1]; /* the first keys */
+        sketch[2] = sketch[1];
+        if (cut > 0) {
+            pools[2].t1 = sketch[2].n = pools[1].t0 = cut;
+            sketch[2].i1 = sw_blocks(cut, block);
+            sketch[1].i0 = cut / block;
+            pools[1].x = (char *)x[1] + (size_t)cut * (size_t)(Hkv * d) * sw_dtype_size(be->act);
+        }
+        if (w == 1) {
+            if (cut > 0)
+                must(be->pool_sketch(be, &pools[2], &sketch[2], 1), "pool_sketch");
+            must(be->pool_sketch(be, pools, sketch, 2), "pool_sketch");
+        } else {
+            for (int i = cut > 0 ? 2 : 1; i >= 0; i--) {
+                must(be->pool(be, &pools[i]), "pool");
+                must(be->sketch(be, &sketch[i]), "sketch");
+            }
+        }
+        for (int i = 0; i < 2; i++) {
+            sums[i][w] = floats_from(be, pools[i].sums, (size_t)units[i] * (size_t)ld * (size_t)d);
+            sketches[i][w] = floats_from(be, sketch[i].out, (size_t)units[i] * (size_t)ld * (size_t)width);
+            be->free(be, x[i]);
+            be->free(be, pools[i].sums);
+            be->free(be, sketch[i].out);
+        }
+        be->free(be, (void *)t.signs);
+        be->free(be, (void *)t.keep);
+    }
+    for (int i = 0; i < 2; i++) {
+        check(p, memcmp(sums[i][0], sums[i][1], (size_t)units[i] * (size_t)ld * (size_t)d * 4) == 0, "pool_sketch n %d d %d B %d, %s: other sums", n, d, block,
+              i ? "keys" : "queries");
+        bool outside = false;
+        double e = row_error(sketches[i][1], sketches[i][0], units[i], b, width, ld, width, &outside);
+        check(p, e <= 2e-6 && !outside, "pool_sketch n %d d %d B %d r %d, %s: sketches differ by %.3g%s", n, d, block, r, i ? "keys" : "queries", e,
+              outside ? ", written outside" : "");
+        for (int w = 0; w < 2; w++) {
+            free(sums[i][w]);
+            free(sketches[i][w]);
+        }
+    }
+}
+
+/* Softmax rows without a mean over units, which one kernel makes. */
+static void scores_case(struct parity *p, int b, int row0, int r, int units_q, int units_k, bool causal, float exponent, uint64_t seed)
+{
+    struct sw_backend *both[2] = {p->cpu, p->cuda};
+    int rows = b - row0, ld = b + 5, ld_rows = rows + 1;
+    size_t qn = (size_t)units_q * (size_t)ld_rows * (size_t)r, kn = (size_t)units_k * (size_t)ld * (size_t)r, count = (size_t)units_q * (size_t)ld_rows * (size_t)ld;
+    float *q = random_values(seed, qn, 1), *k = random_values(seed + 1, kn, 1), *got[2];
+    for (int w = 0; w < 2; w++) {
+        struct sw_backend *be = both[w];
+        float *dq = on_device(be, q, qn * 4), *dk = on_device(be, k, kn * 4), *out = poisoned(be, count);
+        must(be->block_scores(be, &(struct sw_block_scores){.q = dq, .k = dk, .units_q = units_q, .units_k = units_k, .units_out = units_q, .rows = rows,
+                                                            .row0 = row0, .b = b, .r = r, .q_ld = ld_rows, .k_ld = ld, .scale = 1.0f / sqrtf((float)r),
+                                                            .exponent = exponent, .softmax = true, .causal = causal, .out = out, .ld = ld,
+                                                            .out_ld_rows = ld_rows}), "block_scores");
+        got[w] = floats_from(be, out, count);
+        void *all[] = {dq, dk, out};
+        for (size_t f = 0; f < sizeof all / sizeof *all; f++)
+            be->free(be, all[f]);
+    }
+    bool outside = false;
+    double e = row_error(got[1], got[0], units_q, rows, b, ld_rows, ld, &outside);
+    check(p, e <= 1e-4 && !outside, "block_scores, b %d row0 %d r %d units %d/%d%s s %g: rows differ by %.3g%s", b, row0, r, units_q, units_k,
+          causal ? " causal" : "", (double)exponent, e, outside ? ", written outside" : "");
+    free(got[0]);
+    free(got[1]);
+    free(q);
+    free(k);
+}
+
+/* Uniform numbers in b × b; above the diagonal `above`. */
+static float *block_matrix(uint64_t seed, int units, int b, int ld, float above)
+{
+    size_t count = (size_t)units * (size_t)ld * (size_t)ld;
+    float *x = need(count * sizeof *x);
+    for (size_t i = 0; i < count; i++) {
+        int row = (int)(i / (size_t)ld % (size_t)ld), col = (int)(i % (size_t)ld);
+        x[i] = row >= b || col >= b || col > row ? above : (float)(sw_rng_u64(seed, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
+    }
+    return x;
+}
+
+struct walk_case { int units, b, row0, pad; bool causal; float alpha, beta; };
+
+/* The walk against the CPU's, from matrices with NaN where the GPU must not look; its bits from run to run; then walk_top, which must give the bits and the lists that walk
+ * and select_top give. */
+static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t seed)
+{
+    struct sw_backend *both[2] = {p->cpu, p->cuda};
+    int b = c->b, ld = b + c->pad, rows = b - c->row0, B = 64, n = b * B - 7;
+    size_t plane = (size_t)ld * (size_t)ld, count = (size_t)c->units * plane, skip = (size_t)c->row0 * (size_t)ld;
+    char name[120];
+    snprintf(name, sizeof name, "walk, b %d row0 %d ld %d units %d%s alpha %g beta %g", b, c->row0, ld, c->units, c->causal ? " causal" : "", (double)c->alpha,
+             (double)c->beta);
+    int *m = need((size_t)b * sizeof *m);
+    must(sw_budget_rows(n, B, 0.3, SW_FORCED_COMMON, m, NULL), "budget");
+    float *got[2][3] = {{0}};
+    struct sw_selection lists[2] = {{0}, {0}};
+    for (int w = 0; w < 2; w++) {
+        struct sw_backend *be = both[w];
+        float above = w ? NAN : 0.0f;
+        float *a = block_matrix(seed, c->units, b, ld, above), *x = block_matrix(seed + 1, c->units, b, ld, above);
+        if (!c->causal)
+            for (size_t i = 0; i < count; i++) /* full matrices: only what is outside b × b is left */
+                if ((int)(i % (size_t)ld) < b && (int)(i / (size_t)ld % (size_t)ld) < b)
+                    a[i] = x[i] = (float)(sw_rng_u64(seed + 2, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
+        float *da = on_device(be, a, count * 4), *dx = on_device(be, x, count * 4), *out = poisoned(be, count);
+        struct sw_walk walk = {.units = c->units, .rows = rows, .row0 = c->row0, .b = b, .ld = ld, .ld_rows = ld, .a_ld_rows = ld, .x = dx + skip, .a = da,
+                               .anchor = da + skip, .alpha = c->alpha, .beta = c->beta, .causal = c->causal, .scale_rows = true, .out = out};
+        struct sw_select_top top = {.scores = out, .units = c->units, .row0 = c->row0, .rows = rows, .ld = ld, .ld_rows = ld, .budget = m + c->row0,
+                                    .forced = SW_FORCED_COMMON, .block = B, .n = n, .n_q = rows == b ? n : n - c->row0 * B};
+        for (int run = 0; run < (w ? 3 : 1); run++) {
+            struct sw_selection list = {0};
+            if (run == 2) {
+                be->free(be, out);
+                walk.out = out = poisoned(be, count);
+                top.scores = out;
+                must(be->walk_top(be, &walk, &top, &list), "walk_top");
+            } else {
+                must(be->walk(be, &walk), "walk");
+            }
+            if (w && run < 2)
+                must(be->select_top(be, &top, &list), "select_top");
+            if (w && run > 0)
+                must(sw_selection_to_host(&list, &lists[run - 1]), "to_host");
+            got[w][run] = floats_from(be, out, count);
+            sw_selection_free(&list);
+        }
+        void *all[] = {da, dx, out};
+        for (size_t f = 0; f < sizeof all / sizeof *all; f++)
+            be->free(be, all[f]);
+        free(a);
+        free(x);
+    }
+    bool outside = false;
+    double e = row_error(got[1][0], got[0][0], c->units, rows, b, ld, ld, &outside);
+    check(p, e <= 1e-4 && !outside, "%s: rows differ by %.3g%s", name, e, outside ? ", written outside" : "");
+    check(p, memcmp(got[1][0], got[1][1], count * 4) == 0, "%s: other bits in a second run", name);
+    check(p, memcmp(got[1][1], got[1][2], count * 4) == 0, "walk_top, %s: other bits than walk's", name);
+    compare_lists(p, name, &lists[0], &lists[1]);
+    for (int run = 0; run < 3; run++) {
+        free(got[0][run]);
+        free(got[1][run]);
+    }
+    sw_selection_free(&lists[0]);
+    sw_selection_free(&lists[1]);
+    free(m);
+}
+
+/* A prompt's selection and attention, whose kernels overlap at their ends: launched, and as a recording run twice; the same bits. */
+static void recorded_prompt(struct parity *p)
+{
+    struct sw_backend *be = p->cuda;
+    enum { N = 4000, H = 8, HKV = 2, D = 128, B = 64, R = 64 };
+    int b = sw_blocks(N, B), m[(N + B - 1) / B];
+    size_t qn = (size_t)N * H * D, kn = (size_t)N * HKV * D, plane = (size_t)b * (size_t)b;
+    float *values = random_values(71, qn, 2), *reference = need(qn * 4), *again = need(qn * 4);
+    void *q = acts_on_device(be, values, qn), *k = acts_on_device(be, values + 1000, kn), *v = acts_on_device(be, values + 2000, kn), *out = acts_on_device(be, values, qn);
+    float *qs = poisoned(be, (size_t)b * D), *ks = poisoned(be, (size_t)b * D), *qt = poisoned(be, (size_t)b * R), *kt = poisoned(be, (size_t)b * R),
+          *a = poisoned(be, plane), *x = poisoned(be, plane);
+    struct sw_srht t = transform_on(be, D, D, R, 5);
+    must(sw_budget_rows(N, B, 0.2, SW_FORCED_COMMON, m, NULL), "budget");
+    struct sw_pool pools[2] = {{.x = q, .heads = H, .head_dim = D, .units = 1, .block = B, .t1 = N, .ld = b, .sums = qs},
+                               {.x = k, .heads = HKV, .head_dim = D, .units = 1, .block = B, .t1 = N, .ld = b, .sums = ks}};
+    struct sw_sketch sketches[2] = {{.sums = qs, .units = 1, .ld = b, .d = D, .block = B, .n = N, .i1 = b, .transform = &t, .out = qt},
+                                    {.sums = ks, .units = 1, .ld = b, .d = D, .block = B, .n = N, .i1 = b, .transform = &t, .out = kt}};
+    struct sw_block_scores scores = {.q = qt, .k = kt, .units_q = 1, .units_k = 1, .units_out = 1, .rows = b, .b = b, .r = R, .q_ld = b, .k_ld = b,
+                                     .scale = 0.1f, .exponent = 8, .softmax = true, .causal = true, .out = a, .ld = b, .out_ld_rows = b};
+    struct sw_walk walk = {.units = 1, .rows = b, .b = b, .ld = b, .ld_rows = b, .a_ld_rows = b, .x = a, .a = a, .beta = 1, .causal = true, .scale_rows = true,
+                           .out = x};
+    struct sw_select_top top = {.scores = x, .units = 1, .rows = b, .ld = b, .ld_rows = b, .budget = m, .forced = SW_FORCED_COMMON, .block = B, .n = N, .n_q = N};
+    struct sw_selection list = {0};
+    struct sw_attend attend = {.batch = 1, .n_q = N, .n_k = N, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .kv_stride = N, .q = q, .k = k, .v = v, .out = out,
+                               .scale = (float)(1 / sqrt(D)), .sel = &list};
+    for (int run = 0; run < 4; run++) { /* launched, recorded, run, run */
+        if (run == 1)
+            must(be->record_begin(be), "record_begin");
+        else
+            must(be->zero(be, out, qn * sw_dtype_size(be->act)), "zero");
+        if (run < 2) {
+            must(be->pool_sketch(be, pools, sketches, 2), "pool_sketch");
+            must(be->block_scores(be, &scores), "block_scores");
+            must(be->walk_top(be, &walk, &top, &list), "walk_top");
+            must(be->attend(be, &attend), "attend");
+        } else {
+            must(be->record_run(be), "record_run");
+        }
+        if (run == 1) {
+            must(be->record_end(be), "record_end");
+            continue;
+        }
+        must(be->download_act(be, run ? again : reference, out, qn), "download_act");
+        check(p, run == 0 || memcmp(reference, again, qn * 4) == 0, "a recorded prompt, run %d: other bits", run - 1);
+    }
+    be->record_drop(be);
+    void *all[] = {q, k, v, out, qs, ks, qt, kt, a, x, (void *)t.signs, (void *)t.keep};
+    for (size_t f = 0; f < sizeof all / sizeof *all; f++)
+        be->free(be, all[f]);
+    sw_selection_free(&list);
+    free(values);
+    free(reference);
+    free(again);
+}
+
+void parity_prompt(struct parity *p)
+{
+    pool_sketch_case(p, 1, 2, 1, 64, 64, 64, 1, 1, false, 900);
+    pool_sketch_case(p, 1000, 8, 2, 128, 64, 64, 1, 1, false, 901);
+    pool_sketch_case(p, 777, 4, 4, 96, 16, 100, 4, 2, true, 902);
+    pool_sketch_case(p, 515, 6, 3, 80, 128, 0, 3, 3, false, 903);
+    pool_sketch_case(p, 130, 2, 1, 640, 32, 64, 1, 1, false, 904); /* too wide for one launch */
+    static const int widths[] = {16, 63, 257, 300, 600};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        int b = widths[i];
+        if (p->quick && b > 300)
+            continue;
+        scores_case(p, b, 0, 64, 1, 1, true, 8, 920 + 10 * i);
+        scores_case(p, b, 0, 20, 4, 2, false, 1, 922 + 10 * i);
+        scores_case(p, b, b / 3, 128, 2, 1, true, 2.5f, 924 + 10 * i);
+    }
+    static const struct walk_case walks[] = {
+        {1, 9, 0, 3, true, 0, 1},    {1, 33, 0, 3, true, 0, 1},     {3, 64, 0, 0, true, 0.5f, 0.5f}, {2, 130, 0, 2, false, 0, 1}, {1, 257, 100, 3, true, 0, 1},
+        {1, 300, 0, 1, true, 1, 0},  {2, 100, 0, 0, true, 0.5f, 0}, {1, 5, 0, 3, true, 0, 1},        {1, 700, 0, 4, true, 0, 1},  {8, 400, 0, 4, true, 0, 1},
+        {8, 403, 0, 0, true, 0, 1},  {8, 390, 0, 2, false, 0.25f, 0.75f}, {12, 420, 130, 4, true, 0, 1},
+    };
+    for (size_t i = 0; i < sizeof walks / sizeof *walks; i++)
+        if (!p->quick || walks[i].b <= 300)
+            walk_top_case(p, &walks[i], 970 + 10 * i);
+    recorded_prompt(p);
+}
