@@ -6,9 +6,9 @@
 # Spills that are known, one a line: part of the kernel's name, architecture, most bytes stored, why.
 known='
 prefill_kernelILi128ELi2E sm_90a 76 there it serves only shapes that the wgmma kernel does not take; on sm_80 it is the native path and must not spill
-pool_blocks sm_90a 4 one register; the kernel reads at 98 % of the copy rate
-select_top_rows sm_90a 4 one register
 DeviceSegmentedRadixSortKernel sm_90a 24 a kernel of CUB
+decode_kernelILi96E sm_80 44 head_dim 65 … 96 only; to be looked at
+add_sharesILi96E sm_80 0 the same; 8 bytes of loads without a stack frame
 '
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
