@@ -54,7 +54,7 @@ struct shares {
 template <int D>
 __device__ __noinline__ void add_shares(const struct shares from, int heads, float scale_log2, float *weights, bf16 *out, int d, float *o, float *ml)
 {
-    constexpr int AHEAD = 32, COLUMNS = D / 4;
+    constexpr int AHEAD = D == 96 ? 16 : 32 /* without spills */, COLUMNS = D / 4;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
     float4 ahead[AHEAD];
     auto fetch = [&](int item, int s0) {

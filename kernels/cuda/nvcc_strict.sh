@@ -7,8 +7,6 @@
 known='
 prefill_kernelILi128ELi2E sm_90a 76 there it serves only shapes that the wgmma kernel does not take; on sm_80 it is the native path and must not spill
 DeviceSegmentedRadixSortKernel sm_90a 24 a kernel of CUB
-decode_kernelILi96E sm_80 44 head_dim 65 … 96 only; to be looked at
-add_sharesILi96E sm_80 0 the same; 8 bytes of loads without a stack frame
 '
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
