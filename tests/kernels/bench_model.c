@@ -68,7 +68,7 @@ static enum sw_status attend(void *context, int layer, int n_q, int n_k, const v
 static double run(struct sw_pass *pass, struct sw_sparse *dense, const int32_t *ids, int n, int32_t *next)
 {
     double from = now_ms();
-    need(sw_pass_run(pass, ids, n, (struct sw_attention_hook){attend, dense}));
+    need(sw_pass_run(pass, 0, ids, n, (struct sw_attention_hook){attend, dense}));
     need(sw_pass_predict(pass, n - 1, 1, NULL, NULL, next));
     return now_ms() - from;
 }
@@ -95,12 +95,12 @@ int main(int argc, char **argv)
     struct sw_pass *pass;
     need(sw_backend_open("cpu", threads, &be));
     need(sw_model_open(argv[1], be, &model));
-    need(sw_pass_open(model, n + steps, n, &pass));
+    need(sw_pass_open(model, 1, n + steps, n, &pass));
     struct sw_sparse dense = {.backend = be, .shape = sw_model_config(model)->shape};
     double prefill[MOST], decode[MOST];
     run(pass, &dense, ids, n < WARM_UP ? n : WARM_UP, &next);
     for (int r = 0; r < repeats; r++) {
-        sw_pass_reset(pass);
+        sw_pass_reset(pass, 0);
         prefill[r] = run(pass, &dense, ids, n, &next);
     }
     print_times("prefill", n, prefill, repeats);
