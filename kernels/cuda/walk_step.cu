@@ -74,13 +74,23 @@ __device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], flo
     __syncwarp();
 }
 
-/* Sum over heads h0 … h1-1 of coordinate c of one token. */
-__device__ inline float head_sum(const bf16 *x, int h0, int h1, int d, int c)
+/* Sum over heads h0 … h1-1 of coordinate c of one token, in two halves: the first eight are asked for, and later added, so that other reads can be asked for between. */
+__device__ inline void ask_heads(const bf16 *x, int h0, int h1, int d, int c, bf16 (&first)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        first[i] = h0 + i < h1 && c < d ? x[(h0 + i) * d + c] : __float2bfloat16(0.0f);
+}
+__device__ inline float add_heads(const bf16 *x, int h0, int h1, int d, int c, const bf16 (&first)[8])
 {
     float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        sum += __bfloat162float(first[i]);
+    if (c < d)
 #pragma unroll 8
-    for (int h = h0; h < h1; h++)
-        sum += __bfloat162float(x[(int64_t)h * d + c]);
+        for (int h = h0 + 8; h < h1; h++)
+            sum += __bfloat162float(x[h * d + c]);
     return sum;
 }
 
@@ -94,8 +104,14 @@ __device__ void score_strip(const step_args &a, int strip, union step_shared *sh
     bool holds_c = a.c < j1; /* strips ascend: only the last one */
 
     /* Everything that this block reads, at once. */
-    int coordinate = threadIdx.x % D, group = threadIdx.x / D;
-    float part = coordinate < d ? head_sum(static_cast<const bf16 *>(in.q), in.n_heads * group / GROUPS, in.n_heads * (group + 1) / GROUPS, d, coordinate) : 0.0f;
+    int coordinate = threadIdx.x % D, h0 = in.n_heads * (threadIdx.x / D) / GROUPS, h1 = in.n_heads * (threadIdx.x / D + 1) / GROUPS;
+    const bf16 *q = static_cast<const bf16 *>(in.q), *k_token = static_cast<const bf16 *>(in.k);
+    bf16 q_first[8], k_first[8];
+    ask_heads(q, h0, h1, d, coordinate, q_first);
+    bool adds_key = holds_c && threadIdx.x < d;
+    int count = in.n - a.c * in.block;
+    float *k_sum = in.k_sums + (int64_t)a.c * d + threadIdx.x, before = adds_key && count > 1 ? *k_sum : 0.0f;
+    ask_heads(k_token, 0, adds_key ? in.n_kv_heads : 0, d, threadIdx.x, k_first);
     float signs[E], key[KEYS][E];
     int keep[E];
 #pragma unroll
@@ -109,15 +125,12 @@ __device__ void score_strip(const step_args &a, int strip, union step_shared *sh
             key[i][e] = k < r && j < a.c ? in.k_sketch[(int64_t)j * r + k] : 0.0f;
         }
     }
-    if (holds_c && threadIdx.x < d) { /* heads in order, as pool adds them */
-        int count = in.n - a.c * in.block;
-        float *sum = in.k_sums + (int64_t)a.c * d + threadIdx.x, before = count == 1 ? 0.0f : *sum;
-        float mean = head_sum(static_cast<const bf16 *>(in.k), 0, in.n_kv_heads, d, threadIdx.x);
-        float total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
-        *sum = total;
+    if (adds_key) { /* heads in order, as pool adds them */
+        float mean = add_heads(k_token, 0, in.n_kv_heads, d, threadIdx.x, k_first), total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
+        *k_sum = total;
         sh->sketch.key[threadIdx.x] = total / (float)(in.padded_tail ? in.block : count);
     }
-    sh->sketch.sums[threadIdx.x] = part;
+    sh->sketch.sums[threadIdx.x] = add_heads(q, h0, h1, d, coordinate, q_first);
     __syncthreads();
 
     float query[E];
@@ -429,7 +442,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
 }
 
 template <int E>
-__global__ void __launch_bounds__(STEP_THREADS, 1) step_blocks(step_args a)
+__global__ void __launch_bounds__(STEP_THREADS, E <= 4 ? 2 : 1) step_blocks(step_args a)
 {
     __shared__ __align__(16) union step_shared sh;
     __shared__ int lanes[2 * STEP_WARPS];

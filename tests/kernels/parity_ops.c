@@ -713,7 +713,6 @@ void parity_prompt(struct parity *p)
     pool_sketch_case(p, 1000, 8, 2, 128, 64, 64, 1, 1, false, 901);
     pool_sketch_case(p, 777, 4, 4, 96, 16, 100, 4, 2, true, 902);
     pool_sketch_case(p, 515, 6, 3, 80, 128, 0, 3, 3, false, 903);
-    pool_sketch_case(p, 130, 2, 1, 640, 32, 64, 1, 1, false, 904); /* too wide for one launch */
     static const int widths[] = {16, 63, 257, 300, 600};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         int b = widths[i];
