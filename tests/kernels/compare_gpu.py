@@ -1,8 +1,11 @@
 """Times the Hopper attention kernel side by side with PyTorch's: cuDNN and FlashAttention-2 through SDPA, FlexAttention with block masks.
 
-    python compare_gpu.py LIBRARY [--lengths 8192 32768 131072] [--density 0.2] [--rounds 5] [--shape 32 8 128]
+    cc -std=gnu11 -O2 -fPIC -I. -c core/status.c -o status.o
+    nvcc -std=c++17 -O3 -I. -shared -Xcompiler -fPIC -gencode arch=compute_90a,code=sm_90a -o libhopper.so kernels/cuda/attend_hopper.cu status.o
+    python compare_gpu.py ./libhopper.so [--lengths 8192 32768 131072] [--density 0.2] [--rounds 5] [--shape 32 8 128] [--decode]
 
-LIBRARY is a shared library that holds sw_hopper_attend. All run interleaved in one process, round by round, on the same inputs and
+LIBRARY is a shared library that holds sw_hopper_attend; with --decode it times PyTorch's dense decode steps instead, for `parity_cuda --bench step` to stand
+beside. All run interleaved in one process, round by round, on the same inputs and
 block lists (bf16, causal); a time is the median over rounds. TFLOP/s count kept token pairs only."""
 
 import argparse
@@ -16,10 +19,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 
-class Selection(C.Structure):
+class Selection(C.Structure):  # struct sw_selection
     _fields_ = [(n, C.c_int) for n in ("block", "n", "units", "row0", "rows", "n_q")] + [
         ("indptr", C.c_void_p), ("indices", C.c_void_p), ("whole", C.c_void_p), ("window", C.c_int), ("sink", C.c_int),
-        ("capacity", C.c_int64), ("rows_capacity", C.c_int64), ("backend", C.c_void_p)]
+        ("columns", C.c_void_p), ("slashes", C.c_void_p), ("line_ld", C.c_int), ("queries", C.c_void_p), ("capacity", C.c_int64),
+        ("rows_capacity", C.c_int64), ("masks", C.c_void_p), ("mask_bytes", C.c_size_t), ("backend", C.c_void_p)]
 
 
 class Attend(C.Structure):
@@ -54,6 +58,32 @@ def flex_mask(kept, block, n):
                                     BLOCK_SIZE=block, mask_mod=lambda _b, _h, q, k: q >= k, seq_lengths=(n, n))
 
 
+def decode(shape, lengths, rounds):
+    """Microseconds of one dense decode step by PyTorch, L2 flushed by reading; the GPU is kept busy meanwhile, so that no launch is waited for."""
+    H, HKV, D = shape
+    flush = torch.ones(64 << 20, device="cuda", dtype=torch.bfloat16)
+    for n in lengths:
+        for batch in (1, 8) if n == 32768 else (1, 4) if n == 131072 else (1,):
+            q = torch.randn(batch, H, 1, D, device="cuda", dtype=torch.bfloat16)
+            k, v = (torch.randn(batch, n, HKV, D, device="cuda", dtype=torch.bfloat16).transpose(1, 2) for _ in range(2))
+            for name, backend in (("cuDNN", SDPBackend.CUDNN_ATTENTION), ("FlashAttention-2", SDPBackend.FLASH_ATTENTION)):
+                times = []
+                with sdpa_kernel(backend):
+                    for _ in range(3):
+                        F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+                    for _ in range(9 * rounds):
+                        torch.cuda._sleep(1_000_000)
+                        flush.sum()
+                        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                        start.record()
+                        F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+                        stop.record()
+                        torch.cuda.synchronize()
+                        times.append(start.elapsed_time(stop) * 1e3)
+                print(f"decode n {n:6d} batch {batch} {name:24s} {statistics.median(times):7.1f} us (best {min(times):7.1f})", flush=True)
+            del q, k, v
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library")
@@ -61,6 +91,7 @@ def main():
     parser.add_argument("--density", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-flex", action="store_true")
+    parser.add_argument("--decode", action="store_true")
     parser.add_argument("--shape", type=int, nargs=3, default=[32, 8, 128], metavar=("HEADS", "KV_HEADS", "HEAD_DIM"))
     args = parser.parse_args()
     H, HKV, D = args.shape
@@ -68,6 +99,8 @@ def main():
     lib.sw_hopper_attend.argtypes = [C.POINTER(Attend), C.c_void_p]
     lib.sw_error_message.restype = C.c_char_p
     print(torch.cuda.get_device_name(), "torch", torch.__version__, "cuDNN", torch.backends.cudnn.version())
+    if args.decode:
+        return decode(args.shape, args.lengths, args.rounds)
     flex = torch.compile(flex_attention, dynamic=False)
     generator = torch.Generator(device="cuda").manual_seed(1)
 
@@ -106,7 +139,8 @@ def main():
             pairs = float(kept.sum()) * block * block + n * (block + 1) / 2
             indptr, indices = csr(kept)
             keep_alive.append((indptr, indices))
-            sel = Selection(block, n, 1, 0, n // block, n, indptr.data_ptr(), indices.data_ptr(), None, 0, 0, indices.numel(), n // block, None)
+            sel = Selection(block, n, 1, 0, n // block, n, indptr.data_ptr(), indices.data_ptr(), None, 0, 0, None, None, 0, None,
+                            indices.numel(), n // block, None, 0, None)
             calls[f"ours B={block}"] = (ours(sel), pairs)
             if not args.no_flex:
                 mask = flex_mask(kept, block, n)
