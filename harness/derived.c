@@ -12,10 +12,10 @@ static bool is_whole(const struct sw_tidy_row *row, const char *metric)
     return row->layer < 0 && strcmp(row->metric, metric) == 0 && strcmp(row->status, "ok") == 0;
 }
 
-/* The same metric of `method` on the same inputs. */
+/* The same metric of `method` on the same inputs, beside as many dense layers. */
 static bool is_counterpart(const struct sw_tidy_row *d, const struct sw_tidy_row *row, const char *method)
 {
-    return is_whole(d, row->metric) && strcmp(d->method, method) == 0 && d->context == row->context && d->seed == row->seed &&
+    return is_whole(d, row->metric) && strcmp(d->method, method) == 0 && d->context == row->context && d->seed == row->seed && d->dense_layers == row->dense_layers &&
            strcmp(d->workload, row->workload) == 0 && strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
            strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 && strcmp(d->device, row->device) == 0;
 }
@@ -31,7 +31,7 @@ const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct
 const struct sw_tidy_row *sw_tidy_one_hop(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
 {
     for (int64_t i = 0; i < tidy->count; i++)
-        if (is_counterpart(&tidy->rows[i], row, "onehop") && tidy->rows[i].density == row->density)
+        if (is_counterpart(&tidy->rows[i], row, "onehop") && tidy->rows[i].density == row->density && strcmp(tidy->rows[i].budget, row->budget) == 0)
             return &tidy->rows[i];
     return NULL;
 }

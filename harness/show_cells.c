@@ -146,6 +146,7 @@ static int by_place(const struct sw_tidy_row *a, const struct sw_tidy_row *b)
     c = c ? c : strcmp(a->task, b->task);
     c = c ? c : (a->context > b->context) - (a->context < b->context);
     c = c ? c : strcmp(b->phase, a->phase); /* prefill, decode, both */
+    c = c ? c : (a->dense_layers > b->dense_layers) - (a->dense_layers < b->dense_layers);
     return c ? c : (a->seed > b->seed) - (a->seed < b->seed);
 }
 

@@ -51,12 +51,12 @@ SW_MUST_CHECK enum sw_status sw_store_write_index(const char *folder);
 
 /* A row of the tidy table; texts belong to the table. layer -1: over all layers. NaN: empty. */
 struct sw_tidy_row {
-    const char *cell, *workload, *model, *task, *method, *params, *backend, *device, *phase, *metric, *unit, *status, *reason;
-    int64_t context, seed, n;
+    const char *cell, *workload, *model, *task, *method, *params, *backend, *device, *phase, *metric, *unit, *status, *reason, *budget;
+    int64_t context, seed, n, dense_layers;
     double density, value, lo, hi;
     int layer;
 };
-/* Its columns, as exported: the contract's, in its order, then reason. Ends with name NULL. */
+/* Its columns, as exported: the contract's, in its order, then reason, budget and dense_layers. Ends with name NULL. */
 enum sw_column_kind { SW_COLUMN_TEXT, SW_COLUMN_INT64, SW_COLUMN_INT, SW_COLUMN_REAL };
 struct sw_tidy_column {
     const char *name, *units, *long_name;

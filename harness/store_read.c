@@ -87,6 +87,8 @@ const struct sw_tidy_column sw_tidy_columns[] = {
     COLUMN(hi, "see unit", "upper end of the 95 % interval", SW_COLUMN_REAL),
     COLUMN(status, "", "ok, failed or skipped", SW_COLUMN_TEXT),
     COLUMN(reason, "", "why failed or skipped", SW_COLUMN_TEXT),
+    COLUMN(budget, "", "matched, calibrated or native", SW_COLUMN_TEXT),
+    COLUMN(dense_layers, "1", "first layers that stay dense", SW_COLUMN_INT64),
     {.name = NULL},
 #undef COLUMN
 };
@@ -194,7 +196,7 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     const struct { const char *name, **to; } texts[] = {
         {"key", &c->cell}, {"workload", &c->workload}, {"model", &c->model}, {"task", &c->task}, {"method", &c->method},
         {"params", &c->params}, {"backend", &c->backend}, {"device", &c->device}, {"phase", &c->phase}, {"status", &c->status},
-        {"reason", &c->reason},
+        {"reason", &c->reason}, {"budget", &c->budget},
     };
     char *format;
     SW_TRY(sw_h5_get_text(file, "format", &format));
@@ -210,6 +212,7 @@ static enum sw_status read_root(struct reader *r, hid_t file)
         SW_TRY(keep_attribute(r, file, texts[i].name, texts[i].to));
     SW_TRY(sw_h5_get_int(file, "context", &c->context));
     SW_TRY(sw_h5_get_int(file, "seed", &c->seed));
+    SW_TRY(sw_h5_get_int(file, "dense_layers", &c->dense_layers));
     return sw_h5_get_real(file, "density", &c->density);
 }
 

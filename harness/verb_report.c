@@ -30,7 +30,7 @@ struct report {
     struct cell *cells;
     int n_cells;
     struct sw_texts texts; /* every text made on the way; freed at the end */
-    bool several_seeds, several_devices;
+    bool several_seeds, several_devices, several_budgets, several_dense_layers;
     enum sw_status status;
 };
 
@@ -58,8 +58,8 @@ static bool same(const struct cell *a, const struct cell *b, int ignore)
 {
     const struct sw_tidy_row *x = a->row, *y = b->row;
     return strcmp(x->workload, y->workload) == 0 && strcmp(x->model, y->model) == 0 && strcmp(x->phase, y->phase) == 0 &&
-           x->context == y->context && (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
-           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && same_density(x->density, y->density) &&
+           x->context == y->context && x->dense_layers == y->dense_layers && (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
+           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && strcmp(x->budget, y->budget) == 0 && same_density(x->density, y->density) &&
                                     x->seed == y->seed && strcmp(x->device, y->device) == 0 && strcmp(x->backend, y->backend) == 0));
 }
 
@@ -89,6 +89,7 @@ static int reading_order(const void *a, const void *b)
     c = c ? c : strcmp(x->row->model, y->row->model);
     c = c ? c : strcmp(y->row->phase, x->row->phase); /* prefill, decode, both */
     c = c ? c : (x->row->context > y->row->context) - (x->row->context < y->row->context);
+    c = c ? c : (x->row->dense_layers > y->row->dense_layers) - (x->row->dense_layers < y->row->dense_layers);
     c = c ? c : is_dense(y) - is_dense(x);
     c = c ? c : compare_densities(x->row->density, y->row->density); /* at equal density methods compare */
     return c ? c : (x->from > y->from) - (x->from < y->from); /* the tidy table's own order */
@@ -128,17 +129,19 @@ static void label_cells(struct report *r)
         struct cell *cell = &r->cells[i];
         for (int j = 0; j < i && !cell->label; ++j)
             if (strcmp(r->cells[j].row->method, cell->row->method) == 0 && strcmp(r->cells[j].row->params, cell->row->params) == 0 &&
-                r->cells[j].row->seed == cell->row->seed && strcmp(r->cells[j].row->device, cell->row->device) == 0)
+                strcmp(r->cells[j].row->budget, cell->row->budget) == 0 && r->cells[j].row->seed == cell->row->seed && strcmp(r->cells[j].row->device, cell->row->device) == 0)
                 cell->label = r->cells[j].label;
         if (cell->label)
             continue;
-        char params[512], seed[32] = "", device[192] = "";
+        char params[512], budget[32] = "", seed[32] = "", device[192] = "";
         describe_params(r, cell, params, sizeof params);
+        if (r->several_budgets && !is_dense(cell))
+            snprintf(budget, sizeof budget, " budget=%s", cell->row->budget);
         if (r->several_seeds)
             snprintf(seed, sizeof seed, " seed=%lld", (long long)cell->row->seed);
         if (r->several_devices)
             snprintf(device, sizeof device, " (%s)", cell->row->device);
-        cell->label = text(r, "%s%s%s%s", cell->row->method, params, seed, device);
+        cell->label = text(r, "%s%s%s%s%s", cell->row->method, params, budget, seed, device);
     }
 }
 
@@ -154,6 +157,8 @@ static enum sw_status collect_cells(struct report *r)
             r->cells[r->n_cells++] = (struct cell){.row = row, .from = i};
         r->cells[r->n_cells - 1].to = i + 1;
         r->several_seeds |= row->seed != tidy->rows[0].seed;
+        r->several_budgets |= strcmp(row->budget, tidy->rows[0].budget) != 0;
+        r->several_dense_layers |= row->dense_layers != tidy->rows[0].dense_layers;
         r->several_devices |= strcmp(row->device, tidy->rows[0].device) != 0 && row->device[0] && tidy->rows[0].device[0];
     }
     qsort(r->cells, (size_t)r->n_cells, sizeof *r->cells, reading_order);
@@ -391,7 +396,10 @@ static void print_group(struct report *r, const struct cell *first, const struct
     if (r->status != SW_OK)
         goto out;
     const char *what = first->row->workload, *both = strcmp(first->row->phase, "both") == 0 ? "prefill and decode" : first->row->phase;
-    const char *title = text(r, "%s (%s), %s, %lld tokens", first->row->model, what, both, (long long)first->row->context);
+    char layers[48] = "";
+    if (r->several_dense_layers)
+        snprintf(layers, sizeof layers, ", %lld layer%s dense", (long long)first->row->dense_layers, first->row->dense_layers == 1 ? "" : "s");
+    const char *title = text(r, "%s (%s), %s, %lld tokens%s", first->row->model, what, both, (long long)first->row->context, layers);
     if (!title)
         goto out;
     if (r->latex) {

@@ -20,14 +20,14 @@ class Cell:
     """One cell file: what was run, and the values over all layers and by layer."""
 
     path: Path
-    about: dict  # key, workload, model, task, method, params, backend, device, context, density, phase, seed, status, reason
+    about: dict  # key, workload, model, task, method, params, backend, device, context, density, phase, seed, status, reason, budget, dense_layers
     metrics: dict[str, dict]  # name -> value, unit, n, lo, hi
     layers: dict[str, np.ndarray]  # name -> [layers]; NaN: the layer has none
     experiment: str  # the same for cells that differ in the code's version alone
     ended: str
 
 
-TEXTS = ("key", "workload", "model", "task", "method", "params", "backend", "device", "phase", "status", "reason")
+TEXTS = ("key", "workload", "model", "task", "method", "params", "backend", "device", "phase", "status", "reason", "budget")
 
 
 @contextmanager
@@ -65,7 +65,8 @@ def read_cell(path: Path) -> Cell:
         if text(file.attrs.get("format", "")) != "swbench-cell" or file.attrs["version"] != 1:
             raise BadResults(f"{path}: found another format than swbench-cell, version 1")
         about = {name: text(file.attrs[name]) for name in TEXTS}
-        about |= {"context": int(file.attrs["context"]), "seed": int(file.attrs["seed"]), "density": float(file.attrs["density"])}
+        about |= {"context": int(file.attrs["context"]), "seed": int(file.attrs["seed"]), "density": float(file.attrs["density"]),
+                  "dense_layers": int(file.attrs["dense_layers"])}
         metrics = {}
         for name, value in file.get("metrics", {}).items():
             a = value.attrs

@@ -9,7 +9,7 @@ import numpy as np
 
 RESAMPLES = 2000
 BOOTSTRAP = 7  # this purpose's number among the program's random numbers
-SAME = ("workload", "model", "task", "context", "phase", "seed", "backend", "device")
+SAME = ("workload", "model", "task", "context", "phase", "seed", "backend", "device", "dense_layers")
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

@@ -13,9 +13,10 @@ from swbench_results.cells import BadResults, Cell, cell_path, opened, read_cell
 from swbench_results.derived import loss_differences
 
 COLUMNS = ("cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric", "layer",
-           "value", "unit", "n", "lo", "hi", "status", "reason")
+           "value", "unit", "n", "lo", "hi", "status", "reason", "budget", "dense_layers")
 COUNTS = ("layer", "n")  # may be empty: over all layers, not counted
-ABOUT = ("workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "status", "reason")
+ABOUT = ("workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "status", "reason", "budget",
+         "dense_layers")
 
 
 def _cell_rows(cell: Cell) -> list[dict]:

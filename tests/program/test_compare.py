@@ -183,10 +183,13 @@ def test_rounding_is_no_change(pair):
 
 @pytest.mark.parametrize("factor, code", [(1.01, 0), (1.03, 1)])
 def test_memory(pair, factor, code):
+    changed = 0
     for path in cells(pair[1], method="oracle"):
         with edited(path) as file:
-            file["metrics/peak_memory_bytes"][()] *= factor
-    assert len(named(compare(*pair, check=code), "worse")) == 2 * code
+            if "metrics/peak_memory_bytes" in file:  # not where answers were made several at a time
+                file["metrics/peak_memory_bytes"][()] *= factor
+                changed += 1
+    assert changed and len(named(compare(*pair, check=code), "worse")) == changed * code
 
 
 # -------------------------------------------------------------------------------------------------------------------------- machines
@@ -225,7 +228,8 @@ def test_memory_is_not_compared_across_machines(pair):
     move(pair[1])
     for path in cells(pair[1]):
         with edited(path) as file:
-            file["metrics/peak_memory_bytes"][()] *= 2
+            if "metrics/peak_memory_bytes" in file:
+                file["metrics/peak_memory_bytes"][()] *= 2
     assert compare(*pair, "--across-machines", check=0)["verdict"] == "same"
 
 
