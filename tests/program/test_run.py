@@ -18,7 +18,7 @@ from edit_results import cells, edited
 
 COLUMNS = ["cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric",
            "layer", "value", "unit", "n", "lo", "hi", "status"]   # the contract's; further columns may follow
-NUMBERS = ("context", "density", "seed", "value", "lo", "hi", "n", "layer")
+NUMBERS = ("context", "density", "seed", "value", "lo", "hi", "n", "layer", "dense_layers")
 
 
 def table(results, *args):
@@ -213,6 +213,21 @@ def test_jsonl_says_the_same(finished, rows):
 def test_metric_filter(finished, rows):
     some = table(finished[0] / "out", "--metric", "ppl", "--metric", "accuracy")
     assert some == [row for row in rows if row["metric"] in ("ppl", "accuracy") or row["status"] == "skipped"]
+
+
+def test_cells_beside_other_dense_layers_are_another_experiment(world, tmp_path):
+    """One folder, the same cells beside 0 and 2 dense layers: a table each, each against its own dense cell; the tidy table says which is which."""
+    synthetic = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 1024}
+    config = world.config(tmp_path / "c.yaml", workloads=[{**synthetic, "dense_layers": 0}, {**synthetic, "dense_layers": 2}],
+                          methods=["dense", "onehop"], axes={"density": 0.5, "phase": "prefill"}, measure=["recovery", "latency"], dense_layers=0)
+    swbench("run", config, "-q", "--output", tmp_path / "out", check=0)
+    kept = {row["dense_layers"]: float(row["value"]) for row in table(tmp_path / "out", "--metric", "density_all_layers") if row["method"] == "onehop"}
+    assert set(kept) == {"0", "2"} and kept["0"] == pytest.approx(0.5, abs=0.05) and kept["2"] == pytest.approx((2 + kept["0"]) / 3, abs=1e-9)
+    tables = swbench("report", tmp_path / "out", check=0).stdout.split("## ")[1:3]
+    for text, layers in zip(tables, ("0 layers dense", "2 layers dense")):
+        lines = [line for line in text.splitlines() if line.startswith(("| dense", "| onehop"))]
+        assert layers in text.splitlines()[0] and [line.split()[1] for line in lines] == ["dense", "onehop"]
+        assert lines[0].split("|")[-2].strip() == "-" and "×" in lines[1]  # dense is nobody's rival
 
 
 @pytest.mark.parametrize("form, mark", [("md", "|"), ("latex", "\\begin{tabular}")])
