@@ -650,13 +650,13 @@ static void test_export(void **state)
     write_sweep();
     const char *text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format", "csv");
     assert_non_null(strstr(text, "cell,workload,model,task,method,params,backend,device,context,density,phase,seed,metric,layer,value,unit,n,"
-                                 "lo,hi,status,reason\n"));
+                                 "lo,hi,status,reason,budget,dense_layers\n"));
     assert_non_null(strstr(text, "\"{\"\"variant\"\": \"\"arxiv\"\", \"\"block_size\"\": 64}\",cpu,\"A Processor, \"\"quoted\"\"\",4096,0.2,"
-                                 "prefill,1,nll,,0.30000000000000004,nat/token,5,0.25,0.35,ok,\n"));
-    assert_non_null(strstr(text, ",,,,,,,failed,\"said \"\"no\"\", twice\"\n"));
+                                 "prefill,1,nll,,0.30000000000000004,nat/token,5,0.25,0.35,ok,,matched,"));
+    assert_non_null(strstr(text, ",,,,,,,failed,\"said \"\"no\"\", twice\",matched,"));
     text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format=jsonl", "--metric", "nll", "density");
     assert_non_null(strstr(text, "\"metric\":\"nll\",\"layer\":null,\"value\":0.30000000000000004,\"unit\":\"nat/token\",\"n\":5,\"lo\":0.25"));
-    assert_non_null(strstr(text, "\"reason\":\"said \\\"no\\\", twice\"}"));
+    assert_non_null(strstr(text, "\"reason\":\"said \\\"no\\\", twice\",\"budget\":\"matched\",\"dense_layers\":"));
     assert_null(strstr(text, "block_recall"));
     text = VERB(sw_verb_export, SW_EXIT_USAGE, true, "export", folder, "--metric", "block_recal");
     assert_non_null(strstr(text, "did you mean 'block_recall'?"));
