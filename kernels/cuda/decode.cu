@@ -14,7 +14,7 @@
 
 static const int WARPS = 4;
 static const int MOST_SPLITS = 128;
-static const int LEAST = 2 * WARPS * 16; /* keys of a share, at least: two turns of each warp. Smaller shares cost more to add than they save */
+static const int LEAST = 2 * WARPS * 16; /* keys of a share, at least: two turns of each warp (half and twice as many measured the same) */
 
 struct decode_plan {
     int splits, heads, head_tiles; /* shares at most; heads a block, blocks of heads a KV head */

@@ -5,7 +5,7 @@
  * Two kinds of blocks work side by side: some take 64 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
  * registers) and their logits; the others take 256 × 64 tiles of the cached matrix and multiply the walk's row by them, which needs nothing of this layer's query but
  * the last term, x_c · a[c,:]. The block that finishes last does the rest alone, from shared memory: softmax, power, that last term, the maximum, the
- * radix selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order.
+ * selection. Nobody waits in a loop, so nothing depends on who runs when; sums have a fixed order.
  * The last part's instructions are cold on whichever multiprocessor it falls to, so it is written to be short: loops that stay loops, four columns a thread at once. */
 #include <algorithm>
 #include <cmath>
