@@ -14,6 +14,7 @@ from swbench_results.derived import loss_differences
 
 COLUMNS = ("cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric", "layer",
            "value", "unit", "n", "lo", "hi", "status", "reason", "budget", "dense_layers")
+LATER = {"budget": "", "dense_layers": None}  # a results.h5 of version 0.1 may be without them
 COUNTS = ("layer", "n")  # may be empty: over all layers, not counted
 ABOUT = ("workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "status", "reason", "budget",
          "dense_layers")
@@ -53,7 +54,9 @@ def read_index(results: str | Path) -> dict[str, list]:
     with opened(path) as file:
         if "tidy" not in file:
             raise BadResults(f"{path}: has no /tidy; expected the results.h5 of `swbench run`")
-        columns = {name: _column(file["tidy"][name]) for name in COLUMNS}
+        found = file["tidy"]
+        columns = {name: _column(found[name]) for name in COLUMNS if name in found or name not in LATER}
+    columns |= {name: [empty] * len(columns["cell"]) for name, empty in LATER.items() if name not in columns}
     columns["layer"] = [None if v < 0 else v for v in columns["layer"]]
     columns["n"] = [None if v == 0 else v for v in columns["n"]]
     return columns
