@@ -113,6 +113,22 @@ def failed_row():
                 n=0, density=0.2, value=math.nan, lo=math.nan, hi=math.nan)
 
 
+def test_dense_layers_and_budgets_are_variants(tmp_path):
+    """A folder that holds a method beside 0 and 2 dense layers shows two of it, and not their mean."""
+    rows = []
+    for layers in (0, 2):
+        for method in ("dense", "onehop"):
+            rows += [dict(row, dense_layers=layers, budget="matched") for row in cell_rows(f"{method}{layers}", method, "{}", 0.5, "m", "ppl_book", 2048, 0.2,
+                                                                                           "prefill", np.random.default_rng(1))]
+    folder = write_results(tmp_path, contexts=(), extra=rows)
+    with h5py.File(folder / "results.h5", "a") as f:
+        f["tidy/dense_layers"] = np.array([row["dense_layers"] for row in rows], dtype="int64")
+        f["tidy/budget"] = np.array([b"matched"] * len(rows))
+    found = results.read(folder)
+    label = results.Labels(found)
+    assert {label(row) for row in found} == {"dense dense_layers=0", "dense dense_layers=2", "onehop dense_layers=0", "onehop dense_layers=2"}
+
+
 @pytest.fixture
 def no_files(monkeypatch):
     """Figures are made, not written: writing takes most of the time."""
