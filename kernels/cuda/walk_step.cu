@@ -18,7 +18,8 @@
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
 static const int STRIP = 64, KEYS = STRIP / STEP_WARPS; /* key blocks of a score block, and of one of its warps */
 static const int BAND = 256, WIDE = 64;                 /* rows and columns of a tile */
-static const int MOST_SHARED = 4 * STEP_THREADS;        /* blocks whose scores fit in shared memory; longer rows stay in L2 */
+static const int TURN = 4 * STEP_THREADS;               /* columns that the last block takes at once */
+static const int MOST_SHARED = 2 * TURN;                /* blocks whose scores fit in shared memory: 128K tokens and what is decoded after; longer rows stay in L2 */
 static const int MOST_D = 256;                          /* padded head_dim at most */
 
 struct step_args {
@@ -244,7 +245,7 @@ __device__ inline void power(float (&v)[4], float exponent, int whole)
         v[i] = r[i];
 }
 
-/* The warps of the last block that have columns: four a lane and turn, one turn up to MOST_SHARED blocks. At b = 128 it is one warp, which waits for nobody. */
+/* The warps of the last block that have columns: four a lane and turn. At b = 128 it is one warp, which waits for nobody. */
 struct team {
     int warps;
     int *lanes; /* [2][STEP_WARPS] */
@@ -294,7 +295,7 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f, *row = in.a + (int64_t)a.c * in.ld;
     int j0 = 4 * threadIdx.x;
 #pragma unroll 1
-    for (int j = j0; j < a.b; j += MOST_SHARED) {
+    for (int j = j0; j < a.b; j += TURN) {
         float4 l = __ldcg(reinterpret_cast<const float4 *>(a.logits + j)), w = make_float4(0, 0, 0, 0);
 #pragma unroll 1
         for (int first = j / BAND; first < a.bands; first += 8) {
@@ -322,7 +323,7 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     }
     top = team.max(top);
 #pragma unroll 1
-    for (int j = j0; j < a.b; j += MOST_SHARED) {
+    for (int j = j0; j < a.b; j += TURN) {
         float4 l = load4(weights + j);
         l = make_float4(expf(l.x - top), expf(l.y - top), expf(l.z - top), expf(l.w - top));
         *reinterpret_cast<float4 *>(weights + j) = l;
@@ -330,7 +331,7 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     }
     float inv = 1.0f / team.sum(sum);
 #pragma unroll 1
-    for (int j = j0; j < a.b; j += MOST_SHARED) {
+    for (int j = j0; j < a.b; j += TURN) {
         float4 l = load4(weights + j), r = load4(walked + j);
         float w[4] = {l.x * inv, l.y * inv, l.z * inv, l.w * inv};
         power(w, in.exponent, a.whole_exponent);
@@ -342,7 +343,7 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     best = team.max(best);
     best = best > 0 ? best : 1.0f;
 #pragma unroll 1
-    for (int j = j0; j < a.b; j += MOST_SHARED) {
+    for (int j = j0; j < a.b; j += TURN) {
         float4 r = load4(walked + j);
         r = make_float4(r.x / best, r.y / best, r.z / best, r.w / best);
         *reinterpret_cast<float4 *>(walked + j) = r;
@@ -366,13 +367,15 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
     };
     keys_at(j0);
     uint32_t threshold = 0, top = key_of_score(1.0f) + 1; /* none is above the rescaled row's maximum */
-    if (a.b <= MOST_SHARED) { /* nor below its minimum, which is cheap where a thread has all its keys */
-        uint32_t least = 0;
+    uint32_t least = 0; /* nor below its minimum */
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            least = max(least, j0 + e >= lo && j0 + e < hi ? ~key[e] : 0);
-        threshold = ~team.max_key(least);
-    }
+    for (int e = 0; e < 4; e++)
+        least = max(least, j0 + e >= lo && j0 + e < hi ? ~key[e] : 0);
+#pragma unroll 1
+    for (int j = j0 + TURN; j < hi; j += TURN)
+        for (int e = max(j, lo); e < min(j + 4, hi); e++)
+            least = max(least, ~key_of_score(walked[e]));
+    threshold = ~team.max_key(least);
     int above = hi - lo, beyond = 0; /* candidates from the threshold on, and from top on */
 #pragma unroll 1
     for (bool guess = true; above > need && need > 0 && top - threshold > 1; guess = !guess) {
@@ -383,7 +386,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
         for (int e = 0; e < 4; e++)
             n += key[e] >= higher;
 #pragma unroll 1
-        for (int j = j0 + MOST_SHARED; j < hi; j += MOST_SHARED)
+        for (int j = j0 + TURN; j < hi; j += TURN)
             for (int e = max(j, lo); e < min(j + 4, hi); e++)
                 n += key_of_score(walked[e]) >= higher;
         n = team.count(n);
@@ -399,7 +402,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
     int skip = above - need, kept = 0, equal = 0;
     bool none = need <= 0;
 #pragma unroll 1
-    for (int chunk = 0; chunk < a.b; chunk += MOST_SHARED) {
+    for (int chunk = 0; chunk < a.b; chunk += TURN) {
         int j = chunk + j0, mine = 0, lane = threadIdx.x & 31;
         if (chunk > 0)
             keys_at(j);
