@@ -181,6 +181,18 @@ enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer
     return SW_OK;
 }
 
+bool sw_density_if_matched(const void *params, enum sw_budget_mode mode)
+{
+    (void)params;
+    return mode == SW_BUDGET_MATCHED;
+}
+
+bool sw_density_unless_native(const void *params, enum sw_budget_mode mode)
+{
+    (void)params;
+    return mode != SW_BUDGET_NATIVE;
+}
+
 const struct sw_method *sw_method_find(const char *name)
 {
     for (const struct sw_method *const *m = sw_methods; *m; m++)

@@ -59,7 +59,7 @@ struct sw_method {
 
     /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the reason. May be NULL. */
     enum sw_status (*check)(const void *params, const struct sw_shape *shape, enum sw_budget_mode mode);
-    /* Whether the density axis decides anything under these parameters; NULL: yes. */
+    /* Whether the density axis decides anything under these parameters; NULL: yes. Below are two common answers. */
     bool (*uses_density)(const void *params, enum sw_budget_mode mode);
     /* DENSE methods: which kernel attends; NULL: the best there is. */
     enum sw_attend_kernel (*dense_kernel)(const void *params);
@@ -109,6 +109,10 @@ void sw_sequence_end(struct sw_sequence *seq); /* NULL is fine */
 
 SW_MUST_CHECK enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
 SW_MUST_CHECK enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out);
+
+/* uses_density of methods whose density counts under a matched budget alone, and under every budget but the native one. */
+bool sw_density_if_matched(const void *params, enum sw_budget_mode mode);
+bool sw_density_unless_native(const void *params, enum sw_budget_mode mode);
 
 /* For methods: B, where token t's row of the keys begins, and the matched choice of the best-scored blocks. scores [units, ld_rows, ld] rows as in
  * sw_select_top. */

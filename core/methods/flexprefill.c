@@ -53,12 +53,6 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape, e
     return SW_OK;
 }
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode != SW_BUDGET_NATIVE;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     struct flexprefill_state *s = seq->state;
@@ -257,7 +251,7 @@ const struct sw_method sw_method_flexprefill = {
     .state_size = sizeof(struct flexprefill_state),
     .threshold = "gamma",
     .check = check,
-    .uses_density = uses_density,
+    .uses_density = sw_density_unless_native,
     .begin = begin,
     .prefill = prefill,
     .end = end,

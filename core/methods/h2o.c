@@ -39,12 +39,6 @@ static const struct sw_param params[] = {
     SW_PARAM_END,
 };
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode == SW_BUDGET_MATCHED;
-}
-
 static double *mass_of(const struct sw_sequence *seq, int layer, int unit)
 {
     const struct h2o_state *s = seq->state;
@@ -220,7 +214,7 @@ const struct sw_method sw_method_h2o = {
     .params_size = sizeof(struct h2o_params),
     .params = params,
     .state_size = sizeof(struct h2o_state),
-    .uses_density = uses_density,
+    .uses_density = sw_density_if_matched,
     .begin = begin,
     .prefill = prefill,
     .decode = decode,

@@ -65,12 +65,6 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape, e
     return p->head_config ? sw_head_rules_read(p->head_config, shape, NULL) : SW_OK;
 }
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode != SW_BUDGET_NATIVE;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     const struct minference_params *p = seq->params;
@@ -287,7 +281,7 @@ const struct sw_method sw_method_minference = {
     .state_size = sizeof(struct minference_state),
     .threshold = "scale",
     .check = check,
-    .uses_density = uses_density,
+    .uses_density = sw_density_unless_native,
     .begin = begin,
     .prefill = prefill,
     .end = end,

@@ -34,12 +34,6 @@ static const struct sw_param params[] = {
     SW_PARAM_END,
 };
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode == SW_BUDGET_MATCHED;
-}
-
 static struct sw_forced forced_of(const struct sw_sequence *seq)
 {
     const struct moba_params *p = seq->params;
@@ -176,7 +170,7 @@ const struct sw_method sw_method_moba = {
     .params_size = sizeof(struct moba_params),
     .params = params,
     .state_size = sizeof(struct moba_state),
-    .uses_density = uses_density,
+    .uses_density = sw_density_if_matched,
     .begin = begin,
     .prefill = prefill,
     .decode = decode,

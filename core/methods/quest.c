@@ -34,12 +34,6 @@ static const struct sw_param params[] = {
     SW_PARAM_END,
 };
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode == SW_BUDGET_MATCHED;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     struct quest_state *s = seq->state;
@@ -126,7 +120,7 @@ const struct sw_method sw_method_quest = {
     .params_size = sizeof(struct quest_params),
     .params = params,
     .state_size = sizeof(struct quest_state),
-    .uses_density = uses_density,
+    .uses_density = sw_density_if_matched,
     .begin = begin,
     .prefill = prefill,
     .decode = decode,

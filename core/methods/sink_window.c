@@ -20,12 +20,6 @@ static const struct sw_param params[] = {
     SW_PARAM_END,
 };
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode != SW_BUDGET_NATIVE;
-}
-
 static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
 {
     const struct sink_window_params *p = seq->params;
@@ -48,7 +42,7 @@ const struct sw_method sw_method_sink_window = {
     .flags = SW_METHOD_PREFILL | SW_METHOD_DECODE | SW_METHOD_NATIVE,
     .params_size = sizeof(struct sink_window_params),
     .params = params,
-    .uses_density = uses_density,
+    .uses_density = sw_density_unless_native,
     .prefill = select,
     .decode = select,
 };

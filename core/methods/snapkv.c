@@ -50,12 +50,6 @@ static enum sw_status check(const void *params_of, const struct sw_shape *shape,
     return SW_OK;
 }
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode == SW_BUDGET_MATCHED;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     struct snapkv_state *s = seq->state;
@@ -166,7 +160,7 @@ const struct sw_method sw_method_snapkv = {
     .params = params,
     .state_size = sizeof(struct snapkv_state),
     .check = check,
-    .uses_density = uses_density,
+    .uses_density = sw_density_if_matched,
     .begin = begin,
     .prefill = prefill,
     .decode = decode,

@@ -49,12 +49,6 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape, e
     return SW_OK;
 }
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode != SW_BUDGET_NATIVE;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     const struct sparge_params *p = seq->params;
@@ -239,7 +233,7 @@ const struct sw_method sw_method_spargeattn = {
     .state_size = sizeof(struct sparge_state),
     .threshold = "cdfthreshd",
     .check = check,
-    .uses_density = uses_density,
+    .uses_density = sw_density_unless_native,
     .begin = begin,
     .prefill = prefill,
     .end = end,

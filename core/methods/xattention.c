@@ -41,12 +41,6 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape, e
     return p->thresholds ? sw_head_shares_read(p->thresholds, shape, NULL) : SW_OK;
 }
 
-static bool uses_density(const void *p, enum sw_budget_mode mode)
-{
-    (void)p;
-    return mode != SW_BUDGET_NATIVE;
-}
-
 static enum sw_status begin(struct sw_sequence *seq)
 {
     const struct xattention_params *p = seq->params;
@@ -101,7 +95,7 @@ const struct sw_method sw_method_xattention = {
     .state_size = sizeof(struct xattention_state),
     .threshold = "threshold",
     .check = check,
-    .uses_density = uses_density,
+    .uses_density = sw_density_unless_native,
     .begin = begin,
     .prefill = prefill,
     .end = end,

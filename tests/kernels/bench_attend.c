@@ -8,29 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/backend.h"
 #include "core/rng.h"
 #include "kernels/cpu/blas_core.h"
 #include "kernels/cpu/cpu.h"
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(getenv("SWBENCH_BENCH_CPU_TIME") ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static void need(enum sw_status st)
-{
-    if (st != SW_OK) {
-        fprintf(stderr, "%s (%s)\n", sw_error_message(), sw_error_place());
-        exit(1);
-    }
-}
-
-static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+#include "tests/kernels/bench.h"
 
 struct sample {
     double ms[64];

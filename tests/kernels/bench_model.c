@@ -9,28 +9,13 @@
  * With SWBENCH_BENCH_CPU_TIME=1 processor time instead of the clock's (one thread, on a machine that others use too). */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "core/model.h"
 #include "core/sparse.h"
 #include "kernels/cpu/blas_core.h"
+#include "tests/kernels/bench.h"
 
 enum { MOST = 256, WARM_UP = 512 };
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(getenv("SWBENCH_BENCH_CPU_TIME") ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static void need(enum sw_status st)
-{
-    if (st != SW_OK) {
-        fprintf(stderr, "%s (%s)\n", sw_error_message(), sw_error_place());
-        exit(1);
-    }
-}
 
 static void *need_memory(void *p)
 {
@@ -40,8 +25,6 @@ static void *need_memory(void *p)
     }
     return p;
 }
-
-static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
 
 static int32_t *read_ids(const char *path, int *n)
 {
