@@ -73,9 +73,13 @@ def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
 def read(folder: Path) -> list[Row]:
     """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
     columns = read_index(folder)
-    for name in ("budget", "dense_layers"):  # a variant like any other, where the folder holds several
-        if len(set(columns[name])) > 1:
-            columns["params"] = [json.dumps(_parse(params) | {name: value}) for params, value in zip(columns["params"], columns[name])]
+    places = list(zip(*(columns[name] for name in ("workload", "model", "task"))))
+    for name in ("budget", "dense_layers"):  # a variant like any other, where one workload's task was run with several
+        found = defaultdict(set)
+        for place, value in zip(places, columns[name]):
+            found[place].add(value)
+        columns["params"] = [json.dumps(_parse(params) | {name: value}) if len(found[place]) > 1 else params
+                             for place, params, value in zip(places, columns["params"], columns[name])]
     columns["density"] = [0.0 if math.isnan(d) else d for d in columns["density"]]
     columns["layer"] = [-1 if layer is None else layer for layer in columns["layer"]]
     rows = (Row(*values) for values in zip(*(columns[field.name] for field in fields(Row))))
