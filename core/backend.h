@@ -113,10 +113,13 @@ struct sw_running {
 };
 
 /* One decode step of one layer of Sketch&Walk (arxiv form, one unit, causal), fused: what pool, sketch, block_scores, walk with scale_rows and select_top do
- * one after the other for the token n - 1, whose block is c. In place: k_sums [ld, d] and k_sketch [ld, r] take the token's key; row c of the cached
- * matrix a [ld, ld] becomes the query's sharpened softmax; out [ld] = x · a, rescaled by its maximum, or row c itself where x is NULL (the
- * first sparse layer, or no walk). ld is a multiple of 4, and a zero above its diagonal. Then the best blocks by out. q [H, d], k [Hkv, d]: the token's, activations. out may not alias x. */
+ * one after the other for the token n - 1, whose block is c, in each of `batch` sequences of one length. In place: k_sums [batch, ld, d] and k_sketch
+ * [batch, ld, r] take the token's key; row c of the cached matrices a [batch, ld, ld] becomes the query's sharpened softmax; out [batch, ld] = x · a, rescaled by
+ * its maximum, or row c itself where x is NULL (the first sparse layer, or no walk). ld is a multiple of 4, and a zero above its diagonal. Then the best
+ * blocks by out. q [batch, H, d], k [Hkv, d]: the token's, activations; the next sequence's k lies k_stride values on. out may not alias x. */
 struct sw_walk_step {
+    int batch;
+    int64_t k_stride;
     const void *q, *k;
     int n_heads, n_kv_heads, head_dim, block, n, ld;
     const struct sw_srht *transform;

@@ -544,6 +544,7 @@ static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_la
     bool first = !s->walk || in->layer == seq->dense_layers;
     enum sw_status st = be->walk_step(be,
                                       &(struct sw_walk_step){
+                                          .batch = 1,
                                           .q = in->q,
                                           .k = sw_sequence_key(seq, in, in->n - 1),
                                           .n_heads = seq->shape.n_heads,

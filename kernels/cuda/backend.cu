@@ -123,6 +123,7 @@ void sw_cuda_free(struct cuda_state *s, void *p)
 {
     if (!p)
         return;
+    s->step_is_last = false;
     auto at = std::lower_bound(s->sizes.begin(), s->sizes.end(), p, address_less);
     if (at != s->sizes.end() && at->first == p) {
         s->in_use -= at->second;
@@ -169,6 +170,7 @@ static size_t cuda_peak_bytes(struct sw_backend *be, bool reset)
 
 enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes)
 {
+    s->step_is_last = false;
     if (sw_cuda_recording(s) && !(src = sw_cuda_recording_keep(s, src, bytes)))
         return SW_FAIL(SW_ENOMEM, "recording: asked %zu bytes of host memory", bytes);
     /* From pageable memory this returns when src has been read, so the caller may reuse it at once. */
@@ -193,6 +195,7 @@ static enum sw_status cuda_download(struct sw_backend *be, void *dst, const void
 static enum sw_status cuda_copy(struct sw_backend *be, void *dst, const void *src, size_t bytes)
 {
     struct cuda_state *s = state_of(be);
+    s->step_is_last = false;
     CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, s->stream));
     return SW_OK;
 }
@@ -200,6 +203,7 @@ static enum sw_status cuda_copy(struct sw_backend *be, void *dst, const void *sr
 static enum sw_status cuda_zero(struct sw_backend *be, void *dst, size_t bytes)
 {
     struct cuda_state *s = state_of(be);
+    s->step_is_last = false;
     CUDA_TRY(s, cudaMemsetAsync(dst, 0, bytes, s->stream));
     return SW_OK;
 }
@@ -210,6 +214,7 @@ static enum sw_status cuda_mark(struct sw_backend *be, int slot)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(slot >= 0 && slot < SW_TIMER_SLOTS, "mark");
+    s->step_is_last = false;
     /* In a recording: a node of its own, which stamps each run. */
     CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], s->stream, sw_cuda_recording(s) ? cudaEventRecordExternal : cudaEventRecordDefault));
     return SW_OK;

@@ -4,7 +4,9 @@
  * ring of shared memory, so that they never wait for each other. K and V are read once: 4 · d bytes a kept key and KV head, which is the
  * limit (tensor cores do 16 rows whether or not the group has 16 heads; that is free). The shares are fixed by the list's length and
  * the grid, and the block that finishes last adds them in their order: the same bits every time, and no second launch (3 µs). Per-head lists
- * read a KV head's keys once a head. */
+ * read a KV head's keys once a head.
+ * Right behind a walk_step (walk_step.cu) the blocks are here some 4 µs before the list is, and wait in a loop for its entries: the end of the launch before them would come
+ * to them late (5 µs and more, while others read). */
 #include <algorithm>
 
 #include "kernels/cuda/attend.h"
@@ -21,7 +23,16 @@ struct decode_plan {
     float *o, *ml;                 /* a group of heads after the other: [splits, heads, D] and [splits, heads, 2], ml in whole cache lines; splits == 1: not used */
     int ml_group;                  /* floats of ml a group */
     unsigned *done;                /* [batch, Hkv · head_tiles]: splits that are done; zero between calls */
+    const unsigned *written;       /* behind a walk_step: its flags, [batch]; NULL: the list is there when the launch before is over */
+    int entries, entries_at;       /* behind a walk_step: entries of a sequence's list; bytes of shared memory before those of this share */
 };
+
+/* Shares of `slots` keys: at most `most`, and each of LEAST keys or more. */
+__host__ __device__ inline int shares_of(int slots, int most)
+{
+    int enough = (slots + LEAST - 1) / LEAST;
+    return most < enough ? most : enough;
+}
 
 template <int D> struct decode_ring { static constexpr int stages = D <= 128 ? 3 : 2; };
 
@@ -130,27 +141,44 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     int h0 = kv_head * a.G + (blockIdx.y % p.head_tiles) * p.heads;
     int heads = min(p.heads, (kv_head + 1) * a.G - h0);
 
-    /* Q as the A operand: row = head. It was there before the selection began. */
-    uint32_t qa[CH / 2][4];
+    /* Q was there before the selection began. It goes to the end of the ring, which is needed last. */
     const bf16 *q = a.q + ((int64_t)seq * a.H + h0) * a.d;
-#pragma unroll
-    for (int k = 0; k < CH / 2; k++)
-#pragma unroll
-        for (int r = 0; r < 4; r++) {
-            int row = (lane >> 2) + (r & 1) * 8, col = k * 16 + (lane & 3) * 2 + (r >> 1) * 8;
-            qa[k][r] = row < heads && col < a.d ? *reinterpret_cast<const uint32_t *>(q + row * a.d + col) : 0u;
-        }
-    wait_for_previous(); /* for the selection's list */
+    uint32_t q_tile = shared_address(shared) + (uint32_t)(WARPS * STAGES * STAGE_BYTES - 16 * D * 2);
+    for (int i = threadIdx.x; i < 16 * CH; i += WARPS * 32) {
+        bool valid = i / CH < heads && i % CH * 8 < a.d;
+        copy_async(q_tile + tile_at<D>(i / CH, i % CH), valid ? q + i / CH * a.d + i % CH * 8 : q, valid);
+    }
+    copy_commit();
     int t = a.n_k - 1, block_log2 = a.block_log2;
-    key_list list = list_of(a, seq, h0, t >> block_log2, t);
-    int slots = ((list.count - 1) << block_log2) + (t & ((1 << block_log2) - 1)) + 1; /* the diagonal block is always there, and last */
-    int splits = min(p.splits, (slots + LEAST - 1) / LEAST), tiles = (slots + 15) / 16;
-    if (split >= splits)
-        return;
-    int begin = tiles * split / splits * 16, end = min(tiles * (split + 1) / splits * 16, slots);
     const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     const bf16 *v_base = a.v + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     uint32_t ring = shared_address(shared) + (uint32_t)(warp * STAGES * STAGE_BYTES);
+    key_list list = {};
+    if (p.written) {
+        list.block_log2 = block_log2;
+        list.count = p.entries;
+        list.n_k = a.n_k;
+    } else {
+        wait_for_previous(); /* for the selection's list */
+        list = list_of(a, seq, h0, t >> block_log2, t);
+    }
+    int slots = ((list.count - 1) << block_log2) + (t & ((1 << block_log2) - 1)) + 1; /* the diagonal block is always there, and last */
+    int splits = shares_of(slots, p.splits), tiles = (slots + 15) / 16;
+    if (split >= splits)
+        return;
+    int begin = tiles * split / splits * 16, end = min(tiles * (split + 1) / splits * 16, slots);
+    if (p.written) {
+        int *entries = reinterpret_cast<int *>(shared + p.entries_at), from = begin >> block_log2, count = ((end - 1) >> block_log2) - from + 1;
+        for (int e = threadIdx.x; e < count; e += WARPS * 32) {
+            int block;
+            do
+                block = load_now(a.indices + seq * p.entries + from + e);
+            while (block == (int)NOT_YET);
+            entries[e] = block;
+        }
+        __syncthreads();
+        list.index = entries - from;
+    }
     /* 16 slots lie in one block (B >= 16), so a tile is 16 keys in a row. */
     auto first_key = [&](int slot0) { return (list_block(list, slot0 >> block_log2) << block_log2) | (slot0 & ((1 << block_log2) - 1)); };
 
@@ -164,6 +192,13 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
             load_keys<D>(ring + st * STAGE_BYTES, ring + st * STAGE_BYTES + 16 * D * 2, a, k_base, v_base, first_key(slot0), end - slot0, lane);
         copy_commit();
     }
+    uint32_t qa[CH / 2][4]; /* Q as the A operand: row = head */
+    copy_wait<STAGES - 1>(); /* it is older than the ring's loads */
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < CH / 2; k++)
+        load_matrix(qa[k], a_address<D>(q_tile, 0, k * 2, lane));
+    __syncthreads(); /* its place may be loaded over */
     int stage = 0, ahead = first + (STAGES - 1) * stride, ahead_key = ahead < end ? first_key(ahead) : 0;
     for (int slot0 = first; slot0 < end; slot0 += stride) {
         int free_stage = (stage + STAGES - 1) % STAGES;
@@ -231,6 +266,9 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
         stage = (stage + 1) % STAGES;
     }
     copy_wait<0>();
+    if (p.written && threadIdx.x == 0) /* what comes after this launch may rely on all that walk_step left, and does not wait for it */
+        while (!load_acquired(p.written + seq)) {
+        }
     __syncthreads();
 
     /* The four warps' shares, added in their order. */
@@ -288,6 +326,12 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
                        s->smem_optin);
     int groups = a.batch * a.Hkv * p.head_tiles, at_once = s->multiprocessors * std::max(1, std::min(s->smem_per_mp / (bytes + 1024), 2));
     p.splits = choose_splits(groups, at_once, div_up(a.n_k, 64));
+    if (p.written) { /* the list's length is known */
+        int slots = ((p.entries - 1) << a.block_log2) + (a.n_k - 1) % (1 << a.block_log2) + 1;
+        p.splits = shares_of(slots, p.splits);
+        p.entries_at = bytes;
+        bytes += ((div_up(div_up(slots, 16), p.splits) * 16 >> a.block_log2) + 2) * (int)sizeof(int);
+    }
     if (p.splits > 1) {
         size_t partial = (size_t)groups * (size_t)(p.splits * p.heads);
         void *room;
@@ -315,6 +359,12 @@ enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a)
     bool per_head = a.indices && a.units_per_seq == a.H && a.G > 1;
     p.heads = per_head ? 1 : std::min(a.G, 16);
     p.head_tiles = div_up(a.G, p.heads);
+    const step_args &step = s->step;
+    if (s->step_is_last && a.indices == step.indices && a.indptr == step.indptr && a.units_per_seq == 1 && a.batch == step.in.batch && a.n_k == step.in.n &&
+        1 << a.block_log2 == step.in.block) {
+        p.written = step.written;
+        p.entries = step.in.kept + 1;
+    }
 #define CALL(D) launch<(D)>(s, a, p)
     return FOR_HEAD_DIM(a.d, CALL);
 #undef CALL

@@ -11,6 +11,7 @@
 
 #include "core/backend.h"
 #include "kernels/cuda/host.h"
+#include "kernels/cuda/walk_step.h"
 
 using bf16 = __nv_bfloat16;
 
@@ -27,7 +28,8 @@ enum scratch_slot {
     SCRATCH_PACK,     /* regrouped queries and keys */
     SCRATCH_SORT,     /* keys and places being sorted */
     SCRATCH_SORT_ROOM, /* the sort's own */
-    SCRATCH_STEP,     /* walk_step: a counter, zero between calls; logits, their maxima and sums, parts of the walk */
+    SCRATCH_STEP,     /* walk_step: logits, parts of the walk; NOT_YET between calls */
+    SCRATCH_STEP_WRITTEN, /* walk_step: flags */
     SCRATCH_LSE,      /* block mass */
     SCRATCH_BUDGET,   /* select_top: budget prefix */
     SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
@@ -64,6 +66,8 @@ struct cuda_state {
     struct recording *recording; /* record.cu */
     void *nvml_device;           /* clock.cu; NULL: no clock to be read */
     unsigned (*nvml_clock)(void *device, int type, unsigned *mhz);
+    bool step_is_last;           /* nothing was queued after the last walk_step, not even a time stamp: what it read and wrote is as it left it */
+    step_args step;              /* that walk_step */
 };
 
 static inline struct cuda_state *state_of(struct sw_backend *be) { return static_cast<struct cuda_state *>(be->impl); }
@@ -86,6 +90,7 @@ SW_MUST_CHECK enum sw_status sw_cuda_check_lt_at(const char *file, int line, str
 /* After every launch. */
 #define LAUNCHED(s, what)                                                                               \
     do {                                                                                                \
+        (s)->step_is_last = false;                                                                      \
         cudaError_t launched_error_ = cudaGetLastError();                                               \
         if (launched_error_ != cudaSuccess)                                                             \
             return sw_cuda_check_at(__FILE__, __LINE__, (s), launched_error_, (what));                  \

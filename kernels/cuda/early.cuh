@@ -4,6 +4,7 @@
  * as all blocks of the one before it have called allow_early() or are over; it sets itself up and waits. Rules:
  *   - every block of an early kernel calls wait_for_previous() before it ends, and before it reads what the kernel before it wrote;
  *   - before that call it may read only what was complete when the kernel before it began.
+ * Decode attention behind a walk_step is the exception to both: walk_step.cu says how it knows what is complete.
  * Where the kernel before has no allow_early(), or something else than a kernel lies between (a time stamp, a copy), the launch is an ordinary one. Below 9.0 it
  * always is. */
 #ifndef SW_CUDA_EARLY_CUH

@@ -77,6 +77,7 @@ static enum sw_status record_begin(struct sw_backend *be)
     forget(s);
     CUDA_TRY(s, cudaStreamSynchronize(s->stream)); /* the last run has read what was kept for it */
     s->recording->kept.clear();
+    s->step_is_last = false;
     CUDA_TRY(s, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeRelaxed));
     s->recording->begun = true;
     return SW_OK;
@@ -87,6 +88,7 @@ static enum sw_status record_end(struct sw_backend *be)
     struct cuda_state *s = state_of(be);
     struct recording *r = s->recording;
     REQUIRE(r && r->begun, "record_end");
+    s->step_is_last = false;
     cudaGraph_t graph = NULL;
     r->begun = false;
     CUDA_TRY(s, cudaStreamEndCapture(s->stream, &graph));
@@ -102,6 +104,7 @@ static enum sw_status record_run(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(s->recording && s->recording->exec, "record_run");
+    s->step_is_last = false;
     CUDA_TRY(s, cudaGraphLaunch(s->recording->exec, s->stream));
     return SW_OK;
 }

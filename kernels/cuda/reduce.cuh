@@ -34,6 +34,28 @@ __device__ inline float block_reduce(float v, float *lanes)
 __device__ inline float block_sum(float v, float *lanes) { return block_reduce<false>(v, lanes); }
 __device__ inline float block_max(float v, float *lanes) { return block_reduce<true>(v, lanes); }
 
+/* What another block has published with a release, and with it all that came before that. */
+__device__ inline unsigned load_acquired(const unsigned *p)
+{
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/* A place that another block may write meanwhile, read anew each time. */
+__device__ inline int load_now(const int *p)
+{
+    int v;
+    asm volatile("ld.volatile.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+__device__ inline float4 load_now(const float4 *p)
+{
+    float4 v;
+    asm volatile("ld.volatile.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    return v;
+}
+
 /* Adds 1 to a counter after everything that this block wrote; says whether it was the last of `count` blocks, which then sees what all of them wrote. The last
  * one leaves a zero. The whole block calls it. */
 __device__ inline bool last_of(unsigned *done, unsigned count)

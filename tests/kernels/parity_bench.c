@@ -230,18 +230,19 @@ static double step_us(struct sw_backend *be, struct step s)
     return us[2 * RUNS] * 1e3;
 }
 
-/* Sketch&Walk's decode step of one layer and its attention, apart and together, beside dense attention and a plain read of the kept keys and values. */
-static void bench_step(struct sw_backend *be, int n)
+/* Sketch&Walk's decode step of one layer and its attention, apart and together, beside dense attention and a plain read of the kept keys and values. Sequences have
+ * keys, sketches and matrices of their own. */
+static void bench_step(struct sw_backend *be, int n, int batch)
 {
-    int b = sw_blocks(n, B);
-    size_t kv = (size_t)n * HKV * D, matrix = (size_t)b * (size_t)b;
-    void *q = random_acts(be, 1, (size_t)H * D), *k = random_acts(be, 2, kv), *v = random_acts(be, 3, kv), *out = alloc(be, (size_t)H * D * 2);
-    float *a = alloc(be, matrix * 4), *x = alloc(be, (size_t)b * 4), *walked = alloc(be, (size_t)b * 4), *sums = alloc(be, (size_t)b * D * 4),
-          *sketch = alloc(be, (size_t)b * R * 4);
-    must(be->hash_scores(be, 1, 0, 1, 0, b, b, b, b, a), "hash_scores");
-    must(be->hash_scores(be, 2, 0, 1, 0, 1, b, b, 1, x), "hash_scores");
-    must(be->hash_scores(be, 3, 0, 1, 0, b, R, R, b, sketch), "hash_scores");
-    must(be->zero(be, sums, (size_t)b * D * 4), "zero");
+    int b = sw_blocks(n, B), rows = batch * b;
+    size_t kv = (size_t)n * HKV * D, matrix = (size_t)b * (size_t)b, of_batch = (size_t)batch;
+    void *q = random_acts(be, 1, of_batch * H * D), *k = random_acts(be, 2, of_batch * kv), *v = random_acts(be, 3, of_batch * kv), *out = alloc(be, of_batch * H * D * 2);
+    float *a = alloc(be, of_batch * matrix * 4), *x = alloc(be, (size_t)rows * 4), *walked = alloc(be, (size_t)rows * 4), *sums = alloc(be, (size_t)rows * D * 4),
+          *sketch = alloc(be, (size_t)rows * R * 4);
+    must(be->hash_scores(be, 1, 0, 1, 0, rows, b, b, rows, a), "hash_scores");
+    must(be->hash_scores(be, 2, 0, 1, 0, batch, b, b, batch, x), "hash_scores");
+    must(be->hash_scores(be, 3, 0, 1, 0, rows, R, R, rows, sketch), "hash_scores");
+    must(be->zero(be, sums, (size_t)rows * D * 4), "zero");
     float *signs = need(D * 4);
     int32_t *keep = need(D * 4);
     for (int c = 0; c < D; c++) {
@@ -250,21 +251,23 @@ static void bench_step(struct sw_backend *be, int n)
     }
     struct sw_srht t = {.d = D, .d_pow2 = D, .r = R, .scale = 0.125f, .signs = on_device(be, signs, D * 4), .keep = on_device(be, keep, D * 4)};
     struct sw_selection list = {0};
-    struct sw_walk_step select = {.q = q, .k = (char *)k + (kv - HKV * D) * 2, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .block = B, .n = n, .ld = b,
-                                  .transform = &t, .scale = (float)(1 / sqrt(D)), .exponent = 8, .k_sums = sums, .k_sketch = sketch, .a = a, .x = x,
-                                  .out = walked, .kept = sw_budget_decode(n, B, 0.2, SW_FORCED_COMMON, NULL), .forced = SW_FORCED_COMMON};
-    struct sw_attend dense = {.batch = 1, .n_q = 1, .n_k = n, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .kv_stride = n, .q = q, .k = k, .v = v, .out = out,
+    struct sw_walk_step select = {.batch = batch, .k_stride = (int64_t)kv, .q = q, .k = (char *)k + (kv - HKV * D) * 2, .n_heads = H, .n_kv_heads = HKV,
+                                  .head_dim = D, .block = B, .n = n, .ld = b, .transform = &t, .scale = (float)(1 / sqrt(D)), .exponent = 8, .k_sums = sums,
+                                  .k_sketch = sketch, .a = a, .x = x, .out = walked, .kept = sw_budget_decode(n, B, 0.2, SW_FORCED_COMMON, NULL),
+                                  .forced = SW_FORCED_COMMON};
+    struct sw_attend dense = {.batch = batch, .n_q = 1, .n_k = n, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .kv_stride = n, .q = q, .k = k, .v = v, .out = out,
                               .scale = (float)(1 / sqrt(D))}, sparse = dense;
     sparse.sel = &list;
     double select_us = step_us(be, (struct step){.select = select, .list = &list});
-    struct plain_read read = {.k = k, .v = v, .indices = list.indices, .block_bytes = (int64_t)B * HKV * D * 2, .blocks = select.kept + 1}, all = read;
+    struct plain_read read = {.k = k, .v = v, .indices = list.indices, .block_bytes = (int64_t)B * HKV * D * 2, .sequence_bytes = (int64_t)kv * 2, .batch = batch,
+                              .blocks = select.kept + 1}, all = read;
     all.indices = NULL;
     all.blocks = n / B;
     double nothing = step_us(be, (struct step){0}), dense_us = step_us(be, (struct step){.attend = dense}), sparse_us = step_us(be, (struct step){.attend = sparse}),
            both_us = step_us(be, (struct step){.select = select, .attend = sparse, .list = &list}), read_us = step_us(be, (struct step){.read = read}),
            all_us = step_us(be, (struct step){.read = all});
-    printf("step    n %6d nothing %.1f us | select %5.1f + attend %5.1f, together %5.1f us | plain read of the kept %5.1f | dense %6.1f us, plain read of all %6.1f\n", n,
-           nothing, select_us, sparse_us, both_us, read_us, dense_us, all_us);
+    printf("step    n %6d batch %d nothing %.1f us | select %5.1f + attend %5.1f, together %5.1f us | plain read of the kept %5.1f | dense %6.1f us, plain read of all %6.1f\n",
+           n, batch, nothing, select_us, sparse_us, both_us, read_us, dense_us, all_us);
     void *used[] = {q, k, v, out, a, x, walked, sums, sketch, (void *)t.signs, (void *)t.keep};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         be->free(be, used[i]);
@@ -308,6 +311,8 @@ void parity_bench(struct parity *p)
     for (int i = 0; i < n_lengths && strstr("decode", only); i++)
         for (int batch = 1; batch <= (i == 1 ? 8 : 4); batch *= i == 1 ? 8 : 4)
             bench_decode(p->cuda, lengths[i], batch);
-    for (int i = 0; i < n_lengths && strstr("step", only); i++)
-        bench_step(p->cuda, lengths[i]);
+    static const int batches[][2] = {{8192, 1}, {32768, 1}, {32768, 8}, {131072, 1}, {131072, 4}};
+    for (size_t i = 0; i < sizeof batches / sizeof *batches && strstr("step", only); i++)
+        if (batches[i][0] <= lengths[n_lengths - 1])
+            bench_step(p->cuda, batches[i][0], batches[i][1]);
 }

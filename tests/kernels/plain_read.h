@@ -8,9 +8,9 @@
 
 struct plain_read {
     const void *k, *v;
-    const int32_t *indices; /* [blocks], device memory; NULL: the first ones */
-    int64_t block_bytes;    /* of K and of V, a multiple of 16 */
-    int blocks;
+    const int32_t *indices; /* [batch, blocks], device memory; NULL: the first ones */
+    int64_t block_bytes, sequence_bytes; /* of K and of V, multiples of 16; from one sequence to the next */
+    int batch, blocks;                   /* blocks: of one sequence */
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,24 @@
+/* walk_step.h: one step of the walk as its kernels see it: walk_step.cu, which selects, and decode.cu, which may attend as soon as the list is written. */
+#ifndef SW_CUDA_WALK_STEP_H
+#define SW_CUDA_WALK_STEP_H
+
+#include <cstdint>
+
+#include "core/backend.h"
+
+/* Everything that each sequence has is here the first one's. */
+struct step_args {
+    struct sw_walk_step in;
+    struct sw_srht t;
+    int c, b, strips, bands, whole_exponent; /* c: the token's block; b = c + 1 */
+    int bands_room;                          /* of `part`, a sequence */
+    int workers;                             /* blocks of threads a sequence, besides the finisher */
+    unsigned *written;                       /* [batch]: whether everything that this step leaves is written */
+    float *logits, *part;                    /* [batch, ld]; [batch, bands_room, ld]: sums over the rows of each band */
+    int32_t *indptr, *indices;               /* an entry is NOT_YET until it is written */
+};
+
+/* What a place holds until its value is written: no result of arithmetic (its not-a-number is 0x7fffffff) and no block. */
+static const uint32_t NOT_YET = 0xffffffffu;
+
+#endif
