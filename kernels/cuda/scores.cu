@@ -248,8 +248,8 @@ __global__ void __launch_bounds__(256, 2) score_rows(struct sw_block_scores a, i
             copy_async(at + (uint32_t)(((step & 1) * FUSED_COLUMNS + column) * FUSED_LD + c) * 4, in ? k + (int64_t)j * a.r + from : k, in);
         }
     };
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     load(0);
     copy_commit();
     for (int e = threadIdx.x; e < FUSED_ROWS * coordinates; e += 256) {

@@ -69,8 +69,8 @@ __device__ inline void select_row(const top_args &a, int u, int r, const float *
 
 __global__ void __launch_bounds__(THREADS, 7) select_top_rows(top_args a)
 {
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y; /* long rows first */
     select_row(a, u, r, a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
 }
@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(THREADS, 7) scale_select_rows(top_args a, scal
 {
     extern __shared__ float row[]; /* [b] */
     __shared__ float lanes[32];
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, used = c.causal ? min(c.b, a.row0 + r + 1) : c.b;
     int64_t at = ((int64_t)u * a.ld_rows + r) * a.ld;
     float top = -INFINITY;

@@ -117,8 +117,8 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
     extern __shared__ __align__(16) float stages[];
     int row_tile, col_tile, u = blockIdx.z;
     tile_by_length(blockIdx.x, (a.rows + T - 1) / T, (a.b + T - 1) / T, &row_tile, &col_tile);
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int i0 = row_tile * T, j0 = col_tile * T, bottom = min(i0 + T, a.rows) - 1; /* last row of the tile */
     bool empty = a.beta == 0.0f || (a.causal && j0 > a.row0 + bottom);          /* above the diagonal */
     const float *x = a.x + (int64_t)u * a.ld_rows * a.ld, *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
@@ -208,8 +208,8 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
 __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
 {
     __shared__ float lanes[32];
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
     float *row = a.out + ((int64_t)u * a.ld_rows + i) * a.ld;
     float top = -INFINITY;
