@@ -26,20 +26,6 @@ template <int T> struct walk_layout {
     static_assert(SHARES * T * SUM_LD <= 2 * STAGE && SHARE % 8 == 0, "the shares' sums take the stages' place");
 };
 
-/* v = hi + lo + less than 2^-21 |v|: bits cut off, not rounded (two instructions; cvt.rna.tf32 made the kernel wait for the conversion unit). */
-__device__ inline void split_tf32(float v, uint32_t &hi, uint32_t &lo)
-{
-    hi = __float_as_uint(v) & 0xffffe000u;
-    lo = __float_as_uint(v - __uint_as_float(hi)) & 0xffffe000u;
-}
-
-__device__ inline void mma1688(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /* ROWS × COLS floats from (row0, col0) on, of a matrix with row stride ld, into a tile with row stride LD. Zeros from row_end and col_end on, and where causal
  * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. */
 template <bool VEC, int ROWS, int COLS, int LD>
