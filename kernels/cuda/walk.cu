@@ -27,22 +27,31 @@ template <int T> struct walk_layout {
 };
 
 /* ROWS × COLS floats from (row0, col0) on, of a matrix with row stride ld, into a tile with row stride LD. Zeros from row_end and col_end on, and where causal
- * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. */
+ * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. A thread keeps to one column (or four)
+ * and goes down by STEP rows. Most tiles of a long sum have nothing to leave out, and say so once: copies that ask for themselves are as many instructions as a third of
+ * the products'. */
 template <bool VEC, int ROWS, int COLS, int LD>
 __device__ inline void load_floats(uint32_t tile, const float *from, int64_t ld, int row0, int row_end, int col0, int col_end, bool causal, int diagonal)
 {
-    constexpr int W = VEC ? 4 : 1, PER_ROW = COLS / W;
-    static_assert(ROWS * PER_ROW % WALK_THREADS == 0, "every thread copies as many");
-#pragma unroll(VEC ? ROWS * PER_ROW / WALK_THREADS : 1)
-    for (int i = 0; i < ROWS * PER_ROW / WALK_THREADS; i++) {
-        int e = i * WALK_THREADS + (int)threadIdx.x, r = e / PER_ROW, c = e % PER_ROW * W, row = row0 + r, col = col0 + c;
-        int end = causal ? min(col_end, row + diagonal + 1) : col_end, count = row < row_end ? min(max(end - col, 0), W) : 0;
-        const float *src = count > 0 ? from + row * ld + col : from;
-        uint32_t dst = tile + (uint32_t)(r * LD + c) * 4;
+    constexpr int W = VEC ? 4 : 1, PER_ROW = COLS / W, STEP = WALK_THREADS / PER_ROW, TURNS = ROWS / STEP;
+    static_assert(WALK_THREADS % PER_ROW == 0 && ROWS % STEP == 0, "every thread copies as many");
+    int r = (int)threadIdx.x / PER_ROW, c = (int)threadIdx.x % PER_ROW * W, row = row0 + r, col = col0 + c;
+    const float *src = from + row * ld + col;
+    uint32_t dst = tile + (uint32_t)(r * LD + c) * 4;
+    if (VEC && row0 + ROWS <= row_end && col0 + COLS <= col_end && (!causal || col0 + COLS <= row0 + diagonal + 1)) {
+#pragma unroll
+        for (int i = 0; i < TURNS; i++, src += STEP * ld)
+            copy_async(dst + (uint32_t)(i * STEP * LD) * 4, src, true);
+        return;
+    }
+    int left = col_end - col, below = row + diagonal + 1 - col;
+#pragma unroll(VEC ? TURNS : 1)
+    for (int i = 0; i < TURNS; i++, src += STEP * ld) {
+        int there = causal ? min(left, below + i * STEP) : left, count = row + i * STEP < row_end ? min(max(there, 0), W) : 0;
         if (VEC)
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst + (uint32_t)(i * STEP * LD) * 4), "l"(count > 0 ? src : from), "r"(count * 4) : "memory");
         else
-            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst + (uint32_t)(i * STEP * LD) * 4), "l"(count > 0 ? src : from), "r"(count * 4) : "memory");
     }
 }
 
