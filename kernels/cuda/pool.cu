@@ -166,15 +166,45 @@ struct pool_jobs {
     int d, first; /* blocks of the first job */
 };
 
-/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with up to eight 16-byte reads each under
- * way are 128 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns. */
+/* As hadamard, a coordinate a thread: the stages within a warp by shuffles, the others through shared memory, two buffers by turns. What is added and in which order is the
+ * same. v: two times d_pow2 <= JOB_THREADS. */
+__device__ inline void hadamard_threads(float mine, float *v, const struct sw_srht &t, int kept, float *out)
+{
+    int c = threadIdx.x;
+#pragma unroll
+    for (int half = 1; half < 32; half *= 2) {
+        float other = __shfl_xor_sync(0xffffffffu, mine, half);
+        if (half < t.d_pow2)
+            mine = c & half ? other - mine : mine + other;
+    }
+    for (int half = 32; half < t.d_pow2; half *= 2) {
+        if (c < t.d_pow2)
+            v[c] = mine;
+        __syncthreads();
+        if (c < t.d_pow2) {
+            float other = v[c ^ half];
+            mine = c & half ? other - mine : mine + other;
+        }
+        v += half & 0x5555 ? -t.d_pow2 : t.d_pow2; /* 32, 64, 128, …: the other buffer and back */
+    }
+    if (c < t.d_pow2)
+        v[c] = mine;
+    __syncthreads();
+    if (c < t.r)
+        out[c] = v[kept] * t.scale;
+}
+
+/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with seven 16-byte reads each under way are 57 KB, two
+ * blocks 115 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one block of queries, most of the time alone. The last block's
+ * way from its last byte to its sketch is waited for by everybody: what the sketch needs besides is asked for first of all. */
 __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
 {
     __shared__ __align__(16) float mean[JOB_FLOATS];
     int u = id / j.blocks, kb = j.t0 / j.block + id % j.blocks, chunks = d / 8, tokens = JOB_FLOATS / d, col = threadIdx.x;
     int begin = max(j.t0, kb * j.block), end = min(j.t1, (kb + 1) * j.block);
     int64_t row = (int64_t)u * j.ld + kb;
-    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f;
+    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f, sign = col < j.t.d_pow2 ? j.t.signs[col] : 0.0f;
+    int kept = col < j.t.r ? j.t.keep[col] : 0;
     for (int base = begin; base < end; base += tokens) {
         int count = min(tokens, end - base);
         for (int i = threadIdx.x; i < count * chunks; i += JOB_THREADS) {
@@ -183,23 +213,18 @@ __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
         }
         __syncthreads();
         if (col < d)
-#pragma unroll 8
+#pragma unroll 16
             for (int t = 0; t < count; t++)
                 total += mean[t * d + col];
         __syncthreads();
     }
+    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block)), average = total / count;
     if (col < d)
         j.sums[row * d + col] = total;
-    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block));
-    if (j.t.r == 0) {
-        if (col < d)
-            j.out[row * d + col] = total / count;
-        return;
-    }
-    for (int c = col; c < j.t.d_pow2; c += JOB_THREADS)
-        mean[c] = c < d ? total / count * j.t.signs[c] : 0.0f; /* c < d: c is col */
-    __syncthreads();
-    hadamard(mean, j.t, j.out + row * j.t.r);
+    if (j.t.r > 0)
+        hadamard_threads(col < d ? average * sign : 0.0f, mean, j.t, kept, j.out + row * j.t.r);
+    else if (col < d)
+        j.out[row * d + col] = average;
 }
 
 __global__ void __launch_bounds__(JOB_THREADS, 2) pool_sketch_blocks(const __grid_constant__ pool_jobs a)
@@ -229,7 +254,7 @@ static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *p
             t = *k->transform;
             REQUIRE(t.d_pow2 >= k->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r >= 1 && t.r <= t.d_pow2, "pool_sketch");
         }
-        together = together && p->head_dim == d && t.d_pow2 <= JOB_FLOATS;
+        together = together && p->head_dim == d && t.d_pow2 <= JOB_THREADS;
         if (!together)
             break;
         a.job[i] = {static_cast<const bf16 *>(p->x), p->sums, k->out, t, p->heads, p->heads / p->units, p->block, p->t0, p->t1, p->ld, k->i1 - k->i0,
