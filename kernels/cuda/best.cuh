@@ -2,6 +2,7 @@
 #ifndef SW_CUDA_BEST_CUH
 #define SW_CUDA_BEST_CUH
 
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/radix.cuh" /* the order of scores */
 
 /* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256 columns, at most all of them. A warp alone needs no barrier. */
@@ -156,6 +157,35 @@ __device__ inline void list_best(struct team &team, const float *scores, int i, 
         }
         kept += (int)(total & 0xffff);
         equal += (int)(total >> 16);
+    }
+}
+
+struct top_args {
+    const float *scores;
+    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    int kept, row0, rows, ld, ld_rows, sink, local;
+    int32_t *indptr, *indices;
+};
+
+/* Where row r of unit u has its list, and how many blocks besides the diagonal are in it. */
+struct place { int base, m; };
+__device__ inline struct place place_of(const top_args &a, int u, int r)
+{
+    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    return {u * (a.starts ? a.starts[a.rows] : a.kept) + start, kept - 1};
+}
+
+/* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
+template <bool PADDED>
+__device__ inline void select_row(const top_args &a, struct team &team, int u, int r, struct place at, const float *scores)
+{
+    /* Candidates are [lo, hi); the rest is forced. */
+    int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
+    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base);
+    if (team.thread() == 0) {
+        a.indptr[(int64_t)u * a.rows + r] = at.base;
+        if (u == (int)gridDim.y - 1 && r == a.rows - 1)
+            a.indptr[((int64_t)u + 1) * a.rows] = at.base + at.m + 1;
     }
 }
 
