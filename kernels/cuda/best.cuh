@@ -64,12 +64,12 @@ struct team {
 };
 
 /* The ascending list of the blocks that row i keeps: what is outside the candidates [lo, hi), and the best `need` candidates; of equal ones the last. Score j is at
- * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it.
+ * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it; not real: nothing is written.
  * The threshold lies between the candidates' least and largest key. A step counts the candidates above a key in between, guessed from the counts on both sides and
  * halved by turns, and the search ends as soon as just the wanted number lies above: about ten steps, of two instructions a column and one reduction (radix passes of
  * eight bits have their first two full of atomics on the same few exponents). The first turn's columns, 2048 where the team is a whole block, stay in registers. */
 template <bool PADDED>
-__device__ inline void list_best(struct team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list)
+__device__ inline void list_best(struct team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list, bool real = true)
 {
     const int turn = TEAM_EACH * team.threads(), j0 = TEAM_EACH * team.thread();
     auto candidate = [&](int j) { return j >= lo && j < hi; };
@@ -150,7 +150,7 @@ __device__ inline void list_best(struct team &team, const float *scores, int i, 
 #pragma unroll
         for (int e = 0; e < TEAM_EACH; e++) {
             bool take = takes >> e & 1, tie = ties >> e & 1;
-            if (take || (tie && tied >= skip))
+            if (real && (take || (tie && tied >= skip)))
                 list[taken + max(0, tied - skip)] = j + e;
             taken += take;
             tied += tie;
@@ -177,12 +177,12 @@ __device__ inline struct place place_of(const top_args &a, int u, int r)
 
 /* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
 template <bool PADDED>
-__device__ inline void select_row(const top_args &a, struct team &team, int u, int r, struct place at, const float *scores)
+__device__ inline void select_row(const top_args &a, struct team &team, int u, int r, struct place at, const float *scores, bool real = true)
 {
     /* Candidates are [lo, hi); the rest is forced. */
     int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
-    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base);
-    if (team.thread() == 0) {
+    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base, real);
+    if (real && team.thread() == 0) {
         a.indptr[(int64_t)u * a.rows + r] = at.base;
         if (u == (int)gridDim.y - 1 && r == a.rows - 1)
             a.indptr[((int64_t)u + 1) * a.rows] = at.base + at.m + 1;
