@@ -8,7 +8,8 @@
 /* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256 columns, at most all of them. A warp alone needs no barrier. */
 static const int TEAM_WARPS = 8, TEAM_EACH = 8; /* columns a thread and turn */
 
-struct team {
+/* walk_step.cu's last block has a team of its own, whose columns lie otherwise. */
+struct row_team {
     int first, warps, turn; /* its first warp; turn: of the two halves of `lanes`, so that a reduction needs one barrier */
     int *lanes;             /* [2][TEAM_WARPS] of shared memory, of all teams */
 
@@ -64,12 +65,13 @@ struct team {
 };
 
 /* The ascending list of the blocks that row i keeps: what is outside the candidates [lo, hi), and the best `need` candidates; of equal ones the last. Score j is at
- * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it; not real: nothing is written.
+ * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it;
+ * not real: nothing is written.
  * The threshold lies between the candidates' least and largest key. A step counts the candidates above a key in between, guessed from the counts on both sides and
- * halved by turns, and the search ends as soon as just the wanted number lies above: about ten steps, of two instructions a column and one reduction (radix passes of
- * eight bits have their first two full of atomics on the same few exponents). The first turn's columns, 2048 where the team is a whole block, stay in registers. */
+ * halved by turns, and the search ends as soon as just the wanted number lies above: 6 to 10 steps on average, of two instructions a column and one reduction (radix
+ * passes of eight bits have their first two full of atomics on the same few exponents). The first turn's columns, 2048 where the team is a whole block, stay in registers. */
 template <bool PADDED>
-__device__ inline void list_best(struct team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list, bool real = true)
+__device__ inline void list_best(struct row_team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list, bool real = true)
 {
     const int turn = TEAM_EACH * team.threads(), j0 = TEAM_EACH * team.thread();
     auto candidate = [&](int j) { return j >= lo && j < hi; };
@@ -177,7 +179,7 @@ __device__ inline struct place place_of(const top_args &a, int u, int r)
 
 /* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
 template <bool PADDED>
-__device__ inline void select_row(const top_args &a, struct team &team, int u, int r, struct place at, const float *scores, bool real = true)
+__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r, struct place at, const float *scores, bool real = true)
 {
     /* Candidates are [lo, hi); the rest is forced. */
     int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);

@@ -15,7 +15,7 @@
 /* -------------------------------------------------------------------------------------------------- under a budget */
 
 /* The row of a team, long rows first; the team is as many of `each` warps as have columns. False: this warp has nothing to do. */
-__device__ inline bool take_row(const top_args &a, int each, struct team *team, int *lanes, int *r)
+__device__ inline bool take_row(const top_args &a, int each, struct row_team *team, int *lanes, int *r)
 {
     int warp = threadIdx.x >> 5, first = warp / each * each;
     *r = a.rows - 1 - ((int)blockIdx.x * (TEAM_WARPS / each) + warp / each);
@@ -26,7 +26,7 @@ __device__ inline bool take_row(const top_args &a, int each, struct team *team, 
 __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a, int each)
 {
     __shared__ int lanes[2 * TEAM_WARPS];
-    struct team team;
+    struct row_team team;
     int r, u = blockIdx.y;
     allow_early();
     wait_for_previous();
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) scale_select_rows(top_args
 {
     extern __shared__ __align__(16) float held[]; /* [TEAM_WARPS / each][padded_row(b)] */
     __shared__ int lanes[2 * TEAM_WARPS];
-    struct team team;
+    struct row_team team;
     int r, u = blockIdx.y;
     allow_early();
     bool mine = take_row(a, each, &team, lanes, &r);

@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_wal
         if (!select)
             continue;
         __syncwarp();
-        struct team team = {warp, 1, 0, nullptr};
+        struct row_team team = {warp, 1, 0, nullptr};
         select_row<true>(lists, team, u, r, place, row, real);
     }
 }
