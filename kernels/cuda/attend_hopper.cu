@@ -574,7 +574,14 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(con
         barrier_init(q_empty, 8);
         barrier_init_fence();
     }
-    /* The kernel before this one, which made the lists, may still be ending (see launch): nothing is read or written before it is over. */
+    if (threadIdx.x == 32) { /* the launch's own arguments: there from the start; a TMA would fetch its map first, half a microsecond */
+        tma_prefetch_map(&p.q);
+        tma_prefetch_map(&p.k);
+        tma_prefetch_map(&p.v);
+        tma_prefetch_map(&p.k128);
+        tma_prefetch_map(&p.v128);
+    }
+    /* The kernels before this one, which make the lists, may still be at work (see launch): nothing is read or written before they are over. */
     asm volatile("griddepcontrol.wait;" ::: "memory");
     __syncthreads();
     if (threadIdx.x < 128) {

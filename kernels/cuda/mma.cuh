@@ -55,6 +55,23 @@ __device__ inline void mma16816(float (&c)[4], const uint32_t (&a)[4], uint32_t 
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* fp32 products on tensor cores: each factor as two tf32 numbers of 11 bits, and three of the four products added; the error is about 2^-20.
+ * v = hi + lo + less than 2^-21 |v|: bits cut off, not rounded (two instructions; cvt.rna.tf32 made the kernel wait for the conversion unit). */
+__device__ inline void split_tf32(float v, uint32_t &hi, uint32_t &lo)
+{
+    hi = __float_as_uint(v) & 0xffffe000u;
+    lo = __float_as_uint(v - __uint_as_float(hi)) & 0xffffe000u;
+}
+
+/* c[16×8] += a[16×8] · b[8×8]: tf32 in, fp32 accumulation. Lane 4g + t holds rows g, g + 8 of k = t, then of k = t + 4; of b column g, k = t and t + 4; of c
+ * rows g and g + 8, columns 2t and 2t + 1 each. */
+__device__ inline void mma1688(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 __device__ inline uint32_t pack_bf16(float lo, float hi)
 {
     __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);

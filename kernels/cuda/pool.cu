@@ -4,21 +4,35 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/early.cuh"
 
-/* The mean over `heads` heads, d apart, of eight columns of one token: heads in order. */
+/* A bf16 is the upper half of the float of the same value. */
+__device__ inline void add_eight(float (&acc)[8], uint4 raw)
+{
+    uint32_t pairs[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        acc[2 * k] += __uint_as_float(pairs[k] << 16);
+        acc[2 * k + 1] += __uint_as_float(pairs[k] & 0xffff0000u);
+    }
+}
+
+/* The mean over `heads` heads, d apart, of eight columns of one token: heads in order. Eight reads at once; left to the compiler, a loop unrolled by eight asks for four. */
 __device__ inline void mean_of_heads(const bf16 *x, int heads, int d, float *mean)
 {
     float acc[8] = {};
-#pragma unroll 8
-    for (int h = 0; h < heads; h++) {
-        uint4 raw = __ldg(reinterpret_cast<const uint4 *>(x + (int64_t)h * d));
-        const __nv_bfloat162 *pairs = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+    int h = 0;
+#pragma unroll 1
+    for (; h + 8 <= heads; h += 8) {
+        uint4 raw[8];
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            float2 v = __bfloat1622float2(pairs[k]);
-            acc[2 * k] += v.x;
-            acc[2 * k + 1] += v.y;
-        }
+        for (int i = 0; i < 8; i++, x += d)
+            raw[i] = __ldg(reinterpret_cast<const uint4 *>(x));
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            add_eight(acc, raw[i]);
     }
+#pragma unroll 1
+    for (; h < heads; h++, x += d)
+        add_eight(acc, __ldg(reinterpret_cast<const uint4 *>(x)));
 #pragma unroll
     for (int k = 0; k < 8; k++)
         acc[k] = heads == 1 ? acc[k] : acc[k] / (float)heads;
@@ -36,7 +50,7 @@ static const int POOL_FLOATS = 4096; /* means held at once */
 
 /* `slice` columns a block: 128, or fewer where that leaves multiprocessors idle. */
 
-__global__ void __launch_bounds__(256) pool_blocks(const bf16 *x, int heads, int d, int per_unit, int block, int t0, int t1, int ld,
+__global__ void __launch_bounds__(256, 4) pool_blocks(const bf16 *x, int heads, int d, int per_unit, int block, int t0, int t1, int ld,
                                                    int slice, float *sums)
 {
     __shared__ __align__(16) float mean[POOL_FLOATS];
@@ -152,15 +166,45 @@ struct pool_jobs {
     int d, first; /* blocks of the first job */
 };
 
-/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with up to eight 16-byte reads each under
- * way are 128 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns. */
+/* As hadamard, a coordinate a thread: the stages within a warp by shuffles, the others through shared memory, two buffers by turns. What is added and in which order is the
+ * same. v: two times d_pow2 <= JOB_THREADS. */
+__device__ inline void hadamard_threads(float mine, float *v, const struct sw_srht &t, int kept, float *out)
+{
+    int c = threadIdx.x;
+#pragma unroll
+    for (int half = 1; half < 32; half *= 2) {
+        float other = __shfl_xor_sync(0xffffffffu, mine, half);
+        if (half < t.d_pow2)
+            mine = c & half ? other - mine : mine + other;
+    }
+    for (int half = 32; half < t.d_pow2; half *= 2) {
+        if (c < t.d_pow2)
+            v[c] = mine;
+        __syncthreads();
+        if (c < t.d_pow2) {
+            float other = v[c ^ half];
+            mine = c & half ? other - mine : mine + other;
+        }
+        v += half & 0x5555 ? -t.d_pow2 : t.d_pow2; /* 32, 64, 128, …: the other buffer and back */
+    }
+    if (c < t.d_pow2)
+        v[c] = mine;
+    __syncthreads();
+    if (c < t.r)
+        out[c] = v[kept] * t.scale;
+}
+
+/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with seven 16-byte reads each under way are 57 KB, two
+ * blocks 115 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one block of queries, most of the time alone. The last block's
+ * way from its last byte to its sketch is waited for by everybody: what the sketch needs besides is asked for first of all. */
 __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
 {
     __shared__ __align__(16) float mean[JOB_FLOATS];
     int u = id / j.blocks, kb = j.t0 / j.block + id % j.blocks, chunks = d / 8, tokens = JOB_FLOATS / d, col = threadIdx.x;
     int begin = max(j.t0, kb * j.block), end = min(j.t1, (kb + 1) * j.block);
     int64_t row = (int64_t)u * j.ld + kb;
-    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f;
+    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f, sign = col < j.t.d_pow2 ? j.t.signs[col] : 0.0f;
+    int kept = col < j.t.r ? j.t.keep[col] : 0;
     for (int base = begin; base < end; base += tokens) {
         int count = min(tokens, end - base);
         for (int i = threadIdx.x; i < count * chunks; i += JOB_THREADS) {
@@ -169,23 +213,18 @@ __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
         }
         __syncthreads();
         if (col < d)
-#pragma unroll 8
+#pragma unroll 16
             for (int t = 0; t < count; t++)
                 total += mean[t * d + col];
         __syncthreads();
     }
+    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block)), average = total / count;
     if (col < d)
         j.sums[row * d + col] = total;
-    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block));
-    if (j.t.r == 0) {
-        if (col < d)
-            j.out[row * d + col] = total / count;
-        return;
-    }
-    for (int c = col; c < j.t.d_pow2; c += JOB_THREADS)
-        mean[c] = c < d ? total / count * j.t.signs[c] : 0.0f; /* c < d: c is col */
-    __syncthreads();
-    hadamard(mean, j.t, j.out + row * j.t.r);
+    if (j.t.r > 0)
+        hadamard_threads(col < d ? average * sign : 0.0f, mean, j.t, kept, j.out + row * j.t.r);
+    else if (col < d)
+        j.out[row * d + col] = average;
 }
 
 __global__ void __launch_bounds__(JOB_THREADS, 2) pool_sketch_blocks(const __grid_constant__ pool_jobs a)
@@ -215,7 +254,7 @@ static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *p
             t = *k->transform;
             REQUIRE(t.d_pow2 >= k->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r >= 1 && t.r <= t.d_pow2, "pool_sketch");
         }
-        together = together && p->head_dim == d && t.d_pow2 <= JOB_FLOATS;
+        together = together && p->head_dim == d && t.d_pow2 <= JOB_THREADS;
         if (!together)
             break;
         a.job[i] = {static_cast<const bf16 *>(p->x), p->sums, k->out, t, p->heads, p->heads / p->units, p->block, p->t0, p->t1, p->ld, k->i1 - k->i0,

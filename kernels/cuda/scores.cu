@@ -218,110 +218,172 @@ static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
 
 /* ------------------------------------------------------------------------------------ all of it, one unit into one */
 
-/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits in shared memory. Keys come in tiles of 256 (a column a
- * thread, its eight rows in registers), 16 coordinates a step, the next step's on their way; then a warp a row. Sums over coordinates have logits_tiles' order.
- * A warp reads shared memory 12 times (12 cycles) for 32 multiply-adds (8 cycles): about 10 µs at b = 2048, r = 64. Each block reads the keys up to its last
- * column: 64 MB from L2 at b = 2048. Long rows first. */
-static const int FUSED_ROWS = 8, FUSED_COLUMNS = 256, FUSED_DEPTH = 16, FUSED_LD = FUSED_DEPTH + 4;
+/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits in shared memory. A warp multiplies sixteen keys at a time by the eight
+ * rows, as tensor cores' 16 × 8 (mma.cuh: three tf32 products, 2^-20). A key serves a block once, so it goes from L2 to registers, sixteen bytes at a time, those of the next
+ * sixteen keys asked for while these are multiplied; lane t of a key takes coordinates 4t … 4t + 3 of sixteen, which make two products' k in an order of their own.
+ * The queries, split once, lie in shared memory in the order in which the lanes want them. Then a warp a row.
+ * At b = 2048, r = 64: 134 M multiply-adds of the triangle, three times over, 6 µs at 512 a cycle and multiprocessor; each block reads the keys up to its last column,
+ * 67 MB from L2: 12 µs. Long rows first: each multiprocessor has a long and a short block. At b = 128 a warp has one piece of sixteen keys: one read, 24 products, a softmax.
+ * Then most of the time is the first fetch of the code, out of DRAM after a prompt has gone through L2. So while an early block waits it rehearses: it goes its way once without
+ * reading or writing anything but shared memory, on zeros. */
+static const int FUSED_ROWS = 8, FUSED_KEYS = 16, FUSED_GROUP = 64, FUSED_WARPS = 8; /* a group of coordinates is in registers at once */
+
+/* Row stride of the logits: whole pieces fit, and the 32 places of a store (8 keys of every second row) are 32 banks. */
+static inline __host__ __device__ int fused_ld(int b) { return (b + 31) / 32 * 32 + 4; }
 
 static inline size_t fused_bytes(const struct sw_block_scores *a)
 {
-    int coordinates = div_up(a->r, FUSED_DEPTH) * FUSED_DEPTH;
-    return sizeof(float) * ((size_t)2 * FUSED_COLUMNS * FUSED_LD + (size_t)FUSED_ROWS * (size_t)(coordinates + a->b));
+    return sizeof(float) * ((size_t)div_up(a->r, FUSED_GROUP) * FUSED_GROUP * FUSED_ROWS * 2 + (size_t)FUSED_ROWS * (size_t)fused_ld(a->b));
 }
 
-__global__ void __launch_bounds__(256, 2) score_rows(struct sw_block_scores a, int whole)
+/* Any other exponent than a whole one from 1 to 64; apart, because it is long and most never come here: a small prompt's kernel is mostly the first fetch of its code. */
+static __device__ __noinline__ float any_power(float v, float exponent) { return powf(v, exponent); }
+
+__global__ void __launch_bounds__(32 * FUSED_WARPS, 2) score_rows(struct sw_block_scores a, int whole, bool early)
 {
-    extern __shared__ __align__(16) float keys[]; /* [2][COLUMNS][LD], queries [ROWS][steps · DEPTH], logits [ROWS][b] */
-    int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y, rows = min(FUSED_ROWS, a.rows - i0);
-    int used = a.causal ? min(a.b, a.row0 + i0 + rows) : a.b; /* columns that any of the rows needs */
-    int steps = (a.r + FUSED_DEPTH - 1) / FUSED_DEPTH, coordinates = steps * FUSED_DEPTH, all = (used + FUSED_COLUMNS - 1) / FUSED_COLUMNS * steps;
-    float *queries = keys + 2 * FUSED_COLUMNS * FUSED_LD, *logits = queries + FUSED_ROWS * coordinates;
-    const float *q = a.q + ((int64_t)u * a.q_ld + i0) * a.r, *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
-    uint32_t at = shared_address(keys);
-    auto load = [&](int step) {
-#pragma unroll
-        for (int i = 0; i < FUSED_DEPTH / 4; i++) {
-            int e = i * 256 + (int)threadIdx.x, column = e / (FUSED_DEPTH / 4), c = e % (FUSED_DEPTH / 4) * 4;
-            int j = step / steps * FUSED_COLUMNS + column, from = step % steps * FUSED_DEPTH + c;
-            bool in = j < used && from < a.r;
-            copy_async(at + (uint32_t)(((step & 1) * FUSED_COLUMNS + column) * FUSED_LD + c) * 4, in ? k + (int64_t)j * a.r + from : k, in);
-        }
-    };
-    wait_for_previous();
+    constexpr int CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8; /* coordinates 16 at a time; columns of a lane in the softmax */
+    extern __shared__ __align__(16) float4 queries[]; /* [groups · CHUNKS][high, low][32 lanes], logits [ROWS][ld] */
     allow_early();
-    load(0);
-    copy_commit();
-    for (int e = threadIdx.x; e < FUSED_ROWS * coordinates; e += 256) {
-        int row = e / coordinates, c = e % coordinates;
-        queries[e] = row < rows && c < a.r ? q[(int64_t)row * a.r + c] : 0.0f;
-    }
-    float acc[FUSED_ROWS] = {};
-    for (int step = 0; step < all; step++) {
-        copy_wait<0>();
-        __syncthreads(); /* this step's keys are there, and nobody reads the last step's any more */
-        if (step + 1 < all)
-            load(step + 1);
-        copy_commit();
-        int j = step / steps * FUSED_COLUMNS + (int)threadIdx.x, part = step % steps;
-        if ((j & ~31) >= used) /* nothing for this warp */
+    int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y, rows = min(FUSED_ROWS, a.rows - i0);
+    int groups = (a.r + FUSED_GROUP - 1) / FUSED_GROUP, ld = fused_ld(a.b);
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+    const float *q = a.q + ((int64_t)u * a.q_ld + i0) * a.r, *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
+    float *logits = reinterpret_cast<float *>(queries + groups * CHUNKS * 64);
+#pragma unroll 1
+    for (int pass = early ? 0 : 1; pass < 2; pass++) { /* the rehearsal, then the work */
+        bool real = pass == 1;
+        if (real)
+            wait_for_previous();
+        int used = !real ? 0 : a.causal ? min(a.b, a.row0 + i0 + rows) : a.b; /* columns that any of the rows needs */
+        int tiles = ((real ? used : min(a.b, FUSED_WARPS * FUSED_KEYS)) + FUSED_KEYS - 1) / FUSED_KEYS;
+        __syncthreads(); /* nobody is in the rehearsal any more */
+        float4 key[CHUNKS][2]; /* of keys g and g + 8 */
+        auto ask = [&](int tile, int group, int c) {
+            int from = group * FUSED_GROUP + c * 16 + 4 * t;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int j = tile * FUSED_KEYS + half * 8 + g;
+                key[c][half] = j < used && from < a.r ? *reinterpret_cast<const float4 *>(k + (int64_t)j * a.r + from) : make_float4(0, 0, 0, 0);
+            }
+        };
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++)
+            ask(warp, 0, c);
+#pragma unroll 1
+        for (int e = threadIdx.x; e < groups * CHUNKS * 32; e += 32 * FUSED_WARPS) { /* chunk e / 32 of lane e % 32, which is this thread's lane */
+            int from = e / 32 * 16 + 4 * t;
+            float4 v = real && g < rows && from < a.r ? *reinterpret_cast<const float4 *>(q + (int64_t)g * a.r + from) : make_float4(0, 0, 0, 0);
+            uint32_t hi[4], lo[4];
+            split_tf32(v.x, hi[0], lo[0]);
+            split_tf32(v.y, hi[1], lo[1]);
+            split_tf32(v.z, hi[2], lo[2]);
+            split_tf32(v.w, hi[3], lo[3]);
+            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + lane] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
+            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + 32 + lane] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
+        }
+        __syncthreads();
+        float acc[2][3][4] = {}; /* the three products apart, so that few wait for the one before */
+        for (int tile = warp, group = 0; tile < tiles;) {
+            int next_group = group + 1 < groups ? group + 1 : 0, next = next_group ? tile : tile + FUSED_WARPS;
+            const uint4 *query = reinterpret_cast<const uint4 *>(queries) + group * CHUNKS * 64 + lane;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                uint4 high = query[c * 64], low = query[c * 64 + 32];
+                uint32_t b_hi[4] = {high.x, high.y, high.z, high.w}, b_lo[4] = {low.x, low.y, low.z, low.w}, hi[2][4], lo[2][4];
+#pragma unroll
+                for (int half = 0; half < 2; half++) { /* two products of eight coordinates: 4t, 4t + 1 and 4t + 2, 4t + 3 */
+                    split_tf32(key[c][half].x, hi[0][half], lo[0][half]);
+                    split_tf32(key[c][half].y, hi[0][half + 2], lo[0][half + 2]);
+                    split_tf32(key[c][half].z, hi[1][half], lo[1][half]);
+                    split_tf32(key[c][half].w, hi[1][half + 2], lo[1][half + 2]);
+                }
+                ask(next, next_group, c);
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    mma1688(acc[e][0], lo[e], b_hi[2 * e], b_hi[2 * e + 1]);
+                    mma1688(acc[e][1], hi[e], b_lo[2 * e], b_lo[2 * e + 1]);
+                    mma1688(acc[e][2], hi[e], b_hi[2 * e], b_hi[2 * e + 1]);
+                }
+            }
+            if (next_group == 0)
+#pragma unroll
+                for (int e = 0; e < 4; e++) { /* key g or g + 8 of row 2t or 2t + 1 */
+                    float small = (acc[0][0][e] + acc[1][0][e]) + (acc[0][1][e] + acc[1][1][e]);
+                    logits[(2 * t + (e & 1)) * ld + tile * FUSED_KEYS + (e >> 1) * 8 + g] = a.scale * (small + (acc[0][2][e] + acc[1][2][e]));
+#pragma unroll
+                    for (int p = 0; p < 3; p++)
+                        acc[0][p][e] = acc[1][p][e] = 0;
+                }
+            tile = next;
+            group = next_group;
+        }
+        __syncthreads();
+        if (warp >= rows)
             continue;
-        const float *key = keys + ((step & 1) * FUSED_COLUMNS + (int)threadIdx.x) * FUSED_LD, *query = queries + part * FUSED_DEPTH;
+        int allowed = !real ? 1 : a.causal ? min(a.b, a.row0 + i0 + warp + 1) : a.b;
+        float *x = logits + warp * ld, *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + warp) * a.ld, top = -INFINITY, sum = 0, v[AT_ONCE];
+#pragma unroll 1
+        for (int j = lane; j < allowed; j += 32 * AT_ONCE)
 #pragma unroll
-        for (int c = 0; c < FUSED_DEPTH; c += 4) {
-            float4 y = *reinterpret_cast<const float4 *>(key + c);
+            for (int e = 0; e < AT_ONCE; e++)
+                top = fmaxf(top, j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY);
+        top = warp_max(top);
+#pragma unroll 1
+        for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
 #pragma unroll
-            for (int m = 0; m < FUSED_ROWS; m++) {
-                float4 x = *reinterpret_cast<const float4 *>(query + m * coordinates + c);
-                acc[m] += x.x * y.x;
-                acc[m] += x.y * y.y;
-                acc[m] += x.z * y.z;
-                acc[m] += x.w * y.w;
+            for (int e = 0; e < AT_ONCE; e++)
+                v[e] = j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY;
+#pragma unroll
+            for (int e = 0; e < AT_ONCE; e++) {
+                v[e] = expf(v[e] - top);
+                sum += v[e];
+                if (j + 32 * e < allowed)
+                    x[j + 32 * e] = v[e];
             }
         }
-        if (part == steps - 1)
+        float scale = 1.0f / warp_sum(sum);
+#pragma unroll 1
+        for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
+            float power[AT_ONCE];
 #pragma unroll
-            for (int m = 0; m < FUSED_ROWS; m++) {
-                if (j < used)
-                    logits[m * a.b + j] = a.scale * acc[m];
-                acc[m] = 0;
+            for (int e = 0; e < AT_ONCE; e++) {
+                v[e] = j + 32 * e < allowed ? x[j + 32 * e] * scale : 0.0f;
+                power[e] = 1;
             }
+#pragma unroll 1
+            for (int left = whole; left > 0; left >>= 1) /* squaring, as in sharpen */
+#pragma unroll
+                for (int e = 0; e < AT_ONCE; e++) {
+                    if (left & 1)
+                        power[e] *= v[e];
+                    v[e] *= v[e];
+                }
+#pragma unroll
+            for (int e = 0; e < AT_ONCE; e++)
+                if (real && j + 32 * e < allowed)
+                    out[j + 32 * e] = power[e];
+            if (real && whole == 0)
+#pragma unroll 1
+                for (int at = j; at < min(allowed, j + 32 * AT_ONCE); at += 32)
+                    out[at] = any_power(x[at] * scale, a.exponent);
+        }
+        for (int j = allowed + lane; real && j < a.b; j += 32)
+            out[j] = 0.0f;
     }
-    __syncthreads();
-    int row = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    if (row >= rows)
-        return;
-    int allowed = a.causal ? min(a.b, a.row0 + i0 + row + 1) : a.b;
-    float *x = logits + row * a.b, *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + row) * a.ld, top = -INFINITY, sum = 0;
-#pragma unroll 4
-    for (int j = lane; j < allowed; j += 32)
-        top = fmaxf(top, x[j]);
-    top = warp_max(top);
-#pragma unroll 4
-    for (int j = lane; j < allowed; j += 32) {
-        x[j] = expf(x[j] - top);
-        sum += x[j];
-    }
-    float scale = 1.0f / warp_sum(sum);
-#pragma unroll 4
-    for (int j = lane; j < allowed; j += 32)
-        out[j] = sharpen(x[j] * scale, a.exponent, whole);
-    for (int j = allowed + lane; j < a.b; j += 32)
-        out[j] = 0.0f;
 }
 
-/* Enough rows, and keys that come 16 bytes at a time. */
+/* Enough rows, and sketches that come 16 bytes at a time. */
 static bool fused_takes(const struct cuda_state *s, const struct sw_block_scores *a)
 {
     return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->units_out && a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
-           (uintptr_t)a->k % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
+           ((uintptr_t)a->q | (uintptr_t)a->k) % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
 }
 
 static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_scores *a, int whole)
 {
     CUDA_TRY(s, cudaFuncSetAttribute(score_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)fused_bytes(a)));
     dim3 grid((unsigned)div_up(a->rows, FUSED_ROWS), (unsigned)a->units_q);
-    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 256, (int)fused_bytes(a), *a, whole));
+    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 32 * FUSED_WARPS, (int)fused_bytes(a), *a, whole, s->major >= 9));
     LAUNCHED(s, "block_scores");
     return SW_OK;
 }

@@ -1,12 +1,12 @@
 /* Which blocks each row keeps: the best under a budget, and the native quantile rule of the released code.
  *
- * No row is sorted. A radix pass over the scores' 32-bit keys, eight bits at a time, finds the threshold (four histograms in shared
- * memory, integer atomics: the same counts in any order); then each thread takes a run of consecutive blocks, one scan tells it where
- * its kept blocks go, and the list comes out ascending. One row a block; its scores are read six times, the first from device memory: 4 bytes
- * an entry, 8.4 MB at b = 2048. */
+ * No row is sorted. Under a budget a row is taken by a team of warps that searches for the threshold (best.cuh): its scores are read once, 4 bytes an entry, 8.4 MB at
+ * b = 2048. The quantile comes from radix passes over the scores' 32-bit keys, eight bits at a time (four histograms in shared memory, integer atomics: the same
+ * counts in any order). */
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/best.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/early.cuh"
 #include "kernels/cuda/radix.cuh"
@@ -14,65 +14,24 @@
 
 /* -------------------------------------------------------------------------------------------------- under a budget */
 
-struct top_args {
-    const float *scores;
-    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
-    int kept, row0, rows, ld, ld_rows, sink, local;
-    int32_t *indptr, *indices;
-};
-
-/* Row r of unit u, whose scores are at `scores` (device or shared memory; NULL: the score of j is j). */
-__device__ inline void select_row(const top_args &a, int u, int r, const float *scores)
+/* The row of a team, long rows first; the team is as many of `each` warps as have columns. False: this warp has nothing to do. */
+__device__ inline bool take_row(const top_args &a, int each, struct row_team *team, int *lanes, int *r)
 {
-    __shared__ struct radix_shared sh;
-    __shared__ int lanes[2][THREADS / 32];
-    int i = a.row0 + r, start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
-    int base = u * (a.starts ? a.starts[a.rows] : a.kept) + start, m = kept - 1;
-    /* Candidates are [lo, hi); the rest is forced. */
-    int lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
-    int need = min(m - (i - (hi - lo)), hi - lo);
-    uint32_t threshold = 0;
-    int equal_needed = need;
-    bool all = need >= hi - lo;
-    if (scores && need > 0 && !all)
-        threshold = radix_select(scores, lo, hi, need, &equal_needed, &sh);
-
-    /* A run of blocks a thread: forced or better ones, and equal ones. */
-    int run = (i + THREADS) / THREADS, j0 = min((int)threadIdx.x * run, i + 1), j1 = min(j0 + run, i + 1);
-    struct pair_sum mine = {0, 0}, total;
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate && scores ? key_of_score(scores[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            mine.a++;
-        else if (need > 0 && key == threshold)
-            mine.b++;
-    }
-    struct pair_sum before = scan_pairs(mine, &total, lanes);
-    /* Of the equal ones the last (largest j) equal_needed are kept. */
-    int skip = total.b - (need > 0 && !all ? equal_needed : 0), equal = before.b;
-    int32_t *out = a.indices + base + before.a + max(0, before.b - skip);
-    for (int j = j0; j < j1; j++) {
-        bool candidate = j >= lo && j < hi;
-        uint32_t key = candidate && scores ? key_of_score(scores[j]) : 0;
-        if (!candidate || all || (need > 0 && key > threshold))
-            *out++ = j;
-        else if (need > 0 && key == threshold && equal++ >= skip)
-            *out++ = j;
-    }
-    if (threadIdx.x == 0) {
-        a.indptr[(int64_t)u * a.rows + r] = base;
-        if (u == (int)gridDim.y - 1 && r == a.rows - 1)
-            a.indptr[((int64_t)u + 1) * a.rows] = base + m + 1;
-    }
+    int warp = threadIdx.x >> 5, first = warp / each * each;
+    *r = a.rows - 1 - ((int)blockIdx.x * (TEAM_WARPS / each) + warp / each);
+    *team = {first, min(each, (a.row0 + *r) / (32 * TEAM_EACH) + 1), 0, lanes};
+    return *r >= 0 && warp - first < team->warps;
 }
 
-__global__ void __launch_bounds__(THREADS, 7) select_top_rows(top_args a)
+__global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a, int each)
 {
-    wait_for_previous();
+    __shared__ int lanes[2 * TEAM_WARPS];
+    struct row_team team;
+    int r, u = blockIdx.y;
     allow_early();
-    int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y; /* long rows first */
-    select_row(a, u, r, a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
+    wait_for_previous();
+    if (take_row(a, each, &team, lanes, &r))
+        select_row<false>(a, team, u, r, place_of(a, u, r), a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
 }
 
 struct scale_args {
@@ -81,34 +40,61 @@ struct scale_args {
     int b;
     bool causal, fill; /* fill: nobody has written what is above the diagonal yet */
 };
+static inline __host__ __device__ int padded_row(int b) { return (b + TEAM_EACH - 1) / TEAM_EACH * TEAM_EACH; }
 
-/* out = alpha · from, each row divided by its maximum, and the row's selection from that: one row a block, held in shared memory. 8 bytes an entry. */
-__global__ void __launch_bounds__(THREADS, 7) scale_select_rows(top_args a, scale_args c)
+/* out = alpha · from, each row divided by its maximum, and the row's selection from that; a row a team, held in shared memory. 8 bytes an entry. */
+__global__ void __launch_bounds__(32 * TEAM_WARPS, 4) scale_select_rows(top_args a, scale_args c, int each)
 {
-    extern __shared__ float row[]; /* [b] */
-    __shared__ float lanes[32];
-    wait_for_previous();
+    extern __shared__ __align__(16) float held[]; /* [TEAM_WARPS / each][padded_row(b)] */
+    __shared__ int lanes[2 * TEAM_WARPS];
+    struct row_team team;
+    int r, u = blockIdx.y;
     allow_early();
-    int r = (int)gridDim.x - 1 - (int)blockIdx.x, u = blockIdx.y, used = c.causal ? min(c.b, a.row0 + r + 1) : c.b;
+    bool mine = take_row(a, each, &team, lanes, &r);
+    struct place place = {0, 0};
+    if (mine)
+        place = place_of(a, u, r); /* sent before the first kernel of the chain began */
+    wait_for_previous();
+    if (!mine)
+        return;
+    int used = c.causal ? min(c.b, a.row0 + r + 1) : c.b, stride = team.threads();
+    float *row = held + team.first / each * padded_row(c.b), top = -INFINITY;
     int64_t at = ((int64_t)u * a.ld_rows + r) * a.ld;
-    float top = -INFINITY;
-#pragma unroll 4
-    for (int j = threadIdx.x; j < used; j += THREADS) {
-        row[j] = c.alpha * c.from[at + j];
-        top = fmaxf(top, row[j]);
+#pragma unroll 1
+    for (int base = team.thread(); base < used; base += TEAM_EACH * stride) { /* all reads of a turn are asked for at once */
+        float v[TEAM_EACH];
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++)
+            v[e] = base + e * stride < used ? c.from[at + base + e * stride] : 0.0f;
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++)
+            if (base + e * stride < used) {
+                v[e] = c.alpha * v[e];
+                row[base + e * stride] = v[e];
+                top = fmaxf(top, v[e]);
+            }
     }
-    top = block_max(top, lanes);
+    top = score_of_key(team.max(key_of_score(top)));
 #pragma unroll 4
-    for (int j = threadIdx.x; j < used; j += THREADS) { /* the same ones as before */
+    for (int j = team.thread(); j < used; j += stride) { /* the same ones as before */
         float v = top > 0 ? row[j] / top : row[j];
         row[j] = v;
         c.out[at + j] = v;
     }
     if (c.fill)
-        for (int j = used + (int)threadIdx.x; j < c.b; j += THREADS)
+        for (int j = used + team.thread(); j < c.b; j += stride)
             c.out[at + j] = 0.0f;
-    __syncthreads();
-    select_row(a, u, r, row);
+    team.sync();
+    select_row<true>(a, team, u, r, place, row);
+}
+
+/* Warps for a row of i + 1 <= columns blocks; a power of two. */
+static int team_warps(int columns)
+{
+    int each = 1;
+    while (each < TEAM_WARPS && each * 32 * TEAM_EACH < columns)
+        each *= 2;
+    return each;
 }
 
 /* Checks, room for the lists, and what the kernels need to know. */
@@ -155,25 +141,30 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
     struct cuda_state *s = state_of(be);
     top_args args;
     SW_TRY(prepare_top(s, a, out, &args));
-    CUDA_TRY(s, early_launch(s, true, select_top_rows, dim3((unsigned)a->rows, (unsigned)a->units), THREADS, 0, args));
+    int each = team_warps(a->row0 + a->rows);
+    dim3 grid((unsigned)div_up(a->rows, TEAM_WARPS / each), (unsigned)a->units);
+    CUDA_TRY(s, early_launch(s, true, select_top_rows, grid, 32 * TEAM_WARPS, 0, args, each));
     LAUNCHED(s, "select_top");
     return SW_OK;
 }
 
-/* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone. */
+/* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone; a short prompt's rows in one kernel altogether. */
 static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, const struct sw_select_top *t, struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(w->scale_rows && t->scores == w->out && t->units == w->units && t->rows == w->rows && t->row0 == w->row0 && t->ld == w->ld, "walk_top");
     REQUIRE(t->ld_rows == w->ld_rows && t->row0 + t->rows <= w->b && (w->beta != 0.0f || w->anchor), "walk_top");
-    size_t bytes = (size_t)w->b * sizeof(float);
-    if (w->rows <= 8 || bytes > (size_t)40 << 10) { /* one row a block in the shared memory that every kernel may have */
+    int each = team_warps(w->b);
+    size_t bytes = (size_t)(TEAM_WARPS / each) * (size_t)padded_row(w->b) * sizeof(float);
+    if (w->rows <= 8 || bytes > (size_t)40 << 10) { /* rows in the shared memory that every kernel may have */
         SW_TRY(be->walk(be, w));
         return select_top(be, t, out);
     }
     top_args args;
     SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
     scale_args scale = {w->out, 1.0f, w->out, w->b, w->causal, false};
+    if (sw_cuda_walk_takes_strips(w))
+        return sw_cuda_walk_strips(s, w, &args);
     if (w->beta != 0.0f) {
         SW_TRY(sw_cuda_walk_product(s, w));
     } else {
@@ -182,7 +173,8 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, c
         scale.alpha = w->alpha;
         scale.fill = true;
     }
-    CUDA_TRY(s, early_launch(s, true, scale_select_rows, dim3((unsigned)t->rows, (unsigned)t->units), THREADS, (int)bytes, args, scale));
+    dim3 grid((unsigned)div_up(t->rows, TEAM_WARPS / each), (unsigned)t->units);
+    CUDA_TRY(s, early_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes, args, scale, each));
     LAUNCHED(s, "walk_top");
     return SW_OK;
 }

@@ -26,37 +26,32 @@ template <int T> struct walk_layout {
     static_assert(SHARES * T * SUM_LD <= 2 * STAGE && SHARE % 8 == 0, "the shares' sums take the stages' place");
 };
 
-/* v = hi + lo + less than 2^-21 |v|: bits cut off, not rounded (two instructions; cvt.rna.tf32 made the kernel wait for the conversion unit). */
-__device__ inline void split_tf32(float v, uint32_t &hi, uint32_t &lo)
-{
-    hi = __float_as_uint(v) & 0xffffe000u;
-    lo = __float_as_uint(v - __uint_as_float(hi)) & 0xffffe000u;
-}
-
-__device__ inline void mma1688(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /* ROWS × COLS floats from (row0, col0) on, of a matrix with row stride ld, into a tile with row stride LD. Zeros from row_end and col_end on, and where causal
- * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. */
+ * behind column row + diagonal. VEC: base, ld and col0 allow 16 bytes at once; the last of them are zeros where a row ends inside. A thread keeps to one column (or four)
+ * and goes down by STEP rows. Most tiles of a long sum have nothing to leave out, and say so once: copies that ask for themselves are as many instructions as a third of
+ * the products'. */
 template <bool VEC, int ROWS, int COLS, int LD>
 __device__ inline void load_floats(uint32_t tile, const float *from, int64_t ld, int row0, int row_end, int col0, int col_end, bool causal, int diagonal)
 {
-    constexpr int W = VEC ? 4 : 1, PER_ROW = COLS / W;
-    static_assert(ROWS * PER_ROW % WALK_THREADS == 0, "every thread copies as many");
-#pragma unroll(VEC ? ROWS * PER_ROW / WALK_THREADS : 1)
-    for (int i = 0; i < ROWS * PER_ROW / WALK_THREADS; i++) {
-        int e = i * WALK_THREADS + (int)threadIdx.x, r = e / PER_ROW, c = e % PER_ROW * W, row = row0 + r, col = col0 + c;
-        int end = causal ? min(col_end, row + diagonal + 1) : col_end, count = row < row_end ? min(max(end - col, 0), W) : 0;
-        const float *src = count > 0 ? from + row * ld + col : from;
-        uint32_t dst = tile + (uint32_t)(r * LD + c) * 4;
+    constexpr int W = VEC ? 4 : 1, PER_ROW = COLS / W, STEP = WALK_THREADS / PER_ROW, TURNS = ROWS / STEP;
+    static_assert(WALK_THREADS % PER_ROW == 0 && ROWS % STEP == 0, "every thread copies as many");
+    int r = (int)threadIdx.x / PER_ROW, c = (int)threadIdx.x % PER_ROW * W, row = row0 + r, col = col0 + c;
+    const float *src = from + row * ld + col;
+    uint32_t dst = tile + (uint32_t)(r * LD + c) * 4;
+    if (VEC && row0 + ROWS <= row_end && col0 + COLS <= col_end && (!causal || col0 + COLS <= row0 + diagonal + 1)) {
+#pragma unroll
+        for (int i = 0; i < TURNS; i++, src += STEP * ld)
+            copy_async(dst + (uint32_t)(i * STEP * LD) * 4, src, true);
+        return;
+    }
+    int left = col_end - col, below = row + diagonal + 1 - col;
+#pragma unroll(VEC ? TURNS : 1)
+    for (int i = 0; i < TURNS; i++, src += STEP * ld) {
+        int there = causal ? min(left, below + i * STEP) : left, count = row + i * STEP < row_end ? min(max(there, 0), W) : 0;
         if (VEC)
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(dst + (uint32_t)(i * STEP * LD) * 4), "l"(count > 0 ? src : from), "r"(count * 4) : "memory");
         else
-            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst), "l"(src), "r"(count * 4) : "memory");
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(dst + (uint32_t)(i * STEP * LD) * 4), "l"(count > 0 ? src : from), "r"(count * 4) : "memory");
     }
 }
 
@@ -117,8 +112,8 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
     extern __shared__ __align__(16) float stages[];
     int row_tile, col_tile, u = blockIdx.z;
     tile_by_length(blockIdx.x, (a.rows + T - 1) / T, (a.b + T - 1) / T, &row_tile, &col_tile);
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int i0 = row_tile * T, j0 = col_tile * T, bottom = min(i0 + T, a.rows) - 1; /* last row of the tile */
     bool empty = a.beta == 0.0f || (a.causal && j0 > a.row0 + bottom);          /* above the diagonal */
     const float *x = a.x + (int64_t)u * a.ld_rows * a.ld, *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
@@ -208,8 +203,8 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
 __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
 {
     __shared__ float lanes[32];
-    wait_for_previous();
     allow_early();
+    wait_for_previous();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
     float *row = a.out + ((int64_t)u * a.ld_rows + i) * a.ld;
     float top = -INFINITY;
@@ -251,6 +246,8 @@ enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *
 static enum sw_status walk(struct sw_backend *be, const struct sw_walk *a)
 {
     struct cuda_state *s = state_of(be);
+    if (sw_cuda_walk_takes_strips(a))
+        return sw_cuda_walk_strips(s, a, NULL);
     SW_TRY(sw_cuda_walk_product(s, a));
     if (a->scale_rows) {
         CUDA_TRY(s, early_launch(s, true, scale_rows, dim3((unsigned)a->rows, (unsigned)a->units), 256, 0, *a));

@@ -1,0 +1,194 @@
+/* best.cuh: the best blocks of one row, by a team of warps that waits for nobody else. No row is sorted: the threshold is searched for among the scores' keys. */
+#ifndef SW_CUDA_BEST_CUH
+#define SW_CUDA_BEST_CUH
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/radix.cuh" /* the order of scores */
+
+/* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256 columns, at most all of them. A warp alone needs no barrier. */
+static const int TEAM_WARPS = 8, TEAM_EACH = 8; /* columns a thread and turn */
+
+/* walk_step.cu's last block has a team of its own, whose columns lie otherwise. */
+struct row_team {
+    int first, warps, turn; /* its first warp; turn: of the two halves of `lanes`, so that a reduction needs one barrier */
+    int *lanes;             /* [2][TEAM_WARPS] of shared memory, of all teams */
+
+    __device__ int thread() const { return (int)threadIdx.x - 32 * first; }
+    __device__ int threads() const { return 32 * warps; }
+    __device__ void sync() const
+    {
+        if (warps == 1)
+            __syncwarp();
+        else
+            asm volatile("bar.sync %0, %1;" ::"r"(1 + first), "r"(32 * warps) : "memory");
+    }
+    /* v of the team's warp number `lane`, to each of its warps; `none` where there is no such warp. */
+    __device__ uint32_t exchange(uint32_t v, uint32_t none)
+    {
+        int lane = threadIdx.x & 31;
+        turn ^= 1;
+        if (lane == 0)
+            lanes[turn * TEAM_WARPS + (int)(threadIdx.x >> 5)] = (int)v;
+        sync();
+        return lane < warps ? (uint32_t)lanes[turn * TEAM_WARPS + first + lane] : none;
+    }
+    __device__ uint32_t max(uint32_t v)
+    {
+        v = __reduce_max_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_max_sync(0xffffffffu, exchange(v, 0));
+    }
+    __device__ uint32_t sum(uint32_t v)
+    {
+        v = __reduce_add_sync(0xffffffffu, v);
+        return warps == 1 ? v : __reduce_add_sync(0xffffffffu, exchange(v, 0));
+    }
+    /* The sum over the team's threads before this one; the whole sum to everyone. */
+    __device__ uint32_t sum_before(uint32_t v, uint32_t *total)
+    {
+        int lane = threadIdx.x & 31;
+        uint32_t upto = v;
+#pragma unroll
+        for (int o = 1; o < 32; o *= 2) {
+            uint32_t other = __shfl_up_sync(0xffffffffu, upto, o);
+            if (lane >= o)
+                upto += other;
+        }
+        uint32_t before = upto - v;
+        *total = __shfl_sync(0xffffffffu, upto, 31);
+        if (warps > 1) {
+            uint32_t of_warp = exchange(*total, 0);
+            before += __reduce_add_sync(0xffffffffu, lane < (int)(threadIdx.x >> 5) - first ? of_warp : 0);
+            *total = __reduce_add_sync(0xffffffffu, of_warp);
+        }
+        return before;
+    }
+};
+
+/* The ascending list of the blocks that row i keeps: what is outside the candidates [lo, hi), and the best `need` candidates; of equal ones the last. Score j is at
+ * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it;
+ * not real: nothing is written.
+ * The threshold lies between the candidates' least and largest key. A step counts the candidates above a key in between, guessed from the counts on both sides and
+ * halved by turns, and the search ends as soon as just the wanted number lies above: 6 to 10 steps on average, of two instructions a column and one reduction (radix
+ * passes of eight bits have their first two full of atomics on the same few exponents). The first turn's columns, 2048 where the team is a whole block, stay in registers. */
+template <bool PADDED>
+__device__ inline void list_best(struct row_team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list, bool real = true)
+{
+    const int turn = TEAM_EACH * team.threads(), j0 = TEAM_EACH * team.thread();
+    auto candidate = [&](int j) { return j >= lo && j < hi; };
+    auto read = [&](int j, uint32_t (&key)[TEAM_EACH]) { /* 0: no candidate, or not a number */
+        float v[TEAM_EACH];
+        if (PADDED) {
+#pragma unroll
+            for (int e = 0; e < TEAM_EACH; e += 4)
+                *reinterpret_cast<float4 *>(v + e) = j <= i ? *reinterpret_cast<const float4 *>(scores + j + e) : make_float4(0, 0, 0, 0);
+        } else {
+#pragma unroll
+            for (int e = 0; e < TEAM_EACH; e++)
+                v[e] = scores && candidate(j + e) ? scores[j + e] : (float)(j + e);
+        }
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++)
+            key[e] = candidate(j + e) ? key_of_score(v[e]) : 0;
+    };
+    uint32_t key[TEAM_EACH], least = 0, most = 0; /* of the first turn; least: of the inverted keys the largest */
+    read(j0, key);
+#pragma unroll
+    for (int e = 0; e < TEAM_EACH; e++) {
+        least = max(least, candidate(j0 + e) ? ~key[e] : 0);
+        most = max(most, key[e]);
+    }
+#pragma unroll 1
+    for (int j = j0 + turn; j < hi; j += turn) {
+        uint32_t other[TEAM_EACH];
+        read(j, other);
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++) {
+            least = max(least, candidate(j + e) ? ~other[e] : 0);
+            most = max(most, other[e]);
+        }
+    }
+    uint32_t threshold = ~team.max(least), top = team.max(most) + 1;
+    int above = hi - lo, beyond = 0; /* candidates from the threshold on, and from top on */
+#pragma unroll 1
+    for (bool guess = true; need > 0 && above > need && top - threshold > 1; guess = !guess) {
+        uint32_t span = top - threshold, step = guess ? (uint32_t)((float)span * ((float)(above - need) / (float)(above - beyond))) : span / 2;
+        uint32_t higher = threshold + min(max(step, 1u), span - 1), n = 0;
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++)
+            n += key[e] >= higher;
+#pragma unroll 1
+        for (int j = j0 + turn; j < hi; j += turn) {
+            uint32_t other[TEAM_EACH];
+            read(j, other);
+#pragma unroll
+            for (int e = 0; e < TEAM_EACH; e++)
+                n += other[e] >= higher;
+        }
+        int count = (int)team.sum(n);
+        if (count >= need) {
+            threshold = higher;
+            above = count;
+        } else {
+            top = higher;
+            beyond = count;
+        }
+    }
+    /* Of those that equal the threshold, the first `skip` are too many; where none is wanted, all are. */
+    int skip = above - need, kept = 0, equal = 0;
+    bool none = need <= 0;
+#pragma unroll 1
+    for (int chunk = 0; chunk <= i; chunk += turn) {
+        int j = chunk + j0;
+        if (chunk > 0)
+            read(j, key);
+        uint32_t takes = 0, ties = 0, total; /* bit e: column j + e */
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++) {
+            takes |= (uint32_t)(candidate(j + e) ? !none && key[e] > threshold : j + e <= i) << e;
+            ties |= (uint32_t)(candidate(j + e) && !none && key[e] == threshold) << e;
+        }
+        uint32_t before = team.sum_before((uint32_t)__popc(takes) | (uint32_t)__popc(ties) << 16, &total); /* a turn has 2048 columns at most */
+        int taken = kept + (int)(before & 0xffff), tied = equal + (int)(before >> 16);
+#pragma unroll
+        for (int e = 0; e < TEAM_EACH; e++) {
+            bool take = takes >> e & 1, tie = ties >> e & 1;
+            if (real && (take || (tie && tied >= skip)))
+                list[taken + max(0, tied - skip)] = j + e;
+            taken += take;
+            tied += tie;
+        }
+        kept += (int)(total & 0xffff);
+        equal += (int)(total >> 16);
+    }
+}
+
+struct top_args {
+    const float *scores;
+    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    int kept, row0, rows, ld, ld_rows, sink, local;
+    int32_t *indptr, *indices;
+};
+
+/* Where row r of unit u has its list, and how many blocks besides the diagonal are in it. */
+struct place { int base, m; };
+__device__ inline struct place place_of(const top_args &a, int u, int r)
+{
+    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    return {u * (a.starts ? a.starts[a.rows] : a.kept) + start, kept - 1};
+}
+
+/* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
+template <bool PADDED>
+__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r, struct place at, const float *scores, bool real = true)
+{
+    /* Candidates are [lo, hi); the rest is forced. */
+    int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
+    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base, real);
+    if (real && team.thread() == 0) {
+        a.indptr[(int64_t)u * a.rows + r] = at.base;
+        if (u == (int)gridDim.y - 1 && r == a.rows - 1)
+            a.indptr[((int64_t)u + 1) * a.rows] = at.base + at.m + 1;
+    }
+}
+
+#endif
