@@ -310,4 +310,6 @@ void parity_bench(struct parity *p)
             bench_decode(p->cuda, lengths[i], batch);
     for (int i = 0; i < n_lengths && strstr("step", only); i++)
         bench_step(p->cuda, lengths[i]);
+    for (int i = 0; i < n_lengths && strstr("model", only); i++)
+        parity_bench_model(p, lengths[i]);
 }
