@@ -1,8 +1,8 @@
 /* What a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows, with the calls, the order, the chunks and the memory of core/model.c.
  *
  * Each operation's time beside the limit of its kind, both from the same rounds: products beside an 8192³ one, the others, which only move bytes, beside a copy.
- * A round runs the layer in chunks of 2,048 rows and in those that core/model.c takes at this length, each with time stamps between the operations and
- * without, then what the limits are made of; medians over rounds. So both chunkings and the limits see the same heat. */
+ * A round runs the layer in chunks of several sizes, each with time stamps between the operations and without, then what the limits are made of; medians
+ * over rounds. So all sizes and the limits see the same heat. The size that core/model.c takes at this length is marked. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "core/model.h"
 #include "parity_cuda.h"
 
-enum { ROUNDS = 7, SMALL = 2048, EDGE = 8192, PRODUCTS = 8 };
+enum { ROUNDS = 7, SIZES = 4, SMALL = 2048, EDGE = 8192, PRODUCTS = 8 };
 enum op { NORM, Q, K, V, ROPE, O, NORM_MLP, GATE, UP, SWIGLU, DOWN, OPS };
 
 struct bench {
@@ -126,31 +126,33 @@ static double median(double *x)
     return x[ROUNDS / 2];
 }
 
-struct rounds { double ops[2][OPS][ROUNDS], layer[2][ROUNDS], edge[ROUNDS], copy[ROUNDS], o[ROUNDS], down[ROUNDS]; };
+struct rounds { double ops[SIZES][OPS][ROUNDS], layer[SIZES][ROUNDS], edge[ROUNDS], copy[ROUNDS], o[ROUNDS], down[ROUNDS]; };
 
-static void round_of(struct bench *b, struct rounds *r, int i, const int *rows, void *const *edge)
+/* Chunks of SMALL << c rows; no more than there are. */
+static int size_of(const struct bench *b, int c) { return SMALL << c < b->n ? SMALL << c : b->n; }
+
+static void round_of(struct bench *b, struct rounds *r, int i, void *const *edge)
 {
     struct sw_backend *be = b->be;
-    int hidden = b->m->hidden, inter = b->m->intermediate;
-    for (int c = 0; c < 2; c++) {
+    int hidden = b->m->hidden, inter = b->m->intermediate, most = size_of(b, SIZES - 1);
+    for (int c = 0; c < SIZES; c++) {
         double ops[OPS];
-        (void)layer(b, rows[c], ops);
+        (void)layer(b, size_of(b, c), ops);
         for (int k = 0; k < OPS; k++)
             r->ops[c][k][i] = ops[k];
-        r->layer[c][i] = layer(b, rows[c], NULL);
+        r->layer[c][i] = layer(b, size_of(b, c), NULL);
     }
-    b->stamped = false;
     must(be->mark(be, 0), "mark");
     for (int k = 0; k < PRODUCTS; k++)
         must(be->linear(be, edge[0], edge[1], NULL, EDGE, EDGE, EDGE, false, edge[2]), "linear");
     must(be->mark(be, 1), "mark");
     must(be->copy(be, edge[4], edge[3], (size_t)1 << 30), "copy");
     must(be->mark(be, 2), "mark");
-    for (int row = 0; row < b->n; row += rows[1]) /* o and down with nothing to add to: what the residual costs in them */
-        product(b, O, at_row(b, b->attended, row, b->qw), b->n - row < rows[1] ? b->n - row : rows[1], b->qw, hidden, false, edge[4]);
+    for (int row = 0; row < b->n; row += most) /* o and down with nothing to add to: what the residual costs in them */
+        product(b, O, at_row(b, b->attended, row, b->qw), b->n - row < most ? b->n - row : most, b->qw, hidden, false, edge[4]);
     must(be->mark(be, 3), "mark");
-    for (int row = 0; row < b->n; row += rows[1])
-        product(b, DOWN, at_row(b, b->q, rows[1], hidden), b->n - row < rows[1] ? b->n - row : rows[1], inter, hidden, false, edge[4]);
+    for (int row = 0; row < b->n; row += most)
+        product(b, DOWN, at_row(b, b->q, most, hidden), b->n - row < most ? b->n - row : most, inter, hidden, false, edge[4]);
     must(be->mark(be, 4), "mark");
     r->edge[i] = elapsed(b, 0, 1) / PRODUCTS;
     r->copy[i] = elapsed(b, 1, 2);
@@ -158,7 +160,7 @@ static void round_of(struct bench *b, struct rounds *r, int i, const int *rows, 
     r->down[i] = elapsed(b, 3, 4);
 }
 
-static void print_rounds(const struct bench *b, struct rounds *r, const int *rows)
+static void print_rounds(const struct bench *b, struct rounds *r, int models)
 {
     static const char *const names[OPS] = {"rmsnorm", "q", "k", "v", "rope of q and k", "o, residual added", "rmsnorm before the MLP", "gate", "up", "swiglu",
                                            "down, residual added"};
@@ -166,28 +168,36 @@ static void print_rounds(const struct bench *b, struct rounds *r, const int *row
     const double flop[OPS] = {[Q] = 2 * n * hidden * qw, [K] = 2 * n * hidden * kw, [V] = 2 * n * hidden * kw, [O] = 2 * n * hidden * qw,
                               [GATE] = 2 * n * hidden * inter, [UP] = 2 * n * hidden * inter, [DOWN] = 2 * n * hidden * inter};
     const double bytes[OPS] = {[NORM] = 4 * n * hidden, [ROPE] = 4 * n * (qw + kw), [NORM_MLP] = 4 * n * hidden, [SWIGLU] = 6 * n * inter};
-    double edge = 2.0 * EDGE * EDGE * EDGE / median(r->edge) * 1e-9, copy = 2.0 * (1 << 30) / median(r->copy) * 1e-6, limit = 0; /* TFLOP/s, GB/s */
-    printf("model   n %d, a layer without attention; limits: product of %d cubed %.0f TFLOP/s, copy %.0f GB/s\n", b->n, EDGE, edge, copy);
-    printf("%-24s %10s | %5d rows: ms %9s  of the limit | %5d rows: ms %9s  of the limit\n", "", "", rows[0], "rate", rows[1], "rate");
+    double edge = 2.0 * EDGE * EDGE * EDGE / median(r->edge) * 1e-9, copy = 2.0 * (1 << 30) / median(r->copy) * 1e-6; /* TFLOP/s, GB/s */
+    double least[OPS], limit = 0, products[SIZES] = {0}, layers = b->m->shape.n_layers;
+    printf("model   n %d, a layer without attention: ms, TFLOP/s or GB/s, share of the limit (product of %d cubed %.0f TFLOP/s, copy %.0f GB/s)\n", b->n, EDGE,
+           edge, copy);
+    printf("%-22s %-11s", "", "rows");
+    for (int c = 0; c < SIZES; c++)
+        printf(" | %22d%s", size_of(b, c), size_of(b, c) == models ? " *" : "  ");
+    printf("\n");
     for (int k = 0; k < OPS; k++) {
-        double least = flop[k] > 0 ? flop[k] / edge * 1e-9 : bytes[k] / copy * 1e-6;
-        limit += least;
-        printf("%-24s %5.2f %-4s", names[k], flop[k] > 0 ? flop[k] * 1e-12 : bytes[k] * 1e-9, flop[k] > 0 ? "TFLO" : "GB");
-        for (int c = 0; c < 2; c++) {
+        bool is_product = flop[k] > 0;
+        least[k] = is_product ? flop[k] / edge * 1e-9 : bytes[k] / copy * 1e-6;
+        limit += least[k];
+        printf("%-22s %6.2f %-4s", names[k], is_product ? flop[k] * 1e-12 : bytes[k] * 1e-9, is_product ? "TFLO" : "GB");
+        for (int c = 0; c < SIZES; c++) {
             double ms = median(r->ops[c][k]);
-            printf(" | %14.3f %6.0f %s %9.0f %%", ms, flop[k] > 0 ? flop[k] / ms * 1e-9 : bytes[k] / ms * 1e-6, flop[k] > 0 ? "TF/s" : "GB/s", 100 * least / ms);
+            products[c] += is_product ? ms : 0;
+            printf(" | %9.3f %6.0f %5.1f %%", ms, is_product ? flop[k] / ms * 1e-9 : bytes[k] / ms * 1e-6, 100 * least[k] / ms);
         }
         printf("\n");
     }
-    printf("%-35s", "all, without time stamps");
-    for (int c = 0; c < 2; c++) {
-        double ms = median(r->layer[c]);
-        printf(" | %14.3f %6.2f s a model %4.0f %%", ms, ms * b->m->shape.n_layers * 1e-3, 100 * limit / ms);
-    }
-    printf("\nnothing to add to: o %.3f, down %.3f ms; all at the limits %.3f ms, %.2f s a model", median(r->o), median(r->down), limit,
-           limit * b->m->shape.n_layers * 1e-3);
+    printf("%-34s", "all, without time stamps");
+    for (int c = 0; c < SIZES; c++)
+        printf(" | %9.3f %6s %5.1f %%", median(r->layer[c]), "", 100 * limit / median(r->layer[c]));
+    printf("\n%-34s", "a model: seconds, of them products");
+    for (int c = 0; c < SIZES; c++)
+        printf(" | %9.3f %6.3f %7s", median(r->layer[c]) * layers * 1e-3, products[c] * layers * 1e-3, "");
+    printf("\nat the limits %.3f ms a layer, %.3f s a model; o and down with nothing to add to: %.3f and %.3f ms", limit, limit * layers * 1e-3, median(r->o),
+           median(r->down));
     if (b->be->clock_mhz)
-        printf("; SM clock now %d MHz", b->be->clock_mhz(b->be));
+        printf("; SM clock after the last %d MHz", b->be->clock_mhz(b->be));
     printf("\n");
 }
 
@@ -197,15 +207,12 @@ void parity_bench_model(struct parity *p, int n)
     const struct sw_named_shape *m = sw_shape_find("llama-3.1-8b");
     struct bench b = {.be = be, .m = m, .n = n, .qw = m->shape.n_heads * m->shape.head_dim, .kw = m->shape.n_kv_heads * m->shape.head_dim};
     const struct sw_model_config config = {.shape = m->shape, .hidden = m->hidden, .intermediate = m->intermediate};
-    int rows[2] = {SMALL, sw_pass_chunk(&config, n)};
     if ((n / SMALL + 1) * OPS >= SW_TIMER_SLOTS) {
         printf("model   n %d: more operations than time stamps\n", n);
         return;
     }
     size_t hidden = (size_t)m->hidden, inter = (size_t)m->intermediate, qw = (size_t)b.qw, kw = (size_t)b.kw, rows_n = (size_t)n, edge_n = (size_t)EDGE * EDGE;
-    size_t mlp = (size_t)rows[1] * (hidden + 2 * inter), queries = rows_n * qw;
-    if (mlp < SMALL * (hidden + 2 * inter))
-        mlp = SMALL * (hidden + 2 * inter);
+    size_t most_rows = (size_t)size_of(&b, SIZES - 1), mlp = most_rows * (hidden + 2 * inter), queries = rows_n * qw;
     b.x = normal(be, rows_n * hidden, 1, 1);
     b.q = normal(be, queries > mlp ? queries : mlp, 1, 2);
     b.attended = normal(be, queries, 1, 3);
@@ -220,15 +227,13 @@ void parity_bench_model(struct parity *p, int n)
     for (int k = 0; k < m->shape.head_dim / 2; k++)
         inv_freq[k] = (float)pow(m->rope_theta, -2.0 * k / m->shape.head_dim);
     b.inv_freq = on_device(be, inv_freq, sizeof inv_freq);
-    size_t most = (size_t)1 << 29; /* 1 GiB, or a chunk of the stream */
-    if (most < (size_t)rows[1] * hidden)
-        most = (size_t)rows[1] * hidden;
-    void *edge[5] = {normal(be, edge_n, 1, 20), normal(be, edge_n, 0.02f, 21), normal(be, edge_n, 1, 22), normal(be, most, 1, 23), normal(be, most, 1, 24)};
+    size_t copied = (size_t)1 << 29; /* 1 GiB; the last one also takes a chunk's o and down */
+    void *edge[5] = {normal(be, edge_n, 1, 20), normal(be, edge_n, 0.02f, 21), normal(be, edge_n, 1, 22), normal(be, copied, 1, 23), normal(be, copied, 1, 24)};
     struct rounds *r = need(sizeof *r);
-    round_of(&b, r, 0, rows, edge); /* warm-up */
+    round_of(&b, r, 0, edge); /* warm-up */
     for (int i = 0; i < ROUNDS; i++)
-        round_of(&b, r, i, rows, edge);
-    print_rounds(&b, r, rows);
+        round_of(&b, r, i, edge);
+    print_rounds(&b, r, sw_pass_chunk(&config, n));
     free(r);
     void *all[] = {b.x, b.q, b.attended, b.k, b.v, b.gain, b.inv_freq};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
