@@ -25,6 +25,7 @@ struct sw_pass {
     int sequences, max_tokens, max_prompt;
     int *n;         /* [sequences] tokens in the cache */
     int last_rows;  /* rows of the last run, in x */
+    int done0, done1; /* those of them that are through the last layer: done0 … done1-1 */
     int chunk;      /* rows that project and mix take at once */
     void *x;        /* residual stream [max_prompt, hidden] */
     void *q, *attended; /* [max_prompt, H, d], and room for what follows */
@@ -499,6 +500,31 @@ static enum sw_status mix(struct sw_pass *p, int l, int row, int rows)
     return be->linear(be, p->gate, w->down, NULL, rows, c->intermediate, c->hidden, true, x);
 }
 
+static enum sw_status mix_rows(struct sw_pass *p, int l, int row0, int row1)
+{
+    for (int row = row0; row < row1; row += p->chunk)
+        SW_TRY(mix(p, l, row, row1 - row < p->chunk ? row1 - row : p->chunk));
+    return SW_OK;
+}
+
+/* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks for what comes out. No other token needs it, and mostly one row is
+ * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. Rows between what was asked for come along. */
+static enum sw_status finish(struct sw_pass *p, int row0, int rows)
+{
+    int last = p->model->config.shape.n_layers - 1;
+    if (p->done0 == p->done1)
+        p->done0 = p->done1 = row0;
+    if (row0 < p->done0) {
+        SW_TRY(mix_rows(p, last, row0, p->done0));
+        p->done0 = row0;
+    }
+    if (row0 + rows > p->done1) {
+        SW_TRY(mix_rows(p, last, p->done1, row0 + rows));
+        p->done1 = row0 + rows;
+    }
+    return SW_OK;
+}
+
 static enum sw_status check_id(const struct sw_pass *p, int t, int32_t id)
 {
     int vocab = p->model->config.vocab;
@@ -525,11 +551,13 @@ enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, 
         }
         SW_TRY(hook.attend(hook.context, l, n, before + n, p->q, cached(p, p->k_cache[l], sequence, 0), cached(p, p->v_cache[l], sequence, 0),
                            p->attended));
-        for (int row = 0; row < n; row += p->chunk)
-            SW_TRY(mix(p, l, row, n - row < p->chunk ? n - row : p->chunk));
+        if (n == 1 || l < c->shape.n_layers - 1) /* a step is whole: it may be recorded */
+            SW_TRY(mix_rows(p, l, 0, n));
     }
     p->n[sequence] += n;
     p->last_rows = n;
+    p->done0 = 0;
+    p->done1 = n == 1;
     return SW_OK;
 }
 
@@ -570,7 +598,8 @@ enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int 
     }
     for (int s = 0; s < n; s++)
         p->n[steps[s].sequence]++;
-    p->last_rows = n;
+    p->last_rows = p->done1 = n;
+    p->done0 = 0;
     return SW_OK;
 }
 
@@ -581,6 +610,7 @@ enum sw_status sw_pass_predict(struct sw_pass *p, int row0, int rows, const int3
     const struct sw_model_config *c = &m->config;
     if (row0 < 0 || rows < 1 || row0 + rows > p->last_rows)
         return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of %d", row0, row0 + rows - 1, p->last_rows);
+    SW_TRY(finish(p, row0, rows));
     for (int row = 0; row < rows; row += p->chunk) {
         int some = rows - row < p->chunk ? rows - row : p->chunk;
         SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row0 + row, c->hidden), m->final_norm, some, c->hidden, (float)c->rms_eps, p->normed));
@@ -597,6 +627,7 @@ enum sw_status sw_pass_logits(struct sw_pass *p, int row, float *logits)
     const struct sw_model_config *c = &m->config;
     if (row < 0 || row >= p->last_rows)
         return SW_FAIL(SW_EINTERNAL, "row %d of a run of %d", row, p->last_rows);
+    SW_TRY(finish(p, row, 1));
     void *out;
     SW_TRY(be->alloc(be, (size_t)c->vocab * sw_dtype_size(be->act), &out));
     enum sw_status st;
