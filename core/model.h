@@ -59,6 +59,7 @@ struct sw_attention_hook {
 struct sw_pass;
 SW_MUST_CHECK enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, struct sw_pass **out);
 void sw_pass_close(struct sw_pass *pass);
+int sw_pass_chunk(const struct sw_model_config *config, int max_prompt); /* rows of a prompt whose products are made at once */
 void sw_pass_reset(struct sw_pass *pass, int sequence); /* forgets its tokens, keeps the memory */
 
 /* Appends n tokens to a sequence and runs all layers on them: n == 1 is a decode step, the first call is the prompt. SW_EINPUT for ids outside the

@@ -181,7 +181,7 @@ static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *
 }
 
 /* synthetic with whole_model: random ids through a random-weight model of the shape, for time and memory. The prompts count as many as the timing
- * rule wants runs. */
+ * rule wants runs. In phase prefill the first token is all: it needs no place in the cache, and nothing is kept for steps after it. */
 static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_result *result)
 {
     struct sw_named_shape shape = *cell->workload->shape;
@@ -194,9 +194,9 @@ static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell
         SW_TRY(sw_model_random(&shape, cell->seed, r->be, &r->model));
         r->model_folder = strdup(name);
     }
-    int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 1 : input->decode_tokens;
+    int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 0 : input->decode_tokens;
     struct sw_dataset prompts = {.n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
-                                 .max_new_tokens = steps};
+                                 .max_new_tokens = steps ? steps : 1};
     prompts.ids = malloc((size_t)runs * (size_t)cell->context * sizeof *prompts.ids);
     prompts.offsets = malloc((size_t)(runs + 1) * sizeof *prompts.offsets);
     enum sw_status st = prompts.ids && prompts.offsets ? SW_OK : SW_FAIL(SW_ENOMEM, "prompts: out of host memory");

@@ -105,12 +105,13 @@ static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n, s
     return stamped ? sw_times_read(times, sp) : SW_OK;
 }
 
-static enum sw_status begin_sample(struct task *t, int slot)
+/* A sample of at most max_tokens. */
+static enum sw_status begin_sample(struct task *t, int slot, int max_tokens)
 {
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     sw_pass_reset(t->pass, slot);
     sw_attention_end(sp);
-    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, t->data->context, sp);
+    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, max_tokens, sp);
 }
 
 /* --- a text window ------------------------------------------------------------------------------------------------------------ */
@@ -205,7 +206,7 @@ static bool is_window(const struct task *t) { return t->data->scored_tokens > 0;
 
 static enum sw_status begin_and_prompt(struct task *t, int slot, int sample)
 {
-    SW_TRY(begin_sample(t, slot));
+    SW_TRY(begin_sample(t, slot, t->data->context));
     struct ongoing *o = &t->ongoing[slot];
     o->sample = sample;
     o->done = 0;
@@ -331,7 +332,8 @@ static enum sw_status report_time(struct task *t, struct sw_result *result)
     return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
 }
 
-static bool takes_steps(const struct task *t) { return !is_window(t) || t->cell->phase != SW_PHASE_PREFILL; }
+/* The first token of an answer comes out of the prompt's pass: one that may be no longer takes no step. */
+static bool takes_steps(const struct task *t) { return is_window(t) ? t->cell->phase != SW_PHASE_PREFILL : t->data->max_new_tokens > 1; }
 
 /* First pass over a prompt, and a decode step where there will be any: touches the memory, so that the first sample's time is like the others', and
  * finds out whether steps of this method can be recorded. */
@@ -343,7 +345,7 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
         some = d->context - 2;
     if (some < 1)
         return SW_OK;
-    SW_TRY(begin_sample(t, 0));
+    SW_TRY(begin_sample(t, 0, takes_steps(t) ? d->context : some)); /* without steps no method keeps what they would need: it is in no sample's peak either */
     struct sw_attention_hook hook = {attend, &t->ongoing[0].sp};
     SW_TRY(sw_pass_run(t->pass, 0, d->ids, some, hook));
     if (takes_steps(t))

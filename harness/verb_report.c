@@ -315,6 +315,7 @@ static const struct { const char *title, *metric; enum figure_kind kind; } figur
     {"share", "prefill_attention_ms", SHARE},
     {"speed-up", "prefill_attention_ms", SPEED_UP},
     {"first token ms", "ttft_ms", FIGURE},
+    {"first token speed-up", "ttft_ms", SPEED_UP},
     {"decode attention us", "decode_attention_us", FIGURE},
     {"of it selection", "decode_select_us", FIGURE},
     {"share", "decode_attention_us", SHARE},

@@ -1,5 +1,6 @@
 /* What a transformer needs besides products: embedding, RMSNorm, RoPE, SwiGLU, and conversions to and from bf16. All of it moves
- * bytes and computes next to nothing; accesses are 16 bytes a thread where the width allows. */
+ * bytes and computes next to nothing: a kernel is as fast as the bytes that it has under way, so accesses are 16 bytes a thread (V = 8) where widths and
+ * addresses are multiples of that, and one element (V = 1) elsewhere. */
 #include <algorithm>
 #include <cuda_fp16.h>
 
@@ -61,6 +62,23 @@ static enum sw_status download_act(struct sw_backend *be, float *dst, const void
     return SW_OK;
 }
 
+/* ------------------------------------------------------------------------------------------------ wide accesses */
+
+template <int V>
+struct alignas(V * sizeof(bf16)) pack { bf16 e[V]; };
+
+template <int V>
+__device__ inline pack<V> load(const bf16 *p) { return *reinterpret_cast<const pack<V> *>(p); }
+template <int V>
+__device__ inline void store(bf16 *p, const pack<V> &x) { *reinterpret_cast<pack<V> *>(p) = x; }
+
+/* May rows of `width` elements from these addresses be read and written 8 elements at a time? */
+static bool wide(int width, const void *a, const void *b, const void *c)
+{
+    uintptr_t any = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(c);
+    return width % 8 == 0 && any % sizeof(pack<8>) == 0;
+}
+
 /* --------------------------------------------------------------------------------------------------- embedding */
 
 /* Reads and writes rows · width · 2 bytes. */
@@ -88,21 +106,29 @@ static enum sw_status embed(struct sw_backend *be, const void *table, const int3
 
 /* ----------------------------------------------------------------------------------------------------- RMSNorm */
 
-/* One block a row: out = weight · x / sqrt(mean x² + eps), fp32 inside, rounded once. Reads the row twice, the second time from L1/L2:
- * 4 · rows · width bytes of device memory. In place is fine. */
+/* One block a row: out = weight · x / sqrt(mean x² + eps), fp32 inside, rounded once. A thread has one pack of the row up to 8192 columns; the row's
+ * second reading comes from L1. 4 · rows · width bytes of device memory. In place is fine. */
+template <int V>
 __global__ void rmsnorm_rows(const bf16 *x, const bf16 *weight, int width, float eps, bf16 *out)
 {
     __shared__ float lanes[32];
     const bf16 *row = x + (int64_t)blockIdx.x * width;
     bf16 *to = out + (int64_t)blockIdx.x * width;
     float sum = 0;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        float v = __bfloat162float(row[i]);
-        sum += v * v;
+    for (int i = threadIdx.x * V; i < width; i += blockDim.x * V) {
+        pack<V> v = load<V>(row + i);
+        for (int k = 0; k < V; k++) {
+            float f = __bfloat162float(v.e[k]);
+            sum += f * f;
+        }
     }
     float inv = rsqrtf(block_sum(sum, lanes) / (float)width + eps);
-    for (int i = threadIdx.x; i < width; i += blockDim.x)
-        to[i] = __float2bfloat16_rn(__bfloat162float(row[i]) * inv * __bfloat162float(weight[i]));
+    for (int i = threadIdx.x * V; i < width; i += blockDim.x * V) {
+        pack<V> v = load<V>(row + i), w = load<V>(weight + i);
+        for (int k = 0; k < V; k++)
+            v.e[k] = __float2bfloat16_rn(__bfloat162float(v.e[k]) * inv * __bfloat162float(w.e[k]));
+        store<V>(to + i, v);
+    }
 }
 
 /* Short rows (q and k norms of 64 … 256): a warp a row, eight rows a block. */
@@ -134,46 +160,64 @@ static enum sw_status rmsnorm(struct sw_backend *be, const void *x, const void *
     if (rows == 0)
         return SW_OK;
     const bf16 *xb = static_cast<const bf16 *>(x), *wb = static_cast<const bf16 *>(weight);
+    bf16 *to = static_cast<bf16 *>(out);
     if (width <= 256)
-        rmsnorm_short<<<div_up(rows, 8), 256, 0, s->stream>>>(xb, wb, rows, width, eps, static_cast<bf16 *>(out));
+        rmsnorm_short<<<div_up(rows, 8), 256, 0, s->stream>>>(xb, wb, rows, width, eps, to);
+    else if (wide(width, x, weight, out))
+        rmsnorm_rows<8><<<rows, std::min(div_up(width / 8, 32) * 32, 1024), 0, s->stream>>>(xb, wb, width, eps, to);
     else
-        rmsnorm_rows<<<rows, width >= 2048 ? 512 : 256, 0, s->stream>>>(xb, wb, width, eps, static_cast<bf16 *>(out));
+        rmsnorm_rows<1><<<rows, 512, 0, s->stream>>>(xb, wb, width, eps, to);
     LAUNCHED(s, "rmsnorm");
     return SW_OK;
 }
 
 /* -------------------------------------------------------------------------------------------------------- RoPE */
 
-/* A thread a (token, pair): the angle once, then all heads. Precise sincosf: positions reach 131072 rad, where the fast one is noise.
+enum { ROPE_THREADS = 256, ROPE_ANGLES = 512 };
+
+/* A block takes `tokens` tokens: first their angles, once for all heads, into shared memory; then a thread a pack of pairs at a time. The angles of packs'
+ * e-th pairs lie side by side, so that a warp reads them without bank conflicts. Precise sincosf: positions reach 131072 rad, where the fast one is noise.
  * 4 · rows · heads · d bytes. */
-__global__ void rope_rows(bf16 *x, int rows, int heads, int d, int pos0, const float *inv_freq, float factor)
+template <int V>
+__global__ void rope_rows(bf16 *x, int rows, int heads, int d, int tokens, int pos0, const float *inv_freq, float factor)
 {
-    int half = d / 2;
-    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)rows * half)
-        return;
-    int t = (int)(id / half), k = (int)(id % half);
-    float sine, cosine;
-    sincosf((float)(pos0 + t) * inv_freq[k], &sine, &cosine);
-    sine *= factor;
-    cosine *= factor;
-    bf16 *row = x + (int64_t)t * heads * d + k;
-    for (int h = blockIdx.y; h < heads; h += gridDim.y) {
-        bf16 *p = row + (int64_t)h * d;
-        float a = __bfloat162float(p[0]), b = __bfloat162float(p[half]);
-        p[0] = __float2bfloat16_rn(a * cosine - b * sine);
-        p[half] = __float2bfloat16_rn(b * cosine + a * sine);
+    __shared__ float2 angle[ROPE_ANGLES];
+    int half = d / 2, packs = half / V, t0 = blockIdx.x * tokens, some = min(tokens, rows - t0);
+    for (int i = threadIdx.x; i < some * half; i += blockDim.x) {
+        int t = i / half, k = i % half;
+        float sine, cosine;
+        sincosf((float)(pos0 + t0 + t) * inv_freq[k], &sine, &cosine);
+        angle[t * half + k % V * packs + k / V] = make_float2(cosine * factor, sine * factor);
+    }
+    __syncthreads();
+    bf16 *base = x + (int64_t)t0 * heads * d;
+    for (int i = threadIdx.x; i < some * heads * packs; i += blockDim.x) {
+        int row = i / packs, at = i % packs; /* row: token and head */
+        const float2 *angles = angle + row / heads * half + at;
+        bf16 *p = base + (int64_t)row * d + at * V;
+        pack<V> a = load<V>(p), b = load<V>(p + half);
+        for (int e = 0; e < V; e++) {
+            float2 turn = angles[e * packs];
+            float u = __bfloat162float(a.e[e]), v = __bfloat162float(b.e[e]);
+            a.e[e] = __float2bfloat16_rn(u * turn.x - v * turn.y);
+            b.e[e] = __float2bfloat16_rn(v * turn.x + u * turn.y);
+        }
+        store<V>(p, a);
+        store<V>(p + half, b);
     }
 }
 
 static enum sw_status rope(struct sw_backend *be, void *x, int rows, int heads, int d, int pos0, const float *inv_freq, float factor)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(d % 2 == 0, "rope");
+    REQUIRE(d % 2 == 0 && d / 2 <= ROPE_ANGLES, "rope");
     if (rows == 0)
         return SW_OK;
-    dim3 grid((unsigned)div_up64((int64_t)rows * (d / 2), 128), (unsigned)(rows >= 256 ? std::min(heads, 4) : heads));
-    rope_rows<<<grid, 128, 0, s->stream>>>(static_cast<bf16 *>(x), rows, heads, d, pos0, inv_freq, factor);
+    int tokens = rows < s->multiprocessors ? 1 : ROPE_ANGLES / (d / 2), grid = div_up(rows, tokens);
+    if (wide(d / 2, x, NULL, NULL))
+        rope_rows<8><<<grid, ROPE_THREADS, 0, s->stream>>>(static_cast<bf16 *>(x), rows, heads, d, tokens, pos0, inv_freq, factor);
+    else
+        rope_rows<1><<<grid, ROPE_THREADS, 0, s->stream>>>(static_cast<bf16 *>(x), rows, heads, d, tokens, pos0, inv_freq, factor);
     LAUNCHED(s, "rope");
     return SW_OK;
 }
@@ -182,18 +226,23 @@ static enum sw_status rope(struct sw_backend *be, void *x, int rows, int heads, 
 
 __device__ inline float silu_times(float g, float u) { return g / (1.0f + __expf(-g)) * u; }
 
-/* out = silu(gate) · up; 6 · count bytes. */
-__global__ void swiglu_pairs(const __nv_bfloat162 *gate, const __nv_bfloat162 *up, size_t pairs, __nv_bfloat162 *out)
+/* out = silu(gate) · up of elements from … count-1, in packs; 6 · count bytes. out may be gate. */
+template <int V>
+__global__ void swiglu_packs(const bf16 *gate, const bf16 *up, size_t from, size_t count, bf16 *out)
 {
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < pairs; i += (size_t)gridDim.x * blockDim.x) {
-        float2 g = __bfloat1622float2(gate[i]), u = __bfloat1622float2(up[i]);
-        out[i] = __floats2bfloat162_rn(silu_times(g.x, u.x), silu_times(g.y, u.y));
+    for (size_t i = from + (blockIdx.x * (size_t)blockDim.x + threadIdx.x) * V; i < count; i += (size_t)gridDim.x * blockDim.x * V) {
+        pack<V> g = load<V>(gate + i), u = load<V>(up + i);
+        for (int k = 0; k < V; k++)
+            g.e[k] = __float2bfloat16_rn(silu_times(__bfloat162float(g.e[k]), __bfloat162float(u.e[k])));
+        store<V>(out + i, g);
     }
 }
 
-__global__ void swiglu_last(const bf16 *gate, const bf16 *up, bf16 *out)
+template <int V>
+static void launch_swiglu(struct cuda_state *s, const bf16 *gate, const bf16 *up, size_t from, size_t count, bf16 *out)
 {
-    *out = __float2bfloat16_rn(silu_times(__bfloat162float(*gate), __bfloat162float(*up)));
+    int grid = (int)std::min<size_t>(((count - from) / V + 255) / 256, (size_t)s->multiprocessors * 256); /* so many that the last ones level out */
+    swiglu_packs<V><<<grid, 256, 0, s->stream>>>(gate, up, from, count, out);
 }
 
 static enum sw_status swiglu(struct sw_backend *be, const void *gate, const void *up, size_t count, void *out)
@@ -201,17 +250,12 @@ static enum sw_status swiglu(struct sw_backend *be, const void *gate, const void
     struct cuda_state *s = state_of(be);
     const bf16 *g = static_cast<const bf16 *>(gate), *u = static_cast<const bf16 *>(up);
     bf16 *o = static_cast<bf16 *>(out);
-    size_t pairs = count / 2;
-    if (pairs > 0) {
-        int grid = (int)std::min<size_t>((pairs + 255) / 256, (size_t)s->multiprocessors * 16);
-        swiglu_pairs<<<grid, 256, 0, s->stream>>>(reinterpret_cast<const __nv_bfloat162 *>(g), reinterpret_cast<const __nv_bfloat162 *>(u),
-                                                  pairs, reinterpret_cast<__nv_bfloat162 *>(o));
-        LAUNCHED(s, "swiglu");
-    }
-    if (count & 1) {
-        swiglu_last<<<1, 1, 0, s->stream>>>(g + count - 1, u + count - 1, o + count - 1);
-        LAUNCHED(s, "swiglu");
-    }
+    size_t packs = wide(8, gate, up, out) ? count & ~(size_t)7 : 0;
+    if (packs > 0)
+        launch_swiglu<8>(s, g, u, 0, packs, o);
+    if (packs < count)
+        launch_swiglu<1>(s, g, u, packs, count, o);
+    LAUNCHED(s, "swiglu");
     return SW_OK;
 }
 

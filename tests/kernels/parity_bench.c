@@ -315,4 +315,6 @@ void parity_bench(struct parity *p)
     for (size_t i = 0; i < sizeof batches / sizeof *batches && strstr("step", only); i++)
         if (batches[i][0] <= lengths[n_lengths - 1])
             bench_step(p->cuda, batches[i][0], batches[i][1]);
+    for (int i = 0; i < n_lengths && strstr("model", only); i++)
+        parity_bench_model(p, lengths[i]);
 }

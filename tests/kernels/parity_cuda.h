@@ -42,5 +42,6 @@ void parity_prompt(struct parity *p);
 void parity_device(struct parity *p);
 void parity_baselines(struct parity *p);
 void parity_bench(struct parity *p);
+void parity_bench_model(struct parity *p, int n);
 
 #endif

@@ -82,8 +82,53 @@ static void compare_acts(struct parity *p, const char *what, const void *cpu, co
     free(y);
 }
 
+/* Widths and addresses that take 16 bytes a thread and ones that do not; rows longer than a block; positions in the middle of a group of tokens. */
+static void model_widths(struct parity *p)
+{
+    struct sw_backend *both[2] = {p->cpu, p->cuda};
+    static const struct { int rows, heads, d; } shapes[] = {{3, 3, 100}, {5, 32, 128}, {200, 2, 128}, {301, 9, 80}, {150, 5, 24}, {2, 40, 256}, {1, 32, 128}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int rows = shapes[i].rows, heads = shapes[i].heads, d = shapes[i].d, width = heads * d;
+        size_t count = (size_t)rows * (size_t)width, odd = count - 1;
+        float *x = random_values(500 + i, count, 1), *g = random_values(520 + i, (size_t)width, 1), *inv_freq = need((size_t)d * sizeof *inv_freq);
+        for (int k = 0; k < d / 2; k++)
+            inv_freq[k] = (float)pow(500000.0, -2.0 * k / d);
+        void *norm[2], *in_place[2], *roped[2], *glu[2];
+        for (int k = 0; k < 2; k++) {
+            struct sw_backend *be = both[k];
+            size_t element = sw_dtype_size(be->act);
+            void *dx = acts_on_device(be, x, count), *dg = acts_on_device(be, g, (size_t)width);
+            float *freq = on_device(be, inv_freq, (size_t)d * sizeof *inv_freq);
+            norm[k] = acts_on_device(be, x, count);
+            in_place[k] = acts_on_device(be, x, count);
+            roped[k] = acts_on_device(be, x, count);
+            glu[k] = acts_on_device(be, x, count);
+            must(be->rmsnorm(be, dx, dg, rows, width, 1e-5f, norm[k]), "rmsnorm");
+            must(be->rmsnorm(be, in_place[k], dg, rows, width, 1e-5f, in_place[k]), "rmsnorm");
+            must(be->rope(be, roped[k], rows, heads, d, 77777, freq, 1), "rope");
+            must(be->swiglu(be, (char *)glu[k] + element, (char *)dx + element, odd, (char *)glu[k] + element), "swiglu"); /* in place, from the second on */
+            be->free(be, dx);
+            be->free(be, dg);
+            be->free(be, freq);
+        }
+        char name[80];
+        static const char *const what[] = {"rmsnorm", "rmsnorm in place", "rope", "swiglu"};
+        void **out[] = {norm, in_place, roped, glu};
+        for (int o = 0; o < 4; o++) {
+            snprintf(name, sizeof name, "%s [%d, %d of %d]", what[o], rows, heads, d);
+            compare_acts(p, name, out[o][0], out[o][1], count, o == 2 ? 1.5 : 1, 0);
+            both[0]->free(both[0], out[o][0]);
+            both[1]->free(both[1], out[o][1]);
+        }
+        free(x);
+        free(g);
+        free(inv_freq);
+    }
+}
+
 void parity_model(struct parity *p)
 {
+    model_widths(p);
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     static const struct { int rows, in, out; } shapes[] = {{1, 64, 96}, {7, 576, 1536}, {130, 256, 320}, {33, 512, 1000}, {257, 1024, 128}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
