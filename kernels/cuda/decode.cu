@@ -52,80 +52,115 @@ __device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_
     }
 }
 
-/* What a share of keys came to, for each of its heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
+/* What shares of keys came to, for each of their heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
 struct shares {
-    const float *ml, *o; /* [count, heads, 2] and [count, heads, pitch] */
-    int count, heads, pitch;
+    const float *ml, *o; /* [count, room, 2] and [count, room, pitch], heads of which `heads` are there */
+    int count, heads, room, pitch;
 };
 
-/* Adds the shares of `heads` heads, in their order: into `out` (normalised), or where that is NULL into o [heads, D] and ml [heads, 2]. A block does this twice, for
- * its warps and, if it is the last of its group, for the group; one function, so that the second time its instructions are there: the first fetch of a few KB of code
- * costs more than the work. Two round trips to L2: the first AHEAD shares of a thread's four columns are on their way while the weights are found.
- * `weights`: shared memory, [heads][count + 1]: each share's weight, then 1 / sum. Begins and ends without a barrier. */
-template <int D>
-__device__ __noinline__ void add_shares(const struct shares from, int heads, float scale_log2, float *weights, bf16 *out, int d, float *o, float *ml)
+__device__ inline float4 &operator+=(float4 &sum, float4 v)
 {
-    constexpr int AHEAD = D == 96 ? 16 : 32 /* without spills */, COLUMNS = D / 4;
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
-    float4 ahead[AHEAD];
-    auto fetch = [&](int item, int s0) {
+    sum.x += v.x;
+    sum.y += v.y;
+    sum.z += v.z;
+    sum.w += v.w;
+    return sum;
+}
+__device__ inline float4 operator*(float a, float4 v) { return make_float4(a * v.x, a * v.y, a * v.z, a * v.w); }
+
+__device__ inline void store_out(bf16 *out, float4 v, float inv)
+{
+    *reinterpret_cast<uint2 *>(out) = make_uint2(pack_bf16(v.x * inv, v.y * inv), pack_bf16(v.z * inv, v.w * inv));
+}
+__device__ inline float inverse(float sum) { return sum > 0 ? 1.0f / sum : 0.0f; }
+
+/* The shares of a block's warps, in shared memory, added in their order: a warp takes a head, a lane four columns. Into `out`, normalised, or where that is NULL into
+ * o [heads, D] and ml [heads, 2]. */
+template <int D>
+__device__ inline void add_warps(const struct shares from, float scale_log2, bf16 *out, int d, float *o, float *ml)
+{
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    for (int row = warp; row < from.heads; row += WARPS) {
+        float2 of[WARPS];
+        float top = -INFINITY, sum = 0, weight[WARPS];
 #pragma unroll
-        for (int u = 0; u < AHEAD; u++)
-            if (s0 + u < n)
-                ahead[u] = *reinterpret_cast<const float4 *>(from.o + ((s0 + u) * from.heads + item / COLUMNS) * from.pitch + item % COLUMNS * 4);
-    };
-    if ((int)threadIdx.x < heads * COLUMNS)
-        fetch(threadIdx.x, 0);
-    for (int row = warp; row < heads; row += WARPS) {
-        float top = -INFINITY, sum = 0;
-        for (int s = lane; s < n; s += 32) { /* one pass where n <= 32; what it leaves is this lane's own */
-            float2 v = *reinterpret_cast<const float2 *>(from.ml + (s * from.heads + row) * 2);
-            weights[row * (n + 1) + s] = v.x;
-            float higher = fmaxf(top, v.x);
-            if (higher > -INFINITY)
-                sum = sum * exp2f((top - higher) * scale_log2) + v.y * exp2f((v.x - higher) * scale_log2);
-            top = higher;
+        for (int w = 0; w < WARPS; w++) {
+            of[w] = *reinterpret_cast<const float2 *>(from.ml + (w * from.room + row) * 2);
+            top = fmaxf(top, of[w].x);
         }
-        float all = top;
 #pragma unroll
-        for (int w = 16; w > 0; w >>= 1)
-            all = fmaxf(all, __shfl_xor_sync(0xffffffffu, all, w));
-        float base = all == -INFINITY ? 0.0f : all;
-        sum *= exp2f((top - base) * scale_log2);
+        for (int w = 0; w < WARPS; w++) {
+            weight[w] = exp2f((of[w].x - (top == -INFINITY ? 0.0f : top)) * scale_log2);
+            sum += weight[w] * of[w].y;
+        }
 #pragma unroll
-        for (int w = 16; w > 0; w >>= 1)
-            sum += __shfl_xor_sync(0xffffffffu, sum, w);
-        for (int s = lane; s < n; s += 32)
-            weights[row * (n + 1) + s] = exp2f((weights[row * (n + 1) + s] - base) * scale_log2);
-        if (lane == 0) {
-            weights[row * (n + 1) + n] = sum > 0 ? 1.0f / sum : 0.0f;
+        for (int c = 4 * lane; c < D; c += 128) {
+            float4 value = make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int w = 0; w < WARPS; w++)
+                value += weight[w] * *reinterpret_cast<const float4 *>(from.o + (w * from.room + row) * from.pitch + c);
             if (!out)
-                *reinterpret_cast<float2 *>(ml + row * 2) = make_float2(all, sum);
+                *reinterpret_cast<float4 *>(o + row * D + c) = value;
+            else if (c < d)
+                store_out(out + row * d + c, value, inverse(sum));
         }
+        if (!out && lane == 0)
+            *reinterpret_cast<float2 *>(ml + row * 2) = make_float2(top, sum);
     }
-    __syncthreads();
-    for (int item = threadIdx.x; item < heads * COLUMNS; item += WARPS * 32) {
-        int row = item / COLUMNS, c = item % COLUMNS * 4;
-        const float *of_row = weights + row * (n + 1);
-        float4 value = make_float4(0, 0, 0, 0);
-        for (int s0 = 0; s0 < n; s0 += AHEAD) {
-            if (s0 > 0 || item != (int)threadIdx.x)
-                fetch(item, s0);
+}
+
+/* The shares of a group's blocks, from L2, likewise: one round trip, for all that a lane needs is asked for before the weights are known. `weights`: shared memory,
+ * [heads][count] of a share's weight and that times its sum. */
+template <int D>
+__device__ inline void add_blocks(const struct shares from, float scale_log2, float2 *weights, bf16 *out, int d)
+{
+    constexpr int AHEAD = 32, BATCH = 8;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
+    for (int row = warp; row < from.heads; row += WARPS) {
+        float2 *of_row = weights + row * n;
+        float top = -INFINITY;
+#pragma unroll 1
+        for (int c0 = 0; c0 < D; c0 += 128) { /* once where D <= 128 */
+            int c = c0 + 4 * lane;
+            float4 ahead[AHEAD];
+            auto fetch = [&](int s0) {
 #pragma unroll
-            for (int u = 0; u < AHEAD; u++)
-                if (s0 + u < n) {
-                    float weight = of_row[s0 + u];
-                    value.x += weight * ahead[u].x;
-                    value.y += weight * ahead[u].y;
-                    value.z += weight * ahead[u].z;
-                    value.w += weight * ahead[u].w;
+                for (int b = 0; b < AHEAD; b += BATCH)
+                    if (s0 + b < n)
+#pragma unroll
+                        for (int u = b; u < b + BATCH; u++) /* past the last share: that once more, with no weight */
+                            ahead[u] = c < D ? *reinterpret_cast<const float4 *>(from.o + (min(s0 + u, n - 1) * from.room + row) * from.pitch + c) : make_float4(0, 0, 0, 0);
+            };
+            fetch(0);
+            if (c0 == 0) {
+                for (int s = lane; s < n; s += 32) {
+                    of_row[s] = *reinterpret_cast<const float2 *>(from.ml + (s * from.room + row) * 2);
+                    top = fmaxf(top, of_row[s].x);
                 }
-        }
-        if (!out) {
-            *reinterpret_cast<float4 *>(o + row * D + c) = value;
-        } else if (c < d) {
-            float inv = of_row[n];
-            *reinterpret_cast<uint2 *>(out + row * d + c) = make_uint2(pack_bf16(value.x * inv, value.y * inv), pack_bf16(value.z * inv, value.w * inv));
+                top = warp_max(top);
+                for (int s = lane; s < n; s += 32) {
+                    float weight = exp2f((of_row[s].x - (top == -INFINITY ? 0.0f : top)) * scale_log2);
+                    of_row[s] = make_float2(weight, weight * of_row[s].y);
+                }
+                __syncwarp();
+            }
+            float4 value = make_float4(0, 0, 0, 0);
+            float sum = 0;
+            for (int s0 = 0; s0 < n; s0 += AHEAD) {
+                if (s0 > 0)
+                    fetch(s0);
+#pragma unroll
+                for (int b = 0; b < AHEAD; b += BATCH)
+                    if (s0 + b < n)
+#pragma unroll
+                        for (int u = b; u < b + BATCH; u++) {
+                            float2 weight = s0 + u < n ? of_row[s0 + u] : make_float2(0, 0);
+                            value += weight.x * ahead[u];
+                            sum += weight.y;
+                        }
+            }
+            if (c < d)
+                store_out(out + row * d + c, value, inverse(sum));
         }
     }
 }
@@ -266,9 +301,6 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
         stage = (stage + 1) % STAGES;
     }
     copy_wait<0>();
-    if (p.written && threadIdx.x == 0) /* what comes after this launch may rely on all that walk_step left, and does not wait for it */
-        while (!load_acquired(p.written + seq)) {
-        }
     __syncthreads();
 
     /* The four warps' shares, added in their order. */
@@ -290,15 +322,18 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     __syncthreads();
     int group = seq * (int)gridDim.y + (int)blockIdx.y;
     bf16 *out = a.out + ((int64_t)seq * a.H + h0) * a.d;
-    float *weights = sh_o + WARPS * 16 * PITCH, *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
-    add_shares<D>({sh_ml, sh_o, WARPS, heads, PITCH}, heads, a.scale_log2, weights, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
+    float *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
+    add_warps<D>({sh_ml, sh_o, WARPS, heads, heads, PITCH}, a.scale_log2, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
+    if (p.written && threadIdx.x == 32) /* what comes after this launch may rely on all that walk_step left, and does not wait for that; last_of waits as long */
+        while (!load_acquired(p.written + seq)) {
+        }
     if (splits == 1)
         return;
 
     /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
     if (!last_of(p.done + group, (unsigned)splits))
         return;
-    add_shares<D>({all_ml, all_o, splits, p.heads, D}, heads, a.scale_log2, weights, out, a.d, nullptr, nullptr);
+    add_blocks<D>({all_ml, all_o, splits, heads, p.heads, D}, a.scale_log2, reinterpret_cast<float2 *>(shared), out, a.d);
 }
 
 /* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. Many are a multiple of 8, so that
@@ -320,7 +355,7 @@ static int choose_splits(int groups, int at_once, int most)
 template <int D>
 static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_plan p)
 {
-    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = (WARPS * 16 * (D + 8 + 2) + 16 * (MOST_SPLITS + 1)) * 4, bytes = std::max(ring, merge);
+    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = std::max(WARPS * 16 * (D + 8 + 2), 16 * MOST_SPLITS * 2) * 4, bytes = std::max(ring, merge);
     if (bytes > s->smem_optin)
         return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
                        s->smem_optin);

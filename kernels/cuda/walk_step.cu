@@ -472,7 +472,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
     }
 #pragma unroll 1
     for (bool guess = true; above > need && need > 0 && top - threshold > 1; guess = !guess) {
-        uint32_t span = top - threshold, step = guess ? (uint32_t)((float)span * ((float)(above - need) / (float)(above - beyond))) : span / 2;
+        uint32_t span = top - threshold, step = guess ? (uint32_t)((float)span * __fdividef((float)(above - need), (float)(above - beyond))) : span / 2;
         uint32_t higher = threshold + min(max(step, 1u), span - 1);
         int n = 0;
 #pragma unroll

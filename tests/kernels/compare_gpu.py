@@ -2,9 +2,10 @@
 
     cc -std=gnu11 -O2 -fPIC -I. -c core/status.c -o status.o
     nvcc -std=c++17 -O3 -I. -shared -Xcompiler -fPIC -gencode arch=compute_90a,code=sm_90a -o libhopper.so kernels/cuda/attend_hopper.cu status.o
-    python compare_gpu.py ./libhopper.so [--lengths 8192 32768 131072] [--density 0.2] [--rounds 5] [--shape 32 8 128] [--decode]
+    python compare_gpu.py ./libhopper.so [--lengths 8192 32768 131072] [--density 0.2] [--rounds 5] [--shape 32 8 128]
+    python compare_gpu.py --decode [--lengths …] [--rounds …] [--shape …]
 
-LIBRARY is a shared library that holds sw_hopper_attend; with --decode it times PyTorch's dense decode steps instead, for `parity_cuda --bench step` to stand
+LIBRARY is a shared library that holds sw_hopper_attend; --decode times PyTorch's dense decode steps instead, for `parity_cuda --bench step` to stand
 beside. All run interleaved in one process, round by round, on the same inputs and
 block lists (bf16, causal); a time is the median over rounds. TFLOP/s count kept token pairs only."""
 
@@ -86,7 +87,7 @@ def decode(shape, lengths, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library")
+    parser.add_argument("library", nargs="?")
     parser.add_argument("--lengths", type=int, nargs="+", default=[8192, 32768, 131072])
     parser.add_argument("--density", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -95,12 +96,14 @@ def main():
     parser.add_argument("--shape", type=int, nargs=3, default=[32, 8, 128], metavar=("HEADS", "KV_HEADS", "HEAD_DIM"))
     args = parser.parse_args()
     H, HKV, D = args.shape
-    lib = C.CDLL(args.library)
-    lib.sw_hopper_attend.argtypes = [C.POINTER(Attend), C.c_void_p]
-    lib.sw_error_message.restype = C.c_char_p
     print(torch.cuda.get_device_name(), "torch", torch.__version__, "cuDNN", torch.backends.cudnn.version())
     if args.decode:
         return decode(args.shape, args.lengths, args.rounds)
+    if not args.library:
+        parser.error("found no LIBRARY, expected the shared library that holds sw_hopper_attend (or --decode)")
+    lib = C.CDLL(args.library)
+    lib.sw_hopper_attend.argtypes = [C.POINTER(Attend), C.c_void_p]
+    lib.sw_error_message.restype = C.c_char_p
     flex = torch.compile(flex_attention, dynamic=False)
     generator = torch.Generator(device="cuda").manual_seed(1)
 

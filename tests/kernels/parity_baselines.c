@@ -480,7 +480,7 @@ void parity_baselines(struct parity *p)
     static const struct step_case steps[] = {
         {2, 2, 1, 64, 64, 64, true, 8, 0.5},      {65, 4, 2, 64, 64, 32, false, 8, 0.5},     {1000, 6, 2, 96, 16, 64, false, 2.5f, 0.3},
         {4097, 8, 2, 128, 64, 64, false, 2, 0.2}, {9000, 32, 8, 128, 64, 64, true, 8, 0.2}, {20000, 8, 8, 128, 32, 128, false, 1, 0.1},
-        {40000, 4, 2, 64, 16, 64, false, 1.5f, 0.2}, {70000, 2, 1, 64, 16, 32, false, 1, 0.2}, {3000, 2, 1, 256, 64, 200, false, 8, 0.4},
+        {40000, 4, 2, 64, 16, 64, false, 1.5f, 0.2}, {65536, 2, 1, 64, 16, 32, false, 1, 0.2}, {3000, 2, 1, 256, 64, 200, false, 8, 0.4},
     };
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         if (!p->quick || steps[i].n <= 5000)
