@@ -191,4 +191,8 @@ __device__ inline void select_row(const top_args &a, struct row_team &team, int 
     }
 }
 
+/* walk_strip.cu: `walk`, rows divided by their maxima, and their lists, in one launch; of short prompts. */
+bool sw_cuda_walk_takes_strips(const struct sw_walk *a);
+SW_MUST_CHECK enum sw_status sw_cuda_walk_strips(struct cuda_state *s, const struct sw_walk *a, const struct top_args &lists);
+
 #endif

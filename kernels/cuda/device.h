@@ -112,11 +112,6 @@ SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, con
 /* walk.cu: `walk` without the scaling of rows. */
 SW_MUST_CHECK enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a);
 
-/* walk_strip.cu: `walk` of short prompts in one launch, and the rows' lists where `lists` (best.cuh) is not NULL. */
-struct top_args;
-bool sw_cuda_walk_takes_strips(const struct sw_walk *a);
-SW_MUST_CHECK enum sw_status sw_cuda_walk_strips(struct cuda_state *s, const struct sw_walk *a, const struct top_args *lists);
-
 /* While a recording is made (record.cu): is one; memory from outside the recorded stream; memory to free once the recording has run; bytes to keep. */
 bool sw_cuda_recording(const struct cuda_state *s);
 SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what); /* SW_EUNSUPPORTED while recording */

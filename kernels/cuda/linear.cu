@@ -4,21 +4,11 @@
  * value a row of outᵀ, is cuBLASLt's own epilogue. fp32 accumulation. 2 · rows · n_in · n_out operations, and for one row n_in · n_out · 2
  * bytes of weights. */
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 
 static const size_t GEMM_WORKSPACE = (size_t)32 << 20;
-enum { MOST_PROPOSALS = 32 };
-
-/* Which of cuBLASLt's proposals for a shape is used: the first, which it estimates to be fastest. Timing them would make a sum's order, and with it its bits, a
- * matter of luck. SWBENCH_GEMM_PROPOSAL=k takes the k-th instead, to see with `parity_cuda --bench model` whether another one is faster. */
-static int proposal_wanted()
-{
-    const char *text = getenv("SWBENCH_GEMM_PROPOSAL");
-    return text ? std::min(std::max(atoi(text), 0), MOST_PROPOSALS - 1) : 0;
-}
 
 static void drop_plan(struct gemm_plan *p)
 {
@@ -57,8 +47,8 @@ static enum sw_status make_plan(struct cuda_state *s, struct gemm_plan *p)
     cublasLtMatmulPreference_t want;
     LT_TRY(s, cublasLtMatmulPreferenceCreate(&want));
     size_t workspace = GEMM_WORKSPACE;
-    cublasLtMatmulHeuristicResult_t found[MOST_PROPOSALS] = {};
-    int n = 0, wanted = proposal_wanted();
+    cublasLtMatmulHeuristicResult_t found = {};
+    int n = 0;
     cublasStatus_t e = cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* no partial sums in bf16 */
     if (e == CUBLAS_STATUS_SUCCESS)
@@ -72,12 +62,12 @@ static enum sw_status make_plan(struct cuda_state *s, struct gemm_plan *p)
     for (int i = 0; i < 4 && e == CUBLAS_STATUS_SUCCESS; i++)
         e = cublasLtMatmulPreferenceSetAttribute(want, aligns[i], i < 2 ? &in_align : &out_align, sizeof(uint32_t));
     if (e == CUBLAS_STATUS_SUCCESS)
-        e = cublasLtMatmulAlgoGetHeuristic(s->lt, p->op, p->w, p->x, p->out, p->out, want, wanted + 1, found, &n);
+        e = cublasLtMatmulAlgoGetHeuristic(s->lt, p->op, p->w, p->x, p->out, p->out, want, 1, &found, &n);
     (void)cublasLtMatmulPreferenceDestroy(want);
     LT_TRY(s, e);
     if (n == 0)
         return SW_FAIL(SW_EUNSUPPORTED, "cuBLASLt knows no way to multiply [%d, %d] by [%d, %d]", p->rows, p->n_in, p->n_in, p->n_out);
-    p->algo = found[std::min(wanted, n - 1)].algo;
+    p->algo = found.algo;
     return SW_OK;
 }
 

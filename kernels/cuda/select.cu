@@ -164,7 +164,7 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, c
     SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
     scale_args scale = {w->out, 1.0f, w->out, w->b, w->causal, false};
     if (sw_cuda_walk_takes_strips(w))
-        return sw_cuda_walk_strips(s, w, &args);
+        return sw_cuda_walk_strips(s, w, args);
     if (w->beta != 0.0f) {
         SW_TRY(sw_cuda_walk_product(s, w));
     } else {

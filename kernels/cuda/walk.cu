@@ -246,8 +246,6 @@ enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *
 static enum sw_status walk(struct sw_backend *be, const struct sw_walk *a)
 {
     struct cuda_state *s = state_of(be);
-    if (sw_cuda_walk_takes_strips(a))
-        return sw_cuda_walk_strips(s, a, NULL);
     SW_TRY(sw_cuda_walk_product(s, a));
     if (a->scale_rows) {
         CUDA_TRY(s, early_launch(s, true, scale_rows, dim3((unsigned)a->rows, (unsigned)a->units), 256, 0, *a));

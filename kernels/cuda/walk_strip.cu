@@ -1,4 +1,5 @@
-/* The walk of short prompts: product, rows divided by their maxima, and their selection in one launch.
+/* The walk of short prompts: product, rows divided by their maxima, and their selection in one launch. `walk` alone, which the truth that is rolled out over layers is
+ * made of too, keeps to walk.cu and the order of its sums.
  *
  * Up to 256 blocks (16K tokens at B = 64) the product is nothing, 0.35 M multiply-adds at b = 128, and what is waited for is the first bytes of one kernel after the other:
  * here rows stay where they were made. A block makes eight rows, all columns: sixteen columns of a by the eight rows are a product of the tensor cores (three tf32 ones,
@@ -23,7 +24,7 @@ static inline int strip_bytes(int b)
     return shares * STRIP_STEPS * 32 * 16 + shares * STRIP_ROWS * strip_ld(b) * (int)sizeof(float);
 }
 
-__global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_walk a, top_args lists, bool select, bool early)
+__global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_walk a, top_args lists, bool early)
 {
     extern __shared__ __align__(16) uint4 rows_of_x[]; /* [shares · STEPS][32 lanes] (high and low of k = t and t + 4), shares [shares][ROWS][ld] */
     allow_early();
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_wal
     float *sums = reinterpret_cast<float *>(rows_of_x + (a.b + STRIP_K - 1) / STRIP_K * STRIP_STEPS * 32);
     const float *x = a.x + ((int64_t)u * a.ld_rows + i0) * a.ld, *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
     struct place place = {0, 0};
-    if (select && warp < rows)
+    if (warp < rows)
         place = place_of(lists, u, i0 + warp); /* sent before the first kernel of the chain began */
 #pragma unroll 1
     for (int pass = early ? 0 : 1; pass < 2; pass++) { /* as score_rows: the rehearsal, then the work */
@@ -124,8 +125,6 @@ __global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_wal
         }
         for (int j = allowed + lane; real && j < a.b; j += 32)
             a.out[at + j] = 0.0f;
-        if (!select)
-            continue;
         __syncwarp();
         struct row_team team = {warp, 1, 0, nullptr};
         select_row<true>(lists, team, u, r, place, row, real);
@@ -135,13 +134,13 @@ __global__ void __launch_bounds__(32 * STRIP_WARPS, 1) walk_strips(struct sw_wal
 /* Fewer rows are a product of rows by a matrix; without a product there is nothing to put together. */
 bool sw_cuda_walk_takes_strips(const struct sw_walk *a) { return a->rows > STRIP_ROWS && a->b <= STRIP_MOST && a->beta != 0.0f; }
 
-enum sw_status sw_cuda_walk_strips(struct cuda_state *s, const struct sw_walk *a, const struct top_args *lists)
+enum sw_status sw_cuda_walk_strips(struct cuda_state *s, const struct sw_walk *a, const struct top_args &lists)
 {
     REQUIRE(a->b <= a->ld && a->rows <= a->ld_rows && a->b <= a->a_ld_rows && a->units >= 1 && a->units <= 65535, "walk");
     REQUIRE(a->out != a->x && a->out != a->a && (a->anchor || a->alpha == 0.0f), "walk");
     CUDA_TRY(s, cudaFuncSetAttribute(walk_strips, cudaFuncAttributeMaxDynamicSharedMemorySize, strip_bytes(STRIP_MOST)));
     dim3 grid((unsigned)div_up(a->rows, STRIP_ROWS), (unsigned)a->units);
-    CUDA_TRY(s, early_launch(s, true, walk_strips, grid, 32 * STRIP_WARPS, strip_bytes(a->b), *a, lists ? *lists : top_args{}, lists != NULL, s->major >= 9));
+    CUDA_TRY(s, early_launch(s, true, walk_strips, grid, 32 * STRIP_WARPS, strip_bytes(a->b), *a, lists, s->major >= 9));
     LAUNCHED(s, "walk");
     return SW_OK;
 }
