@@ -532,6 +532,39 @@ def test_not_a_bundle(world, tmp_path, content):
     refused(tmp_path, config, "b.h5", "HDF5", verbs=["run"])
 
 
+@pytest.mark.parametrize("size", [1 << 20, 2 ** 64 - 8])
+@pytest.mark.parametrize("kind", ["dataset", "bundle"])
+def test_a_text_that_crashes_hdf5(world, tmp_path, kind, size):
+    """The first text of the file says that it is longer than the heap it is in; HDF5 1.10 reads on, and would take the program with it."""
+    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["echo_tiny"], "samples": 2}
+    if kind == "dataset":
+        path = tiny.write_dataset(tiny.dataset_path(tmp_path, "echo_tiny", 2), world.model, tiny.prompts(2), [["a"], ["b"]])
+    else:
+        path = tiny.write_bundle(tmp_path / "b.h5")
+        workload = {"kind": "tensors", "path": str(path)}
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.index(b"GCOL") + 24, size)
+    path.write_bytes(data)
+    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "damaged", verbs=["run", "plan"])
+    judge(swbench("validate", path), [path.name, "damaged"])
+
+
+@pytest.mark.parametrize("kind", ["dataset", "bundle", "weights"])
+def test_a_pipe_is_not_waited_for(world, tmp_path, kind):
+    model, workload = world.model, {"kind": "tensors", "path": str(tmp_path / "b.h5")}
+    path = tmp_path / "b.h5"
+    if kind != "bundle":
+        if kind == "weights":
+            model = tmp_path / "models" / tiny.NAME
+            shutil.copytree(world.model, model)
+        path = tiny.dataset_path(tmp_path, "ppl_tiny", 2) if kind == "dataset" else model / "model.safetensors"
+        workload = {"kind": "task", "model": str(model), "data": str(tmp_path if kind == "dataset" else world.data), "tasks": ["ppl_tiny"], "samples": 2}
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "expected a file")
+
+
 # ----------------------------------------------------------------------------------------------------------------- where output goes
 
 @pytest.mark.parametrize("place, words", [("file/out", ["file"]), ("file", ["file"]), ("/proc/out", ["/proc"]), ("/proc/self/fd/out", ["/proc"])])
