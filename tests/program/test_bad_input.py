@@ -635,6 +635,40 @@ def test_damaged_results(world, tmp_path):
     judge(swbench("export", out / "results.h5"), ["out", "cells"])
 
 
+def test_a_pipe_for_a_cell(world, tmp_path):
+    """Nobody waits for its other end; it is replaced, as what is damaged."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    swbench("run", config, "-q", check=0)
+    cell = sorted((out / "cells").iterdir())[1]
+    cell.unlink()
+    os.mkfifo(cell)
+    judge(swbench("export", out), [cell.name, "cannot read"])
+    assert "1 cells done" in swbench("run", config, check=0).stderr
+    swbench("validate", out, check=0)
+
+
+def test_a_folder_for_a_cell(world, tmp_path):
+    """It cannot be replaced, which is said before anything is run; all other cells would be lost behind it."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    swbench("run", config, "-q", check=0)
+    first, *others = sorted((out / "cells").iterdir())
+    for path in (first, *others):
+        path.unlink()
+    first.mkdir()
+    refused(tmp_path, config, first.name, "found a folder", verbs=["run"])
+    judge(swbench("export", out), [first.name, "cannot read"])
+
+
+def test_results_that_cannot_be_presented(world, tmp_path):
+    """All cells are saved, results.h5 is not: as on a disk that was full at the end, code 3."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    (out / "results.h5").mkdir(parents=True)
+    done = swbench("run", config, check=3)
+    assert "results.h5" in done.stderr and "3 cells done" in done.stderr, done.stderr
+    (out / "results.h5").rmdir()
+    assert "3 there already" in swbench("run", config, check=0).stderr
+
+
 def test_memory_that_cannot_be_had(world, tmp_path):
     """A cell that needs more than there is fails by itself: recorded, exit 3, the next one is done, and a further run tries again."""
     workloads = [{"kind": "synthetic", "shape": "llama-3.1-8b", "layers": 300}, {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1}]
