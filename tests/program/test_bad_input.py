@@ -175,6 +175,13 @@ def test_set(world, tmp_path, setting, words):
     refused(tmp_path, config, *words, args=["--set", setting])
 
 
+@pytest.mark.parametrize("threads", ["x", "2x", "-1", "99999999999", "1e3"])
+def test_threads_of_the_environment(world, tmp_path, threads):
+    config = world.config(tmp_path / "c.yaml", threads=0)
+    judge(swbench("run", config, env={"SWBENCH_THREADS": threads}), ["SWBENCH_THREADS", f"'{threads}'", "integer"])
+    assert files(tmp_path) == ["c.yaml"]
+
+
 # ---------------------------------------------------------------------------------------------------------------- models and weights
 
 def header_of(path):
