@@ -1,5 +1,5 @@
 """Every call that can fail for want of memory or room on the disk is made to fail, one at a time (tests/faults/faults.c): the program says so in one line and
-ends with code 2 or 3, and each file it leaves is whole. Where a call of a library fails instead, HDF5 1.10 crashes or exits with code 255 about every third
+ends with code 2 or 3, and each file it leaves is whole. And it is killed at every call that changes the disk. Where a call of a library fails instead, HDF5 1.10 crashes or exits with code 255 about every third
 time, which nothing here can prevent; what is asked then is that it was the library that did, and that the results outlive it as they outlive kill -9."""
 
 import os
@@ -97,6 +97,20 @@ def test_run(finished, tmp_path, kind):
             swbench("run", config, "-q", "--output", out, check=0)
             assert without_times(table(out)) == expected, what
     assert refused > len(points) // 2
+
+
+def test_killed_at_each_call(finished, tmp_path):
+    """kill -9 as a file is about to be made, written, synced, renamed or removed: the next run finds whole cells, and leaves nothing of the one before."""
+    config, _, expected = finished
+    for k in mine(range(1, count(tmp_path, "killed", "run", config, "-q", "--output", tmp_path / "count") + 1, max(1, EVERY // 12))):
+        out = tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        done, found = call(tmp_path, "killed", k, "run", config, "-q", "--output", out)
+        what = place("killed", k, found)
+        assert done.returncode == -9, what
+        resumed = swbench("run", config, "-q", "--output", out, check=0)
+        assert "damaged" not in resumed.stderr and without_times(table(out)) == expected, what
+        whole(out)
 
 
 def test_run_when_a_library_has_no_memory(finished, tmp_path):
