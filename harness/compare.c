@@ -82,6 +82,7 @@ struct pending {
     double tolerance, allowance;
     int moved, better;
     bool relative;
+    bool broken;      /* NEW has no number where BASE has one */
 };
 
 struct work {
@@ -311,6 +312,15 @@ static enum sw_status incomparable(struct work *w, struct sw_figure *f, const ch
     return SW_OK;
 }
 
+/* NaN or infinite in NEW where BASE has a number. */
+static bool has_lost(const double *base, const double *now, int n)
+{
+    bool lost = false;
+    for (int i = 0; i < n; ++i)
+        lost |= isfinite(base[i]) && !isfinite(now[i]);
+    return lost;
+}
+
 static enum sw_status compare_paired(struct work *w, const struct pair *pair, struct sw_figure *f, struct pending *pending)
 {
     struct values v;
@@ -319,9 +329,10 @@ static enum sw_status compare_paired(struct work *w, const struct pair *pair, st
         st = st != SW_OK ? st : incomparable(w, f, "samples", v.n_base, v.n_now);
         goto out;
     }
-    int n = v.n_base;
+    int n = v.n_base, moved = sw_differing(v.base, v.now, n, pending->tolerance);
     bool is_loss = strcmp(f->metric, "nll") == 0;
-    pending->moved = n ? sw_differing(v.base, v.now, n, pending->tolerance) : fabs(f->now - f->base) > pending->tolerance;
+    pending->moved = moved + sw_differing(&f->base, &f->now, 1, pending->tolerance);
+    pending->broken |= has_lost(v.base, v.now, n);
     pending->allowance = is_loss ? log1p(w->rules->accuracy_drop / 100) : w->rules->accuracy_drop;
     if (!is_loss && !pair->same_kernels && n && 100.0 / n > pending->allowance)
         pending->allowance = 100.0 / n; /* one prompt's answer may hang on a near tie */
@@ -334,7 +345,7 @@ static enum sw_status compare_paired(struct work *w, const struct pair *pair, st
         for (int i = 0; i < n; ++i)
             v.now[i] -= v.base[i];
         SW_TRY_GOTO(st, out, sw_sign_flip(v.now, n, (uint64_t)pair->base->row->seed, &f->p));
-        f->note = text(w, "%d of %d samples moved", pending->moved, n);
+        f->note = text(w, "%d of %d samples moved", moved, n);
     }
 out:
     free_values(&v);
@@ -353,7 +364,9 @@ static enum sw_status compare_exact(struct work *w, const struct pair *pair, str
         enum sw_status st = read_values(pair, groups[g], f->metric, &v);
         if (st == SW_OK && v.n_base != v.n_now)
             st = incomparable(w, f, names[g], v.n_base, v.n_now);
-        int differing = st == SW_OK && v.n_base == v.n_now ? sw_differing(v.base, v.now, v.n_base, tolerance) : 0;
+        bool both = st == SW_OK && v.n_base == v.n_now;
+        int differing = both ? sw_differing(v.base, v.now, v.n_base, tolerance) : 0;
+        pending->broken |= both && has_lost(v.base, v.now, v.n_base);
         if (differing)
             f->note = text(w, "%d of %d %s differ", differing, v.n_base, names[g]);
         pending->moved += differing;
@@ -452,6 +465,7 @@ static enum sw_status compare_metric(struct work *w, const struct pair *pair, co
         return SW_OK;
     }
     f->now = now->value;
+    pending->broken = has_lost(&f->base, &f->now, 1);
     if (what->rule == PAIRED)
         return compare_paired(w, pair, f, pending);
     if (what->rule == EXACT)
@@ -589,7 +603,9 @@ static enum sw_status judge(struct work *w)
     for (int i = 0; i < c->n_figures; ++i) {
         struct sw_figure *f = &c->figures[i];
         if (f->verdict != SW_VERDICT_INCOMPARABLE)
-            f->verdict = verdict_of(f, &w->pending[i], w->rules, noise);
+            f->verdict = w->pending[i].broken ? SW_VERDICT_WORSE : verdict_of(f, &w->pending[i], w->rules, noise);
+        if (w->pending[i].broken)
+            f->note = "no number in NEW";
         if (f->judged)
             c->counts[f->class][f->verdict]++;
         f->cell = text(w, "%s", f->cell); /* outlives the sides */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/foreign.h"
 #include "harness/hdf5_util.h"
 #include "harness/yaml_tree.h"
 
@@ -229,11 +230,11 @@ static enum sw_status check_dataset(const char *path, FILE *messages, bool all, 
 {
     struct sw_problems problems = {.out = messages, .file = path};
     *out = (struct sw_dataset_info){0};
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (file < 0) {
-        sw_problem(&problems, NULL, "", "not a readable HDF5 file (truncated, damaged, or something else)");
-        return SW_FAIL(SW_EINPUT, "%s: not a readable HDF5 file", path);
+    hid_t file;
+    enum sw_status st = sw_foreign_open(path, &file);
+    if (st != SW_OK) {
+        fprintf(messages, "%s\n", sw_error_message());
+        return st;
     }
     check_attributes(&problems, file, out);
     if (all && problems.count == 0)

@@ -91,7 +91,7 @@ static void keep(const char *path, const struct stat *about, const XXH128_canoni
 static enum sw_status hash_file(const char *path, XXH128_canonical_t *out)
 {
     struct stat about;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is not waited for */
     if (fd < 0)
         return SW_FAIL(SW_EINPUT, "%s: cannot open: %s", path, strerror(errno));
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {

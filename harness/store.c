@@ -38,8 +38,9 @@ static enum sw_status make_folder(const char *path)
 /* Permissions say too little (root, read-only mounts, quotas): write something. */
 static enum sw_status prove_writable(const char *folder)
 {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/.write-test.%ld", folder, (long)getpid()) >= (int)sizeof path)
+    char path[PATH_MAX], host[HOST_NAME_MAX + 1] = "";
+    gethostname(host, sizeof host - 1);
+    if (snprintf(path, sizeof path, "%s/.write-test.%ld@%s.tmp", folder, (long)getpid(), host) >= (int)sizeof path) /* see remove_leftovers */
         return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", folder);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0 && write(fd, "?", 1) == 1;

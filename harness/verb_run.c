@@ -236,6 +236,17 @@ static int dearest_first(const void *left, const void *right)
     return a->cell < b->cell ? -1 : 1;
 }
 
+/* What a cell could not replace would end the sweep after it had run. */
+static enum sw_status check_place(const struct run *r, const char *key)
+{
+    char path[PATH_MAX + 64];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s.h5", r->folder, key);
+    if (lstat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return SW_FAIL(SW_EINPUT, "%s: found a folder, expected a cell's file or nothing", path);
+    return SW_OK;
+}
+
 /* The cells of one input follow one another in the plan. */
 static enum sw_status list_todo(struct run *r)
 {
@@ -247,6 +258,7 @@ static enum sw_status list_todo(struct run *r)
         const struct sw_cell *cell = &r->plan->cells[i];
         if (cell->state != SW_CELL_TODO)
             continue;
+        SW_TRY(check_place(r, cell->key));
         struct todo *t = &r->todo[r->n_todo];
         *t = (struct todo){.cell = cell};
         look_at_file(r, cell->key, &t->inode, &t->changed);
@@ -302,16 +314,20 @@ static void summarise(const struct run *r, const int64_t sums[3], int code)
                 (long long)sums[0], (long long)there, (long long)sums[2], (long long)sums[1], r->config->output);
 }
 
+/* On a full disk what was saved before is good. */
+static int exit_of(enum sw_status st)
+{
+    int code = sw_cli_exit(st);
+    return st == SW_EIO ? SW_EXIT_FAILED_CELLS : code;
+}
+
 /* The exit code of how the run ended, after what is done was presented in results.h5. Ranks that meet let the first one do that. */
 static int finish(struct run *r, enum sw_status st)
 {
     int gates = 0, code = SW_EXIT_OK;
-    bool full = st == SW_EIO; /* a full disk: what was saved before is good */
     if (st != SW_OK && *speaker(r))
         st = sw_context(st, "rank %d", r->ranks.rank);
-    code = sw_cli_exit(st);
-    if (full)
-        code = SW_EXIT_FAILED_CELLS;
+    code = exit_of(st);
     sw_error_clear();
     int64_t sums[] = {r->done, r->failed, r->skipped, r->warnings};
     sw_ranks_sum(&r->ranks, sums, 4);
@@ -322,7 +338,7 @@ static int finish(struct run *r, enum sw_status st)
     if (after == SW_OK && code == SW_EXIT_OK && r->ranks.rank == 0)
         after = sw_gates_check(r->config->output, r->config, stderr, &gates);
     if (after != SW_OK && code == SW_EXIT_OK)
-        code = sw_cli_exit(after);
+        code = exit_of(after);
     summarise(r, sums, code);
     if (code == SW_EXIT_OK && (sums[1] || r->elsewhere_failed || (r->strict && (gates || sums[3]))))
         code = SW_EXIT_FAILED_CELLS;

@@ -99,13 +99,19 @@ static enum sw_status validate(const char *path)
 {
     struct stat about;
     char format[64];
+    bool is_hdf5;
     if (stat(path, &about) != 0) {
         fprintf(stderr, "%s: cannot open: %s\n", path, strerror(errno));
         return SW_FAIL(SW_EINPUT, "%s: cannot open", path);
     }
     if (S_ISDIR(about.st_mode))
         return validate_folder(path);
-    if (!sw_hdf5_format(path, format, sizeof format))
+    enum sw_status st = sw_hdf5_format(path, &is_hdf5, format, sizeof format);
+    if (st == SW_EINPUT)
+        fprintf(stderr, "%s\n", sw_error_message());
+    if (st != SW_OK)
+        return st;
+    if (!is_hdf5)
         return validate_config(path);
     if (strcmp(format, "swbench-tensors") == 0)
         return validate_bundle(path);

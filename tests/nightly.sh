@@ -2,6 +2,7 @@
 # What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, sweeps with many kills and
 # every fault, and ten minutes of each fuzz target.
 # usage: tests/nightly.sh [tsan] [valgrind] [sweeps] [fuzz]   (default: all)
+#        tests/nightly.sh aa     fifty pairs of runs of configs/ci.yaml against themselves, on a machine that does nothing else
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -52,6 +53,7 @@ for part; do
     valgrind) memcheck ;;
     sweeps) ctest --test-dir build/release -j "$(nproc)" --output-on-failure --label-regex nightly ;;
     fuzz) tests/fuzz/run.sh 600 ;;
-    *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps or fuzz" >&2; exit 2 ;;
+    aa) .venv/bin/python tests/gate/aa.py ;;
+    *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps, fuzz or aa" >&2; exit 2 ;;
     esac
 done

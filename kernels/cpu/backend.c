@@ -80,18 +80,24 @@ static void close_cpu(struct sw_backend *be)
     free(be);
 }
 
-static int wanted_threads(int threads)
+enum { THREADS_MAX = 1024 };
+
+static enum sw_status wanted_threads(int threads, int *out)
 {
-    if (threads <= 0) {
-        const char *env = getenv("SWBENCH_THREADS");
-        if (env)
-            threads = atoi(env);
+    const char *env = threads <= 0 ? getenv("SWBENCH_THREADS") : NULL;
+    if (env && *env) {
+        char *end;
+        long value = strtol(env, &end, 10);
+        if (*end || value < 0 || value > THREADS_MAX)
+            return SW_FAIL(SW_EINPUT, "SWBENCH_THREADS: found '%.60s', expected an integer 0…%d", env, THREADS_MAX);
+        threads = (int)value;
     }
     if (threads <= 0) {
         cpu_set_t set;
         threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
     }
-    return threads < 1 ? 1 : threads > 1024 ? 1024 : threads;
+    *out = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
+    return SW_OK;
 }
 
 static void name_processor(char *out, size_t size)
@@ -170,6 +176,7 @@ enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
     if (!vec)
         return SW_FAIL(SW_EINPUT, "SWBENCH_ISA=%s: this processor or build does not have it; expected sse2, avx2 or avx512",
                        getenv("SWBENCH_ISA"));
+    SW_TRY(wanted_threads(threads, &threads));
     struct sw_backend *be = malloc(sizeof *be);
     struct cpu *c = calloc(1, sizeof *c);
     if (!be || !c) {
@@ -179,7 +186,7 @@ enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
     }
     memcpy(be, &table, sizeof table);
     be->impl = c;
-    be->threads = wanted_threads(threads);
+    be->threads = threads;
     c->vec = vec;
     enum sw_status st = sw_workers_open(be->threads, &c->workers);
     if (st != SW_OK) {

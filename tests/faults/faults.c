@@ -3,6 +3,7 @@
  *
  *   SWBENCH_FAULT=memory:K   the K-th malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, asprintf, vasprintf or open_memstream: no memory
  *   SWBENCH_FAULT=file:K     the K-th write, fsync, rename, mkdir or open for writing: no space left, or an I/O error
+ *   SWBENCH_FAULT=killed:K   the K-th of the calls of file, or unlink: the process is killed
  *   SWBENCH_FAULT=anyone:K   the K-th malloc, calloc or realloc, whoever calls
  *   SWBENCH_FAULT_LOG=FILE   is given the number of such calls at the end; once the fault has happened, "fault" and the call's address; of a crash or an
  *                            exit after it, "ended" and the program or library that did it */
@@ -22,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum kind { NONE, MEMORY, FILES, ANYONE };
+enum kind { NONE, MEMORY, FILES, ANYONE, KILLED };
 
 static enum kind kind;
 static long wanted;
@@ -100,7 +101,7 @@ __attribute__((constructor)) static void begin(void)
     backtrace((void *[1]){NULL}, 1); /* loads what it needs while there is memory */
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
         sigaction(crashes[i], &(struct sigaction){.sa_handler = crashed, .sa_flags = SA_RESETHAND}, NULL);
-    kind = *fault == 'm' ? MEMORY : *fault == 'f' ? FILES : ANYONE; /* last: from here on calls count */
+    kind = *fault == 'm' ? MEMORY : *fault == 'f' ? FILES : *fault == 'k' ? KILLED : ANYONE; /* last: from here on calls count */
 }
 
 __attribute__((destructor)) static void end(void)
@@ -114,7 +115,7 @@ __attribute__((destructor)) static void end(void)
 static bool fails(enum kind what, void *from)
 {
     uintptr_t address = (uintptr_t)from;
-    if (kind == NONE || (kind != what && !(kind == ANYONE && what == MEMORY)))
+    if (kind == NONE || (kind != what && !(kind == ANYONE && what == MEMORY) && !(kind == KILLED && what == FILES)))
         return false;
     if (kind != ANYONE && (address < text_from || address >= text_to))
         return false;
@@ -124,6 +125,8 @@ static bool fails(enum kind what, void *from)
     kind = NONE; /* the log's own calls */
     put_line("fault", (long)(address - base));
     kind = was;
+    if (kind == KILLED)
+        raise(SIGKILL);
     return true;
 }
 
@@ -213,6 +216,14 @@ int fsync(int fd)
 int rename(const char *from, const char *to)
 {
     return FAILS(FILES) ? (errno = EROFS, -1) : NEXT(rename)(from, to);
+}
+
+/* Nobody can do anything about one that fails. */
+int unlink(const char *path)
+{
+    if (kind == KILLED)
+        FAILS(FILES);
+    return NEXT(unlink)(path);
 }
 
 int mkdir(const char *path, mode_t mode)

@@ -175,6 +175,13 @@ def test_set(world, tmp_path, setting, words):
     refused(tmp_path, config, *words, args=["--set", setting])
 
 
+@pytest.mark.parametrize("threads", ["x", "2x", "-1", "99999999999", "1e3"])
+def test_threads_of_the_environment(world, tmp_path, threads):
+    config = world.config(tmp_path / "c.yaml", threads=0)
+    judge(swbench("run", config, env={"SWBENCH_THREADS": threads}), ["SWBENCH_THREADS", f"'{threads}'", "integer"])
+    assert files(tmp_path) == ["c.yaml"]
+
+
 # ---------------------------------------------------------------------------------------------------------------- models and weights
 
 def header_of(path):
@@ -532,6 +539,39 @@ def test_not_a_bundle(world, tmp_path, content):
     refused(tmp_path, config, "b.h5", "HDF5", verbs=["run"])
 
 
+@pytest.mark.parametrize("size", [1 << 20, 2 ** 64 - 8])
+@pytest.mark.parametrize("kind", ["dataset", "bundle"])
+def test_a_text_that_crashes_hdf5(world, tmp_path, kind, size):
+    """The first text of the file says that it is longer than the heap it is in; HDF5 1.10 reads on, and would take the program with it."""
+    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["echo_tiny"], "samples": 2}
+    if kind == "dataset":
+        path = tiny.write_dataset(tiny.dataset_path(tmp_path, "echo_tiny", 2), world.model, tiny.prompts(2), [["a"], ["b"]])
+    else:
+        path = tiny.write_bundle(tmp_path / "b.h5")
+        workload = {"kind": "tensors", "path": str(path)}
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.index(b"GCOL") + 24, size)
+    path.write_bytes(data)
+    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "damaged", verbs=["run", "plan"])
+    judge(swbench("validate", path), [path.name, "damaged"])
+
+
+@pytest.mark.parametrize("kind", ["dataset", "bundle", "weights"])
+def test_a_pipe_is_not_waited_for(world, tmp_path, kind):
+    model, workload = world.model, {"kind": "tensors", "path": str(tmp_path / "b.h5")}
+    path = tmp_path / "b.h5"
+    if kind != "bundle":
+        if kind == "weights":
+            model = tmp_path / "models" / tiny.NAME
+            shutil.copytree(world.model, model)
+        path = tiny.dataset_path(tmp_path, "ppl_tiny", 2) if kind == "dataset" else model / "model.safetensors"
+        workload = {"kind": "task", "model": str(model), "data": str(tmp_path if kind == "dataset" else world.data), "tasks": ["ppl_tiny"], "samples": 2}
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "expected a file")
+
+
 # ----------------------------------------------------------------------------------------------------------------- where output goes
 
 @pytest.mark.parametrize("place, words", [("file/out", ["file"]), ("file", ["file"]), ("/proc/out", ["/proc"]), ("/proc/self/fd/out", ["/proc"])])
@@ -600,6 +640,40 @@ def test_damaged_results(world, tmp_path):
     shutil.rmtree(out / "cells")
     judge(swbench("export", out), ["out", "cells"])
     judge(swbench("export", out / "results.h5"), ["out", "cells"])
+
+
+def test_a_pipe_for_a_cell(world, tmp_path):
+    """Nobody waits for its other end; it is replaced, as what is damaged."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    swbench("run", config, "-q", check=0)
+    cell = sorted((out / "cells").iterdir())[1]
+    cell.unlink()
+    os.mkfifo(cell)
+    judge(swbench("export", out), [cell.name, "cannot read"])
+    assert "1 cells done" in swbench("run", config, check=0).stderr
+    swbench("validate", out, check=0)
+
+
+def test_a_folder_for_a_cell(world, tmp_path):
+    """It cannot be replaced, which is said before anything is run; all other cells would be lost behind it."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    swbench("run", config, "-q", check=0)
+    first, *others = sorted((out / "cells").iterdir())
+    for path in (first, *others):
+        path.unlink()
+    first.mkdir()
+    refused(tmp_path, config, first.name, "found a folder", verbs=["run"])
+    judge(swbench("export", out), [first.name, "cannot read"])
+
+
+def test_results_that_cannot_be_presented(world, tmp_path):
+    """All cells are saved, results.h5 is not: as on a disk that was full at the end, code 3."""
+    config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
+    (out / "results.h5").mkdir(parents=True)
+    done = swbench("run", config, check=3)
+    assert "results.h5" in done.stderr and "3 cells done" in done.stderr, done.stderr
+    (out / "results.h5").rmdir()
+    assert "3 there already" in swbench("run", config, check=0).stderr
 
 
 def test_memory_that_cannot_be_had(world, tmp_path):

@@ -171,6 +171,27 @@ def test_any_other_density_is_worse(pair, by):
     assert [metric for _, metric in named(compare(*pair, check=1), "worse")] == ["density"]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["metrics/nll", "samples/nll", "metrics/density", "metrics/mass_recall", "per_layer/mass_recall", "metrics/output_rel_error",
+                                   "metrics/peak_memory_bytes"])
+def test_what_is_no_number_any_more_is_worse(pair, place, value):
+    for path in cells(pair[1], task="ppl_tiny", method="onehop"):
+        with edited(path) as file:
+            file[place][...] = value
+    (figure,) = compare(*pair, check=1)["figures"]
+    assert (figure["metric"], figure["verdict"], figure["note"]) == (place.split("/")[1], "worse", "no number in NEW")
+
+
+@pytest.mark.parametrize("task, metric, by", [("echo_tiny", "accuracy", -2), ("ppl_tiny", "nll", 0.02)])
+def test_a_value_that_its_samples_do_not_show(pair, task, metric, by):
+    """However it came about: the value is what people read."""
+    (path,) = cells(pair[1], task=task, method="onehop")
+    with edited(path) as file:
+        file[f"metrics/{metric}"][()] += by
+    (figure,) = compare(*pair, check=1)["figures"]
+    assert (figure["metric"], figure["verdict"]) == (metric, "worse")
+
+
 def test_rounding_is_no_change(pair):
     for path in cells(pair[1]):
         with edited(path) as file:
@@ -412,6 +433,18 @@ def test_junit(pair):
     (failed,) = [case for case in suite.findall("testcase") if case.find("failure") is not None]
     assert failed.get("name").startswith("a<b & \"c\" ppl_tiny") and failed.get("name").endswith("block_recall")
     assert failed.find("failure").get("type") == "worse"
+
+
+@pytest.mark.parametrize("form", ["json", "junit", "md", "text"])
+def test_a_name_that_is_no_text(pair, form):
+    """Another program wrote the cells: their model's name is no UTF-8, and what is worse is listed all the same."""
+    for folder in pair:
+        for path in cells(folder):
+            with edited(path) as file:
+                del file.attrs["model"]
+                file.attrs.create("model", b"a\xff\xfeb", dtype=h5py.string_dtype("utf-8"))
+    change_recall(pair[1], 1, 2, -1e-2)
+    assert "a\ufffd\ufffdb ppl_tiny" in swbench("compare", *pair, "--format", form, "--all", check=1).stdout
 
 
 def test_md(pair):

@@ -1,5 +1,5 @@
 """Every call that can fail for want of memory or room on the disk is made to fail, one at a time (tests/faults/faults.c): the program says so in one line and
-ends with code 2 or 3, and each file it leaves is whole. Where a call of a library fails instead, HDF5 1.10 crashes or exits with code 255 about every third
+ends with code 2 or 3, and each file it leaves is whole. And it is killed at every call that changes the disk. Where a call of a library fails instead, HDF5 1.10 crashes or exits with code 255 about every third
 time, which nothing here can prevent; what is asked then is that it was the library that did, and that the results outlive it as they outlive kill -9."""
 
 import os
@@ -18,6 +18,7 @@ LIBRARY = os.environ.get("SWBENCH_FAULTS", "")
 EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "61"))   # each so many-th call; 1: all of them
 KINDS = ("memory", "file")
 SEED = int(os.environ.get("SWBENCH_FAULT_SEED", "7"))
+SHARD, SHARDS = map(int, os.environ.get("SWBENCH_FAULT_SHARD", "0/1").split("/"))   # this process takes every SHARDS-th of those
 LIBRARY_POINTS = 200 if EVERY == 1 else 8                  # calls of the libraries, of some 70,000
 
 pytestmark = pytest.mark.skipif(not os.path.isfile(LIBRARY), reason="SWBENCH_FAULTS names no library; ctest sets it")
@@ -53,6 +54,10 @@ def count(folder, kind, *args):
     return int(found["calls"])
 
 
+def mine(points):
+    return list(points)[SHARD::SHARDS]
+
+
 def place(kind, k, found):
     assert "fault" in found, f"{kind}:{k} was not reached"
     return f"{kind}:{k} at {int(found['fault']):#x}"
@@ -79,8 +84,8 @@ def test_run(finished, tmp_path, kind):
     config, _, expected = finished
     calls = count(tmp_path, kind, "run", config, "-q", "--output", tmp_path / "count")
     step = EVERY if kind == "memory" else max(1, EVERY // 12)
-    refused = 0
-    for k in range(1, calls + 1, step):
+    refused, points = 0, mine(range(1, calls + 1, step))
+    for i, k in enumerate(points):
         out = tmp_path / "out"
         shutil.rmtree(out, ignore_errors=True)
         done, found = call(tmp_path, kind, k, "run", config, "-q", "--output", out)
@@ -88,17 +93,31 @@ def test_run(finished, tmp_path, kind):
         check(done, what, 6)   # a cell that fails is one line of its own
         refused += done.returncode != 0
         whole(out) if out.is_dir() else None
-        if k % (3 * step) == 1 or done.returncode == 0:
+        if i % 3 == 0 or done.returncode == 0:
             swbench("run", config, "-q", "--output", out, check=0)
             assert without_times(table(out)) == expected, what
-    assert refused > calls // step // 2
+    assert refused > len(points) // 2
+
+
+def test_killed_at_each_call(finished, tmp_path):
+    """kill -9 as a file is about to be made, written, synced, renamed or removed: the next run finds whole cells, and leaves nothing of the one before."""
+    config, _, expected = finished
+    for k in mine(range(1, count(tmp_path, "killed", "run", config, "-q", "--output", tmp_path / "count") + 1, max(1, EVERY // 12))):
+        out = tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        done, found = call(tmp_path, "killed", k, "run", config, "-q", "--output", out)
+        what = place("killed", k, found)
+        assert done.returncode == -9, what
+        resumed = swbench("run", config, "-q", "--output", out, check=0)
+        assert "damaged" not in resumed.stderr and without_times(table(out)) == expected, what
+        whole(out)
 
 
 def test_run_when_a_library_has_no_memory(finished, tmp_path):
     config, _, expected = finished
     calls = count(tmp_path, "anyone", "run", config, "-q", "--output", tmp_path / "count")
     chance, stopped = random.Random(SEED), 0
-    for k in chance.sample(range(1, calls + 1), LIBRARY_POINTS):
+    for k in mine(chance.sample(range(1, calls + 1), LIBRARY_POINTS)):
         out = tmp_path / "out"
         shutil.rmtree(out, ignore_errors=True)
         done, found = call(tmp_path, "anyone", k, "run", config, "-q", "--output", out)
@@ -121,7 +140,7 @@ def test_readers(finished, tmp_path, verb):
     config, out, _ = finished
     arguments = {"plan": [config, "--output", tmp_path / "none"], "validate": [config, out], "compare": [out, out]}.get(verb, [out])
     peace, calls = swbench(verb, *arguments, check=0), count(tmp_path, "memory", verb, *arguments)
-    for k in range(1, calls + 1, max(1, EVERY // 4)):
+    for k in mine(range(1, calls + 1, max(1, EVERY // 4))):
         done, found = call(tmp_path, "memory", k, verb, *arguments)
         what = place("memory", k, found)
         check(done, what, 3)

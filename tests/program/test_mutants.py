@@ -26,6 +26,14 @@ MUTANTS = {
     "one block of the budget is lost": ("kernels/cpu/select.c", "threshold = sw_kth_largest(keys, n, left - 1);",
                                         "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;"),
 }
+# The same, of methods and rules that only configs/ci-rules.yaml runs
+RULES = {
+    "quest knows a page's first key only": ("kernels/cpu/pages.c", "high[c] = x[c] > high[c] ? x[c] : high[c];", ""),
+    "xattention looks a group ahead": ("kernels/cpu/antidiagonal.c", "p->c->vec->softmax(row, g + 1);",
+                                       "p->c->vec->softmax(row, g + 2 < p->groups ? g + 2 : g + 1);"),
+    "snapkv does not pool": ("core/methods/snapkv.c", "half = p->pool_kernel / 2,", "half = 0,"),
+    "nsa scales twice": ("core/methods/nsa.c", ".k = keys->means.data, .scale = seq->scale},", ".k = keys->means.data, .scale = 2 * seq->scale},"),
+}
 
 
 def commands():
@@ -36,7 +44,7 @@ def commands():
 
 
 def build(mutant, folder):
-    source, old, new = MUTANTS[mutant]
+    source, old, new = {**MUTANTS, **RULES}[mutant]
     text = (ROOT / source).read_text()
     assert text.count(old) == 1, f"{source}: the line that is to be changed has changed; change the test too"
     changed = folder / pathlib.Path(source).name
@@ -95,3 +103,23 @@ def test_it_is_caught(run, tmp_path, mutant):
     done = swbench("compare", base, new)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "worse" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    """gate(program, folder): what `make ci` runs of configs/ci-rules.yaml."""
+    def work(program, out):
+        for own in ([], ["--set", "budget=native", "--set", "workloads.0.generator=planted"]):
+            subprocess.run([program, "run", ROOT / "configs/ci-rules.yaml", *own, "--output", out, "-q"], check=True, capture_output=True)
+        return out
+
+    base = work(PROGRAM, tmp_path_factory.mktemp("gate") / "base")
+    return lambda program, out: (base, work(program, out))
+
+
+@pytest.mark.parametrize("mutant", list(RULES))
+def test_the_gate_knows_every_method(gate, tmp_path, mutant):
+    """As against a baseline of another machine."""
+    base, new = gate(build(mutant, tmp_path), tmp_path / "out")
+    done = swbench("compare", base, new, "--across-machines")
+    assert done.returncode == 1, done.stdout + done.stderr

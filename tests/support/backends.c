@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -20,6 +21,13 @@ void sw_test_fails(enum sw_status st, enum sw_status code)
     sw_error_clear();
 }
 
+/* What a task's instructions are makes no race: under the thread sanitizer, where all takes some twenty times as long, the widest stand for all. */
+#ifdef __SANITIZE_THREAD__
+static const bool one_isa = true;
+#else
+static const bool one_isa = false;
+#endif
+
 const char *const *sw_test_isas(void)
 {
     static const char *const all[] = {"sse2", "base", "avx2", "avx512"};
@@ -35,7 +43,7 @@ const char *const *sw_test_isas(void)
             }
             sw_error_clear();
         }
-    return found;
+    return one_isa ? found + n - 1 : found;
 }
 
 struct sw_backend *sw_test_open(const char *isa, int threads)
