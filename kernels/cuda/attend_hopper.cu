@@ -57,6 +57,7 @@ template <int D> struct layout { /* shared memory, in bytes */
         V = K + STAGES * KV_BYTES,
         BARRIERS = V + STAGES * KV_BYTES,
         BYTES = BARRIERS + 256 + 1024, /* + alignment to 1024 */
+        MAXIMA = D == 128,             /* rows' maxima are looked for at every step; at 64, where exponentials take as long as the products, when sums grow */
     };
 };
 
@@ -223,6 +224,37 @@ struct running {
     float max[2], sum[2]; /* max over the row; sum of this thread's columns only */
 };
 
+/* e = exp2(scale·(s - max)), and `sum` their sums: against the maxima of the steps before, whatever those of this step are. e may be s. */
+template <int N>
+__device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], const float (&s)[N], const running &run, float scale_log2)
+{
+    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, part[2][2] = {{0.f, 0.f}, {0.f, 0.f}};
+#pragma unroll
+    for (int i = 0; i < N; i++) { /* two columns of one row, two of the other */
+        e[i] = exp2_fast(fmaf(s[i], scale_log2, -shift[i / 2 % 2]));
+        part[i % 2][i / 2 % 2] += e[i];
+    }
+    sum[0] = part[0][0] + part[1][0];
+    sum[1] = part[0][1] + part[1][1];
+}
+
+/* Moves the maxima up to those of s, and gives what O must be multiplied by (the sums have been). */
+template <int N> __device__ __forceinline__ void raise_maxima(const float (&s)[N], running &run, float (&factor)[2], float scale_log2)
+{
+    float row[2] = {run.max[0], run.max[1]};
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        row[i / 2 % 2] = fmaxf(row[i / 2 % 2], s[i]);
+#pragma unroll
+    for (int r = 0; r < 2; r++) { /* the row is in four lanes */
+        row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 1));
+        row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 2));
+        factor[r] = exp2_fast((run.max[r] - row[r]) * scale_log2);
+        run.max[r] = row[r];
+        run.sum[r] *= factor[r];
+    }
+}
+
 /* s: logits in, exp2(scale·(s - max)) out. Returns whether O and the sums must be multiplied by `factor`
  * (the sums have been). The maximum only moves when it would grow by more than a factor 2⁸ (in exp2's domain: by 8): any point of
  * reference gives the same quotient, and 2⁸ costs no precision in bf16 or fp32. */
@@ -256,20 +288,10 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
             }
         }
     }
-    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, sum[2][2] = {{0.f, 0.f}, {0.f, 0.f}};
-#pragma unroll
-    for (int i = 0; i < N; i += 4) {
-        s[i] = exp2_fast(fmaf(s[i], scale_log2, -shift[0]));
-        s[i + 1] = exp2_fast(fmaf(s[i + 1], scale_log2, -shift[0]));
-        s[i + 2] = exp2_fast(fmaf(s[i + 2], scale_log2, -shift[1]));
-        s[i + 3] = exp2_fast(fmaf(s[i + 3], scale_log2, -shift[1]));
-        sum[0][0] += s[i];
-        sum[1][0] += s[i + 1];
-        sum[0][1] += s[i + 2];
-        sum[1][1] += s[i + 3];
-    }
-    run.sum[0] += sum[0][0] + sum[1][0];
-    run.sum[1] += sum[0][1] + sum[1][1];
+    float sum[2];
+    exponentials(s, sum, s, run, scale_log2);
+    run.sum[0] += sum[0];
+    run.sum[1] += sum[1];
     return rescale;
 }
 
@@ -345,6 +367,14 @@ __device__ __forceinline__ void first_scores(float (&s)[KEYS / 2], const ring<D>
     }
 }
 
+template <int D> __device__ __forceinline__ void finish_values(float (&o)[D / 2], const ring<D> &vr, int lane)
+{
+    wgmma_wait<0>();
+    pin(o);
+    if (lane == 0)
+        barrier_arrive(vr.empty + 8 * vr.stage);
+}
+
 /* One step of the loop: scores of this step, values of the one before, which had KEYS keys. */
 template <int D, int KEYS>
 __device__ __forceinline__ void consume_step(ring<D> &kr, ring<D> &vr, float (&s)[64], float (&o)[D / 2], uint32_t (&p)[32], uint32_t q,
@@ -365,19 +395,34 @@ __device__ __forceinline__ void consume_step(ring<D> &kr, ring<D> &vr, float (&s
         if (!layout<D>::Q_REG && last)
             barrier_arrive(q_empty);
     }
+    /* ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So the wait for the values gets a
+     * block of its own: the branch before it needs all the exponentials. */
     float factor[2];
-    bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
-    /* ptxas hoists a wait as far up as its basic block goes, here above the exponentials, and then nothing overlaps. So it gets a block of its own:
-     * the branch needs all the exponentials (sums are never negative). */
-    if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) {
-        wgmma_wait<0>();
-        multiply_rows<D>(o, factor);
+    if constexpr (layout<D>::MAXIMA) {
+        bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
+        if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) { /* sums are never negative */
+            wgmma_wait<0>();
+            multiply_rows<D>(o, factor);
+        }
+        finish_values<D>(o, vr, lane);
+        to_operand<64>(p, s);
+    } else {
+        /* Any point of reference gives the same quotient, so the maxima of the steps before serve, and 64 comparisons a step are saved. Only where a sum comes out large is the step
+         * computed anew: so the logits must survive, and the exponentials get registers of their own. (They may not be packed before the wait: where operands are made
+         * while others are in flight, ptxas serialises wgmma.) */
+        float e[64], sum[2];
+        exponentials(e, sum, s, run, scale_log2);
+        if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
+            wgmma_wait<0>();
+            raise_maxima(s, run, factor, scale_log2);
+            multiply_rows<D>(o, factor);
+            exponentials(e, sum, s, run, scale_log2);
+        }
+        run.sum[0] += sum[0];
+        run.sum[1] += sum[1];
+        finish_values<D>(o, vr, lane);
+        to_operand<64>(p, e);
     }
-    wgmma_wait<0>();
-    pin(o);
-    if (lane == 0)
-        barrier_arrive(vr.empty + 8 * vr.stage);
-    to_operand<64>(p, s);
     kr.advance();
     vr.advance();
 }

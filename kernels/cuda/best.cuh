@@ -65,13 +65,12 @@ struct row_team {
 };
 
 /* The ascending list of the blocks that row i keeps: what is outside the candidates [lo, hi), and the best `need` candidates; of equal ones the last. Score j is at
- * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it;
- * not real: nothing is written.
+ * scores[j], or is j where scores is NULL; PADDED: they lie in shared memory, where 16 bytes at once may be read up to a multiple of eight. The whole team calls it.
  * The threshold lies between the candidates' least and largest key. A step counts the candidates above a key in between, guessed from the counts on both sides and
  * halved by turns, and the search ends as soon as just the wanted number lies above: 6 to 10 steps on average, of two instructions a column and one reduction (radix
  * passes of eight bits have their first two full of atomics on the same few exponents). The first turn's columns, 2048 where the team is a whole block, stay in registers. */
 template <bool PADDED>
-__device__ inline void list_best(struct row_team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list, bool real = true)
+__device__ inline void list_best(struct row_team &team, const float *scores, int i, int lo, int hi, int need, int32_t *list)
 {
     const int turn = TEAM_EACH * team.threads(), j0 = TEAM_EACH * team.thread();
     auto candidate = [&](int j) { return j >= lo && j < hi; };
@@ -152,7 +151,7 @@ __device__ inline void list_best(struct row_team &team, const float *scores, int
 #pragma unroll
         for (int e = 0; e < TEAM_EACH; e++) {
             bool take = takes >> e & 1, tie = ties >> e & 1;
-            if (real && (take || (tie && tied >= skip)))
+            if (take || (tie && tied >= skip))
                 list[taken + max(0, tied - skip)] = j + e;
             taken += take;
             tied += tie;
@@ -161,38 +160,5 @@ __device__ inline void list_best(struct row_team &team, const float *scores, int
         equal += (int)(total >> 16);
     }
 }
-
-struct top_args {
-    const float *scores;
-    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
-    int kept, row0, rows, ld, ld_rows, sink, local;
-    int32_t *indptr, *indices;
-};
-
-/* Where row r of unit u has its list, and how many blocks besides the diagonal are in it. */
-struct place { int base, m; };
-__device__ inline struct place place_of(const top_args &a, int u, int r)
-{
-    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
-    return {u * (a.starts ? a.starts[a.rows] : a.kept) + start, kept - 1};
-}
-
-/* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
-template <bool PADDED>
-__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r, struct place at, const float *scores, bool real = true)
-{
-    /* Candidates are [lo, hi); the rest is forced. */
-    int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
-    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base, real);
-    if (real && team.thread() == 0) {
-        a.indptr[(int64_t)u * a.rows + r] = at.base;
-        if (u == (int)gridDim.y - 1 && r == a.rows - 1)
-            a.indptr[((int64_t)u + 1) * a.rows] = at.base + at.m + 1;
-    }
-}
-
-/* walk_strip.cu: `walk`, rows divided by their maxima, and their lists, in one launch; of short prompts. */
-bool sw_cuda_walk_takes_strips(const struct sw_walk *a);
-SW_MUST_CHECK enum sw_status sw_cuda_walk_strips(struct cuda_state *s, const struct sw_walk *a, const struct top_args &lists);
 
 #endif

@@ -14,6 +14,35 @@
 
 /* -------------------------------------------------------------------------------------------------- under a budget */
 
+struct top_args {
+    const float *scores;
+    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    int kept, row0, rows, ld, ld_rows, sink, local;
+    int32_t *indptr, *indices;
+};
+
+/* Where row r of unit u has its list, and how many blocks besides the diagonal are in it. */
+struct place { int base, m; };
+__device__ inline struct place place_of(const top_args &a, int u, int r)
+{
+    int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
+    return {u * (a.starts ? a.starts[a.rows] : a.kept) + start, kept - 1};
+}
+
+/* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
+template <bool PADDED>
+__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r, struct place at, const float *scores)
+{
+    /* Candidates are [lo, hi); the rest is forced. */
+    int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
+    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base);
+    if (team.thread() == 0) {
+        a.indptr[(int64_t)u * a.rows + r] = at.base;
+        if (u == (int)gridDim.y - 1 && r == a.rows - 1)
+            a.indptr[((int64_t)u + 1) * a.rows] = at.base + at.m + 1;
+    }
+}
+
 /* The row of a team, long rows first; the team is as many of `each` warps as have columns. False: this warp has nothing to do. */
 __device__ inline bool take_row(const top_args &a, int each, struct row_team *team, int *lanes, int *r)
 {
@@ -163,8 +192,6 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, c
     top_args args;
     SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
     scale_args scale = {w->out, 1.0f, w->out, w->b, w->causal, false};
-    if (sw_cuda_walk_takes_strips(w))
-        return sw_cuda_walk_strips(s, w, args);
     if (w->beta != 0.0f) {
         SW_TRY(sw_cuda_walk_product(s, w));
     } else {

@@ -3,6 +3,7 @@
  *   bench_hopper check                     small shapes, every path, whole outputs
  *   bench_hopper check-small               the same, fewer and smaller: for compute-sanitizer
  *   bench_hopper time [n …]                H = 32, Hkv = 8, density 0.2 and 1, causal
+ *   bench_hopper time-64 [n …]             H = 64, Hkv = 16, head_dim 64
  *   bench_hopper time-all [n …]            also blocks of 128, lists per group and per head, head_dim 64, odd groups
  *
  * Tolerance: error at most twice that of a naive bf16 implementation (scores, probabilities and output each rounded to bf16), both against
