@@ -539,7 +539,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
 }
 
 template <int E>
-__global__ void __launch_bounds__(STEP_THREADS, E <= 4 ? 2 : 1) step_blocks(step_args all)
+__global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_blocks /* at 32 sm_80 would spill, at 256 both */(step_args all)
 {
     __shared__ __align__(16) union step_shared sh;
     __shared__ int lanes[2 * STEP_WARPS];

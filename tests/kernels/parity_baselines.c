@@ -432,7 +432,8 @@ static void walk_steps(struct parity *p, const struct step_case *c, uint64_t see
         keep[i] = (i * 5 + 3) % d_pow2; /* a permutation: 5 is odd */
     }
     struct sw_srht t = {.d = c->d, .d_pow2 = d_pow2, .r = c->r, .scale = 1.0f / sqrtf((float)c->r), .signs = signs, .keep = keep};
-    struct step_result of[3] = {{{0}}};
+    struct step_result of[3];
+    memset(of, 0, sizeof of);
     run_step(p, p->cpu, c, 1, &t, q, k, cached, x, &of[0]);
     run_step(p, p->cuda, c, 1, &t, q, k, cached, x, &of[1]);
     run_step(p, p->cuda, c, 3, &t, q, k, cached, x, &of[2]);
