@@ -538,8 +538,9 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
     }
 }
 
+/* Two blocks a multiprocessor where their 64 registers a thread do without spilling: at 32 they do not on sm_80, at 256 nowhere. */
 template <int E>
-__global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_blocks /* at 32 sm_80 would spill, at 256 both */(step_args all)
+__global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_blocks(step_args all)
 {
     __shared__ __align__(16) union step_shared sh;
     __shared__ int lanes[2 * STEP_WARPS];
