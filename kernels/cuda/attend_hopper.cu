@@ -1,14 +1,18 @@
 /* attend_hopper.cu: see attend_hopper.h.
  *
  * A CTA works on a tile of 2 × 64 query rows that share one list of key blocks: two heads of a KV group at the same rows, or
- * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Warpgroup 0 is the producer: one warp fetches K and V by
- * block index with TMA into rings of 128-key tiles. Warpgroups 1 and 2 are consumers, each with its own 64 rows:
+ * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Warpgroups 0 and 1 are consumers, each with its own 64
+ * rows. Behind them is the producer: one warp fetches K and V by block index with TMA into rings of tiles of one step:
  *
  *     S = Q·Kᵀ of step j+1 is queued, then O += P·V of step j; softmax of step j+1 runs while the latter is in flight.
  *
- * The list is walked from its end, so that the diagonal comes first and the loop needs no mask: the first step has 64 keys where the
- * list has an odd number of 64-key blocks, else 128. Tiles are ordered with the KV head outermost (its K and V stay in L2)
- * and long rows first; CTAs are persistent and take the next tile from a counter. NOTES-hopper.md has the measurements. */
+ * At head_dim 128 it goes on so from tile to tile: the first scores of one are queued with the last values of the other.
+ * The list is walked from its end, so that the diagonal comes first and the loop needs no mask. Tiles are ordered with the KV head outermost
+ * (its K and V stay in L2) and long rows first; CTAs are persistent and take the next tile from a counter.
+ *
+ * head_dim 128: steps of 128 keys (the first has 64 where the list has an odd number of 64-key blocks), one CTA a multiprocessor, registers moved
+ * from the producer to the consumers. head_dim 64: exponentials take as long as the products, and what matters is that some warps always have one to do
+ * while others have the other: steps of 64 keys, so that two CTAs have room, four warps a scheduler. NOTES-hopper.md has the measurements. */
 #include "kernels/cuda/attend_hopper.h"
 
 #include <atomic>
@@ -18,12 +22,10 @@
 namespace {
 
 enum {
-    THREADS = 384, /* producer warpgroup + two consumer warpgroups */
-    PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232, /* a thread; together they may not pass what the CTA starts with, 384 × 168 */
+    CONSUMERS = 256, THREADS = CONSUMERS + 128, /* only whole warpgroups can give registers away */
     WORK_SLOTS = 64,       /* calls in flight */
-    MAX_STAGES = 4,
-    CHUNK_Q = 64 * 128,    /* bytes of 64 rows × 64 columns */
-    CHUNK_KV = 128 * 128,  /* of 128 rows */
+    MAX_STAGES = 5,
+    CHUNK = 64 * 128,      /* bytes of 64 rows × 64 columns */
 };
 
 enum unit_kind { UNIT_SHARED, UNIT_KV_HEAD, UNIT_HEAD };
@@ -48,16 +50,20 @@ struct params {
 template <int D> struct layout { /* shared memory, in bytes */
     enum {
         HALVES = D / 64,
+        STEP = D == 128 ? 128 : 64,    /* keys */
+        STAGES = D == 128 ? 3 : 5,     /* steps in the K ring, and in the V ring */
+        CTAS = D == 128 ? 1 : 2,       /* a multiprocessor */
+        PRODUCER_REGISTERS = D == 128 ? 40 : 32,   /* a thread; all together may not pass what the CTAs start with, 384 × 168 or 2 × 384 × 80 */
+        CONSUMER_REGISTERS = D == 128 ? 232 : 104,
         Q_REG = D == 128,              /* consumers keep Q in registers, and its place is soon free for the next tile's */
-        STAGES = D == 128 ? 3 : 4,     /* 128-key tiles in the K ring, and in the V ring */
-        Q_BYTES = HALVES * CHUNK_Q,    /* of one warpgroup */
-        KV_BYTES = HALVES * CHUNK_KV,  /* of one tile of K or V */
+        Q_BYTES = HALVES * CHUNK,      /* of one warpgroup */
+        KV_CHUNK = STEP / 64 * CHUNK,  /* 64 columns of one step's K or V */
+        KV_BYTES = HALVES * KV_CHUNK,
         Q = 0,
         K = 2 * Q_BYTES,
         V = K + STAGES * KV_BYTES,
         BARRIERS = V + STAGES * KV_BYTES,
         BYTES = BARRIERS + 256 + 1024, /* + alignment to 1024 */
-        MAXIMA = D == 128,             /* rows' maxima are looked for at every step; at 64, where exponentials take as long as the products, when sums grow */
     };
 };
 
@@ -92,8 +98,15 @@ __device__ __forceinline__ tile tile_at(const params &p, int t)
     return r;
 }
 
-/* Lists are read 32 entries at a time, one a lane. An entry is a 64-block (two a step) or a 128-block (one a step). */
-__device__ __forceinline__ int list_position(const params &p, int step_from_start) { return p.block128 ? step_from_start : 2 * step_from_start; }
+template <int D> __device__ __forceinline__ int steps_of(const tile &t) { return layout<D>::STEP == 128 ? (t.count + 1) >> 1 : t.count; }
+
+/* Lists are read 32 entries at a time, one a lane. An entry is a block of 64 or of 128 tokens, as a step may be. */
+template <int D> __device__ __forceinline__ int list_position(const params &p, int step)
+{
+    if (layout<D>::STEP == 128)
+        return p.block128 ? step : 2 * step;
+    return p.block128 ? step >> 1 : step;
+}
 
 __device__ __forceinline__ int list_chunk(const params &p, const tile &t, int chunk, int lane)
 {
@@ -115,26 +128,26 @@ template <int D> struct ring {
     }
 };
 
-/* The blocks b0 and b1 (b1 < 0: only b0) of one head to the ring's next tile. */
+/* The 64-token blocks b0 and b1 (b1 < 0: only b0) of one head to the ring's next tile. */
 template <int D>
 __device__ __forceinline__ void fetch_blocks(ring<D> &r, const CUtensorMap *one, const CUtensorMap *two, int b0, int b1, int kv_head, int lane)
 {
-    constexpr int HALVES = layout<D>::HALVES;
+    constexpr int HALVES = layout<D>::HALVES, BYTES = layout<D>::KV_BYTES, COLUMNS = layout<D>::KV_CHUNK;
     barrier_wait(r.empty + 8 * r.stage, r.phase ^ 1);
     if (lane == 0) {
-        uint32_t bar = r.full + 8 * r.stage, dst = r.tiles + r.stage * layout<D>::KV_BYTES;
-        if (b1 == b0 + 1) {
-            barrier_arrive_expect(bar, layout<D>::KV_BYTES);
+        uint32_t bar = r.full + 8 * r.stage, dst = r.tiles + r.stage * BYTES;
+        if (layout<D>::STEP == 128 && b1 == b0 + 1) {
+            barrier_arrive_expect(bar, BYTES);
             tma_fetch(dst, two, b0 * 64, 0, kv_head, bar, L2_EVICT_NORMAL);
         } else {
-            barrier_arrive_expect(bar, b1 < 0 ? layout<D>::KV_BYTES / 2 : layout<D>::KV_BYTES);
+            barrier_arrive_expect(bar, (b1 < 0 ? 1 : 2) * HALVES * CHUNK);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                tma_fetch(dst + half * CHUNK_KV, one, b0 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
+                tma_fetch(dst + half * COLUMNS, one, b0 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
             if (b1 >= 0)
 #pragma unroll
                 for (int half = 0; half < HALVES; half++)
-                    tma_fetch(dst + half * CHUNK_KV + CHUNK_KV / 2, one, b1 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
+                    tma_fetch(dst + half * COLUMNS + CHUNK, one, b1 * 64, half, kv_head, bar, L2_EVICT_NORMAL);
         }
     }
     __syncwarp();
@@ -148,8 +161,8 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
     uint32_t q_phase = 0;
     int t = blockIdx.x;
     tile now = tile_at(p, t);
-    int steps = (now.count + 1) >> 1;
-    int chunk = list_position(p, steps - 1) >> 5;
+    int steps = steps_of<D>(now);
+    int chunk = list_position<D>(p, steps - 1) >> 5;
     int entries = list_chunk(p, now, chunk, lane);
     while (true) {
         int before = list_chunk(p, now, chunk - 1, lane);
@@ -157,20 +170,28 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
         tile next = now;
         int v0 = 0, v1 = 0;
         for (int s = steps - 1; s >= 0; s--) {
-            int at = list_position(p, s);
+            int at = list_position<D>(p, s);
             if (at >> 5 != chunk) {
                 chunk = at >> 5;
                 entries = before;
                 before = list_chunk(p, now, chunk - 1, lane);
             }
             int b0 = __shfl_sync(~0u, entries, at & 31), b1 = __shfl_sync(~0u, entries, (at + 1) & 31);
-            if (!p.indptr)
-                b0 = 2 * s, b1 = b0 + 1;
-            else if (p.block128)
-                b0 *= 2, b1 = b0 + 1;
             bool first = s == steps - 1;
-            if (first && (now.count & 1))
+            if (layout<D>::STEP == 128) {
+                if (!p.indptr)
+                    b0 = 2 * s, b1 = b0 + 1;
+                else if (p.block128)
+                    b0 *= 2, b1 = b0 + 1;
+                if (first && (now.count & 1))
+                    b1 = -1;
+            } else {
+                if (!p.indptr)
+                    b0 = s;
+                else if (p.block128)
+                    b0 = 2 * b0 + (s & 1);
                 b1 = -1;
+            }
             fetch_blocks<D>(kr, &p.k, &p.k128, b0, b1, now.kv_head, lane);
             if (first) {
                 barrier_wait(q_empty, q_phase ^ 1);
@@ -190,7 +211,7 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
                 t_next = __shfl_sync(~0u, t_next, 0);
                 if (t_next < p.tiles) {
                     next = tile_at(p, t_next);
-                    entries_next = list_chunk(p, next, list_position(p, ((next.count + 1) >> 1) - 1) >> 5, lane);
+                    entries_next = list_chunk(p, next, list_position<D>(p, steps_of<D>(next) - 1) >> 5, lane);
                 }
             } else {
                 fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
@@ -202,8 +223,8 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
             break;
         now = next;
         t = t_next;
-        steps = (now.count + 1) >> 1;
-        chunk = list_position(p, steps - 1) >> 5;
+        steps = steps_of<D>(now);
+        chunk = list_position<D>(p, steps - 1) >> 5;
         entries = entries_next;
     }
     barrier_wait(q_empty, q_phase ^ 1);
@@ -296,37 +317,40 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
 }
 
 /* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
-template <int N> __device__ __forceinline__ void to_operand(uint32_t (&p)[32], const float (&s)[N])
+template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)[P], const float (&s)[N])
 {
+    static_assert(N / 2 <= P, "operand");
 #pragma unroll
     for (int i = 0; i < N / 2; i++)
         p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
 }
 
+/* A warpgroup's 64 queries: in registers, or the descriptor of their place in shared memory. */
+template <int D> struct queries {
+    uint32_t at, reg[layout<D>::Q_REG ? D / 4 : 1];
+};
+
 /* S = Q·Kᵀ for KEYS keys. */
-template <int D, int KEYS>
-__device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], uint32_t q, const uint32_t *q_reg, uint32_t k)
+template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], const queries<D> &q, uint32_t k)
 {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
-        uint32_t kd = k + (((i / 4) * CHUNK_KV + (i % 4) * 32) >> 4);
-        uint32_t qd = q + (((i / 4) * CHUNK_Q + (i % 4) * 32) >> 4);
-        if constexpr (layout<D>::Q_REG != 0 && KEYS == 128)
-            i == 0 ? wgmma_rs_n128<0>(s, q_reg, kd) : wgmma_rs_n128<1>(s, q_reg + 4 * i, kd);
-        else if constexpr (layout<D>::Q_REG != 0)
-            i == 0 ? wgmma_rs_n64<0>(s, q_reg, kd) : wgmma_rs_n64<1>(s, q_reg + 4 * i, kd);
+        uint32_t kd = k + (((i / 4) * layout<D>::KV_CHUNK + (i % 4) * 32) >> 4);
+        if constexpr (!layout<D>::Q_REG)
+            i == 0 ? wgmma_ss_n64<0>(s, q.at + i * 2, kd) : wgmma_ss_n64<1>(s, q.at + i * 2, kd);
         else if constexpr (KEYS == 128)
-            i == 0 ? wgmma_ss_n128<0>(s, qd, kd) : wgmma_ss_n128<1>(s, qd, kd);
+            i == 0 ? wgmma_rs_n128<0>(s, q.reg, kd) : wgmma_rs_n128<1>(s, q.reg + 4 * i, kd);
         else
-            i == 0 ? wgmma_ss_n64<0>(s, qd, kd) : wgmma_ss_n64<1>(s, qd, kd);
+            i == 0 ? wgmma_rs_n64<0>(s, q.reg, kd) : wgmma_rs_n64<1>(s, q.reg + 4 * i, kd);
     }
     wgmma_commit();
 }
 
 /* O += P·V for KEYS keys. */
-template <int D, int KEYS> __device__ __forceinline__ void queue_values(float (&o)[D / 2], uint32_t (&p)[32], uint32_t v)
+template <int D, int KEYS, int P> __device__ __forceinline__ void queue_values(float (&o)[D / 2], const uint32_t (&p)[P], uint32_t v)
 {
+    static_assert(KEYS / 4 <= P, "operand");
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < KEYS / 16; i++) {
@@ -351,80 +375,134 @@ template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2]
     }
 }
 
-/* The scores of a tile's first step, waited for. */
-template <int D, int KEYS>
-__device__ __forceinline__ void first_scores(float (&s)[KEYS / 2], const ring<D> &kr, uint32_t q, const uint32_t *q_reg, uint32_t k,
-                                             uint32_t q_empty, int steps, int lane)
-{
-    pin(s);
-    queue_scores<D, KEYS>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
-    wgmma_wait<0>();
-    pin(s);
-    if (lane == 0) {
-        barrier_arrive(kr.empty + 8 * kr.stage);
-        if (!layout<D>::Q_REG && steps == 1)
+/* What a consumer warpgroup works with. */
+template <int D> struct consumer {
+    static constexpr int STEP = layout<D>::STEP, SLOT = layout<D>::KV_BYTES >> 4; /* of descriptors */
+    ring<D> kr, vr;
+    uint32_t k, v;  /* descriptors of the rings' first tiles */
+    uint32_t q_tile, q_empty;
+    float scale_log2;
+    int lane;
+    queries<D> q;
+    float o[D / 2];
+    uint32_t p[STEP / 4]; /* exponentials whose values have not been added yet */
+    running run;
+
+    __device__ __forceinline__ uint32_t keys() const { return k + kr.stage * SLOT; }
+    __device__ __forceinline__ uint32_t values() const { return v + vr.stage * SLOT; }
+    __device__ __forceinline__ void wait_keys() { barrier_wait(kr.full + 8 * kr.stage, kr.phase); }
+    __device__ __forceinline__ void wait_values() { barrier_wait(vr.full + 8 * vr.stage, vr.phase); }
+    __device__ __forceinline__ void free_queries()
+    {
+        if (lane == 0)
             barrier_arrive(q_empty);
     }
-}
+    __device__ __forceinline__ void free_keys()
+    {
+        if (lane == 0)
+            barrier_arrive(kr.empty + 8 * kr.stage);
+        kr.advance();
+    }
+    __device__ __forceinline__ void free_values()
+    {
+        if (lane == 0)
+            barrier_arrive(vr.empty + 8 * vr.stage);
+        vr.advance();
+    }
+};
 
-template <int D> __device__ __forceinline__ void finish_values(float (&o)[D / 2], const ring<D> &vr, int lane)
+/* Steps that are not for this warpgroup. */
+template <int D> __device__ __forceinline__ void pass_steps(consumer<D> &c, int steps)
 {
-    wgmma_wait<0>();
-    pin(o);
-    if (lane == 0)
-        barrier_arrive(vr.empty + 8 * vr.stage);
+    for (int j = 0; j < steps; j++) {
+        c.wait_keys();
+        c.free_keys();
+        c.wait_values();
+        c.free_values();
+    }
 }
 
 /* One step of the loop: scores of this step, values of the one before, which had KEYS keys. */
-template <int D, int KEYS>
-__device__ __forceinline__ void consume_step(ring<D> &kr, ring<D> &vr, float (&s)[64], float (&o)[D / 2], uint32_t (&p)[32], uint32_t q,
-                                             const uint32_t *q_reg, uint32_t k, uint32_t v, running &run, float scale_log2,
-                                             uint32_t q_empty, bool last, int lane)
+template <int D, int KEYS> __device__ __forceinline__ void next_step(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
 {
-    barrier_wait(kr.full + 8 * kr.stage, kr.phase);
+    c.wait_keys();
     pin(s);
-    pin(o);
-    pin(p);
-    queue_scores<D, 128>(s, q, q_reg, k + kr.stage * (layout<D>::KV_BYTES >> 4));
-    barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-    queue_values<D, KEYS>(o, p, v + vr.stage * (layout<D>::KV_BYTES >> 4));
+    pin(c.o);
+    pin(c.p);
+    queue_scores<D, layout<D>::STEP>(s, c.q, c.keys());
+    c.wait_values();
+    queue_values<D, KEYS>(c.o, c.p, c.values());
     wgmma_wait<1>();
     pin(s);
-    if (lane == 0) {
-        barrier_arrive(kr.empty + 8 * kr.stage);
-        if (!layout<D>::Q_REG && last)
-            barrier_arrive(q_empty);
-    }
+    c.free_keys();
+    float factor[2];
+    bool rescale = softmax_step<layout<D>::STEP / 2, false>(s, c.run, factor, c.scale_log2);
     /* ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So the wait for the values gets a
      * block of its own: the branch before it needs all the exponentials. */
-    float factor[2];
-    if constexpr (layout<D>::MAXIMA) {
-        bool rescale = softmax_step<64, false>(s, run, factor, scale_log2);
-        if (__any_sync(~0u, rescale || run.sum[0] + run.sum[1] < 0.f)) { /* sums are never negative */
-            wgmma_wait<0>();
-            multiply_rows<D>(o, factor);
-        }
-        finish_values<D>(o, vr, lane);
-        to_operand<64>(p, s);
-    } else {
-        /* Any point of reference gives the same quotient, so the maxima of the steps before serve, and 64 comparisons a step are saved. Only where a sum comes out large is the step
-         * computed anew: so the logits must survive, and the exponentials get registers of their own. (They may not be packed before the wait: where operands are made
-         * while others are in flight, ptxas serialises wgmma.) */
-        float e[64], sum[2];
-        exponentials(e, sum, s, run, scale_log2);
-        if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
-            wgmma_wait<0>();
-            raise_maxima(s, run, factor, scale_log2);
-            multiply_rows<D>(o, factor);
-            exponentials(e, sum, s, run, scale_log2);
-        }
-        run.sum[0] += sum[0];
-        run.sum[1] += sum[1];
-        finish_values<D>(o, vr, lane);
-        to_operand<64>(p, e);
+    if (__any_sync(~0u, rescale || c.run.sum[0] + c.run.sum[1] < 0.f)) { /* sums are never negative */
+        wgmma_wait<0>();
+        multiply_rows<D>(c.o, factor);
     }
-    kr.advance();
-    vr.advance();
+    wgmma_wait<0>();
+    pin(c.o);
+    c.free_values();
+    to_operand(c.p, s);
+}
+
+/* The scores of a warp's own 16 rows and a step's keys: wgmma is only for all four warps. */
+__device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, uint32_t k_tile)
+{
+    int lane = threadIdx.x & 31, q_row = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+        s[i] = 0.f;
+#pragma unroll 1
+    for (int half = 0; half < 2; half++) { /* 32 columns */
+        uint32_t a[8];
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            ldmatrix_x4(a + 4 * i, q_tile + q_row * 128 + (((half * 4 + i * 2 + (lane >> 4)) ^ (q_row & 7)) << 4));
+#pragma unroll
+        for (int g = 0; g < 8; g++) { /* of eight keys */
+            uint32_t b[4];
+            ldmatrix_x4(b, k_tile + (g * 8 + (lane & 7)) * 128 + (((half * 4 + (lane >> 3)) ^ (lane & 7)) << 4));
+            mma_m16n8k16(s + 4 * g, a, b);
+            mma_m16n8k16(s + 4 * g, a + 4, b + 2);
+        }
+    }
+}
+
+/* The loop's step at head_dim 64, where other warps fill the time that this one waits. Any point of reference gives the same quotient, so the maxima of the steps before serve, and
+ * as many comparisons as exponentials are saved. Only where a sum comes out large is the step computed anew, from its scores on: the exponentials have their registers. */
+__device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32], bool last)
+{
+    c.wait_values();
+    pin(c.o);
+    pin(c.p);
+    queue_values<64, 64>(c.o, c.p, c.values());
+    wgmma_wait<0>();
+    pin(c.o);
+    c.free_values();
+    c.wait_keys();
+    pin(s);
+    queue_scores<64, 64>(s, c.q, c.keys());
+    wgmma_wait<0>();
+    pin(s);
+    float sum[2];
+    exponentials(s, sum, s, c.run, c.scale_log2);
+    if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
+        float factor[2];
+        scores_of_warp(s, c.q_tile, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES);
+        raise_maxima(s, c.run, factor, c.scale_log2);
+        multiply_rows<64>(c.o, factor);
+        exponentials(s, sum, s, c.run, c.scale_log2);
+    }
+    c.free_keys();
+    if (last)
+        c.free_queries();
+    c.run.sum[0] += sum[0];
+    c.run.sum[1] += sum[1];
+    to_operand(c.p, s);
 }
 
 /* Column c of the first step is masked for row r of the tile where c > r + shift. */
@@ -467,7 +545,7 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
 }
 
 template <int D>
-__device__ __forceinline__ void store_rows(const params &p, float (&o)[D / 2], running &run, int token, int head, int lane)
+__device__ __forceinline__ void store_rows(const params &p, const float (&o)[D / 2], const running &run, int token, int head, int lane)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -490,114 +568,163 @@ __device__ __forceinline__ void store_rows(const params &p, float (&o)[D / 2], r
     }
 }
 
+/* Where a warpgroup's output goes: the thread's first row, and the head. */
+struct place { int token, head; };
+
+/* A tile's first step, of KEYS keys, and, PENDING, the last values and the output of the tile before, at `before`. Column x of the step is masked for row r of the tile where
+ * x > r + shift. */
+template <int D, int KEYS, bool PENDING>
+__device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int row, int shift, place before)
+{
+    float s[KEYS / 2], factor[2];
+#pragma unroll
+    for (int i = 0; i < KEYS / 2; i++)
+        s[i] = 0.f;
+    c.wait_keys();
+    pin(s);
+    if constexpr (PENDING) {
+        pin(c.o);
+        pin(c.p);
+    }
+    queue_scores<D, KEYS>(s, c.q, c.keys());
+    if constexpr (PENDING) {
+        c.wait_values();
+        queue_values<D, layout<D>::STEP>(c.o, c.p, c.values());
+    }
+    wgmma_wait<PENDING ? 1 : 0>();
+    pin(s);
+    c.free_keys();
+    mask_diagonal(s, row, 2 * (c.lane & 3), shift);
+    running fresh;
+    softmax_step<KEYS / 2, true>(s, fresh, factor, c.scale_log2);
+    if constexpr (PENDING) {
+        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: as in next_step */
+            wgmma_wait<0>();
+            multiply_rows<D>(c.o, factor);
+        }
+        wgmma_wait<0>();
+        pin(c.o);
+        c.free_values();
+        store_rows<D>(p, c.o, c.run, before.token, before.head, c.lane);
+    }
+    c.run = fresh;
+#pragma unroll
+    for (int i = 0; i < D / 2; i++)
+        c.o[i] = 0.f;
+    to_operand(c.p, s);
+}
+
+/* The last values of a tile, of KEYS keys, and its output. */
+template <int D, int KEYS> __device__ __forceinline__ void finish_tile(const params &p, consumer<D> &c, place at)
+{
+    c.wait_values();
+    pin(c.o);
+    pin(c.p);
+    queue_values<D, KEYS>(c.o, c.p, c.values());
+    wgmma_wait<0>();
+    pin(c.o);
+    c.free_values();
+    store_rows<D>(p, c.o, c.run, at.token, at.head, c.lane);
+}
+
 template <int D>
 __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
                                         const tile_info *info)
 {
-    int which = (int)(threadIdx.x >> 7) - 1; /* warpgroup, 0 or 1 */
-    which = __shfl_sync(~0u, which, 0);
-    int lane = threadIdx.x & 31, row = (threadIdx.x & 127) / 32 * 16 + lane / 4;
+    constexpr int STEP = layout<D>::STEP;
+    int which = __shfl_sync(~0u, (int)threadIdx.x >> 7, 0); /* warpgroup, 0 or 1 */
+    int warp_row = (threadIdx.x & 127) / 32 * 16;
     uint32_t q_tile = q_tiles + which * layout<D>::Q_BYTES;
-    uint32_t q = descriptor(q_tile, 0), k = descriptor(kr.tiles, 0), v = descriptor(vr.tiles, CHUNK_KV);
+    consumer<D> c;
+    c.kr = kr;
+    c.vr = vr;
+    c.k = descriptor(kr.tiles, 0);
+    c.v = descriptor(vr.tiles, layout<D>::KV_CHUNK);
+    c.q_tile = q_tile;
+    c.q.at = descriptor(q_tile, 0);
+    c.q_empty = q_empty;
+    c.scale_log2 = p.scale_log2;
+    c.lane = threadIdx.x & 31;
     uint32_t q_phase = 0;
+    bool pending = false; /* the last values of the tile before are not yet added, nor its rows stored */
+    place before = {0, 0};
+    float s[STEP / 2];
+#pragma unroll
+    for (int i = 0; i < STEP / 2; i++)
+        s[i] = 0.f;
 
     while (true) {
         barrier_wait(q_full, q_phase);
         q_phase ^= 1;
         tile_info mine = {0, 0, 0, 0};
-        if (lane == 0) /* the lane that will say that it has been read */
+        if (c.lane == 0) /* the lane that will say that it has been read (free_queries) */
             mine = *info;
         int steps = __shfl_sync(~0u, mine.steps, 0), odd = __shfl_sync(~0u, mine.odd, 0);
         int row_tile = __shfl_sync(~0u, mine.row_tile, 0), head = __shfl_sync(~0u, mine.head, 0);
+        bool active = steps > 0 && (which == 0 || p.rows_a_tile == 2 || (p.heads_a_tile == 2 && (head + 1) % p.group != 0));
+        if (pending && !active) {
+            finish_tile<D, STEP>(p, c, before);
+            pending = false;
+        }
         if (steps == 0)
             break;
-        bool active = which == 0 || p.rows_a_tile == 2 || (p.heads_a_tile == 2 && (head + 1) % p.group != 0);
-        if (!active) { /* lets the tile pass */
-            if (lane == 0)
-                barrier_arrive(q_empty);
-            for (int j = 0; j < steps; j++) {
-                barrier_wait(kr.full + 8 * kr.stage, kr.phase);
-                if (lane == 0)
-                    barrier_arrive(kr.empty + 8 * kr.stage);
-                barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-                if (lane == 0)
-                    barrier_arrive(vr.empty + 8 * vr.stage);
-                kr.advance();
-                vr.advance();
-            }
+        if (!active) {
+            c.free_queries();
+            pass_steps(c, steps);
             continue;
         }
-        if (p.heads_a_tile == 2)
-            head += which;
-        if (p.rows_a_tile == 2)
-            row_tile += which;
-
-        float s[64], o[D / 2];
-        uint32_t pr[32];
-        running run;
-        float factor[2];
-#pragma unroll
-        for (int i = 0; i < D / 2; i++)
-            o[i] = 0.f;
-#pragma unroll
-        for (int i = 0; i < 64; i++)
-            s[i] = 0.f;
-        uint32_t q_reg[D / 4];
         if constexpr (layout<D>::Q_REG != 0) {
-            int q_row = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
+            int q_row = warp_row + (c.lane & 15);
 #pragma unroll
             for (int i = 0; i < D / 16; i++)
-                ldmatrix_x4(q_reg + 4 * i, q_tile + (i / 4) * CHUNK_Q + q_row * 128 + ((((i % 4) * 2 + (lane >> 4)) ^ (q_row & 7)) << 4));
+                ldmatrix_x4(c.q.reg + 4 * i, q_tile + (i / 4) * CHUNK + q_row * 128 + ((((i % 4) * 2 + (c.lane >> 4)) ^ (q_row & 7)) << 4));
             __syncwarp();
-            if (lane == 0)
-                barrier_arrive(q_empty);
+            c.free_queries();
+        }
+        /* Of two row tiles, the first one's diagonal is one block before the tile's: in the same step where it has 128 keys, else a step later. */
+        bool earlier = p.rows_a_tile == 2 && which == 0;
+        if (STEP == 64 && earlier) {
+            pass_steps(c, 1);
+            steps--;
         }
 
-        /* First step: the diagonal block, behind another one where the count is even. The two widths keep separate accumulators: shared ones
-         * would make ptxas serialise wgmma. */
-        barrier_wait(kr.full + 8 * kr.stage, kr.phase);
-        if (odd) {
-            float s_half[32];
-#pragma unroll
-            for (int i = 0; i < 32; i++)
-                s_half[i] = 0.f;
-            first_scores<D, 64>(s_half, kr, q, q_reg, k, q_empty, steps, lane);
-            mask_diagonal(s_half, row, 2 * (lane & 3), 0);
-            softmax_step<32, true>(s_half, run, factor, p.scale_log2);
-            to_operand<32>(pr, s_half);
+        /* The two widths of scores have registers of their own: shared ones would make ptxas serialise wgmma. */
+        int row = warp_row + c.lane / 4;
+        place at = {(row_tile + (p.rows_a_tile == 2 ? which : 0)) * 64 + row, head + (p.heads_a_tile == 2 ? which : 0)};
+        if constexpr (STEP == 64) {
+            first_step<D, 64, false>(p, c, row, 0, before);
+            if (steps == 1)
+                c.free_queries();
+            for (int j = 1; j < steps; j++)
+                next_step_64(c, s, j + 1 == steps);
+            finish_tile<D, STEP>(p, c, at); /* the other CTA's work hides it */
+            continue;
         } else {
-            first_scores<D, 128>(s, kr, q, q_reg, k, q_empty, steps, lane);
-            mask_diagonal(s, row, 2 * (lane & 3), p.rows_a_tile == 2 ? 64 * which : 64);
-            softmax_step<64, true>(s, run, factor, p.scale_log2);
-            to_operand<64>(pr, s);
+            int shift = earlier ? 0 : 64, j = 1;
+            if (odd && pending)
+                first_step<D, 64, true>(p, c, row, 0, before);
+            else if (odd)
+                first_step<D, 64, false>(p, c, row, 0, before);
+            else if (pending)
+                first_step<D, 128, true>(p, c, row, shift, before);
+            else
+                first_step<D, 128, false>(p, c, row, shift, before);
+            before = at;
+            pending = steps > 1 || !odd;
+            if (!pending)
+                finish_tile<D, 64>(p, c, at);
+            else if (odd) {
+                next_step<D, 64>(c, s);
+                j++;
+            }
+            for (; j < steps; j++)
+                next_step<D, STEP>(c, s);
         }
-        kr.advance();
-        int j = 1;
-        if (odd && steps > 1) {
-            consume_step<D, 64>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
-            j++;
-        }
-        for (; j < steps; j++)
-            consume_step<D, 128>(kr, vr, s, o, pr, q, q_reg, k, v, run, p.scale_log2, q_empty, j + 1 == steps, lane);
-
-        barrier_wait(vr.full + 8 * vr.stage, vr.phase);
-        pin(o);
-        pin(pr);
-        if (odd && steps == 1)
-            queue_values<D, 64>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
-        else
-            queue_values<D, 128>(o, pr, v + vr.stage * (layout<D>::KV_BYTES >> 4));
-        wgmma_wait<0>();
-        pin(o);
-        if (lane == 0)
-            barrier_arrive(vr.empty + 8 * vr.stage);
-        vr.advance();
-        store_rows<D>(p, o, run, row_tile * 64 + row, head, lane);
     }
 }
 #endif /* sm_90a */
 
-template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(const __grid_constant__ params p)
+template <int D> __global__ void __launch_bounds__(THREADS, layout<D>::CTAS) attend_kernel(const __grid_constant__ params p)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ unsigned char raw[];
@@ -629,12 +756,12 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) attend_kernel(con
     /* The kernels before this one, which make the lists, may still be at work (see launch): nothing is read or written before they are over. */
     asm volatile("griddepcontrol.wait;" ::: "memory");
     __syncthreads();
-    if (threadIdx.x < 128) {
-        registers_shrink<PRODUCER_REGISTERS>();
-        if (threadIdx.x < 32)
-            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, threadIdx.x);
+    if (threadIdx.x >= CONSUMERS) {
+        registers_shrink<layout<D>::PRODUCER_REGISTERS>();
+        if (threadIdx.x < CONSUMERS + 32)
+            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, threadIdx.x & 31);
     } else {
-        registers_grow<CONSUMER_REGISTERS>();
+        registers_grow<layout<D>::CONSUMER_REGISTERS>();
         consume<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info);
     }
 #endif
@@ -725,7 +852,7 @@ template <int D> enum sw_status launch(const params &p, int processors, cudaStre
     cudaError_t e = cudaFuncSetAttribute(attend_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, layout<D>::BYTES);
     if (e != cudaSuccess)
         return cuda_failed(e, "shared memory of the attention kernel");
-    int ctas = p.tiles < processors ? p.tiles : processors;
+    int room = processors * layout<D>::CTAS, ctas = p.tiles < room ? p.tiles : room;
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
