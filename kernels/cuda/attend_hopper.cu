@@ -2,22 +2,24 @@
  *
  * A CTA works on a tile of 2 × 64 query rows that share one list of key blocks: two heads of a KV group at the same rows, or
  * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Warpgroups 0 and 1 are consumers, each with its own 64
- * rows. Behind them is the producer: one warp fetches K and V by block index with TMA into rings of tiles of one step:
+ * rows. Behind them is the producer: one warp fetches K and V by block index with TMA into rings of tiles of one step. The list is walked from its
+ * end, so that the diagonal comes first and the loop needs no mask. Tiles are ordered with the KV head outermost (its K and V stay in L2) and long
+ * rows first; CTAs are persistent and take the next tile from a counter. NOTES-hopper.md has the measurements.
+ *
+ * head_dim 128: steps of 128 keys (the first has 64 where the list has an odd number of 64-key blocks), one CTA a multiprocessor.
  *
  *     S = Q·Kᵀ of step j+1 is queued, then O += P·V of step j; softmax of step j+1 runs while the latter is in flight.
  *
- * At head_dim 128 it goes on so from tile to tile: the first scores of one are queued with the last values of the other.
- * The list is walked from its end, so that the diagonal comes first and the loop needs no mask. Tiles are ordered with the KV head outermost
- * (its K and V stay in L2) and long rows first; CTAs are persistent and take the next tile from a counter.
+ * So it goes on from tile to tile: the first scores of one are queued with the last values of the other.
  *
- * head_dim 128: steps of 128 keys (the first has 64 where the list has an odd number of 64-key blocks), one CTA a multiprocessor, registers moved
- * from the producer to the consumers. head_dim 64: exponentials take as long as the products, and what matters is that some warps always have one to do
- * while others have the other: steps of 64 keys, so that two CTAs have room, four warps a scheduler. NOTES-hopper.md has the measurements. */
+ * head_dim 64: exponentials take as long as the products, and what matters is that some warps always have one to do while others have the other. So
+ * steps of 64 keys, which need so few registers that two CTAs have room, four warps a scheduler; each does one thing after the other. */
 #include "kernels/cuda/attend_hopper.h"
 
 #include <atomic>
 
 #include "kernels/cuda/attend_hopper_ptx.cuh"
+#include "kernels/cuda/mma.cuh" /* tile_at<64> is the swizzle that TMA writes */
 
 namespace {
 
@@ -98,9 +100,10 @@ __device__ __forceinline__ tile tile_at(const params &p, int t)
     return r;
 }
 
+/* Of an odd number of 64-key blocks, the first step of 128 keys has one. */
 template <int D> __device__ __forceinline__ int steps_of(const tile &t) { return layout<D>::STEP == 128 ? (t.count + 1) >> 1 : t.count; }
 
-/* Lists are read 32 entries at a time, one a lane. An entry is a block of 64 or of 128 tokens, as a step may be. */
+/* Lists are read 32 entries at a time, one a lane. An entry is a block of 64 or of 128 tokens, and so is a step: either may be two of the other. */
 template <int D> __device__ __forceinline__ int list_position(const params &p, int step)
 {
     if (layout<D>::STEP == 128)
@@ -268,8 +271,7 @@ template <int N> __device__ __forceinline__ void raise_maxima(const float (&s)[N
         row[i / 2 % 2] = fmaxf(row[i / 2 % 2], s[i]);
 #pragma unroll
     for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-        row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 1));
-        row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 2));
+        row[r] = quad_max(row[r]);
         factor[r] = exp2_fast((run.max[r] - row[r]) * scale_log2);
         run.max[r] = row[r];
         run.sum[r] *= factor[r];
@@ -296,8 +298,7 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
     if (rescale) {
 #pragma unroll
         for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-            row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 1));
-            row[r] = fmaxf(row[r], __shfl_xor_sync(~0u, row[r], 2));
+            row[r] = quad_max(row[r]);
             if (FIRST) {
                 run.max[r] = row[r];
                 run.sum[r] = 0.f;
@@ -327,7 +328,7 @@ template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)
 
 /* A warpgroup's 64 queries: in registers, or the descriptor of their place in shared memory. */
 template <int D> struct queries {
-    uint32_t at, reg[layout<D>::Q_REG ? D / 4 : 1];
+    uint32_t at, reg[layout<D>::Q_REG ? D / 16 : 1][4];
 };
 
 /* S = Q·Kᵀ for KEYS keys. */
@@ -340,9 +341,9 @@ template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&
         if constexpr (!layout<D>::Q_REG)
             i == 0 ? wgmma_ss_n64<0>(s, q.at + i * 2, kd) : wgmma_ss_n64<1>(s, q.at + i * 2, kd);
         else if constexpr (KEYS == 128)
-            i == 0 ? wgmma_rs_n128<0>(s, q.reg, kd) : wgmma_rs_n128<1>(s, q.reg + 4 * i, kd);
+            i == 0 ? wgmma_rs_n128<0>(s, q.reg[i], kd) : wgmma_rs_n128<1>(s, q.reg[i], kd);
         else
-            i == 0 ? wgmma_rs_n64<0>(s, q.reg, kd) : wgmma_rs_n64<1>(s, q.reg + 4 * i, kd);
+            i == 0 ? wgmma_rs_n64<0>(s, q.reg[i], kd) : wgmma_rs_n64<1>(s, q.reg[i], kd);
     }
     wgmma_commit();
 }
@@ -361,6 +362,13 @@ template <int D, int KEYS, int P> __device__ __forceinline__ void queue_values(f
             wgmma_rs_n64_t<1>(o, p + 4 * i, vd);
     }
     wgmma_commit();
+}
+
+template <int N> __device__ __forceinline__ void clear(float (&x)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        x[i] = 0.f;
 }
 
 template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
@@ -422,26 +430,26 @@ template <int D> __device__ __forceinline__ void pass_steps(consumer<D> &c, int 
     }
 }
 
-/* One step of the loop: scores of this step, values of the one before, which had KEYS keys. */
-template <int D, int KEYS> __device__ __forceinline__ void next_step(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
+/* The loop's step at head_dim 128: scores of this step, values of the one before, which had KEYS keys. */
+template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> &c, float (&s)[64])
 {
     c.wait_keys();
     pin(s);
     pin(c.o);
     pin(c.p);
-    queue_scores<D, layout<D>::STEP>(s, c.q, c.keys());
+    queue_scores<128, 128>(s, c.q, c.keys());
     c.wait_values();
-    queue_values<D, KEYS>(c.o, c.p, c.values());
+    queue_values<128, KEYS>(c.o, c.p, c.values());
     wgmma_wait<1>();
     pin(s);
     c.free_keys();
     float factor[2];
-    bool rescale = softmax_step<layout<D>::STEP / 2, false>(s, c.run, factor, c.scale_log2);
+    bool rescale = softmax_step<64, false>(s, c.run, factor, c.scale_log2);
     /* ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So the wait for the values gets a
      * block of its own: the branch before it needs all the exponentials. */
     if (__any_sync(~0u, rescale || c.run.sum[0] + c.run.sum[1] < 0.f)) { /* sums are never negative */
         wgmma_wait<0>();
-        multiply_rows<D>(c.o, factor);
+        multiply_rows<128>(c.o, factor);
     }
     wgmma_wait<0>();
     pin(c.o);
@@ -450,29 +458,28 @@ template <int D, int KEYS> __device__ __forceinline__ void next_step(consumer<D>
 }
 
 /* The scores of a warp's own 16 rows and a step's keys: wgmma is only for all four warps. */
-__device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, uint32_t k_tile)
+__device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, uint32_t k_tile, int lane)
 {
-    int lane = threadIdx.x & 31, q_row = (threadIdx.x & 127) / 32 * 16 + (lane & 15);
-#pragma unroll
-    for (int i = 0; i < 32; i++)
-        s[i] = 0.f;
+    int warp_row = (threadIdx.x & 127) / 32 * 16;
+    float of[8][4] = {}; /* of eight keys each */
 #pragma unroll 1
-    for (int half = 0; half < 2; half++) { /* 32 columns */
-        uint32_t a[8];
+    for (int k = 0; k < 8; k += 2) {
+        uint32_t a[4];
+        load_matrix(a, a_address<64>(q_tile, warp_row, k, lane));
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            ldmatrix_x4(a + 4 * i, q_tile + q_row * 128 + (((half * 4 + i * 2 + (lane >> 4)) ^ (q_row & 7)) << 4));
-#pragma unroll
-        for (int g = 0; g < 8; g++) { /* of eight keys */
+        for (int g = 0; g < 8; g += 2) {
             uint32_t b[4];
-            ldmatrix_x4(b, k_tile + (g * 8 + (lane & 7)) * 128 + (((half * 4 + (lane >> 3)) ^ (lane & 7)) << 4));
-            mma_m16n8k16(s + 4 * g, a, b);
-            mma_m16n8k16(s + 4 * g, a + 4, b + 2);
+            load_matrix(b, k_address<64>(k_tile, 8 * g, k, lane));
+            mma16816(of[g], a, b[0], b[1]);
+            mma16816(of[g + 1], a, b[2], b[3]);
         }
     }
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+        s[i] = of[i / 4][i % 4];
 }
 
-/* The loop's step at head_dim 64, where other warps fill the time that this one waits. Any point of reference gives the same quotient, so the maxima of the steps before serve, and
+/* The same at head_dim 64, where other warps fill the time that this one waits. Any point of reference gives the same quotient, so the maxima of the steps before serve, and
  * as many comparisons as exponentials are saved. Only where a sum comes out large is the step computed anew, from its scores on: the exponentials have their registers. */
 __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32], bool last)
 {
@@ -492,7 +499,7 @@ __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32], bo
     exponentials(s, sum, s, c.run, c.scale_log2);
     if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
         float factor[2];
-        scores_of_warp(s, c.q_tile, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES);
+        scores_of_warp(s, c.q_tile, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES, c.lane);
         raise_maxima(s, c.run, factor, c.scale_log2);
         multiply_rows<64>(c.o, factor);
         exponentials(s, sum, s, c.run, c.scale_log2);
@@ -544,17 +551,17 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
     }
 }
 
+/* Where a warpgroup's output goes: the thread's first row, and the head. */
+struct place { int token, head; };
+
 template <int D>
-__device__ __forceinline__ void store_rows(const params &p, const float (&o)[D / 2], const running &run, int token, int head, int lane)
+__device__ __forceinline__ void store_rows(const params &p, const float (&o)[D / 2], const running &run, place at, int lane)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float sum = run.sum[r];
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
-        float inverse = 1.f / sum;
-        int at = token + 8 * r;
-        __nv_bfloat16 *row = p.out + ((int64_t)at * p.n_heads + head) * D;
+        float inverse = 1.f / quad_sum(run.sum[r]);
+        int token = at.token + 8 * r;
+        __nv_bfloat16 *row = p.out + ((int64_t)token * p.n_heads + at.head) * D;
 #pragma unroll
         for (int g = 0; g < D / 32; g++) {
             uint32_t w[4];
@@ -562,14 +569,11 @@ __device__ __forceinline__ void store_rows(const params &p, const float (&o)[D /
             for (int i = 0; i < 4; i++)
                 w[i] = pack_bf16(o[(4 * g + i) * 4 + 2 * r] * inverse, o[(4 * g + i) * 4 + 2 * r + 1] * inverse);
             transpose_quad(w, lane);
-            if (at < p.n_q)
+            if (token < p.n_q)
                 __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8), make_uint4(w[0], w[1], w[2], w[3]));
         }
     }
 }
-
-/* Where a warpgroup's output goes: the thread's first row, and the head. */
-struct place { int token, head; };
 
 /* A tile's first step, of KEYS keys, and, PENDING, the last values and the output of the tile before, at `before`. Column x of the step is masked for row r of the tile where
  * x > r + shift. */
@@ -577,9 +581,7 @@ template <int D, int KEYS, bool PENDING>
 __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int row, int shift, place before)
 {
     float s[KEYS / 2], factor[2];
-#pragma unroll
-    for (int i = 0; i < KEYS / 2; i++)
-        s[i] = 0.f;
+    clear(s);
     c.wait_keys();
     pin(s);
     if constexpr (PENDING) {
@@ -598,19 +600,17 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
     running fresh;
     softmax_step<KEYS / 2, true>(s, fresh, factor, c.scale_log2);
     if constexpr (PENDING) {
-        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: as in next_step */
+        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: as in next_step_128 */
             wgmma_wait<0>();
             multiply_rows<D>(c.o, factor);
         }
         wgmma_wait<0>();
         pin(c.o);
         c.free_values();
-        store_rows<D>(p, c.o, c.run, before.token, before.head, c.lane);
+        store_rows<D>(p, c.o, c.run, before, c.lane);
     }
     c.run = fresh;
-#pragma unroll
-    for (int i = 0; i < D / 2; i++)
-        c.o[i] = 0.f;
+    clear(c.o);
     to_operand(c.p, s);
 }
 
@@ -624,7 +624,7 @@ template <int D, int KEYS> __device__ __forceinline__ void finish_tile(const par
     wgmma_wait<0>();
     pin(c.o);
     c.free_values();
-    store_rows<D>(p, c.o, c.run, at.token, at.head, c.lane);
+    store_rows<D>(p, c.o, c.run, at, c.lane);
 }
 
 template <int D>
@@ -649,9 +649,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
     bool pending = false; /* the last values of the tile before are not yet added, nor its rows stored */
     place before = {0, 0};
     float s[STEP / 2];
-#pragma unroll
-    for (int i = 0; i < STEP / 2; i++)
-        s[i] = 0.f;
+    clear(s);
 
     while (true) {
         barrier_wait(q_full, q_phase);
@@ -674,10 +672,9 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             continue;
         }
         if constexpr (layout<D>::Q_REG != 0) {
-            int q_row = warp_row + (c.lane & 15);
 #pragma unroll
             for (int i = 0; i < D / 16; i++)
-                ldmatrix_x4(c.q.reg + 4 * i, q_tile + (i / 4) * CHUNK + q_row * 128 + ((((i % 4) * 2 + (c.lane >> 4)) ^ (q_row & 7)) << 4));
+                load_matrix(c.q.reg[i], a_address<64>(q_tile + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
             __syncwarp();
             c.free_queries();
         }
@@ -698,7 +695,6 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             for (int j = 1; j < steps; j++)
                 next_step_64(c, s, j + 1 == steps);
             finish_tile<D, STEP>(p, c, at); /* the other CTA's work hides it */
-            continue;
         } else {
             int shift = earlier ? 0 : 64, j = 1;
             if (odd && pending)
@@ -714,11 +710,11 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             if (!pending)
                 finish_tile<D, 64>(p, c, at);
             else if (odd) {
-                next_step<D, 64>(c, s);
+                next_step_128<64>(c, s);
                 j++;
             }
             for (; j < steps; j++)
-                next_step<D, STEP>(c, s);
+                next_step_128<128>(c, s);
         }
     }
 }
