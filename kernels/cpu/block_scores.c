@@ -1,6 +1,5 @@
 /* block_scores.c: scores between block sketches. 2·units·rows·b·r FLOPs (half when causal); one output unit and a few rows a task,
  * so that the scores of the units averaged into one are never in memory together. */
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -56,7 +55,7 @@ static void scores_task(void *ctx, long task, int worker)
             int rows = to - i0 < TASK_ROWS ? to - i0 : TASK_ROWS;
             int last = a->row0 + (a->pool_rows ? 0 : i0 + rows - 1), cols = a->causal && last + 1 < a->b ? last + 1 : a->b;
             const float *q = a->q + ((size_t)uq * (size_t)a->q_ld + (size_t)i0) * (size_t)a->r;
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, a->r, a->scale, q, a->r, k, a->r, 0.0f, x, a->b);
+            p->vec->scores(q, a->r, rows, k, a->r, cols, a->r, a->scale, x, a->b);
             for (int i = 0; i < rows; i++) {
                 float *row = x + (size_t)i * (size_t)a->b, *to_row = out + (a->pool_rows ? 0 : (size_t)(i0 + i)) * (size_t)a->ld;
                 int own = a->row0 + (a->pool_rows ? 0 : i0 + i), n = a->causal && own + 1 < a->b ? own + 1 : a->b;

@@ -1,6 +1,5 @@
-/* gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's form). n·b·d FLOPs a head over the causal half, as matrix
+/* gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's form). n·b·d FLOPs a head over the causal half, as
  * products of TASK_TOKENS queries each; the gates of one such piece are all that is ever in memory. */
-#include <cblas.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -31,7 +30,7 @@ static void token_gates(const struct gates *p, int head, int t, int tokens, int 
     int stride = in->n_heads * in->head_dim, kv = head / (in->n_heads / in->n_kv_heads);
     const float *q = (const float *)in->q + (ptrdiff_t)(t - (in->n - in->n_q)) * stride + (ptrdiff_t)head * in->head_dim;
     const float *k = in->k + (size_t)kv * (size_t)in->k_ld * (size_t)in->head_dim;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, tokens, cols, in->head_dim, in->scale, q, stride, k, in->head_dim, 0.0f, out, p->b);
+    p->vec->scores(q, stride, tokens, k, in->head_dim, cols, in->head_dim, in->scale, out, p->b);
 }
 
 static enum sw_status sw_cpu_token_gates(struct sw_backend *be, const struct sw_token_gates *in, bool with_keys, int ld, int ld_rows, struct gates *p)

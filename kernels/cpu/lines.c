@@ -1,6 +1,5 @@
 /* lines.c: how the last queries attend, by key (columns) and by distance (slashes); their sums over blocks, and block scores made of them.
  * last·n·d multiply-adds a head, half a million a key at last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
-#include <cblas.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -30,7 +29,7 @@ static void lines_task(void *ctx, long head, int worker)
         int rows = n - t0 < LINE_ROWS ? n - t0 : LINE_ROWS;
         const float *q = (const float *)in->q + (size_t)(in->n_q - (n - t0)) * (size_t)width + (size_t)head * (size_t)d;
         const float *k = (const float *)in->k + (size_t)kv * (size_t)d;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, t0 + rows, d, in->scale, q, width, k, kv_width, 0.0f, x, n);
+        p->vec->scores(q, width, rows, k, kv_width, t0 + rows, d, in->scale, x, n);
         for (int r = 0; r < rows; r++) {
             float *row = x + (size_t)r * (size_t)n;
             int t = t0 + r;

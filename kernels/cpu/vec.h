@@ -87,6 +87,9 @@ struct sw_vec {
     void (*attend)(const struct sw_vec_attend *a);
     void (*mass)(const struct sw_vec_mass *a);
     void (*decode)(const struct sw_vec_decode *a);
+    /* out[r·ldo + j] = scale·Σ_c q[r·q_row + c] k[j·k_row + c], r < rows, j < cols, c < d. Every sum is made in the same order, so that equal keys
+     * get equal scores and a tie between blocks stays one; a BLAS product rounds its last columns otherwise than the others. */
+    void (*scores)(const float *q, ptrdiff_t q_row, int rows, const float *k, ptrdiff_t k_row, int cols, int d, float scale, float *out, ptrdiff_t ldo);
     /* out[r·ldo + o] (+)= Σ_i x[r·ldx + i] w[o·n_in + i], r < rows <= SW_GEMV_ROWS, o < n_out; then + bias[o] unless NULL. */
     void (*gemv)(const float *x, ptrdiff_t ldx, int rows, const float *w, int n_in, int n_out, const float *bias, bool accumulate,
                  float *out, ptrdiff_t ldo);

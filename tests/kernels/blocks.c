@@ -365,11 +365,41 @@ static void means_and_hashes(void **state)
     sw_backend_close(be);
 }
 
+/* Every key equal, any number of blocks and queries: all scores of a row are equal, to the last bit. */
+static void equal_keys(void **state)
+{
+    (void)state;
+    enum { MOST = 150, ROWS = 19 };
+    for (int r = 16; r <= 128; r += 24) {
+        float *q = sw_test_normal(ROWS * (size_t)r, (uint64_t)r), *k = sw_test_normal(MOST * (size_t)r, 77);
+        for (int j = 1; j < MOST; j++)
+            memcpy(k + (size_t)j * (size_t)r, k, (size_t)r * sizeof *k);
+        for (const char *const *isa = sw_test_isas(); *isa; isa++) {
+            struct sw_backend *be = sw_test_open(*isa, 1);
+            for (int b = 1; b <= MOST; b++)
+                for (int rows = 1; rows <= ROWS; rows += 3) {
+                    struct sw_guarded out = sw_guarded_make((size_t)rows * (size_t)b);
+                    sw_test_ok(be->block_scores(be, &(struct sw_block_scores){.q = q, .k = k, .units_q = 1, .units_k = 1, .units_out = 1, .rows = rows, .b = b, .r = r,
+                                                                              .q_ld = rows, .k_ld = b, .ld = b, .out_ld_rows = rows, .scale = 0.3f, .exponent = 1,
+                                                                              .out = out.data}));
+                    for (int x = 0; x < rows * b; x++)
+                        if (out.data[x] != out.data[x / b * b])
+                            fail_msg("%s r %d b %d: scores %d and 0 of row %d are %.9g and %.9g", *isa, r, b, x % b, x / b, (double)out.data[x], (double)out.data[x / b * b]);
+                    sw_guarded_check_free(&out, "block_scores");
+                }
+            sw_backend_close(be);
+        }
+        free(q);
+        free(k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_in_any_pieces), cmocka_unit_test(sketches),        cmocka_unit_test(scores),           cmocka_unit_test(given_columns),
         cmocka_unit_test(walks),              cmocka_unit_test(running_average), cmocka_unit_test(means_and_hashes),
+        cmocka_unit_test(equal_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,46 @@ static void top(void **state)
     }
 }
 
+/* Every key equal: a tie in every row, of any length, and the blocks kept are the latest. */
+static void equal_keys(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 900; n += n < 600 ? 1 + n / 16 : 60) {
+        struct world w = {.n = n, .n_q = n, .H = 2, .Hkv = 1, .d = 64, .B = 16, .b = sw_blocks(n, 16), .rows = sw_blocks(n, 16), .k_ld = sw_blocks(n, 16)};
+        w.q = sw_test_normal((size_t)n * 128, (uint64_t)n);
+        w.k = sw_test_normal((size_t)w.b * 64, 31);
+        for (int j = 1; j < w.b; j++)
+            memcpy(w.k + (size_t)j * 64, w.k, 64 * sizeof *w.k);
+        w.in = (struct sw_token_gates){.q = w.q, .n = n, .n_q = n, .n_heads = 2, .n_kv_heads = 1, .head_dim = 64, .block = 16, .k_ld = w.b, .k = w.k, .scale = 0.3f};
+        size_t cells = 2 * (size_t)w.b * (size_t)w.b;
+        int *budget = malloc((size_t)w.b * sizeof *budget);
+        for (int i = 0; i < w.b; i++)
+            budget[i] = (i + 1) / 2;
+        for (const char *const *isa = sw_test_isas(); *isa; isa++) {
+            struct sw_backend *be = sw_test_open(*isa, 2);
+            struct sw_guarded out = sw_guarded_make(cells);
+            uint8_t *keep = malloc(cells);
+            uint64_t *queries = malloc(cells * sizeof *queries);
+            sw_test_ok(be->gate_scores(be, &(struct sw_gate_scores){.in = w.in, .units = 2, .out = out.data, .ld = w.b, .ld_rows = w.b}));
+            sw_test_ok(be->gate_top(be, &(struct sw_gate_top){.in = w.in, .top = budget, .keep = keep, .queries = queries, .ld = w.b, .ld_rows = w.b}));
+            for (size_t row = 0; row < 2 * (size_t)w.b; row++)
+                for (int i = (int)(row % (size_t)w.b), j = 0; j <= i; j++) {
+                    size_t at = row * (size_t)w.b;
+                    if (out.data[at + (size_t)j] != out.data[at])
+                        fail_msg("%s n %d: scores %d and 0 of block %d are %.9g and %.9g", *isa, n, j, i, (double)out.data[at + (size_t)j], (double)out.data[at]);
+                    if (keep[at + (size_t)j] != (j >= i - budget[i]))
+                        fail_msg("%s n %d: block %d of %d is %s", *isa, n, j, i, keep[at + (size_t)j] ? "kept" : "left out");
+                }
+            sw_guarded_check_free(&out, "gate_scores");
+            free(keep);
+            free(queries);
+            sw_backend_close(be);
+        }
+        free(budget);
+        free_world(&w);
+    }
+}
+
 static void broken_contracts(void **state)
 {
     (void)state;
@@ -211,6 +251,6 @@ static void broken_contracts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scores), cmocka_unit_test(top), cmocka_unit_test(broken_contracts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scores), cmocka_unit_test(top), cmocka_unit_test(equal_keys), cmocka_unit_test(broken_contracts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
