@@ -155,6 +155,18 @@ enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, siz
     return SW_OK;
 }
 
+enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes, int byte, void **out)
+{
+    size_t had = s->scratch[slot].bytes;
+    SW_TRY(sw_cuda_scratch(s, slot, bytes, out));
+    if (s->scratch[slot].bytes == had)
+        return SW_OK;
+    if (sw_cuda_recording(s))
+        return sw_cuda_recording_fill(s, *out, byte, s->scratch[slot].bytes);
+    CUDA_TRY(s, cudaMemsetAsync(*out, byte, s->scratch[slot].bytes, s->stream));
+    return SW_OK;
+}
+
 static enum sw_status cuda_alloc(struct sw_backend *be, size_t bytes, void **out) { return sw_cuda_alloc(state_of(be), bytes, out); }
 static void cuda_free(struct sw_backend *be, void *p) { sw_cuda_free(state_of(be), p); }
 static size_t cuda_free_bytes(struct sw_backend *be) { return free_now(state_of(be)); }

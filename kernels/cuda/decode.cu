@@ -3,8 +3,10 @@
  * A block takes up to 16 heads of one KV group and one share of the list's slots; its four warps take 16 keys by turns, each with its own
  * ring of shared memory, so that they never wait for each other. K and V are read once: 4 · d bytes a kept key and KV head, which is the
  * limit (tensor cores do 16 rows whether or not the group has 16 heads; that is free). The shares are fixed by the list's length and
- * the grid, and the block that finishes last adds them in their order: the same bits every time, and no second launch (3 µs). Per-head lists
- * read a KV head's keys once a head.
+ * the grid, and are added in a fixed order: the same bits every time, and no second launch (3 µs). Where all blocks run at once, each adds
+ * some of the heads when its own share is done, and takes the others' as they come: a share is its own flag, NOT_YET until it is written and
+ * again once it is taken. Elsewhere the block that finishes last adds all, at the cost of a fence, a counter and one more round trip.
+ * Per-head lists read a KV head's keys once a head.
  * Right behind a walk_step (walk_step.cu) the blocks are here some 4 µs before the list is, and wait in a loop for its entries: the end of the launch before them would come
  * to them late (5 µs and more, while others read). */
 #include <algorithm>
@@ -20,9 +22,8 @@ static const int LEAST = 2 * WARPS * 16; /* keys of a share, at least: two turns
 
 struct decode_plan {
     int splits, heads, head_tiles; /* shares at most; heads a block, blocks of heads a KV head */
-    float *o, *ml;                 /* a group of heads after the other: [splits, heads, D] and [splits, heads, 2], ml in whole cache lines; splits == 1: not used */
-    int ml_group;                  /* floats of ml a group */
-    unsigned *done;                /* [batch, Hkv · head_tiles]: splits that are done; zero between calls */
+    float *o, *ml;                 /* [batch, Hkv · head_tiles, splits, heads, D] and [… , 2], NOT_YET between calls; splits == 1: not used */
+    unsigned *done;                /* [batch, Hkv · head_tiles]: splits that are done; zero between calls. NULL: all blocks run at once */
     const unsigned *written;       /* behind a walk_step: its flags, [batch]; NULL: the list is there when the launch before is over */
     int entries, entries_at;       /* behind a walk_step: entries of a sequence's list; bytes of shared memory before those of this share */
 };
@@ -52,10 +53,10 @@ __device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_
     }
 }
 
-/* What shares of keys came to, for each of their heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
-struct shares {
-    const float *ml, *o; /* [count, room, 2] and [count, room, pitch], heads of which `heads` are there */
-    int count, heads, room, pitch;
+/* What the shares of a block's warps came to, for each of their heads: maximum of the logits, sum of exponentials, and the unnormalised output. */
+struct warp_shares {
+    const float *ml, *o; /* [WARPS, room, 2] and [WARPS, room, pitch], heads of which `heads` are there */
+    int heads, room, pitch;
 };
 
 __device__ inline float4 &operator+=(float4 &sum, float4 v)
@@ -77,7 +78,7 @@ __device__ inline float inverse(float sum) { return sum > 0 ? 1.0f / sum : 0.0f;
 /* The shares of a block's warps, in shared memory, added in their order: a warp takes a head, a lane four columns. Into `out`, normalised, or where that is NULL into
  * o [heads, D] and ml [heads, 2]. */
 template <int D>
-__device__ inline void add_warps(const struct shares from, float scale_log2, bf16 *out, int d, float *o, float *ml)
+__device__ inline void add_warps(const struct warp_shares from, float scale_log2, bf16 *out, int d, float *o, float *ml)
 {
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     for (int row = warp; row < from.heads; row += WARPS) {
@@ -109,60 +110,115 @@ __device__ inline void add_warps(const struct shares from, float scale_log2, bf1
     }
 }
 
-/* The shares of a group's blocks, from L2, likewise: one round trip, for all that a lane needs is asked for before the weights are known. `weights`: shared memory,
- * [heads][count] of a share's weight and that times its sum. */
+/* A head's share of keys, or several added up; a lane has four columns of every 128. */
+template <int D> struct head_part {
+    static constexpr int TURNS = (D + 127) / 128;
+    float top = -INFINITY, sum = 0;
+    float4 value[TURNS] = {};
+};
+
+__device__ inline bool is_there(float2 v) { return __float_as_uint(v.x) != NOT_YET && __float_as_uint(v.y) != NOT_YET; }
+__device__ inline bool is_there(float4 v) { return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w)); }
+
+/* Shares first, first + step, … < count of one head, by a warp: eight vectors a lane are asked for at once, and those that are not there yet again. Leaves NOT_YET in
+ * their places, which nobody writes before the next call. o and ml: the head's place in share 0; room: heads from share to share. */
 template <int D>
-__device__ inline void add_blocks(const struct shares from, float scale_log2, float2 *weights, bf16 *out, int d)
+__device__ inline head_part<D> take_shares(float *o, float *ml, int room, int first, int step, int count, float scale_log2)
 {
-    constexpr int AHEAD = 32, BATCH = 8;
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = from.count;
-    for (int row = warp; row < from.heads; row += WARPS) {
-        float2 *of_row = weights + row * n;
-        float top = -INFINITY;
+    constexpr int TURNS = head_part<D>::TURNS, BATCH = 8 / TURNS;
+    const float not_yet = __uint_as_float(NOT_YET);
+    int lane = threadIdx.x & 31;
+    head_part<D> all;
 #pragma unroll 1
-        for (int c0 = 0; c0 < D; c0 += 128) { /* once where D <= 128 */
-            int c = c0 + 4 * lane;
-            float4 ahead[AHEAD];
-            auto fetch = [&](int s0) {
+    for (int s0 = first; s0 < count; s0 += step * BATCH) {
+        float4 value[BATCH][TURNS];
+        float2 of[BATCH];
 #pragma unroll
-                for (int b = 0; b < AHEAD; b += BATCH)
-                    if (s0 + b < n)
+        for (int u = 0; u < BATCH; u++) { /* what is not asked for counts as there, and for nothing */
+            bool asked = s0 + u * step < count;
+            of[u] = asked ? make_float2(not_yet, not_yet) : make_float2(-INFINITY, 0);
 #pragma unroll
-                        for (int u = b; u < b + BATCH; u++) /* past the last share: that once more, with no weight */
-                            ahead[u] = c < D ? *reinterpret_cast<const float4 *>(from.o + (min(s0 + u, n - 1) * from.room + row) * from.pitch + c) : make_float4(0, 0, 0, 0);
-            };
-            fetch(0);
-            if (c0 == 0) {
-                for (int s = lane; s < n; s += 32) {
-                    of_row[s] = *reinterpret_cast<const float2 *>(from.ml + (s * from.room + row) * 2);
-                    top = fmaxf(top, of_row[s].x);
-                }
-                top = warp_max(top);
-                for (int s = lane; s < n; s += 32) {
-                    float weight = exp2f((of_row[s].x - (top == -INFINITY ? 0.0f : top)) * scale_log2);
-                    of_row[s] = make_float2(weight, weight * of_row[s].y);
-                }
-                __syncwarp();
+            for (int k = 0; k < TURNS; k++)
+                value[u][k] = asked && k * 128 + 4 * lane < D ? make_float4(not_yet, not_yet, not_yet, not_yet) : make_float4(0, 0, 0, 0);
+        }
+        bool missing;
+        do {
+            missing = false;
+#pragma unroll
+            for (int u = 0; u < BATCH; u++) {
+                int s = (s0 + u * step) * room;
+                if (!is_there(of[u]))
+                    of[u] = load_now(reinterpret_cast<const float2 *>(ml + s * 2));
+#pragma unroll
+                for (int k = 0; k < TURNS; k++)
+                    if (!is_there(value[u][k]))
+                        value[u][k] = load_now(reinterpret_cast<const float4 *>(o + s * D + k * 128 + 4 * lane));
             }
-            float4 value = make_float4(0, 0, 0, 0);
-            float sum = 0;
-            for (int s0 = 0; s0 < n; s0 += AHEAD) {
-                if (s0 > 0)
-                    fetch(s0);
 #pragma unroll
-                for (int b = 0; b < AHEAD; b += BATCH)
-                    if (s0 + b < n)
+            for (int u = 0; u < BATCH; u++) {
+                missing |= !is_there(of[u]);
 #pragma unroll
-                        for (int u = b; u < b + BATCH; u++) {
-                            float2 weight = s0 + u < n ? of_row[s0 + u] : make_float2(0, 0);
-                            value += weight.x * ahead[u];
-                            sum += weight.y;
-                        }
+                for (int k = 0; k < TURNS; k++)
+                    missing |= !is_there(value[u][k]);
             }
-            if (c < d)
-                store_out(out + row * d + c, value, inverse(sum));
+        } while (missing);
+        float top = all.top;
+#pragma unroll
+        for (int u = 0; u < BATCH; u++)
+            top = fmaxf(top, of[u].x);
+        float base = top == -INFINITY ? 0.0f : top, shrink = exp2f((all.top - base) * scale_log2);
+        all.top = top;
+        all.sum *= shrink;
+#pragma unroll
+        for (int k = 0; k < TURNS; k++)
+            all.value[k] = shrink * all.value[k];
+        __syncwarp(); /* every lane has read ml */
+#pragma unroll
+        for (int u = 0; u < BATCH; u++) {
+            int s = (s0 + u * step) * room;
+            bool asked = s0 + u * step < count;
+            float weight = exp2f((of[u].x - base) * scale_log2);
+            all.sum += weight * of[u].y;
+            if (asked && lane == 0)
+                *reinterpret_cast<float2 *>(ml + s * 2) = make_float2(not_yet, not_yet);
+#pragma unroll
+            for (int k = 0; k < TURNS; k++) {
+                all.value[k] += weight * value[u][k];
+                if (asked && k * 128 + 4 * lane < D)
+                    *reinterpret_cast<float4 *>(o + s * D + k * 128 + 4 * lane) = make_float4(not_yet, not_yet, not_yet, not_yet);
+            }
         }
     }
+    return all;
+}
+
+/* The shares of a group's blocks, from L2, for its heads first, first + step, …: a warp takes a head; a single head's shares are dealt out to the warps, whose parts
+ * meet in shared memory, ml [WARPS][2] and o [WARPS][D]. */
+template <int D>
+__device__ inline void add_blocks(const decode_plan &p, int group, int count, int heads, int first, int step, float scale_log2, float *ml, float *o, bf16 *out, int d)
+{
+    constexpr int TURNS = head_part<D>::TURNS;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    float *from_o = p.o + (int64_t)group * p.splits * p.heads * D, *from_ml = p.ml + (int64_t)group * p.splits * p.heads * 2;
+    if (first + step < heads) {
+        for (int row = first + warp * step; row < heads; row += WARPS * step) {
+            head_part<D> all = take_shares<D>(from_o + row * D, from_ml + row * 2, p.heads, 0, 1, count, scale_log2);
+#pragma unroll
+            for (int k = 0; k < TURNS; k++)
+                if (k * 128 + 4 * lane < d)
+                    store_out(out + row * d + k * 128 + 4 * lane, all.value[k], inverse(all.sum));
+        }
+        return;
+    }
+    head_part<D> part = take_shares<D>(from_o + first * D, from_ml + first * 2, p.heads, warp, WARPS, count, scale_log2);
+#pragma unroll
+    for (int k = 0; k < TURNS; k++)
+        if (k * 128 + 4 * lane < D)
+            *reinterpret_cast<float4 *>(o + warp * D + k * 128 + 4 * lane) = part.value[k];
+    if (lane == 0)
+        *reinterpret_cast<float2 *>(ml + warp * 2) = make_float2(part.top, part.sum);
+    __syncthreads();
+    add_warps<D>({ml, o, 1, 1, D}, scale_log2, out + first * d, d, nullptr, nullptr);
 }
 
 template <int D>
@@ -321,19 +377,23 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     }
     __syncthreads();
     int group = seq * (int)gridDim.y + (int)blockIdx.y;
+    int64_t share = (int64_t)group * p.splits + split;
     bf16 *out = a.out + ((int64_t)seq * a.H + h0) * a.d;
-    float *all_o = p.o + (int64_t)group * p.splits * p.heads * D, *all_ml = p.ml + (int64_t)group * p.ml_group;
-    add_warps<D>({sh_ml, sh_o, WARPS, heads, heads, PITCH}, a.scale_log2, splits == 1 ? out : nullptr, a.d, all_o + split * p.heads * D, all_ml + split * p.heads * 2);
+    add_warps<D>({sh_ml, sh_o, heads, heads, PITCH}, a.scale_log2, splits == 1 ? out : nullptr, a.d, p.o + share * p.heads * D, p.ml + share * p.heads * 2);
     if (p.written && threadIdx.x == 32) /* what comes after this launch may rely on all that walk_step left, and does not wait for that; last_of waits as long */
         while (!load_acquired(p.written + seq)) {
         }
     if (splits == 1)
         return;
 
-    /* The last block of this group of heads adds all shares: splits · (D + 2) · 4 bytes a head, from L2. */
-    if (!last_of(p.done + group, (unsigned)splits))
-        return;
-    add_blocks<D>({all_ml, all_o, splits, heads, p.heads, D}, a.scale_log2, reinterpret_cast<float2 *>(shared), out, a.d);
+    /* All shares of this group of heads: splits · (D + 2) · 4 bytes a head, from L2. */
+    float *parts = sh_o + WARPS * 16 * PITCH; /* the warps' shares may still be read */
+    if (!p.done) {
+        if (split < heads)
+            add_blocks<D>(p, group, splits, heads, split, splits, a.scale_log2, parts + WARPS * D, parts, out, a.d);
+    } else if (last_of(p.done + group, (unsigned)splits)) {
+        add_blocks<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out, a.d);
+    }
 }
 
 /* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. Many are a multiple of 8, so that
@@ -355,12 +415,13 @@ static int choose_splits(int groups, int at_once, int most)
 template <int D>
 static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_plan p)
 {
-    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = std::max(WARPS * 16 * (D + 8 + 2), 16 * MOST_SPLITS * 2) * 4, bytes = std::max(ring, merge);
+    int ring = WARPS * decode_ring<D>::stages * 2 * 16 * D * 2, merge = (WARPS * 16 * (D + 8 + 2) + WARPS * (D + 2)) * 4, bytes = std::max(ring, merge);
     if (bytes > s->smem_optin)
         return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
                        s->smem_optin);
-    int groups = a.batch * a.Hkv * p.head_tiles, at_once = s->multiprocessors * std::max(1, std::min(s->smem_per_mp / (bytes + 1024), 2));
-    p.splits = choose_splits(groups, at_once, div_up(a.n_k, 64));
+    int groups = a.batch * a.Hkv * p.head_tiles;
+    auto at_once = [&] { return s->multiprocessors * std::max(1, std::min(s->smem_per_mp / (bytes + 2048), 2)); }; /* the driver takes 1024 of a block's, and `last_of` some */
+    p.splits = choose_splits(groups, at_once(), div_up(a.n_k, 64));
     if (p.written) { /* the list's length is known */
         int slots = ((p.entries - 1) << a.block_log2) + (a.n_k - 1) % (1 << a.block_log2) + 1;
         p.splits = shares_of(slots, p.splits);
@@ -370,15 +431,13 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
     if (p.splits > 1) {
         size_t partial = (size_t)groups * (size_t)(p.splits * p.heads);
         void *room;
-        p.ml_group = div_up(p.splits * p.heads * 2, 32) * 32; /* a cache line has one group's only: another group's would go stale in L1 */
-        SW_TRY(sw_cuda_scratch(s, SCRATCH_SPLIT, (partial * D + (size_t)groups * (size_t)p.ml_group) * sizeof(float), &room));
+        SW_TRY(sw_cuda_scratch_filled(s, SCRATCH_SPLIT, partial * (D + 2) * sizeof(float), 0xff, &room));
         p.o = static_cast<float *>(room);
         p.ml = p.o + partial * D;
-        size_t counters = (size_t)groups * sizeof(unsigned), had = s->scratch[SCRATCH_DONE].bytes;
-        SW_TRY(sw_cuda_scratch(s, SCRATCH_DONE, counters, &room));
-        if (s->scratch[SCRATCH_DONE].bytes != had) /* new: zero it once; every call leaves zeros */
-            CUDA_TRY(s, cudaMemsetAsync(room, 0, s->scratch[SCRATCH_DONE].bytes, s->stream));
-        p.done = static_cast<unsigned *>(room);
+        if (groups * p.splits > at_once()) {
+            SW_TRY(sw_cuda_scratch_filled(s, SCRATCH_DONE, (size_t)groups * sizeof(unsigned), 0, &room));
+            p.done = static_cast<unsigned *>(room);
+        }
     }
     CUDA_TRY(s, cudaFuncSetAttribute(decode_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);

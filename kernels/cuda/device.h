@@ -21,7 +21,7 @@ enum scratch_slot {
     SCRATCH_GEMM,     /* cuBLAS workspace */
     SCRATCH_LOGITS,   /* head */
     SCRATCH_ROWS,     /* head: per-row results; select: counts */
-    SCRATCH_SPLIT,    /* decode: partial outputs */
+    SCRATCH_SPLIT,    /* decode: partial outputs; NOT_YET between calls */
     SCRATCH_DONE,     /* decode: counters, zero between calls */
     SCRATCH_SCORES,   /* block scores per unit before the mean */
     SCRATCH_STATS,    /* maximum and sum of their rows */
@@ -103,6 +103,8 @@ SW_MUST_CHECK enum sw_status sw_cuda_check_lt_at(const char *file, int line, str
 
 /* Device scratch of at least `bytes`; what it held is lost when it grows. */
 SW_MUST_CHECK enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes, void **out);
+/* The same, with every byte `byte` when it is new, once, also while a recording is made; every use leaves it so. */
+SW_MUST_CHECK enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes, int byte, void **out);
 SW_MUST_CHECK enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out);
 void sw_cuda_free(struct cuda_state *s, void *p);
 
@@ -116,6 +118,7 @@ SW_MUST_CHECK enum sw_status sw_cuda_walk_product(struct cuda_state *s, const st
 bool sw_cuda_recording(const struct cuda_state *s);
 SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what); /* SW_EUNSUPPORTED while recording */
 SW_MUST_CHECK enum sw_status sw_cuda_recording_alloc(struct cuda_state *s, size_t bytes, void **out);
+SW_MUST_CHECK enum sw_status sw_cuda_recording_fill(struct cuda_state *s, void *p, int byte, size_t bytes);
 void sw_cuda_recording_free(struct cuda_state *s, void *p);
 const void *sw_cuda_recording_keep(struct cuda_state *s, const void *src, size_t bytes);
 void sw_cuda_record_close(struct cuda_state *s);

@@ -27,6 +27,13 @@ enum sw_status sw_cuda_recording_alloc(struct cuda_state *s, size_t bytes, void 
     return SW_OK;
 }
 
+enum sw_status sw_cuda_recording_fill(struct cuda_state *s, void *p, int byte, size_t bytes)
+{
+    CUDA_TRY(s, cudaMemsetAsync(p, byte, bytes, s->recording->side));
+    CUDA_TRY(s, cudaStreamSynchronize(s->recording->side));
+    return SW_OK;
+}
+
 void sw_cuda_recording_free(struct cuda_state *s, void *p) { s->recording->freed.push_back(p); }
 
 const void *sw_cuda_recording_keep(struct cuda_state *s, const void *src, size_t bytes)

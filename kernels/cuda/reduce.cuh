@@ -49,6 +49,12 @@ __device__ inline int load_now(const int *p)
     asm volatile("ld.volatile.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
     return v;
 }
+__device__ inline float2 load_now(const float2 *p)
+{
+    float2 v;
+    asm volatile("ld.volatile.global.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p) : "memory");
+    return v;
+}
 __device__ inline float4 load_now(const float4 *p)
 {
     float4 v;

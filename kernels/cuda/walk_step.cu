@@ -314,11 +314,43 @@ __device__ inline void store4(float *p, float x, float y, float z, float w) { *r
 __device__ inline bool is_there(float v) { return __float_as_uint(v) != NOT_YET; }
 __device__ inline bool are_there(float4 v, int count) { return is_there(v.x) && (count < 2 || is_there(v.y)) && (count < 3 || is_there(v.z)) && (count < 4 || is_there(v.w)); }
 
-/* The walk's row, out[0 … b), from logits and parts as they come; their places say NOT_YET again afterwards. Leaves it in `walked` too, zeros up to a multiple of four. A
- * thread keeps to its own columns. */
-__device__ void finish_row(const step_args &a, struct team &team, float *weights, float *walked)
+/* Σ over the bands of the parts of columns j … j+3, once all are there; their places say NOT_YET again afterwards. */
+__device__ inline float4 take_parts(const step_args &a, int j)
 {
     constexpr int PARTS = 2; /* asked for at once */
+    float not_yet = __uint_as_float(NOT_YET);
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 1
+    for (int first = j / BAND; first < a.bands; first += PARTS) {
+        float4 part[PARTS];
+        float *from = a.part + (int64_t)first * a.in.ld + j;
+        bool missing;
+        do {
+            missing = false;
+#pragma unroll
+            for (int band = 0; band < PARTS; band++)
+                part[band] = first + band < a.bands ? load_now(reinterpret_cast<const float4 *>(from + (int64_t)band * a.in.ld)) : make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int band = 0; band < PARTS; band++)
+                missing |= !are_there(part[band], 4);
+        } while (missing);
+#pragma unroll
+        for (int band = 0; band < PARTS; band++) {
+            sum.x += part[band].x;
+            sum.y += part[band].y;
+            sum.z += part[band].z;
+            sum.w += part[band].w;
+            if (first + band < a.bands)
+                store4(from + (int64_t)band * a.in.ld, not_yet, not_yet, not_yet, not_yet);
+        }
+    }
+    return sum;
+}
+
+/* The walk's row, out[0 … b), from logits and parts as they come: logits do first (3.3 µs at b = 2048 beside 5.6), so the row of a is made of them while parts are
+ * under way. Their places say NOT_YET again afterwards. Leaves the row in `walked` too, zeros up to a multiple of four. A thread keeps to its own columns. */
+__device__ void finish_row(const step_args &a, struct team &team, float *weights, float *walked)
+{
     const struct sw_walk_step &in = a.in;
     float top = -INFINITY, sum = 0, best = -INFINITY, x_c = in.x ? in.x[a.c] : 1.0f, *row = in.a + (int64_t)a.c * in.ld;
     float not_yet = __uint_as_float(NOT_YET);
@@ -326,31 +358,7 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     int j0 = 4 * threadIdx.x;
 #pragma unroll 1
     for (int j = j0; j < a.b; j += TURN) {
-        float4 l, w = make_float4(0, 0, 0, 0);
-#pragma unroll 1
-        for (int first = j / BAND; first < a.bands; first += PARTS) {
-            float4 part[PARTS];
-            float *from = a.part + (int64_t)first * in.ld + j;
-            bool missing;
-            do {
-                missing = false;
-#pragma unroll
-                for (int band = 0; band < PARTS; band++)
-                    part[band] = first + band < a.bands ? load_now(reinterpret_cast<const float4 *>(from + (int64_t)band * in.ld)) : make_float4(0, 0, 0, 0);
-#pragma unroll
-                for (int band = 0; band < PARTS; band++)
-                    missing |= !are_there(part[band], 4);
-            } while (missing);
-#pragma unroll
-            for (int band = 0; band < PARTS; band++) {
-                w.x += part[band].x;
-                w.y += part[band].y;
-                w.z += part[band].z;
-                w.w += part[band].w;
-                if (first + band < a.bands)
-                    store4(from + (int64_t)band * in.ld, not_yet, not_yet, not_yet, not_yet);
-            }
-        }
+        float4 l;
         do
             l = load_now(reinterpret_cast<const float4 *>(a.logits + j));
         while (!are_there(l, a.b - j));
@@ -363,7 +371,6 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
         if (j + 3 >= a.b)
             l.w = -INFINITY;
         *reinterpret_cast<float4 *>(weights + j) = l;
-        *reinterpret_cast<float4 *>(walked + j) = w;
         top = fmaxf(top, fmaxf(fmaxf(l.x, l.y), fmaxf(l.z, l.w)));
     }
     top = team.max(top);
@@ -377,13 +384,14 @@ __device__ void finish_row(const step_args &a, struct team &team, float *weights
     float inv = 1.0f / team.sum(sum);
 #pragma unroll 1
     for (int j = j0; j < a.b; j += TURN) {
-        float4 l = load4(weights + j), r = load4(walked + j);
+        float4 l = load4(weights + j);
         float w[4] = {l.x * inv, l.y * inv, l.z * inv, l.w * inv};
         power(w, in.exponent, a.whole_exponent);
-        r = make_float4(x_c * w[0] + r.x, x_c * w[1] + r.y, x_c * w[2] + r.z, x_c * w[3] + r.w);
         if (in_place)
             store4(weights + j, not_yet, not_yet, not_yet, not_yet);
         store4(row + j, w[0], w[1], w[2], w[3]);
+        float4 r = take_parts(a, j);
+        r = make_float4(x_c * w[0] + r.x, x_c * w[1] + r.y, x_c * w[2] + r.z, x_c * w[3] + r.w);
         *reinterpret_cast<float4 *>(walked + j) = r;
         best = fmaxf(best, fmaxf(fmaxf(r.x, r.y), fmaxf(r.z, r.w)));
     }
@@ -495,7 +503,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
     int skip = above - need, kept = 0, equal = 0;
     bool none = need <= 0;
 #pragma unroll 1
-    for (int chunk = 0; chunk < a.b; chunk += TURN) {
+    for (int chunk = 0; chunk < i; chunk += TURN) {
         int j = chunk + j0, mine = 0;
         if (chunk > 0)
             keys_at(j);
@@ -503,7 +511,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             bool candidate = j + e >= lo && j + e < hi;
-            take[e] = j + e <= i && (!candidate || (!none && key[e] > threshold));
+            take[e] = j + e < i && (!candidate || (!none && key[e] > threshold));
             tie[e] = candidate && !none && key[e] == threshold;
             mine += take[e] + (tie[e] << 16);
         }
@@ -531,7 +539,9 @@ __device__ void finish_list(const step_args &a, struct team &team, const float *
         kept += total & 0xffff;
         equal += total >> 16;
     }
-    if (threadIdx.x == 0) { /* the next sequence's row begins where this one ends, and both say so */
+    if (threadIdx.x == 0) {
+        __stcg(a.indices + in.kept, i); /* the query's own block is the last, always: so a prompt of full turns needs no turn more */
+        /* The next sequence's row begins where this one ends, and both say so. */
         int row = (int)(blockIdx.x + a.in.batch - gridDim.x), entries = in.kept + 1;
         a.indptr[0] = row * entries;
         a.indptr[1] = (row + 1) * entries;
@@ -610,11 +620,9 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     a.indptr = out->indptr;
     a.indices = out->indices;
     /* Sized by ld, so that no later step of the sequence needs more. */
-    size_t batch = (size_t)in->batch, width = (size_t)in->ld, had = s->scratch[SCRATCH_STEP].bytes;
+    size_t batch = (size_t)in->batch, width = (size_t)in->ld;
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP, batch * (1 + (size_t)a.bands_room) * width * sizeof(float), &room));
-    if (s->scratch[SCRATCH_STEP].bytes != had) /* new: NOT_YET everywhere; every call leaves it so */
-        CUDA_TRY(s, cudaMemsetAsync(room, 0xff, s->scratch[SCRATCH_STEP].bytes, s->stream));
+    SW_TRY(sw_cuda_scratch_filled(s, SCRATCH_STEP, batch * (1 + (size_t)a.bands_room) * width * sizeof(float), 0xff, &room));
     a.logits = static_cast<float *>(room);
     a.part = a.logits + batch * width;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP_WRITTEN, batch * sizeof *a.written, &room));

@@ -22,7 +22,7 @@ MUTANTS = {
                                        '#include "kernels/cpu/order.h"\n#define sw_key_of(score, j) sw_key_of(score, (uint32_t)(INT32_MAX - (j)))'),
     "the window is a block short": ("core/methods/sink_window.c", "row - back / block + 1 :", "row - back / block :"),
     "a sink token too many": ("core/methods/sink_window.c", ".sink = sw_blocks(p->start, block)", ".sink = sw_blocks(p->start, block) + 1"),
-    "scores are not scaled": ("kernels/cpu/block_scores.c", "a->scale, q, a->r", "1.0f, q, a->r"),
+    "scores are not scaled": ("kernels/cpu/block_scores.c", "a->r, a->scale, x, a->b", "a->r, 1.0f, x, a->b"),
     "one block of the budget is lost": ("kernels/cpu/select.c", "threshold = sw_kth_largest(keys, n, left - 1);",
                                         "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;"),
 }
