@@ -358,6 +358,9 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     }
     copy_wait<0>();
     __syncthreads();
+    /* What comes after this launch may rely on all that walk_step left, and does not wait for that: one thread asks here, and looks at the end, which is a fence itself. */
+    const unsigned *written = p.written && threadIdx.x == 0 ? p.written + seq : nullptr;
+    unsigned seen = written ? load_now(written) : 1;
 
     /* The four warps' shares, added in their order. */
     constexpr int PITCH = D + 8; /* eight rows that are written at once fall into different banks */
@@ -380,20 +383,17 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     int64_t share = (int64_t)group * p.splits + split;
     bf16 *out = a.out + ((int64_t)seq * a.H + h0) * a.d;
     add_warps<D>({sh_ml, sh_o, heads, heads, PITCH}, a.scale_log2, splits == 1 ? out : nullptr, a.d, p.o + share * p.heads * D, p.ml + share * p.heads * 2);
-    if (p.written && threadIdx.x == 32) /* what comes after this launch may rely on all that walk_step left, and does not wait for that; last_of waits as long */
-        while (!load_acquired(p.written + seq)) {
-        }
-    if (splits == 1)
-        return;
 
     /* All shares of this group of heads: splits · (D + 2) · 4 bytes a head, from L2. */
     float *parts = sh_o + WARPS * 16 * PITCH; /* the warps' shares may still be read */
-    if (!p.done) {
+    if (splits > 1 && !p.done) {
         if (split < heads)
             add_blocks<D>(p, group, splits, heads, split, splits, a.scale_log2, parts + WARPS * D, parts, out, a.d);
-    } else if (last_of(p.done + group, (unsigned)splits)) {
+    } else if (splits > 1 && last_of(p.done + group, (unsigned)splits)) {
         add_blocks<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out, a.d);
     }
+    while (!seen)
+        seen = load_now(written);
 }
 
 /* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks over the length of a share. Many are a multiple of 8, so that

@@ -34,14 +34,6 @@ __device__ inline float block_reduce(float v, float *lanes)
 __device__ inline float block_sum(float v, float *lanes) { return block_reduce<false>(v, lanes); }
 __device__ inline float block_max(float v, float *lanes) { return block_reduce<true>(v, lanes); }
 
-/* What another block has published with a release, and with it all that came before that. */
-__device__ inline unsigned load_acquired(const unsigned *p)
-{
-    unsigned v;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-
 /* A place that another block may write meanwhile, read anew each time. */
 __device__ inline int load_now(const int *p)
 {
@@ -49,6 +41,7 @@ __device__ inline int load_now(const int *p)
     asm volatile("ld.volatile.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
     return v;
 }
+__device__ inline unsigned load_now(const unsigned *p) { return (unsigned)load_now(reinterpret_cast<const int *>(p)); }
 __device__ inline float2 load_now(const float2 *p)
 {
     float2 v;
