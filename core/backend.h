@@ -36,7 +36,8 @@ enum sw_attend_kernel { SW_ATTEND_BEST, SW_ATTEND_LIBRARY, SW_ATTEND_OWN };
 /* Attention of n_q queries, the last n_q of n_k positions: query t sits at position n_k - n_q + t and sees keys up to itself.
  * q, out [batch, n_q, H, d]; k, v [batch, kv_stride, Hkv, d] of which the first n_k tokens are used.
  * sel == NULL: dense, by the best kernel of the backend. Otherwise sel->units is batch × (1, Hkv or H) and its rows cover exactly the
- * queries' blocks; n_q == n_k or n_q == 1 or (n_k - n_q) a multiple of sel->block. */
+ * queries' blocks; n_q == n_k or n_q == 1 or (n_k - n_q) a multiple of sel->block.
+ * out may be q where attend_in_place says so; else it overlaps no input. */
 struct sw_attend {
     int batch, n_q, n_k, n_heads, n_kv_heads, head_dim;
     int64_t kv_stride;
@@ -219,6 +220,9 @@ struct sw_backend {
 
     /* Attention and selection. */
     enum sw_status (*attend)(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
+    /* Whether attend takes out == q in calls like this one, and gives the same bits. Our own kernels do with more than one query, dense or sparse: who writes some rows of a head
+     * has read their queries, and nobody else reads them. A library promises nothing; a query that is alone is read by many. The call's q, k, v and out may still be NULL. */
+    bool (*attend_in_place)(struct sw_backend *be, const struct sw_attend *a);
     enum sw_status (*pool)(struct sw_backend *be, const struct sw_pool *a) SW_MUST_CHECK;
     enum sw_status (*sketch)(struct sw_backend *be, const struct sw_sketch *a) SW_MUST_CHECK;
     enum sw_status (*block_scores)(struct sw_backend *be, const struct sw_block_scores *a) SW_MUST_CHECK;

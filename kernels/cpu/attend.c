@@ -139,6 +139,13 @@ static void prefill_task(void *ctx, long task, int worker)
     p->c->vec->attend(&job);
 }
 
+/* A task packs its own queries before it writes its own rows, and no other task reads these. */
+bool sw_cpu_attend_in_place(struct sw_backend *be, const struct sw_attend *a)
+{
+    (void)be;
+    return a->n_q > 1 && a->kernel != SW_ATTEND_LIBRARY;
+}
+
 enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a)
 {
     struct cpu *c = cpu_of(be);
@@ -146,6 +153,7 @@ enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a)
     CPU_NEED(a->v && a->out);
     if (a->kernel == SW_ATTEND_LIBRARY)
         return SW_FAIL(SW_EUNSUPPORTED, "the cpu backend has no library kernel for attention; its own is the best");
+    CPU_NEED(a->out != a->q || sw_cpu_attend_in_place(be, a));
     if (a->sel)
         SW_TRY(check_selection(a));
     if (a->n_q == 1)

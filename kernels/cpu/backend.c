@@ -144,6 +144,7 @@ static const struct sw_backend table = {
     .swiglu = sw_cpu_swiglu,
     .head = sw_cpu_head,
     .attend = sw_cpu_attend,
+    .attend_in_place = sw_cpu_attend_in_place,
     .pool = sw_cpu_pool,
     .sketch = sw_cpu_sketch,
     .block_scores = sw_cpu_block_scores,

@@ -52,6 +52,7 @@ enum sw_status sw_cpu_head(struct sw_backend *be, const void *x, const void *w, 
 /* attend.c, decode.c, mass.c */
 enum sw_status sw_cpu_attend_check(const struct sw_attend *a, const char *what) SW_MUST_CHECK;
 enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;
+bool sw_cpu_attend_in_place(struct sw_backend *be, const struct sw_attend *a);
 /* The list of row `row` of a selection (unit-major, as indptr), from its entry `first` on, `blocks` long. */
 struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, int first, int blocks);
 enum sw_status sw_cpu_attend_decode(struct sw_backend *be, const struct sw_attend *a) SW_MUST_CHECK;

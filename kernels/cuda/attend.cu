@@ -65,21 +65,53 @@ enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend 
     return SW_OK;
 }
 
+enum route { DECODE, HOPPER, LIBRARY, PORTABLE };
+
+/* A library that does not take the call, and was not asked for, leaves it to PORTABLE. */
+static enum route route_of(const struct cuda_state *s, const struct sw_attend *a)
+{
+    const char *wish = getenv("SWBENCH_ATTEND");
+    (void)s;
+    if (a->kernel == SW_ATTEND_LIBRARY)
+        return LIBRARY;
+    if (a->n_q == 1)
+        return DECODE;
+    if (wish && strcmp(wish, "portable") == 0)
+        return PORTABLE;
+#ifdef SWBENCH_HOPPER
+    if (s->major == 9 && sw_hopper_attend_supports(a))
+        return HOPPER;
+#endif
+#ifdef SWBENCH_CUDNN
+    if (!a->sel && a->kernel == SW_ATTEND_BEST)
+        return LIBRARY;
+#endif
+    return PORTABLE;
+}
+
+/* What attend.h and attend_hopper.h promise of the prompt kernels. */
+static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a)
+{
+    enum route route = route_of(state_of(be), a);
+    return route == HOPPER || route == PORTABLE;
+}
+
 static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
 {
     struct cuda_state *s = state_of(be);
     attend_args args;
     SW_TRY(sw_cuda_attend_args(s, a, &args));
-    const char *wish = getenv("SWBENCH_ATTEND");
-    bool portable = wish && strcmp(wish, "portable") == 0, hopper = false;
-    if (a->n_q == 1 && a->kernel != SW_ATTEND_LIBRARY)
+    REQUIRE(a->out != a->q || attend_in_place(be, a), "attend");
+    enum route route = route_of(s, a);
+    if (route == DECODE)
         return sw_cuda_decode(s, args);
 #ifdef SWBENCH_HOPPER
-    hopper = !portable && s->major == 9 && sw_hopper_attend_supports(a);
+    if (route == HOPPER)
+        return sw_hopper_attend(a, s->stream);
 #endif
 #ifdef SWBENCH_CUDNN
-    bool done = false, library = a->kernel == SW_ATTEND_LIBRARY;
-    if (!a->sel && (library || (!portable && a->kernel == SW_ATTEND_BEST && !hopper)))
+    bool done = false;
+    if (route == LIBRARY && !a->sel)
         SW_TRY(sw_cudnn_attend(s, a, &done));
     if (done)
         return SW_OK;
@@ -87,11 +119,11 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
     if (a->kernel == SW_ATTEND_LIBRARY)
         return SW_FAIL(SW_EUNSUPPORTED, "dense attention by a library: this build has no cuDNN, or it does not take %d queries of %d keys",
                        a->n_q, a->n_k);
-#ifdef SWBENCH_HOPPER
-    if (hopper)
-        return sw_hopper_attend(a, s->stream);
-#endif
     return sw_cuda_prefill(s, args);
 }
 
-void sw_cuda_bind_attend(struct sw_backend *be) { be->attend = attend; }
+void sw_cuda_bind_attend(struct sw_backend *be)
+{
+    be->attend = attend;
+    be->attend_in_place = attend_in_place;
+}

@@ -123,7 +123,9 @@ __device__ inline bool slot_partial(const key_list &l, int slot)
     return l.whole && entry < l.count && !l.whole[entry];
 }
 
+/* out may be q: a block's queries are in shared memory before it writes its outputs, which lie where they were, and no other block reads them. */
 SW_MUST_CHECK enum sw_status sw_cuda_prefill(struct cuda_state *s, const attend_args &a);
+/* out may not be q: a sequence's query is read by many blocks, and some begin before the selection, which reads it too, is over. */
 SW_MUST_CHECK enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a);
 
 /* Fills everything but the pointers to activations that a caller overrides. SW_EUNSUPPORTED with the reason. */

@@ -22,7 +22,7 @@ bool sw_hopper_attend_supports(const struct sw_attend *a);
 
 /* Queues the attention on `stream`. SW_EUNSUPPORTED where supports() says no, SW_EDEVICE when a CUDA call fails. The order of additions
  * does not depend on how tiles meet multiprocessors: the same inputs give the same bits. Up to 64 calls may be in flight
- * at a time, whatever their streams. */
+ * at a time, whatever their streams. out may be q: a tile's queries are fetched by that tile alone, all of them before its first output is stored. */
 SW_MUST_CHECK enum sw_status sw_hopper_attend(const struct sw_attend *a, cudaStream_t stream);
 
 #ifdef __cplusplus

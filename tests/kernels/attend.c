@@ -86,6 +86,23 @@ static struct error error_of(const float *x, const double *truth, size_t count)
     return e;
 }
 
+/* Over the queries what a->out has; of one query, which is not taken, an error. */
+static void check_in_place(struct sw_backend *be, const struct sw_attend *a, size_t count, const char *name)
+{
+    struct sw_guarded over = sw_guarded_make(count);
+    struct sw_attend same = *a;
+    same.q = same.out = over.data;
+    memcpy(over.data, a->q, count * sizeof *over.data);
+    assert_int_equal(be->attend_in_place(be, a), a->n_q > 1);
+    if (a->n_q == 1)
+        sw_test_fails(be->attend(be, &same), SW_EINTERNAL);
+    else
+        sw_test_ok(be->attend(be, &same));
+    if (a->n_q > 1 && memcmp(over.data, a->out, count * sizeof *over.data) != 0)
+        fail_msg("%s: other bits over the queries", name);
+    sw_guarded_check_free(&over, name);
+}
+
 static void check_shape(const struct shape *c, uint64_t seed)
 {
     char name[160];
@@ -127,6 +144,7 @@ static void check_shape(const struct shape *c, uint64_t seed)
             } else if (memcmp(first, out.data, out_count * sizeof *first) != 0) {
                 fail_msg("%s %s: bits differ between 1 and %d threads", *isa, name, threads);
             }
+            check_in_place(be, &a, out_count, name);
             sw_guarded_check_free(&out, name);
             sw_backend_close(be);
         }

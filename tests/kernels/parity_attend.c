@@ -141,6 +141,29 @@ static void *reference_rows(void *arg)
     return NULL;
 }
 
+/* Over the queries q [count] what `got` has, sentinels behind both; where that is not taken, an error. */
+static void check_in_place(struct parity *p, const struct sw_attend *a, const float *q, const float *got, size_t count, const char *name)
+{
+    struct sw_backend *be = p->cuda;
+    size_t all = count + SENTINELS;
+    float *host = need(all * sizeof *host);
+    memcpy(host, q, count * sizeof *host);
+    memcpy(host + count, got + count, SENTINELS * sizeof *host);
+    void *over = acts_on_device(be, host, all);
+    struct sw_attend same = *a;
+    same.q = same.out = over;
+    if (be->attend_in_place(be, a)) {
+        must(be->attend(be, &same), name);
+        must(be->download_act(be, host, over, all), name);
+        check(p, memcmp(host, got, all * sizeof *host) == 0, "%s: other bits over the queries", name);
+    } else {
+        check(p, be->attend(be, &same) == SW_EINTERNAL, "%s: written over its queries", name);
+        sw_error_clear();
+    }
+    be->free(be, over);
+    free(host);
+}
+
 static void run_case(struct parity *p, const struct attend_case *c, enum sw_attend_kernel kernel, uint64_t seed)
 {
     size_t d = (size_t)c->d, row = (size_t)c->H * d, q_count = (size_t)c->batch * (size_t)c->n_q * row;
@@ -190,6 +213,7 @@ static void run_case(struct parity *p, const struct attend_case *c, enum sw_atte
             finite = finite && isfinite(got[i]);
         check(p, intact, "%s: wrote past its output", name);
         check(p, finite, "%s: NaN or unwritten output", name);
+        check_in_place(p, &a, q, got, q_count, name);
         /* Rows to compare: all of a few, else an even sample with the ends. */
         int wanted = p->quick ? 24 : c->n_k > 2000 ? 16 : c->n_k > 200 ? 32 : 64, rows = c->n_q < wanted ? c->n_q : wanted;
         size_t count = (size_t)c->batch * (size_t)rows * row, at = 0;
