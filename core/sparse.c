@@ -43,8 +43,7 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
         .kernel = sparse ? SW_ATTEND_BEST : s->dense_kernel,
     };
     SW_TRY(s->backend->attend(s->backend, &attend));
-    SW_TRY(mark(s, layer, MARK_ATTENDED));
-    return s->observe ? s->observe(s->observe_context, layer, &attend, attend.sel) : SW_OK;
+    return mark(s, layer, MARK_ATTENDED);
 }
 
 enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *total_ms)

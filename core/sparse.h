@@ -1,4 +1,4 @@
-/* sparse.h: attention as a method does it: select, then attend; timed, and watched by whoever measures.
+/* sparse.h: attention as a method does it: select, then attend; timed.
  *
  * The one code path of every experiment: a model's forward pass, a tensor bundle and a synthetic workload all go through it. */
 #ifndef SW_SPARSE_H
@@ -22,9 +22,6 @@ struct sw_sparse {
     enum sw_attend_kernel dense_kernel;   /* of dense calls */
     enum sw_marks marks;                  /* time stamps to queue */
     struct sw_selection selection;        /* of the last sparse call, backend memory; reused */
-    /* Called after each layer; selection is NULL where attention was dense. May be NULL. */
-    enum sw_status (*observe)(void *context, int layer, const struct sw_attend *attend, const struct sw_selection *selection);
-    void *observe_context;
 };
 
 /* Attention of one layer: n_q == n_k is a prompt, n_q == 1 a decode step. q, out [n_q, H, d]; k, v [n_k, Hkv, d]. */
