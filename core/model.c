@@ -25,7 +25,7 @@ struct sw_pass {
     int sequences, max_tokens, max_prompt;
     int *n;         /* [sequences] tokens in the cache */
     int last_rows;  /* rows of the last run, in x */
-    int done0, done1; /* those of them that are through the last layer: done0 … done1-1 */
+    int done0, done1; /* those of them that are through the last layer: done0 … done1-1; none yet where these are equal */
     int chunk;      /* rows that project and mix take at once */
     void *x;        /* residual stream [max_prompt, hidden] */
     void *q, *attended; /* [max_prompt, H, d], and room for what follows */
@@ -507,21 +507,17 @@ static enum sw_status mix_rows(struct sw_pass *p, int l, int row0, int row1)
     return SW_OK;
 }
 
-/* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks for what comes out. No other token needs it, and mostly one row is
- * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. Rows between what was asked for come along. */
+/* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks first for what comes out. No other token needs it, and mostly one row is
+ * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. */
 static enum sw_status finish(struct sw_pass *p, int row0, int rows)
 {
-    int last = p->model->config.shape.n_layers - 1;
-    if (p->done0 == p->done1)
-        p->done0 = p->done1 = row0;
-    if (row0 < p->done0) {
-        SW_TRY(mix_rows(p, last, row0, p->done0));
+    if (p->done0 == p->done1) {
+        SW_TRY(mix_rows(p, p->model->config.shape.n_layers - 1, row0, row0 + rows));
         p->done0 = row0;
-    }
-    if (row0 + rows > p->done1) {
-        SW_TRY(mix_rows(p, last, p->done1, row0 + rows));
         p->done1 = row0 + rows;
     }
+    if (row0 < p->done0 || row0 + rows > p->done1)
+        return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of which %d…%d were asked for first", row0, row0 + rows - 1, p->done0, p->done1 - 1);
     return SW_OK;
 }
 

@@ -76,9 +76,9 @@ struct sw_step {
 SW_MUST_CHECK enum sw_status sw_pass_step(struct sw_pass *pass, const struct sw_step *steps, int n);
 
 /* Of the last run's rows row0 … row0+rows-1 (counted from the run's first token; of a step: from its first sequence): natural-log loss of targets, first best ids. Either may be
- * NULL; waits for the result. */
+ * NULL; waits for the result. Of a prompt of more than one token only the rows asked for first go through the last layer: they can be had again, others are SW_EINTERNAL. */
 SW_MUST_CHECK enum sw_status sw_pass_predict(struct sw_pass *pass, int row0, int rows, const int32_t *targets, float *nll, int32_t *argmax);
-/* All logits of one row, to host memory [vocab]. */
+/* All logits of one row, to host memory [vocab]. Rows as above. */
 SW_MUST_CHECK enum sw_status sw_pass_logits(struct sw_pass *pass, int row, float *logits);
 
 #ifdef __cplusplus

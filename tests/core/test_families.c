@@ -40,6 +40,7 @@ static float *forward(const char *folder, const int32_t *ids, int n, int prompt)
     assert_non_null(logits);
     sw_test_ok(sw_pass_open(model, 1, n, n, &pass));
     sw_test_ok(sw_pass_run(pass, 0, ids, prompt, hook));
+    sw_test_ok(sw_pass_predict(pass, 0, prompt, NULL, NULL, NULL)); /* all rows are asked for */
     for (int row = 0; row < prompt; row++)
         sw_test_ok(sw_pass_logits(pass, row, logits + (size_t)row * vocab));
     for (int row = prompt; row < n; row++) {

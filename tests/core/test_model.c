@@ -86,11 +86,11 @@ static void check(int prompt)
     int wrong = 0;
     assert_int_equal(sw_pass_open(model, 1, f.n, f.n, &pass), SW_OK);
     assert_int_equal(sw_pass_run(pass, 0, f.ids, prompt, hook), SW_OK);
+    assert_int_equal(sw_pass_predict(pass, 0, prompt, NULL, NULL, argmax), SW_OK);
     for (int row = 0; row < prompt; row++) {
         assert_int_equal(sw_pass_logits(pass, row, logits), SW_OK);
         compare(&f, row, logits, config->vocab, &difference, &norm, &wrong);
     }
-    assert_int_equal(sw_pass_predict(pass, 0, prompt, NULL, NULL, argmax), SW_OK);
     for (int row = prompt; row < f.n; row++) {
         assert_int_equal(sw_pass_run(pass, 0, f.ids + row, 1, hook), SW_OK);
         assert_int_equal(sw_pass_logits(pass, 0, logits), SW_OK);
