@@ -28,10 +28,12 @@ struct sw_pass {
     int done0, done1; /* those of them that are through the last layer: done0 … done1-1; none yet where these are equal */
     int chunk;      /* rows that project and mix take at once */
     void *x;        /* residual stream [max_prompt, hidden] */
-    void *q, *attended; /* [max_prompt, H, d], and room for what follows */
+    void *q;        /* [max_prompt, H, d], and room for what follows */
+    void *attended; /* [max_prompt, H, d], in place only a step's [sequences, H, d], and room for what follows */
+    void *prompt_attended; /* where a prompt's attention is written: in place q, else attended */
     /* Never alive together with the one whose memory it is in: */
     void *before;              /* [chunk, hidden] normed, until q, k and v are made: in attended */
-    void *normed, *gate, *up;  /* [chunk, hidden], [chunk, intermediate] twice, once q has attended: in q */
+    void *normed, *gate, *up;  /* [chunk, hidden], [chunk, intermediate] twice, once o has taken what attention left: in q */
     void *k, *v;               /* [sequences, Hkv, d]: of a step, before they go to their caches */
     void **k_cache, **v_cache; /* per layer [sequences, max_tokens, Hkv, d] */
 };
@@ -367,7 +369,7 @@ static size_t matrix_bytes(const struct sw_backend *be, int rows, int width)
 }
 
 /* The MLP's activations lie where the queries were: as many rows as fit there, in whole CHUNKs, and one CHUNK where none does. So a long prompt needs no
- * memory beside x, q and attended, and its products are as large as they can be (128K tokens of Llama-3.1-8B: 16,384 rows). */
+ * memory beside x, q and attended (in place: a chunk's rows of it), and its products are as large as they can be (128K tokens of Llama-3.1-8B: 16,384 rows). */
 int sw_pass_chunk(const struct sw_model_config *c, int max_prompt)
 {
     int64_t room = (int64_t)max_prompt * c->shape.n_heads * c->shape.head_dim, row = c->hidden + 2 * (int64_t)c->intermediate;
@@ -375,7 +377,7 @@ int sw_pass_chunk(const struct sw_model_config *c, int max_prompt)
     return max_prompt < chunk ? max_prompt : (int)chunk;
 }
 
-enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, struct sw_pass **out)
+enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, bool in_place, struct sw_pass **out)
 {
     *out = NULL;
     struct sw_backend *be = model->backend;
@@ -396,12 +398,13 @@ enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_token
     p->v_cache = calloc((size_t)c->shape.n_layers, sizeof *p->v_cache);
     p->chunk = sw_pass_chunk(c, prompt);
     size_t hidden = matrix_bytes(be, p->chunk, c->hidden), inter = matrix_bytes(be, p->chunk, c->intermediate), queries = matrix_bytes(be, prompt, heads),
-           mlp = hidden + 2 * inter;
+           mlp = hidden + 2 * inter, attended = in_place ? matrix_bytes(be, sequences, heads) : queries;
     enum sw_status st = p->n && p->k_cache && p->v_cache ? SW_OK : SW_FAIL(SW_ENOMEM, "pass: out of host memory");
     SW_TRY_GOTO(st, fail, st);
     SW_TRY_GOTO(st, fail, be->alloc(be, matrix_bytes(be, prompt, c->hidden), &p->x));
     SW_TRY_GOTO(st, fail, be->alloc(be, queries > mlp ? queries : mlp, &p->q));
-    SW_TRY_GOTO(st, fail, be->alloc(be, queries > hidden ? queries : hidden, &p->attended));
+    SW_TRY_GOTO(st, fail, be->alloc(be, attended > hidden ? attended : hidden, &p->attended));
+    p->prompt_attended = in_place ? p->q : p->attended;
     p->before = p->attended;
     p->normed = p->q;
     p->gate = (char *)p->q + hidden;
@@ -483,16 +486,23 @@ static enum sw_status rotate(struct sw_pass *p, int row, int rows, int position,
     return be->rope(be, k, rows, s->n_kv_heads, s->head_dim, position, m->inv_freq, factor);
 }
 
-/* x += o(attended); x += down(silu(gate(norm x)) · up(norm x)). */
-static enum sw_status mix(struct sw_pass *p, int l, int row, int rows)
+/* x += o(attended). */
+static enum sw_status add_attention(struct sw_pass *p, int l, void *attended, int row, int rows)
 {
-    struct sw_model *m = p->model;
-    struct sw_backend *be = m->backend;
-    const struct sw_model_config *c = &m->config;
-    const struct layer *w = &m->layers[l];
+    struct sw_backend *be = p->model->backend;
+    const struct sw_model_config *c = &p->model->config;
+    const struct layer *w = &p->model->layers[l];
     int heads = c->shape.n_heads * c->shape.head_dim;
+    return be->linear(be, rows_at(be, attended, row, heads), w->o, w->o_bias, rows, heads, c->hidden, true, rows_at(be, p->x, row, c->hidden));
+}
+
+/* x += down(silu(gate(norm x)) · up(norm x)). */
+static enum sw_status add_mlp(struct sw_pass *p, int l, int row, int rows)
+{
+    struct sw_backend *be = p->model->backend;
+    const struct sw_model_config *c = &p->model->config;
+    const struct layer *w = &p->model->layers[l];
     void *x = rows_at(be, p->x, row, c->hidden);
-    SW_TRY(be->linear(be, rows_at(be, p->attended, row, heads), w->o, w->o_bias, rows, heads, c->hidden, true, x));
     SW_TRY(be->rmsnorm(be, x, w->mlp_norm, rows, c->hidden, (float)c->rms_eps, p->normed));
     SW_TRY(be->linear(be, p->normed, w->gate, NULL, rows, c->hidden, c->intermediate, false, p->gate));
     SW_TRY(be->linear(be, p->normed, w->up, NULL, rows, c->hidden, c->intermediate, false, p->up));
@@ -500,19 +510,23 @@ static enum sw_status mix(struct sw_pass *p, int l, int row, int rows)
     return be->linear(be, p->gate, w->down, NULL, rows, c->intermediate, c->hidden, true, x);
 }
 
-static enum sw_status mix_rows(struct sw_pass *p, int l, int row0, int row1)
+/* The rest of a layer for rows row0 … row1-1 of what attention gave. All of o comes first: the MLP's activations may lie on what it reads. */
+static enum sw_status mix(struct sw_pass *p, int l, void *attended, int row0, int row1)
 {
     for (int row = row0; row < row1; row += p->chunk)
-        SW_TRY(mix(p, l, row, row1 - row < p->chunk ? row1 - row : p->chunk));
+        SW_TRY(add_attention(p, l, attended, row, row1 - row < p->chunk ? row1 - row : p->chunk));
+    for (int row = row0; row < row1; row += p->chunk)
+        SW_TRY(add_mlp(p, l, row, row1 - row < p->chunk ? row1 - row : p->chunk));
     return SW_OK;
 }
 
 /* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks first for what comes out. No other token needs it, and mostly one row is
- * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. */
+ * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. The others are gone then: the MLP's activations lie where the queries were,
+ * which in place is where attention's output is. */
 static enum sw_status finish(struct sw_pass *p, int row0, int rows)
 {
     if (p->done0 == p->done1) {
-        SW_TRY(mix_rows(p, p->model->config.shape.n_layers - 1, row0, row0 + rows));
+        SW_TRY(mix(p, p->model->config.shape.n_layers - 1, p->prompt_attended, row0, row0 + rows));
         p->done0 = row0;
         p->done1 = row0 + rows;
     }
@@ -537,6 +551,7 @@ enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, 
         return SW_FAIL(SW_EINTERNAL, "%d tokens after %d; room for %d, runs of at most %d", n, before, p->max_tokens, p->max_prompt);
     for (int t = 0; t < n; t++)
         SW_TRY(check_id(p, t, ids[t]));
+    void *attended = n > 1 ? p->prompt_attended : p->attended;
     SW_TRY(be->embed(be, m->embedding, ids, n, c->hidden, p->x));
     for (int l = 0; l < c->shape.n_layers; l++) {
         for (int row = 0; row < n; row += p->chunk) {
@@ -546,9 +561,9 @@ enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, 
             SW_TRY(rotate(p, row, rows, position, k));
         }
         SW_TRY(hook.attend(hook.context, l, n, before + n, p->q, cached(p, p->k_cache[l], sequence, 0), cached(p, p->v_cache[l], sequence, 0),
-                           p->attended));
+                           attended));
         if (n == 1 || l < c->shape.n_layers - 1) /* a step is whole: it may be recorded */
-            SW_TRY(mix_rows(p, l, 0, n));
+            SW_TRY(mix(p, l, attended, 0, n));
     }
     p->n[sequence] += n;
     p->last_rows = n;
@@ -590,7 +605,7 @@ enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int 
         SW_TRY(project(p, l, 0, n, p->k, p->v));
         for (int s = 0; s < n; s++)
             SW_TRY(step_attention(p, l, s, &steps[s]));
-        SW_TRY(mix(p, l, 0, n));
+        SW_TRY(mix(p, l, p->attended, 0, n));
     }
     for (int s = 0; s < n; s++)
         p->n[steps[s].sequence]++;

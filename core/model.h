@@ -49,7 +49,8 @@ SW_MUST_CHECK enum sw_status sw_model_random(const struct sw_named_shape *shape,
 void sw_model_close(struct sw_model *model); /* NULL is fine */
 const struct sw_model_config *sw_model_config(const struct sw_model *model);
 
-/* Attention of one layer, supplied by the caller: queries are the last n_q of n_k positions. q, out [n_q, H, d]; k, v [n_k, Hkv, d]. */
+/* Attention of one layer, supplied by the caller: queries are the last n_q of n_k positions. q, out [n_q, H, d]; k, v [n_k, Hkv, d]. out may be q
+ * (sw_pass_open). */
 struct sw_attention_hook {
     enum sw_status (*attend)(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out);
     void *context;
@@ -57,7 +58,9 @@ struct sw_attention_hook {
 
 /* The KV caches of some sequences, and the activations that they share. */
 struct sw_pass;
-SW_MUST_CHECK enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, struct sw_pass **out);
+/* in_place: hooks get out == q for prompts of more than one token, which saves [max_prompt, H, d] less a chunk's rows [sw_pass_chunk, hidden]. For hooks that need no query
+ * after attention and whose kernels allow it (sw_sparse_in_place). SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, bool in_place, struct sw_pass **out);
 void sw_pass_close(struct sw_pass *pass);
 int sw_pass_chunk(const struct sw_model_config *config, int max_prompt); /* rows of a prompt whose products are made at once */
 void sw_pass_reset(struct sw_pass *pass, int sequence); /* forgets its tokens, keeps the memory */

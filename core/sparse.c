@@ -10,6 +10,25 @@ static enum sw_status mark(struct sw_sparse *s, int layer, int which)
     return wanted ? s->backend->mark(s->backend, layer * MARKS + which) : SW_OK;
 }
 
+static struct sw_attend dense_call(const struct sw_sparse *s, int n_q, int n_k)
+{
+    return (struct sw_attend){.batch = 1,
+                              .n_q = n_q,
+                              .n_k = n_k,
+                              .n_heads = s->shape.n_heads,
+                              .n_kv_heads = s->shape.n_kv_heads,
+                              .head_dim = s->shape.head_dim,
+                              .kv_stride = n_k,
+                              .scale = (float)(1.0 / sqrt((double)s->shape.head_dim)),
+                              .kernel = s->dense_kernel};
+}
+
+bool sw_sparse_in_place(const struct sw_sparse *s, int tokens)
+{
+    struct sw_attend dense = dense_call(s, tokens, tokens);
+    return s->backend->attend_in_place(s->backend, &dense);
+}
+
 enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
 {
     if (n_q != n_k && n_q != 1)
@@ -26,22 +45,15 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
     if (sparse && !prompt)
         SW_TRY(sw_sequence_decode(s->sequence, &in, &s->selection));
     SW_TRY(mark(s, layer, MARK_SELECTED));
-    struct sw_attend attend = {
-        .batch = 1,
-        .n_q = n_q,
-        .n_k = n_k,
-        .n_heads = s->shape.n_heads,
-        .n_kv_heads = s->shape.n_kv_heads,
-        .head_dim = s->shape.head_dim,
-        .kv_stride = n_k,
-        .q = q,
-        .k = k,
-        .v = v,
-        .out = out,
-        .scale = (float)(1.0 / sqrt((double)s->shape.head_dim)),
-        .sel = sparse ? &s->selection : NULL,
-        .kernel = sparse ? SW_ATTEND_BEST : s->dense_kernel,
-    };
+    struct sw_attend attend = dense_call(s, n_q, n_k);
+    attend.q = q;
+    attend.k = k;
+    attend.v = v;
+    attend.out = out;
+    if (sparse) {
+        attend.sel = &s->selection;
+        attend.kernel = SW_ATTEND_BEST;
+    }
     SW_TRY(s->backend->attend(s->backend, &attend));
     return mark(s, layer, MARK_ATTENDED);
 }

@@ -28,6 +28,9 @@ struct sw_sparse {
 SW_MUST_CHECK enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v,
                                               void *out);
 
+/* Whether `out` may be `q` for a prompt of `tokens`: all layers' kernels allow it. Sparse ones are our own and always do; a dense one may be a library's. */
+bool sw_sparse_in_place(const struct sw_sparse *s, int tokens);
+
 /* Times of a layer in the last pass, which had parts or whole marked; waits for them. *select_ms is NaN where only the whole was. */
 SW_MUST_CHECK enum sw_status sw_sparse_times(struct sw_sparse *s, int layer, double *select_ms, double *total_ms);
 

@@ -122,7 +122,7 @@ enum sw_status sw_capture_model(struct sw_backend *be, struct sw_model *model, c
 {
     struct sw_pass *pass;
     SW_TRY(make(be, &sw_model_config(model)->shape, tokens, true, out));
-    enum sw_status st = sw_pass_open(model, 1, tokens, tokens, &pass);
+    enum sw_status st = sw_pass_open(model, 1, tokens, tokens, false, &pass);
     if (st == SW_OK) {
         st = sw_pass_run(pass, 0, ids, tokens, (struct sw_attention_hook){keep_layer, *out});
         sw_pass_close(pass);

@@ -281,18 +281,28 @@ enum sw_status sw_times_report(const struct sw_times *t, struct sw_result *resul
 
 /* --- attention of a cell -------------------------------------------------------------------------------------------------------- */
 
-enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
-                                  struct sw_sparse *sp)
+static struct sw_sparse attention_of(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape)
 {
-    *sp = (struct sw_sparse){
+    return (struct sw_sparse){
         .backend = be,
         .shape = *shape,
         .dense_layers = cell->dense_layers,
         .sparse_prefill = cell->phase != SW_PHASE_DECODE,
         .sparse_decode = cell->phase != SW_PHASE_PREFILL,
+        .dense_kernel = cell->method->dense_kernel ? cell->method->dense_kernel(cell->params) : SW_ATTEND_BEST,
     };
-    if (cell->method->dense_kernel)
-        sp->dense_kernel = cell->method->dense_kernel(cell->params);
+}
+
+bool sw_attention_in_place(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int tokens)
+{
+    struct sw_sparse sp = attention_of(cell, be, shape);
+    return sw_sparse_in_place(&sp, tokens);
+}
+
+enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
+                                  struct sw_sparse *sp)
+{
+    *sp = attention_of(cell, be, shape);
     if (cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
     return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->budget, cell->seed,

@@ -56,6 +56,8 @@ double sw_seconds(void); /* steady clock */
 SW_MUST_CHECK enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
                                                 struct sw_sparse *sp);
 void sw_attention_end(struct sw_sparse *sp);
+/* Whether the cell's attention of a prompt of `tokens` may be written over the queries (sw_sparse_in_place). */
+bool sw_attention_in_place(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int tokens);
 
 /* What a probe measures, pooled over the captures that are added. */
 struct sw_figures {

@@ -397,7 +397,8 @@ static enum sw_status begin_and_run(struct task *t, struct sw_result *result)
     t->nll = calloc((size_t)t->together * (size_t)d->scored_tokens + 1, sizeof *t->nll);
     if (!t->ongoing || !t->nll)
         return SW_FAIL(SW_ENOMEM, "task: out of host memory");
-    SW_TRY(sw_pass_open(t->input->model, t->together, d->context, d->context, &t->pass));
+    bool in_place = sw_attention_in_place(t->cell, t->be, &sw_model_config(t->input->model)->shape, d->context); /* nothing looks at a layer's queries after its attention */
+    SW_TRY(sw_pass_open(t->input->model, t->together, d->context, d->context, in_place, &t->pass));
     if (t->together == 1)
         SW_TRY(warm_up(t, result));
     return run_samples(t);

@@ -38,7 +38,7 @@ static float *forward(const char *folder, const int32_t *ids, int n, int prompt)
     size_t vocab = (size_t)config->vocab;
     float *logits = malloc((size_t)n * vocab * sizeof *logits);
     assert_non_null(logits);
-    sw_test_ok(sw_pass_open(model, 1, n, n, &pass));
+    sw_test_ok(sw_pass_open(model, 1, n, n, false, &pass));
     sw_test_ok(sw_pass_run(pass, 0, ids, prompt, hook));
     sw_test_ok(sw_pass_predict(pass, 0, prompt, NULL, NULL, NULL)); /* all rows are asked for */
     for (int row = 0; row < prompt; row++)
@@ -120,7 +120,7 @@ static void six_steps(const char *folder, const int *lengths, int sequences, boo
     int vocab = sw_model_config(model)->vocab;
     struct sw_sparse dense = {.backend = be, .shape = sw_model_config(model)->shape};
     struct sw_attention_hook hook = {attend, &dense};
-    sw_test_ok(sw_pass_open(model, sequences, ROOM, ROOM - STEPS, &pass));
+    sw_test_ok(sw_pass_open(model, sequences, ROOM, ROOM - STEPS, false, &pass));
     for (int s = 0; s < sequences; s++) {
         int32_t ids[ROOM];
         for (int t = 0; t < ROOM; t++)

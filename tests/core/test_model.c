@@ -84,7 +84,7 @@ static void check(int prompt)
     int32_t *argmax = malloc((size_t)f.n * sizeof *argmax);
     double difference = 0, norm = 0;
     int wrong = 0;
-    assert_int_equal(sw_pass_open(model, 1, f.n, f.n, &pass), SW_OK);
+    assert_int_equal(sw_pass_open(model, 1, f.n, f.n, false, &pass), SW_OK);
     assert_int_equal(sw_pass_run(pass, 0, f.ids, prompt, hook), SW_OK);
     assert_int_equal(sw_pass_predict(pass, 0, prompt, NULL, NULL, argmax), SW_OK);
     for (int row = 0; row < prompt; row++) {

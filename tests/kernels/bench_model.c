@@ -78,8 +78,8 @@ int main(int argc, char **argv)
     struct sw_pass *pass;
     need(sw_backend_open("cpu", threads, &be));
     need(sw_model_open(argv[1], be, &model));
-    need(sw_pass_open(model, 1, n + steps, n, &pass));
     struct sw_sparse dense = {.backend = be, .shape = sw_model_config(model)->shape};
+    need(sw_pass_open(model, 1, n + steps, n, sw_sparse_in_place(&dense, n), &pass));
     double prefill[MOST], decode[MOST];
     run(pass, &dense, ids, n < WARM_UP ? n : WARM_UP, &next);
     for (int r = 0; r < repeats; r++) {

@@ -164,6 +164,18 @@ def test_metrics_of_the_contract(rows):
         assert wanted <= found["ppl_tiny", method, "prefill"], method
 
 
+def test_a_long_prompt_has_no_memory_for_attention_of_its_own(world, tmp_path):
+    """A token more costs its place in the cache, in the residual stream, and in attention's packed keys and values; the output lies on the queries, the MLP in their place."""
+    shape = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1, "whole_model": True}
+    few, many = 4096, 6144
+    path = world.config(tmp_path / "c.yaml", workloads=[shape], methods=["dense"], axes={"context": [few, many], "density": 1, "phase": "prefill"},
+                        measure=["latency"], timing={"min_runs": 1, "max_seconds": 0.01, "warmup_ms": 1})
+    swbench("run", path, "-q", check=0)
+    peak = {int(row["context"]): float(row["value"]) for row in table(tmp_path / "out") if row["metric"] == "peak_memory_bytes"}
+    hidden, kv = 4 * 9 * 64, 4 * 3 * 64
+    assert peak[many] - peak[few] == pytest.approx((many - few) * (2 * kv + hidden + 2 * kv), rel=0.01)
+
+
 def test_densities_are_sensible(rows):
     for row in rows:
         value = float(row["value"]) if row["value"] else None
