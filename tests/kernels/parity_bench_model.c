@@ -18,7 +18,7 @@ struct bench {
     struct sw_backend *be;
     const struct sw_named_shape *m;
     int n, rows, qw, kw;
-    void *x, *q, *attended, *k, *v;
+    void *x, *q, *before, *k, *v;
     void *gain, *w[OPS];
     float *inv_freq;
     bool stamped;
@@ -60,23 +60,28 @@ static void project(struct bench *b, int row, int rows)
     struct sw_backend *be = b->be;
     const struct sw_shape *s = &b->m->shape;
     int hidden = b->m->hidden;
-    void *normed = b->attended, *q = at_row(b, b->q, row, b->qw), *k = at_row(b, b->k, row, b->kw);
-    must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, normed), "rmsnorm");
+    void *q = at_row(b, b->q, row, b->qw), *k = at_row(b, b->k, row, b->kw);
+    must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, b->before), "rmsnorm");
     did(b, NORM);
-    product(b, Q, normed, rows, hidden, b->qw, false, q);
-    product(b, K, normed, rows, hidden, b->kw, false, k);
-    product(b, V, normed, rows, hidden, b->kw, false, at_row(b, b->v, row, b->kw));
+    product(b, Q, b->before, rows, hidden, b->qw, false, q);
+    product(b, K, b->before, rows, hidden, b->kw, false, k);
+    product(b, V, b->before, rows, hidden, b->kw, false, at_row(b, b->v, row, b->kw));
     must(be->rope(be, q, rows, s->n_heads, s->head_dim, row, b->inv_freq, 1), "rope");
     must(be->rope(be, k, rows, s->n_kv_heads, s->head_dim, row, b->inv_freq, 1), "rope");
     did(b, ROPE);
 }
 
-static void mix(struct bench *b, int row, int rows)
+/* Attention is written over the queries. */
+static void add_attention(struct bench *b, int row, int rows)
+{
+    product(b, O, at_row(b, b->q, row, b->qw), rows, b->qw, b->m->hidden, true, at_row(b, b->x, row, b->m->hidden));
+}
+
+static void add_mlp(struct bench *b, int row, int rows)
 {
     struct sw_backend *be = b->be;
     int hidden = b->m->hidden, inter = b->m->intermediate;
     void *x = at_row(b, b->x, row, hidden), *normed = b->q, *gate = at_row(b, normed, b->rows, hidden), *up = at_row(b, gate, b->rows, inter);
-    product(b, O, at_row(b, b->attended, row, b->qw), rows, b->qw, hidden, true, x);
     must(be->rmsnorm(be, x, b->gain, rows, hidden, 1e-5f, normed), "rmsnorm");
     did(b, NORM_MLP);
     product(b, GATE, normed, rows, hidden, inter, false, gate);
@@ -105,7 +110,9 @@ static double layer(struct bench *b, int rows, double *ops)
     for (int row = 0; row < b->n; row += rows)
         project(b, row, b->n - row < rows ? b->n - row : rows);
     for (int row = 0; row < b->n; row += rows)
-        mix(b, row, b->n - row < rows ? b->n - row : rows);
+        add_attention(b, row, b->n - row < rows ? b->n - row : rows);
+    for (int row = 0; row < b->n; row += rows)
+        add_mlp(b, row, b->n - row < rows ? b->n - row : rows);
     if (ops) {
         for (int i = 0; i < OPS; i++)
             ops[i] = 0;
@@ -149,7 +156,7 @@ static void round_of(struct bench *b, struct rounds *r, int i, void *const *edge
     must(be->copy(be, edge[4], edge[3], (size_t)1 << 30), "copy");
     must(be->mark(be, 2), "mark");
     for (int row = 0; row < b->n; row += most) /* o and down with nothing to add to: what the residual costs in them */
-        product(b, O, at_row(b, b->attended, row, b->qw), b->n - row < most ? b->n - row : most, b->qw, hidden, false, edge[4]);
+        product(b, O, at_row(b, b->q, row, b->qw), b->n - row < most ? b->n - row : most, b->qw, hidden, false, edge[4]);
     must(be->mark(be, 3), "mark");
     for (int row = 0; row < b->n; row += most)
         product(b, DOWN, at_row(b, b->q, most, hidden), b->n - row < most ? b->n - row : most, inter, hidden, false, edge[4]);
@@ -215,7 +222,7 @@ void parity_bench_model(struct parity *p, int n)
     size_t most_rows = (size_t)size_of(&b, SIZES - 1), mlp = most_rows * (hidden + 2 * inter), queries = rows_n * qw;
     b.x = normal(be, rows_n * hidden, 1, 1);
     b.q = normal(be, queries > mlp ? queries : mlp, 1, 2);
-    b.attended = normal(be, queries, 1, 3);
+    b.before = normal(be, most_rows * hidden, 1, 3);
     b.k = normal(be, rows_n * kw, 1, 4);
     b.v = normal(be, rows_n * kw, 1, 5);
     b.gain = normal(be, hidden, 1, 6);
@@ -235,7 +242,7 @@ void parity_bench_model(struct parity *p, int n)
         round_of(&b, r, i, edge);
     print_rounds(&b, r, sw_pass_chunk(&config, n));
     free(r);
-    void *all[] = {b.x, b.q, b.attended, b.k, b.v, b.gain, b.inv_freq};
+    void *all[] = {b.x, b.q, b.before, b.k, b.v, b.gain, b.inv_freq};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         be->free(be, all[i]);
     for (int k = 0; k < OPS; k++)
