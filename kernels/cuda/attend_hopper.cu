@@ -474,6 +474,8 @@ __device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, 
             mma16816(of[g + 1], a, b[2], b[3]);
         }
     }
+    reads_before_tma();
+    __syncwarp();
 #pragma unroll
     for (int i = 0; i < 32; i++)
         s[i] = of[i / 4][i % 4];
@@ -675,6 +677,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
 #pragma unroll
             for (int i = 0; i < D / 16; i++)
                 load_matrix(c.q.reg[i], a_address<64>(q_tile + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
+            reads_before_tma();
             __syncwarp();
             c.free_queries();
         }

@@ -43,6 +43,9 @@ __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
 }
 
 /* ------------------------------------------------------------------------------------------------------------- TMA */
+/* Before a warp says at a barrier that a place may be overwritten which it has read with ordinary loads, ldmatrix among them: TMA is another proxy, for which their order
+ * counts only with this fence. Without it the next tile's queries were there before the last ldmatrix had read, in rows 0–15 of short tiles. */
+__device__ __forceinline__ void reads_before_tma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 /* L2 policies, as the compiler's createpolicy would make them. */
 constexpr uint64_t L2_EVICT_NORMAL = 0x1000000000000000ull;
 constexpr uint64_t L2_EVICT_FIRST = 0x12F0000000000000ull;
