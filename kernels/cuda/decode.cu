@@ -387,8 +387,9 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     /* All shares of this group of heads: splits · (D + 2) · 4 bytes a head, from L2. */
     float *parts = sh_o + WARPS * 16 * PITCH; /* the warps' shares may still be read */
     if (splits > 1 && !p.done) {
-        if (split < heads)
-            add_blocks<D>(p, group, splits, heads, split, splits, a.scale_log2, parts + WARPS * D, parts, out, a.d);
+        int first = splits - 1 - split; /* the last blocks add, who wait for those that got their places before them: also where another process holds some of the places */
+        if (first < heads)
+            add_blocks<D>(p, group, splits, heads, first, splits, a.scale_log2, parts + WARPS * D, parts, out, a.d);
     } else if (splits > 1 && last_of(p.done + group, (unsigned)splits)) {
         add_blocks<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out, a.d);
     }
