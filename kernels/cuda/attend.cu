@@ -71,7 +71,7 @@ enum route { DECODE, HOPPER, LIBRARY, PORTABLE };
 static enum route route_of(const struct cuda_state *s, const struct sw_attend *a)
 {
     const char *wish = getenv("SWBENCH_ATTEND");
-    (void)s;
+    (void)s; /* not asked in a build without Hopper's kernel */
     if (a->kernel == SW_ATTEND_LIBRARY)
         return LIBRARY;
     if (a->n_q == 1)
@@ -90,19 +90,17 @@ static enum route route_of(const struct cuda_state *s, const struct sw_attend *a
 }
 
 /* What attend.h and attend_hopper.h promise of the prompt kernels. */
-static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a)
-{
-    enum route route = route_of(state_of(be), a);
-    return route == HOPPER || route == PORTABLE;
-}
+static bool in_place(enum route route) { return route == HOPPER || route == PORTABLE; }
+
+static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a) { return in_place(route_of(state_of(be), a)); }
 
 static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
 {
     struct cuda_state *s = state_of(be);
     attend_args args;
     SW_TRY(sw_cuda_attend_args(s, a, &args));
-    REQUIRE(a->out != a->q || attend_in_place(be, a), "attend");
     enum route route = route_of(s, a);
+    REQUIRE(a->out != a->q || in_place(route), "attend");
     if (route == DECODE)
         return sw_cuda_decode(s, args);
 #ifdef SWBENCH_HOPPER

@@ -117,9 +117,6 @@ template <int D> struct head_part {
     float4 value[TURNS] = {};
 };
 
-__device__ inline bool is_there(float2 v) { return __float_as_uint(v.x) != NOT_YET && __float_as_uint(v.y) != NOT_YET; }
-__device__ inline bool is_there(float4 v) { return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w)); }
-
 /* Shares first, first + step, … < count of one head, by a warp: eight vectors a lane are asked for at once, and those that are not there yet again. Leaves NOT_YET in
  * their places, which nobody writes before the next call. o and ml: the head's place in share 0; room: heads from share to share. */
 template <int D>

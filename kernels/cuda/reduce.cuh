@@ -2,6 +2,8 @@
 #ifndef SW_CUDA_REDUCE_CUH
 #define SW_CUDA_REDUCE_CUH
 
+#include <cstdint>
+
 #include <cuda_runtime.h>
 
 __device__ inline float warp_sum(float v)
@@ -54,6 +56,13 @@ __device__ inline float4 load_now(const float4 *p)
     asm volatile("ld.volatile.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
     return v;
 }
+
+/* What a place holds until its value is written: no result of arithmetic (its not-a-number is 0x7fffffff) and no block. */
+static const uint32_t NOT_YET = 0xffffffffu;
+
+__device__ inline bool is_there(float v) { return __float_as_uint(v) != NOT_YET; }
+__device__ inline bool is_there(float2 v) { return __float_as_uint(v.x) != NOT_YET && __float_as_uint(v.y) != NOT_YET; }
+__device__ inline bool is_there(float4 v) { return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w)); }
 
 /* Adds 1 to a counter after everything that this block wrote; says whether it was the last of `count` blocks, which then sees what all of them wrote. The last
  * one leaves a zero. The whole block calls it. */

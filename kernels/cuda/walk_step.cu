@@ -311,7 +311,6 @@ struct team {
 __device__ inline float4 load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
 __device__ inline void store4(float *p, float x, float y, float z, float w) { *reinterpret_cast<float4 *>(p) = make_float4(x, y, z, w); }
 
-__device__ inline bool is_there(float v) { return __float_as_uint(v) != NOT_YET; }
 __device__ inline bool are_there(float4 v, int count) { return is_there(v.x) && (count < 2 || is_there(v.y)) && (count < 3 || is_there(v.z)) && (count < 4 || is_there(v.w)); }
 
 /* Σ over the bands of the parts of columns j … j+3, once all are there; their places say NOT_YET again afterwards. */

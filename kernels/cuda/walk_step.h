@@ -15,10 +15,7 @@ struct step_args {
     int workers;                             /* blocks of threads a sequence, besides the finisher */
     unsigned *written;                       /* [batch]: whether everything that this step leaves is written */
     float *logits, *part;                    /* [batch, ld]; [batch, bands_room, ld]: sums over the rows of each band */
-    int32_t *indptr, *indices;               /* an entry is NOT_YET until it is written */
+    int32_t *indptr, *indices;               /* an entry is NOT_YET (reduce.cuh) until it is written */
 };
-
-/* What a place holds until its value is written: no result of arithmetic (its not-a-number is 0x7fffffff) and no block. */
-static const uint32_t NOT_YET = 0xffffffffu;
 
 #endif
