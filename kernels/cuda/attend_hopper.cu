@@ -1,19 +1,19 @@
 /* attend_hopper.cu: see attend_hopper.h.
  *
- * A CTA works on a tile of 2 × 64 query rows that share one list of key blocks: two heads of a KV group at the same rows, or
- * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Warpgroups 0 and 1 are consumers, each with its own 64
- * rows. Behind them is the producer: one warp fetches K and V by block index with TMA into rings of tiles of one step. The list is walked from its
+ * A pair of warpgroups works on a tile of 2 × 64 query rows that share one list of key blocks: two heads of a KV group at the same rows, or
+ * (head groups of odd size, blocks of 128) two neighbouring row tiles of one head. Both are consumers, each with its own 64 rows. Each pair has a
+ * producer: one warp that fetches K and V by block index with TMA into rings of tiles of one step. The list is walked from its
  * end, so that the diagonal comes first and the loop needs no mask. Tiles are ordered with the KV head outermost (its K and V stay in L2) and long
- * rows first; CTAs are persistent and take the next tile from a counter. NOTES-hopper.md has the measurements.
+ * rows first; CTAs are persistent, one a multiprocessor, and a pair takes its next tile from a counter. NOTES-hopper.md has the measurements.
  *
- * head_dim 128: steps of 128 keys (the first has 64 where the list has an odd number of 64-key blocks), one CTA a multiprocessor.
+ * head_dim 128: steps of 128 keys (the first has 64 where the list has an odd number of 64-key blocks), one pair a CTA.
  *
  *     S = Q·Kᵀ of step j+1 is queued, then O += P·V of step j; softmax of step j+1 runs while the latter is in flight.
  *
  * So it goes on from tile to tile: the first scores of one are queued with the last values of the other.
  *
  * head_dim 64: exponentials take as long as the products, and what matters is that some warps always have one to do while others have the other. So
- * steps of 64 keys, which need so few registers that two CTAs have room, four warps a scheduler; each does one thing after the other. */
+ * steps of 64 keys, which need so few registers that two pairs have room, four warps a scheduler; each does one thing after the other. */
 #include "kernels/cuda/attend_hopper.h"
 
 #include <atomic>
@@ -24,7 +24,7 @@
 namespace {
 
 enum {
-    CONSUMERS = 256, THREADS = CONSUMERS + 128, /* only whole warpgroups can give registers away */
+    PAIR = 256,            /* threads of the two consumers that share a tile's keys and values */
     WORK_SLOTS = 64,       /* calls in flight */
     MAX_STAGES = 5,
     CHUNK = 64 * 128,      /* bytes of 64 rows × 64 columns */
@@ -49,15 +49,16 @@ struct params {
     int heads_a_tile, rows_a_tile;   /* (2, 1), (1, 2) or (1, 1) */
 };
 
-template <int D> struct layout { /* shared memory, in bytes */
+template <int D> struct layout { /* shared memory in bytes, offsets within a pair's */
     enum {
         HALVES = D / 64,
         STEP = D == 128 ? 128 : 64,    /* keys */
         STAGES = D == 128 ? 3 : 5,     /* steps in the K ring, and in the V ring */
-        CTAS = D == 128 ? 1 : 2,       /* a multiprocessor */
-        PRODUCER_REGISTERS = D == 128 ? 40 : 32,   /* a thread; all together may not pass what the CTAs start with, 384 × 168 or 2 × 384 × 80 */
-        CONSUMER_REGISTERS = D == 128 ? 232 : 104,
-        Q_REG = D == 128,              /* consumers keep Q in registers, and its place is soon free for the next tile's */
+        PAIRS = D == 128 ? 1 : 2,      /* of consumers, each with its own producer, tiles and shared memory */
+        CONSUMERS = PAIRS * PAIR,
+        THREADS = CONSUMERS + 128,     /* only whole warpgroups can give registers away */
+        PRODUCER_REGISTERS = D == 128 ? 40 : 32,   /* a thread; all together may not pass what a CTA starts with, 384 × 168 or 640 × 96 */
+        CONSUMER_REGISTERS = D == 128 ? 232 : 112,
         Q_BYTES = HALVES * CHUNK,      /* of one warpgroup */
         KV_CHUNK = STEP / 64 * CHUNK,  /* 64 columns of one step's K or V */
         KV_BYTES = HALVES * KV_CHUNK,
@@ -65,7 +66,8 @@ template <int D> struct layout { /* shared memory, in bytes */
         K = 2 * Q_BYTES,
         V = K + STAGES * KV_BYTES,
         BARRIERS = V + STAGES * KV_BYTES,
-        BYTES = BARRIERS + 256 + 1024, /* + alignment to 1024 */
+        PAIR_BYTES = BARRIERS + 1024,  /* multiples of 1024 all */
+        BYTES = PAIRS * PAIR_BYTES + 1024, /* + alignment to 1024 */
     };
 };
 
@@ -159,15 +161,15 @@ __device__ __forceinline__ void fetch_blocks(ring<D> &r, const CUtensorMap *one,
 
 template <int D>
 __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
-                                        tile_info *info, int lane)
+                                        tile_info *info, int pair, int lane)
 {
     uint32_t q_phase = 0;
-    int t = blockIdx.x;
-    tile now = tile_at(p, t);
+    int pairs = gridDim.x * layout<D>::PAIRS, t = pair * gridDim.x + blockIdx.x;
+    tile now = tile_at(p, t < p.tiles ? t : 0);
     int steps = steps_of<D>(now);
     int chunk = list_position<D>(p, steps - 1) >> 5;
     int entries = list_chunk(p, now, chunk, lane);
-    while (true) {
+    while (t < p.tiles) {
         int before = list_chunk(p, now, chunk - 1, lane);
         int t_next = 0, entries_next = 0;
         tile next = now;
@@ -208,7 +210,7 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
                         int row = p.rows_a_tile == 2 ? now.row_tile + w : now.row_tile;
                         tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
                     }
-                    t_next = gridDim.x + atomicAdd(p.work, 1u);
+                    t_next = pairs + atomicAdd(p.work, 1u);
                 }
                 q_phase ^= 1;
                 t_next = __shfl_sync(~0u, t_next, 0);
@@ -222,8 +224,6 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
             v0 = b0, v1 = b1;
         }
         fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
-        if (t_next >= p.tiles)
-            break;
         now = next;
         t = t_next;
         steps = steps_of<D>(now);
@@ -236,7 +236,7 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
         barrier_arrive(q_full);
         /* The last CTA out leaves the counters at zero for the next call. */
         __threadfence();
-        if (atomicAdd(p.work + 1, 1u) == gridDim.x - 1) {
+        if (atomicAdd(p.work + 1, 1u) == pairs - 1u) {
             p.work[0] = 0;
             p.work[1] = 0;
         }
@@ -252,11 +252,11 @@ struct running {
 template <int N>
 __device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], const float (&s)[N], const running &run, float scale_log2)
 {
-    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, part[2][2] = {{0.f, 0.f}, {0.f, 0.f}};
+    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, part[2][2];
 #pragma unroll
     for (int i = 0; i < N; i++) { /* two columns of one row, two of the other */
         e[i] = exp2_fast(fmaf(s[i], scale_log2, -shift[i / 2 % 2]));
-        part[i % 2][i / 2 % 2] += e[i];
+        part[i % 2][i / 2 % 2] = i < 4 ? e[i] : part[i % 2][i / 2 % 2] + e[i];
     }
     sum[0] = part[0][0] + part[1][0];
     sum[1] = part[0][1] + part[1][1];
@@ -326,10 +326,8 @@ template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)
         p[i] = pack_bf16(s[2 * i], s[2 * i + 1]);
 }
 
-/* A warpgroup's 64 queries: in registers, or the descriptor of their place in shared memory. */
-template <int D> struct queries {
-    uint32_t at, reg[layout<D>::Q_REG ? D / 16 : 1][4];
-};
+/* A warpgroup's 64 queries, in registers: their place is soon free for the next tile's. */
+template <int D> struct queries { uint32_t reg[D / 16][4]; };
 
 /* S = Q·Kᵀ for KEYS keys. */
 template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], const queries<D> &q, uint32_t k)
@@ -338,9 +336,7 @@ template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
         uint32_t kd = k + (((i / 4) * layout<D>::KV_CHUNK + (i % 4) * 32) >> 4);
-        if constexpr (!layout<D>::Q_REG)
-            i == 0 ? wgmma_ss_n64<0>(s, q.at + i * 2, kd) : wgmma_ss_n64<1>(s, q.at + i * 2, kd);
-        else if constexpr (KEYS == 128)
+        if constexpr (KEYS == 128)
             i == 0 ? wgmma_rs_n128<0>(s, q.reg[i], kd) : wgmma_rs_n128<1>(s, q.reg[i], kd);
         else
             i == 0 ? wgmma_rs_n64<0>(s, q.reg[i], kd) : wgmma_rs_n64<1>(s, q.reg[i], kd);
@@ -388,7 +384,7 @@ template <int D> struct consumer {
     static constexpr int STEP = layout<D>::STEP, SLOT = layout<D>::KV_BYTES >> 4; /* of descriptors */
     ring<D> kr, vr;
     uint32_t k, v;  /* descriptors of the rings' first tiles */
-    uint32_t q_tile, q_empty;
+    uint32_t q_empty;
     float scale_log2;
     int lane;
     queries<D> q;
@@ -458,20 +454,17 @@ template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> 
 }
 
 /* The scores of a warp's own 16 rows and a step's keys: wgmma is only for all four warps. */
-__device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, uint32_t k_tile, int lane)
+__device__ __forceinline__ void scores_of_warp(float (&s)[32], const queries<64> &q, uint32_t k_tile, int lane)
 {
-    int warp_row = (threadIdx.x & 127) / 32 * 16;
     float of[8][4] = {}; /* of eight keys each */
-#pragma unroll 1
+#pragma unroll
     for (int k = 0; k < 8; k += 2) {
-        uint32_t a[4];
-        load_matrix(a, a_address<64>(q_tile, warp_row, k, lane));
 #pragma unroll
         for (int g = 0; g < 8; g += 2) {
             uint32_t b[4];
             load_matrix(b, k_address<64>(k_tile, 8 * g, k, lane));
-            mma16816(of[g], a, b[0], b[1]);
-            mma16816(of[g + 1], a, b[2], b[3]);
+            mma16816(of[g], q.reg[k / 2], b[0], b[1]);
+            mma16816(of[g + 1], q.reg[k / 2], b[2], b[3]);
         }
     }
     reads_before_tma();
@@ -482,36 +475,36 @@ __device__ __forceinline__ void scores_of_warp(float (&s)[32], uint32_t q_tile, 
 }
 
 /* The same at head_dim 64, where other warps fill the time that this one waits. Any point of reference gives the same quotient, so the maxima of the steps before serve, and
- * as many comparisons as exponentials are saved. Only where a sum comes out large is the step computed anew, from its scores on: the exponentials have their registers. */
-__device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32], bool last)
+ * as many comparisons as exponentials are saved. Only where a sum comes out large is the step computed anew, from its scores on: the exponentials have their registers.
+ * What is not arithmetic (barriers, the ring) stands between a product and the wait for it, and keys are free a step later: nobody waits for it there. */
+__device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32])
 {
-    c.wait_values();
     pin(c.o);
     pin(c.p);
     queue_values<64, 64>(c.o, c.p, c.values());
+    c.free_keys();
+    c.wait_keys();
     wgmma_wait<0>();
     pin(c.o);
-    c.free_values();
-    c.wait_keys();
     pin(s);
     queue_scores<64, 64>(s, c.q, c.keys());
+    c.free_values();
+    c.wait_values();
     wgmma_wait<0>();
     pin(s);
     float sum[2];
     exponentials(s, sum, s, c.run, c.scale_log2);
+    to_operand(c.p, s);
     if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
         float factor[2];
-        scores_of_warp(s, c.q_tile, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES, c.lane);
+        scores_of_warp(s, c.q, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES, c.lane);
         raise_maxima(s, c.run, factor, c.scale_log2);
         multiply_rows<64>(c.o, factor);
         exponentials(s, sum, s, c.run, c.scale_log2);
+        to_operand(c.p, s);
     }
-    c.free_keys();
-    if (last)
-        c.free_queries();
     c.run.sum[0] += sum[0];
     c.run.sum[1] += sum[1];
-    to_operand(c.p, s);
 }
 
 /* Column c of the first step is masked for row r of the tile where c > r + shift. */
@@ -573,6 +566,7 @@ __device__ __forceinline__ void store_rows(const params &p, const float (&o)[D /
             transpose_quad(w, lane);
             if (token < p.n_q)
                 __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8), make_uint4(w[0], w[1], w[2], w[3]));
+            __syncwarp(); /* or the compiler takes lanes to be apart from here on, and keeps descriptors where each lane has one: 15 instructions a step more at head_dim 64 */
         }
     }
 }
@@ -595,9 +589,12 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
         c.wait_values();
         queue_values<D, layout<D>::STEP>(c.o, c.p, c.values());
     }
+    if constexpr (D == 64) /* see next_step_64 */
+        c.wait_values();
     wgmma_wait<PENDING ? 1 : 0>();
     pin(s);
-    c.free_keys();
+    if constexpr (D == 128)
+        c.free_keys();
     mask_diagonal(s, row, 2 * (c.lane & 3), shift);
     running fresh;
     softmax_step<KEYS / 2, true>(s, fresh, factor, c.scale_log2);
@@ -623,6 +620,8 @@ template <int D, int KEYS> __device__ __forceinline__ void finish_tile(const par
     pin(c.o);
     pin(c.p);
     queue_values<D, KEYS>(c.o, c.p, c.values());
+    if constexpr (D == 64)
+        c.free_keys();
     wgmma_wait<0>();
     pin(c.o);
     c.free_values();
@@ -634,7 +633,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
                                         const tile_info *info)
 {
     constexpr int STEP = layout<D>::STEP;
-    int which = __shfl_sync(~0u, (int)threadIdx.x >> 7, 0); /* warpgroup, 0 or 1 */
+    int which = __shfl_sync(~0u, (int)threadIdx.x >> 7 & 1, 0); /* warpgroup of the pair */
     int warp_row = (threadIdx.x & 127) / 32 * 16;
     uint32_t q_tile = q_tiles + which * layout<D>::Q_BYTES;
     consumer<D> c;
@@ -642,8 +641,6 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
     c.vr = vr;
     c.k = descriptor(kr.tiles, 0);
     c.v = descriptor(vr.tiles, layout<D>::KV_CHUNK);
-    c.q_tile = q_tile;
-    c.q.at = descriptor(q_tile, 0);
     c.q_empty = q_empty;
     c.scale_log2 = p.scale_log2;
     c.lane = threadIdx.x & 31;
@@ -673,14 +670,14 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             pass_steps(c, steps);
             continue;
         }
-        if constexpr (layout<D>::Q_REG != 0) {
+        uint32_t q_at = q_tile;
+        asm volatile("" : "+r"(q_at)); /* addresses that are made anew for each tile: kept, they would be registers that the loop needs */
 #pragma unroll
-            for (int i = 0; i < D / 16; i++)
-                load_matrix(c.q.reg[i], a_address<64>(q_tile + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
-            reads_before_tma();
-            __syncwarp();
-            c.free_queries();
-        }
+        for (int i = 0; i < D / 16; i++)
+            load_matrix(c.q.reg[i], a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
+        reads_before_tma();
+        __syncwarp();
+        c.free_queries();
         /* Of two row tiles, the first one's diagonal is one block before the tile's: in the same step where it has 128 keys, else a step later. */
         bool earlier = p.rows_a_tile == 2 && which == 0;
         if (STEP == 64 && earlier) {
@@ -693,11 +690,9 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
         place at = {(row_tile + (p.rows_a_tile == 2 ? which : 0)) * 64 + row, head + (p.heads_a_tile == 2 ? which : 0)};
         if constexpr (STEP == 64) {
             first_step<D, 64, false>(p, c, row, 0, before);
-            if (steps == 1)
-                c.free_queries();
             for (int j = 1; j < steps; j++)
-                next_step_64(c, s, j + 1 == steps);
-            finish_tile<D, STEP>(p, c, at); /* the other CTA's work hides it */
+                next_step_64(c, s);
+            finish_tile<D, STEP>(p, c, at); /* the other pair's work hides it */
         } else {
             int shift = earlier ? 0 : 64, j = 1;
             if (odd && pending)
@@ -723,18 +718,20 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
 }
 #endif /* sm_90a */
 
-template <int D> __global__ void __launch_bounds__(THREADS, layout<D>::CTAS) attend_kernel(const __grid_constant__ params p)
+template <int D> __global__ void __launch_bounds__(layout<D>::THREADS, 1) attend_kernel(const __grid_constant__ params p)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ unsigned char raw[];
-    uint32_t base = (shared_address(raw) + 1023) & ~1023u;
-    constexpr int STAGES = layout<D>::STAGES;
+    constexpr int STAGES = layout<D>::STAGES, CONSUMERS = layout<D>::CONSUMERS;
+    /* Warps of consumers, pair by pair, then the producers, one a pair. */
+    int pair = __shfl_sync(~0u, threadIdx.x < CONSUMERS ? (int)threadIdx.x / PAIR : (int)(threadIdx.x - CONSUMERS) / 32, 0);
+    uint32_t base = ((shared_address(raw) + 1023) & ~1023u) + pair * layout<D>::PAIR_BYTES;
     static_assert(STAGES <= MAX_STAGES && 8 * (4 * MAX_STAGES + 2) + sizeof(tile_info) <= 256, "barriers");
     uint32_t bars = base + layout<D>::BARRIERS, q_full = bars + 32 * MAX_STAGES, q_empty = q_full + 8;
     tile_info *info = (tile_info *)(raw + (base - shared_address(raw)) + layout<D>::BARRIERS + 32 * MAX_STAGES + 16);
     ring<D> kr = {bars, bars + 8 * MAX_STAGES, base + layout<D>::K, 0, 0};
     ring<D> vr = {bars + 16 * MAX_STAGES, bars + 24 * MAX_STAGES, base + layout<D>::V, 0, 0};
-    if (threadIdx.x == 0) {
+    if (threadIdx.x < CONSUMERS && threadIdx.x % PAIR == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(kr.full + 8 * i, 1);
             barrier_init(vr.full + 8 * i, 1);
@@ -757,8 +754,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, layout<D>::CTAS) att
     __syncthreads();
     if (threadIdx.x >= CONSUMERS) {
         registers_shrink<layout<D>::PRODUCER_REGISTERS>();
-        if (threadIdx.x < CONSUMERS + 32)
-            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, threadIdx.x & 31);
+        if (pair < layout<D>::PAIRS)
+            produce<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info, pair, threadIdx.x & 31);
     } else {
         registers_grow<layout<D>::CONSUMER_REGISTERS>();
         consume<D>(p, kr, vr, base + layout<D>::Q, q_full, q_empty, info);
@@ -851,13 +848,13 @@ template <int D> enum sw_status launch(const params &p, int processors, cudaStre
     cudaError_t e = cudaFuncSetAttribute(attend_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, layout<D>::BYTES);
     if (e != cudaSuccess)
         return cuda_failed(e, "shared memory of the attention kernel");
-    int room = processors * layout<D>::CTAS, ctas = p.tiles < room ? p.tiles : room;
+    int ctas = (p.tiles + layout<D>::PAIRS - 1) / layout<D>::PAIRS;
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)ctas);
-    config.blockDim = dim3(THREADS);
+    config.gridDim = dim3((unsigned)(ctas < processors ? ctas : processors));
+    config.blockDim = dim3(layout<D>::THREADS);
     config.dynamicSmemBytes = layout<D>::BYTES;
     config.stream = stream;
     config.attrs = &early;

@@ -95,30 +95,7 @@ __device__ __forceinline__ uint32_t descriptor(uint32_t address, uint32_t chunk_
 }
 #define DESCRIPTOR_HIGH "0x40000040"
 
-/* d[64, n] (+)= a[64, 16] · b[n, 16]ᵀ, both in shared memory. */
-template <int ACCUMULATE, int N> __device__ __forceinline__ void wgmma_ss_n64(float (&d)[N], uint32_t a, uint32_t b)
-{
-    static_assert(N >= 32, "accumulators");
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        ".reg .b64 ad, bd;\n"
-        "mov.b64 ad, {%32, " DESCRIPTOR_HIGH "};\n"
-        "mov.b64 bd, {%33, " DESCRIPTOR_HIGH "};\n"
-        "setp.ne.b32 p, %34, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, ad, bd, p, 1, 1, 0, 0;\n"
-        "}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-          "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-          "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "r"(a), "r"(b), "n"(ACCUMULATE));
-}
-
-/* The same with a in registers. */
+/* d[64, n] (+)= a[64, 16] · b[n, 16]ᵀ: a in registers, b in shared memory. */
 template <int ACCUMULATE, int N> __device__ __forceinline__ void wgmma_rs_n128(float (&d)[N], const uint32_t *a, uint32_t b)
 {
     static_assert(N >= 64, "accumulators");
@@ -167,7 +144,7 @@ template <int ACCUMULATE, int N> __device__ __forceinline__ void wgmma_rs_n64(fl
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(ACCUMULATE));
 }
 
-/* d[64, n] (+)= a[64, 16] · b[16, n]: a in registers, b in shared memory with n along its rows. */
+/* d[64, n] (+)= a[64, 16] · b[16, n]: the same, with n along the rows of b. */
 template <int ACCUMULATE, int N> __device__ __forceinline__ void wgmma_rs_n128_t(float (&d)[N], const uint32_t *a, uint32_t b)
 {
     static_assert(N >= 64, "accumulators");
