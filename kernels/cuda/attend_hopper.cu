@@ -54,6 +54,7 @@ template <int D> struct layout { /* shared memory in bytes, offsets within a pai
         HALVES = D / 64,
         STEP = D == 128 ? 128 : 64,    /* keys */
         STAGES = D == 128 ? 3 : 5,     /* steps in the K ring, and in the V ring */
+        NEXT_AT = D == 128 ? 1 : 3,    /* steps that a tile has left when the next one is taken: sooner, and some pairs are left with long ones at the end */
         PAIRS = D == 128 ? 1 : 2,      /* of consumers, each with its own producer, tiles and shared memory */
         CONSUMERS = PAIRS * PAIR,
         THREADS = CONSUMERS + 128,     /* only whole warpgroups can give registers away */
@@ -210,18 +211,21 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
                         int row = p.rows_a_tile == 2 ? now.row_tile + w : now.row_tile;
                         tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
                     }
-                    t_next = pairs + atomicAdd(p.work, 1u);
                 }
                 q_phase ^= 1;
+            } else {
+                fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
+            }
+            v0 = b0, v1 = b1;
+            if (s == min(steps - 1, layout<D>::NEXT_AT)) {
+                if (lane == 0)
+                    t_next = pairs + atomicAdd(p.work, 1u);
                 t_next = __shfl_sync(~0u, t_next, 0);
                 if (t_next < p.tiles) {
                     next = tile_at(p, t_next);
                     entries_next = list_chunk(p, next, list_position<D>(p, steps_of<D>(next) - 1) >> 5, lane);
                 }
-            } else {
-                fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
             }
-            v0 = b0, v1 = b1;
         }
         fetch_blocks<D>(vr, &p.v, &p.v128, v0, v1, now.kv_head, lane);
         now = next;
