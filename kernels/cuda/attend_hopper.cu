@@ -73,8 +73,9 @@ template <int D> struct layout { /* shared memory in bytes, offsets within a pai
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* What a consumer must know of a tile, left in shared memory by the producer. */
-struct tile_info { int row_tile, head, steps, odd; };
+/* What a consumer must know of its part of a tile, left in shared memory by the producer, for each of the two. */
+enum { ODD = 1, THERE = 2, EARLIER = 4 }; /* the first step has 64 keys; there is such a part; its diagonal is one block before the tile's */
+struct tile_info { int row_tile, head, steps, flags; };
 
 struct tile {
     int row_tile, head, kv_head; /* first of each */
@@ -202,15 +203,17 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
             if (first) {
                 barrier_wait(q_empty, q_phase ^ 1);
                 if (lane == 0) {
-                    *info = {now.row_tile, now.head, steps, now.count & 1};
-                    barrier_arrive_expect(q_full, 2 * layout<D>::Q_BYTES);
+                    bool two_rows = p.rows_a_tile == 2, two_heads = p.heads_a_tile == 2 && now.head + 1 < (now.kv_head + 1) * p.group;
+                    barrier_expect(q_full, 2 * layout<D>::Q_BYTES);
 #pragma unroll
                     for (int w = 0; w < 2; w++) {
                         /* A second head or row tile past the end is fetched from the first's place, or is zeros; it is not computed or not stored. */
-                        int head = p.heads_a_tile == 2 && now.head + 1 < (now.kv_head + 1) * p.group ? now.head + w : now.head;
-                        int row = p.rows_a_tile == 2 ? now.row_tile + w : now.row_tile;
+                        int head = two_heads ? now.head + w : now.head, row = two_rows ? now.row_tile + w : now.row_tile;
+                        bool there = w == 0 || two_rows || two_heads;
+                        info[w] = {row, head, steps, (now.count & 1 ? ODD : 0) | (there ? THERE : 0) | (two_rows && w == 0 ? EARLIER : 0)};
                         tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
                     }
+                    barrier_arrive(q_full);
                 }
                 q_phase ^= 1;
             } else {
@@ -236,7 +239,7 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
     }
     barrier_wait(q_empty, q_phase ^ 1);
     if (lane == 0) {
-        *info = {0, 0, 0, 0};
+        info[0] = info[1] = {0, 0, 0, 0};
         barrier_arrive(q_full);
         /* The last CTA out leaves the counters at zero for the next call. */
         __threadfence();
@@ -249,40 +252,44 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
 
 /* The running softmax of two rows a thread (r and r + 8 of its warp's 16). */
 struct running {
-    float max[2], sum[2]; /* max over the row; sum of this thread's columns only */
+    float max[2], sum[2]; /* max over the row, times scale·log2(e); sum of this thread's columns only */
 };
 
-/* e = exp2(scale·(s - max)), and `sum` their sums: against the maxima of the steps before, whatever those of this step are. e may be s. */
+/* e = exp2(scale·s - max), and `sum` their sums: against the maxima of the steps before, whatever those of this step are. e may be s. */
 template <int N>
 __device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], const float (&s)[N], const running &run, float scale_log2)
 {
-    float shift[2] = {run.max[0] * scale_log2, run.max[1] * scale_log2}, part[2][2];
+    float part[2][2]; /* even and odd columns */
 #pragma unroll
-    for (int i = 0; i < N; i++) { /* two columns of one row, two of the other */
-        e[i] = exp2_fast(fmaf(s[i], scale_log2, -shift[i / 2 % 2]));
-        part[i % 2][i / 2 % 2] = i < 4 ? e[i] : part[i % 2][i / 2 % 2] + e[i];
-    }
-    sum[0] = part[0][0] + part[1][0];
-    sum[1] = part[0][1] + part[1][1];
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int i = 2 * r; i < N; i += 4) /* two columns of one row, two of the other */
+#pragma unroll
+            for (int c = 0; c < 2; c++) {
+                e[i + c] = exp2_fast(fmaf(s[i + c], scale_log2, -run.max[r]));
+                part[r][c] = i < 4 ? e[i + c] : part[r][c] + e[i + c];
+            }
+    sum[0] = part[0][0] + part[0][1];
+    sum[1] = part[1][0] + part[1][1];
 }
 
 /* Moves the maxima up to those of s, and gives what O must be multiplied by (the sums have been). */
 template <int N> __device__ __forceinline__ void raise_maxima(const float (&s)[N], running &run, float (&factor)[2], float scale_log2)
 {
-    float row[2] = {run.max[0], run.max[1]};
+    float row[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int i = 0; i < N; i++)
         row[i / 2 % 2] = fmaxf(row[i / 2 % 2], s[i]);
 #pragma unroll
     for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-        row[r] = quad_max(row[r]);
-        factor[r] = exp2_fast((run.max[r] - row[r]) * scale_log2);
-        run.max[r] = row[r];
+        float max = fmaxf(run.max[r], quad_max(row[r]) * scale_log2);
+        factor[r] = exp2_fast(run.max[r] - max);
+        run.max[r] = max;
         run.sum[r] *= factor[r];
     }
 }
 
-/* s: logits in, exp2(scale·(s - max)) out. Returns whether O and the sums must be multiplied by `factor`
+/* s: logits in, exp2(scale·s - max) out. Returns whether O and the sums must be multiplied by `factor`
  * (the sums have been). The maximum only moves when it would grow by more than a factor 2⁸ (in exp2's domain: by 8): any point of
  * reference gives the same quotient, and 2⁸ costs no precision in bf16 or fp32. */
 template <int N, bool FIRST>
@@ -297,21 +304,16 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
         best[1][1] = fmaxf(best[1][1], s[i + 3]);
     }
     float row[2] = {fmaxf(best[0][0], best[1][0]), fmaxf(best[0][1], best[1][1])};
-    bool rescale = FIRST || __any_sync(~0u, fmaxf(row[0] - run.max[0], row[1] - run.max[1]) * scale_log2 > 8.f);
+    bool rescale = FIRST || __any_sync(~0u, fmaxf(fmaf(row[0], scale_log2, -run.max[0]), fmaf(row[1], scale_log2, -run.max[1])) > 8.f);
     factor[0] = factor[1] = 1.f;
     if (rescale) {
 #pragma unroll
         for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-            row[r] = quad_max(row[r]);
-            if (FIRST) {
-                run.max[r] = row[r];
-                run.sum[r] = 0.f;
-            } else {
-                float max = fmaxf(run.max[r], row[r]);
-                factor[r] = exp2_fast((run.max[r] - max) * scale_log2);
-                run.max[r] = max;
-                run.sum[r] *= factor[r];
-            }
+            float top = quad_max(row[r]) * scale_log2, max = FIRST ? top : fmaxf(run.max[r], top);
+            if (!FIRST)
+                factor[r] = exp2_fast(run.max[r] - max);
+            run.max[r] = max;
+            run.sum[r] = FIRST ? 0.f : run.sum[r] * factor[r];
         }
     }
     float sum[2];
@@ -402,6 +404,8 @@ template <int D> struct consumer {
     __device__ __forceinline__ void wait_values() { barrier_wait(vr.full + 8 * vr.stage, vr.phase); }
     __device__ __forceinline__ void free_queries()
     {
+        reads_before_tma();
+        __syncwarp();
         if (lane == 0)
             barrier_arrive(q_empty);
     }
@@ -589,6 +593,7 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
         pin(c.p);
     }
     queue_scores<D, KEYS>(s, c.q, c.keys());
+    c.free_queries(); /* in the shadow of the scores: the fence in it waits for the output of the tile before */
     if constexpr (PENDING) {
         c.wait_values();
         queue_values<D, layout<D>::STEP>(c.o, c.p, c.values());
@@ -659,17 +664,17 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
         q_phase ^= 1;
         tile_info mine = {0, 0, 0, 0};
         if (c.lane == 0) /* the lane that will say that it has been read (free_queries) */
-            mine = *info;
-        int steps = __shfl_sync(~0u, mine.steps, 0), odd = __shfl_sync(~0u, mine.odd, 0);
+            mine = info[which];
+        int steps = __shfl_sync(~0u, mine.steps, 0), flags = __shfl_sync(~0u, mine.flags, 0);
         int row_tile = __shfl_sync(~0u, mine.row_tile, 0), head = __shfl_sync(~0u, mine.head, 0);
-        bool active = steps > 0 && (which == 0 || p.rows_a_tile == 2 || (p.heads_a_tile == 2 && (head + 1) % p.group != 0));
-        if (pending && !active) {
+        bool there = flags & THERE, earlier = flags & EARLIER, odd = flags & ODD;
+        if (pending && !there) {
             finish_tile<D, STEP>(p, c, before);
             pending = false;
         }
         if (steps == 0)
             break;
-        if (!active) {
+        if (!there) {
             c.free_queries();
             pass_steps(c, steps);
             continue;
@@ -679,11 +684,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
             load_matrix(c.q.reg[i], a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
-        reads_before_tma();
-        __syncwarp();
-        c.free_queries();
-        /* Of two row tiles, the first one's diagonal is one block before the tile's: in the same step where it has 128 keys, else a step later. */
-        bool earlier = p.rows_a_tile == 2 && which == 0;
+        /* Of two row tiles, the first one's diagonal is in the tile's first step where that has 128 keys, else a step later. */
         if (STEP == 64 && earlier) {
             pass_steps(c, 1);
             steps--;
@@ -691,7 +692,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
 
         /* The two widths of scores have registers of their own: shared ones would make ptxas serialise wgmma. */
         int row = warp_row + c.lane / 4;
-        place at = {(row_tile + (p.rows_a_tile == 2 ? which : 0)) * 64 + row, head + (p.heads_a_tile == 2 ? which : 0)};
+        place at = {row_tile * 64 + row, head};
         if constexpr (STEP == 64) {
             first_step<D, 64, false>(p, c, row, 0, before);
             for (int j = 1; j < steps; j++)
