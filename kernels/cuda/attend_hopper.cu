@@ -273,27 +273,8 @@ __device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], con
     sum[1] = part[1][0] + part[1][1];
 }
 
-/* Moves the maxima up to those of s, and gives what O must be multiplied by (the sums have been). */
-template <int N> __device__ __forceinline__ void raise_maxima(const float (&s)[N], running &run, float (&factor)[2], float scale_log2)
-{
-    float row[2] = {-INFINITY, -INFINITY};
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        row[i / 2 % 2] = fmaxf(row[i / 2 % 2], s[i]);
-#pragma unroll
-    for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-        float max = fmaxf(run.max[r], quad_max(row[r]) * scale_log2);
-        factor[r] = exp2_fast(run.max[r] - max);
-        run.max[r] = max;
-        run.sum[r] *= factor[r];
-    }
-}
-
-/* s: logits in, exp2(scale·s - max) out. Returns whether O and the sums must be multiplied by `factor`
- * (the sums have been). The maximum only moves when it would grow by more than a factor 2⁸ (in exp2's domain: by 8): any point of
- * reference gives the same quotient, and 2⁸ costs no precision in bf16 or fp32. */
-template <int N, bool FIRST>
-__device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float (&factor)[2], float scale_log2)
+/* A row's first step. s: logits in, exp2(scale·s - max) out. */
+template <int N> __device__ __forceinline__ void softmax_first(float (&s)[N], running &run, float scale_log2)
 {
     float best[2][2] = {{s[0], s[2]}, {s[1], s[3]}};
 #pragma unroll
@@ -303,24 +284,10 @@ __device__ __forceinline__ bool softmax_step(float (&s)[N], running &run, float 
         best[0][1] = fmaxf(best[0][1], s[i + 2]);
         best[1][1] = fmaxf(best[1][1], s[i + 3]);
     }
-    float row[2] = {fmaxf(best[0][0], best[1][0]), fmaxf(best[0][1], best[1][1])};
-    bool rescale = FIRST || __any_sync(~0u, fmaxf(fmaf(row[0], scale_log2, -run.max[0]), fmaf(row[1], scale_log2, -run.max[1])) > 8.f);
-    factor[0] = factor[1] = 1.f;
-    if (rescale) {
 #pragma unroll
-        for (int r = 0; r < 2; r++) { /* the row is in four lanes */
-            float top = quad_max(row[r]) * scale_log2, max = FIRST ? top : fmaxf(run.max[r], top);
-            if (!FIRST)
-                factor[r] = exp2_fast(run.max[r] - max);
-            run.max[r] = max;
-            run.sum[r] = FIRST ? 0.f : run.sum[r] * factor[r];
-        }
-    }
-    float sum[2];
-    exponentials(s, sum, s, run, scale_log2);
-    run.sum[0] += sum[0];
-    run.sum[1] += sum[1];
-    return rescale;
+    for (int r = 0; r < 2; r++) /* the row is in four lanes */
+        run.max[r] = quad_max(fmaxf(best[0][r], best[1][r])) * scale_log2;
+    exponentials(s, run.sum, s, run, scale_log2);
 }
 
 /* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
@@ -434,6 +401,65 @@ template <int D> __device__ __forceinline__ void pass_steps(consumer<D> &c, int 
     }
 }
 
+/* A step once more, from its scores on, for a warp's own 16 rows: maxima raised to those of this step, O and the sums times the difference, then the exponentials in s and their
+ * `sum`. Without wgmma, which is only for all four warps. */
+template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float (&s)[layout<D>::STEP / 2], float (&sum)[2])
+{
+    uint32_t k_tile = c.kr.tiles + c.kr.stage * layout<D>::KV_BYTES;
+    float row[2] = {-INFINITY, -INFINITY}, factor[2];
+#pragma unroll
+    for (int key = 0; key < layout<D>::STEP; key += 16) {
+        float of[2][4] = {}; /* of eight keys each */
+#pragma unroll
+        for (int i = 0; i < D / 16; i++) {
+            uint32_t b[4];
+            load_matrix(b, k_address<64>(k_tile, 0, i % 4 * 2, c.lane) + i / 4 * layout<D>::KV_CHUNK + key * 128);
+            mma16816(of[0], c.q.reg[i], b[0], b[1]);
+            mma16816(of[1], c.q.reg[i], b[2], b[3]);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            s[key / 2 + i] = of[i / 4][i % 4];
+            row[i / 2 % 2] = fmaxf(row[i / 2 % 2], of[i / 4][i % 4]);
+        }
+    }
+    reads_before_tma();
+    __syncwarp();
+#pragma unroll
+    for (int r = 0; r < 2; r++) { /* the row is in four lanes */
+        float max = fmaxf(c.run.max[r], quad_max(row[r]) * c.scale_log2);
+        factor[r] = exp2_fast(c.run.max[r] - max);
+        c.run.max[r] = max;
+        c.run.sum[r] *= factor[r];
+    }
+    multiply_rows<D>(c.o, factor);
+    exponentials(s, sum, s, c.run, c.scale_log2);
+}
+
+/* A step's scores become exponentials. Any point of reference gives the same quotient, so the maxima of the steps before serve, and as many comparisons as exponentials are
+ * saved. Only where a sum comes out large is the step made anew; not where it is 2⁹ or less, which costs no precision in bf16 or fp32.
+ *
+ * ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So at head_dim 128, where values are in flight, the wait for them gets
+ * a block of its own: the branch before it needs all the exponentials. */
+template <int D> __device__ __forceinline__ void softmax_next(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
+{
+    float sum[2];
+    exponentials(s, sum, s, c.run, c.scale_log2);
+    if (D == 64)
+        to_operand(c.p, s);
+    if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) {
+        if (D == 128) {
+            wgmma_wait<0>();
+            pin(c.o);
+        }
+        step_anew(c, s, sum);
+        if (D == 64)
+            to_operand(c.p, s);
+    }
+    c.run.sum[0] += sum[0];
+    c.run.sum[1] += sum[1];
+}
+
 /* The loop's step at head_dim 128: scores of this step, values of the one before, which had KEYS keys. */
 template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> &c, float (&s)[64])
 {
@@ -446,45 +472,16 @@ template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> 
     queue_values<128, KEYS>(c.o, c.p, c.values());
     wgmma_wait<1>();
     pin(s);
-    c.free_keys();
-    float factor[2];
-    bool rescale = softmax_step<64, false>(s, c.run, factor, c.scale_log2);
-    /* ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So the wait for the values gets a
-     * block of its own: the branch before it needs all the exponentials. */
-    if (__any_sync(~0u, rescale || c.run.sum[0] + c.run.sum[1] < 0.f)) { /* sums are never negative */
-        wgmma_wait<0>();
-        multiply_rows<128>(c.o, factor);
-    }
+    softmax_next(c, s);
     wgmma_wait<0>();
     pin(c.o);
+    c.free_keys();
     c.free_values();
     to_operand(c.p, s);
 }
 
-/* The scores of a warp's own 16 rows and a step's keys: wgmma is only for all four warps. */
-__device__ __forceinline__ void scores_of_warp(float (&s)[32], const queries<64> &q, uint32_t k_tile, int lane)
-{
-    float of[8][4] = {}; /* of eight keys each */
-#pragma unroll
-    for (int k = 0; k < 8; k += 2) {
-#pragma unroll
-        for (int g = 0; g < 8; g += 2) {
-            uint32_t b[4];
-            load_matrix(b, k_address<64>(k_tile, 8 * g, k, lane));
-            mma16816(of[g], q.reg[k / 2], b[0], b[1]);
-            mma16816(of[g + 1], q.reg[k / 2], b[2], b[3]);
-        }
-    }
-    reads_before_tma();
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < 32; i++)
-        s[i] = of[i / 4][i % 4];
-}
-
-/* The same at head_dim 64, where other warps fill the time that this one waits. Any point of reference gives the same quotient, so the maxima of the steps before serve, and
- * as many comparisons as exponentials are saved. Only where a sum comes out large is the step computed anew, from its scores on: the exponentials have their registers.
- * What is not arithmetic (barriers, the ring) stands between a product and the wait for it, and keys are free a step later: nobody waits for it there. */
+/* The same at head_dim 64, where other warps fill the time that this one waits. What is not arithmetic (barriers, the ring) stands between a product and the wait for it, and
+ * keys are free a step later: nobody waits for it there. */
 __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32])
 {
     pin(c.o);
@@ -500,19 +497,7 @@ __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32])
     c.wait_values();
     wgmma_wait<0>();
     pin(s);
-    float sum[2];
-    exponentials(s, sum, s, c.run, c.scale_log2);
-    to_operand(c.p, s);
-    if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) { /* not more than 2⁹ above: costs no precision in bf16 or fp32 */
-        float factor[2];
-        scores_of_warp(s, c.q, c.kr.tiles + c.kr.stage * layout<64>::KV_BYTES, c.lane);
-        raise_maxima(s, c.run, factor, c.scale_log2);
-        multiply_rows<64>(c.o, factor);
-        exponentials(s, sum, s, c.run, c.scale_log2);
-        to_operand(c.p, s);
-    }
-    c.run.sum[0] += sum[0];
-    c.run.sum[1] += sum[1];
+    softmax_next(c, s);
 }
 
 /* Column c of the first step is masked for row r of the tile where c > r + shift. */
@@ -584,7 +569,7 @@ __device__ __forceinline__ void store_rows(const params &p, const float (&o)[D /
 template <int D, int KEYS, bool PENDING>
 __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int row, int shift, place before)
 {
-    float s[KEYS / 2], factor[2];
+    float s[KEYS / 2];
     clear(s);
     c.wait_keys();
     pin(s);
@@ -606,11 +591,11 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
         c.free_keys();
     mask_diagonal(s, row, 2 * (c.lane & 3), shift);
     running fresh;
-    softmax_step<KEYS / 2, true>(s, fresh, factor, c.scale_log2);
+    softmax_first(s, fresh, c.scale_log2);
     if constexpr (PENDING) {
-        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: as in next_step_128 */
+        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: for the branch's sake, as in softmax_next */
             wgmma_wait<0>();
-            multiply_rows<D>(c.o, factor);
+            multiply_rows<D>(c.o, fresh.sum);
         }
         wgmma_wait<0>();
         pin(c.o);
@@ -679,8 +664,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             pass_steps(c, steps);
             continue;
         }
-        uint32_t q_at = q_tile;
-        asm volatile("" : "+r"(q_at)); /* addresses that are made anew for each tile: kept, they would be registers that the loop needs */
+        uint32_t q_at = made_anew(q_tile);
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
             load_matrix(c.q.reg[i], a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
