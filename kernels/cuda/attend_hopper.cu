@@ -26,7 +26,7 @@ namespace {
 enum {
     PAIR = 256,            /* threads of the two consumers that share a tile's keys and values */
     WORK_SLOTS = 64,       /* calls in flight */
-    MAX_STAGES = 5,
+    MAX_STAGES = 4,
     CHUNK = 64 * 128,      /* bytes of 64 rows × 64 columns */
 };
 
@@ -53,7 +53,7 @@ template <int D> struct layout { /* shared memory in bytes, offsets within a pai
     enum {
         HALVES = D / 64,
         STEP = D == 128 ? 128 : 64,    /* keys */
-        STAGES = D == 128 ? 3 : 5,     /* steps in the K ring, and in the V ring */
+        STAGES = D == 128 ? 3 : 4,     /* steps in the K ring, and in the V ring */
         NEXT_AT = D == 128 ? 1 : 3,    /* steps that a tile has left when the next one is taken: sooner, and some pairs are left with long ones at the end */
         PAIRS = D == 128 ? 1 : 2,      /* of consumers, each with its own producer, tiles and shared memory */
         CONSUMERS = PAIRS * PAIR,
@@ -715,7 +715,7 @@ template <int D> __global__ void __launch_bounds__(layout<D>::THREADS, 1) attend
     /* Warps of consumers, pair by pair, then the producers, one a pair. */
     int pair = __shfl_sync(~0u, threadIdx.x < CONSUMERS ? (int)threadIdx.x / PAIR : (int)(threadIdx.x - CONSUMERS) / 32, 0);
     uint32_t base = ((shared_address(raw) + 1023) & ~1023u) + pair * layout<D>::PAIR_BYTES;
-    static_assert(STAGES <= MAX_STAGES && 8 * (4 * MAX_STAGES + 2) + sizeof(tile_info) <= 256, "barriers");
+    static_assert(STAGES <= MAX_STAGES && 8 * (4 * MAX_STAGES + 2) + 2 * sizeof(tile_info) <= 256, "barriers");
     uint32_t bars = base + layout<D>::BARRIERS, q_full = bars + 32 * MAX_STAGES, q_empty = q_full + 8;
     tile_info *info = (tile_info *)(raw + (base - shared_address(raw)) + layout<D>::BARRIERS + 32 * MAX_STAGES + 16);
     ring<D> kr = {bars, bars + 8 * MAX_STAGES, base + layout<D>::K, 0, 0};
