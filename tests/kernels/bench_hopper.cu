@@ -3,7 +3,7 @@
  *   bench_hopper check                     small shapes, every path, whole outputs
  *   bench_hopper check-small               the same, fewer and smaller: for compute-sanitizer
  *   bench_hopper time [n …]                H = 32, Hkv = 8, density 0.2 and 1, causal
- *   bench_hopper time-64 [n …]             H = 64, Hkv = 16, head_dim 64
+ *   bench_hopper time-64 [n …]             H = 64, Hkv = 16, head_dim 64, and blocks of 128, by turns with head_dim 128 at the same operations
  *   bench_hopper time-all [n …]            also blocks of 128, lists per group and per head, head_dim 64, odd groups
  *
  * Tolerance: error at most twice that of a naive bf16 implementation (scores, probabilities and output each rounded to bf16), both against
@@ -355,33 +355,45 @@ static int check_all(bool small)
     return bad;
 }
 
-static void time_one(const shape &s, double seconds)
+/* Medians of calls that take turns, so that heat is shared; each shape's rate as a share of the last one's. */
+static void time_by_turns(const std::vector<shape> &shapes, double seconds)
 {
-    problem p = set_up(s, 5);
+    std::vector<problem> problems;
+    for (const shape &s : shapes)
+        problems.push_back(set_up(s, 5));
+    std::vector<std::vector<float>> ms(shapes.size());
     cudaEvent_t e0, e1;
     CUDA(cudaEventCreate(&e0));
     CUDA(cudaEventCreate(&e1));
-    std::vector<float> ms;
     double spent = 0;
-    for (int i = 0; i < 3 || (spent < seconds * 1e3 && i < 200); i++) {
-        CUDA(cudaEventRecord(e0));
-        attend(p);
-        CUDA(cudaEventRecord(e1));
-        CUDA(cudaEventSynchronize(e1));
-        float x;
-        CUDA(cudaEventElapsedTime(&x, e0, e1));
-        spent += x;
-        if (i > 0)
-            ms.push_back(x);
+    for (int i = 0; i < 3 || (spent < seconds * 1e3 && i < 200); i++)
+        for (size_t j = 0; j < shapes.size(); j++) {
+            CUDA(cudaEventRecord(e0));
+            attend(problems[j]);
+            CUDA(cudaEventRecord(e1));
+            CUDA(cudaEventSynchronize(e1));
+            float x;
+            CUDA(cudaEventElapsedTime(&x, e0, e1));
+            spent += x;
+            if (i > 0)
+                ms[j].push_back(x);
+        }
+    std::vector<double> rate;
+    for (size_t j = 0; j < shapes.size(); j++) {
+        std::sort(ms[j].begin(), ms[j].end());
+        rate.push_back(4.0 * shapes[j].d * shapes[j].H * problems[j].pairs / ms[j][ms[j].size() / 2] * 1e-9);
     }
-    std::sort(ms.begin(), ms.end());
-    double median = ms[ms.size() / 2];
-    double flop = 4.0 * s.d * s.H * p.pairs;
-    printf("n %6d d %3d H %2d/%-2d B %3d units %2d density %.3f  %9.4f ms (best %9.4f)  %6.1f TFLOP/s\n", s.n_k, s.d, s.H, s.Hkv, s.block, s.units,
-           p.pairs / dense_pairs(s.n_q, s.n_k), median, ms[0], flop / median * 1e-9);
+    for (size_t j = 0; j < shapes.size(); j++) {
+        const shape &s = shapes[j];
+        printf("n %6d d %3d H %2d/%-2d B %3d units %2d density %.3f  %9.4f ms (best %9.4f)  %6.1f TFLOP/s", s.n_k, s.d, s.H, s.Hkv, s.block, s.units,
+               problems[j].pairs / dense_pairs(s.n_q, s.n_k), ms[j][ms[j].size() / 2], ms[j][0], rate[j]);
+        printf(shapes.size() > 1 ? "  %.2f\n" : "\n", rate[j] / rate.back());
+        tear_down(problems[j]);
+    }
     fflush(stdout);
-    tear_down(p);
 }
+
+static void time_one(const shape &s, double seconds) { time_by_turns({s}, seconds); }
 
 int main(int argc, char **argv)
 {
@@ -396,8 +408,8 @@ int main(int argc, char **argv)
     bool one = !strcmp(what, "one"); /* one shape, for a profiler */
     for (int n : lengths) {
         if (!strcmp(what, "time-64")) {
-            time_one({n, n, 64, 16, 64, 64, 1, 0.2, 1, 0}, 0.3);
-            time_one({n, n, 64, 16, 64, 0, 1, 1, 1, 0}, 0.3);
+            time_by_turns({{n, n, 64, 16, 64, 64, 1, 0.2, 1, 0}, {n, n, 32, 8, 128, 128, 1, 0.2, 1, 0}, {n, n, 32, 8, 128, 64, 1, 0.2, 1, 0}}, 0.5);
+            time_by_turns({{n, n, 64, 16, 64, 0, 1, 1, 1, 0}, {n, n, 32, 8, 128, 0, 1, 1, 1, 0}}, 0.5);
             continue;
         }
         time_one({n, n, 32, 8, 128, 64, 1, 0.2, 1, 0}, 0.3);
