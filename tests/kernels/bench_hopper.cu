@@ -1,4 +1,4 @@
-/* bench_hopper.cu: checks the Hopper attention kernel against a plain fp32 one, and times it. Stands alone: needs a Hopper GPU, no PyTorch.
+/* bench_hopper.cu: checks the Hopper attention kernel against a plain fp32 one, and times it. Needs a Hopper GPU (exit 77 without one), no PyTorch.
  *
  *   bench_hopper check                     small shapes, every path, whole outputs
  *   bench_hopper check-small               the same, fewer and smaller: for compute-sanitizer
@@ -398,6 +398,12 @@ static void time_one(const shape &s, double seconds) { time_by_turns({s}, second
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "check";
+    int major = 0, minor = 0;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess || major != 9 || minor != 0) {
+        printf("skipped: needs a GPU of compute capability 9.0\n");
+        return 77;
+    }
     if (!strncmp(what, "check", 5))
         return check_all(!strcmp(what, "check-small")) != 0;
     std::vector<int> lengths;
