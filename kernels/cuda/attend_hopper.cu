@@ -38,7 +38,7 @@ struct params {
     CUtensorMap k128, v128; /* boxes of 128 tokens × d: two neighbouring blocks at once */
     __nv_bfloat16 *out;
     const int32_t *indptr, *indices; /* NULL: dense */
-    unsigned *work;                  /* [0] next tile less the grid's size, [1] CTAs that are done; both zero between calls */
+    unsigned *work;                  /* [0] next tile less the number of pairs, [1] pairs that are done; both zero between calls */
     float scale_log2;                /* softmax scale · log2(e) */
     int n_q, n_heads, group;         /* group = H / Hkv */
     int rows;                        /* of the selection, a unit */

@@ -17,7 +17,7 @@ extern "C" {
 /* Whether this kernel takes the call, on the current device: compute capability 9.0, head_dim 64 or 128, blocks of 64 or 128 kept whole
  * (sel->whole == NULL), lists per batch × (1, Hkv or H), n_k - n_q a multiple of 64 (of 128 where two query tiles share a
  * list: see tile_plan). Two heads share the K/V traffic where they share a list; with one list a head and B = 64 nothing is shared and
- * the rate is about half. */
+ * the rate is about two thirds. */
 bool sw_hopper_attend_supports(const struct sw_attend *a);
 
 /* Queues the attention on `stream`. SW_EUNSUPPORTED where supports() says no, SW_EDEVICE when a CUDA call fails. The order of additions
