@@ -14,9 +14,8 @@ struct running {
     float max[2], sum[2]; /* max over the row, times scale·log2(e); sum of this thread's columns only */
 };
 
-/* e = exp2(scale·s - max), and `sum` their sums: against the maxima of the steps before, whatever those of this step are. e may be s. */
-template <int N>
-__device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], const float (&s)[N], const running &run, float scale_log2)
+/* s: logits in, exp2(scale·s - max) out, against the maxima that run has, whatever those of s are; and their sums. */
+template <int N> __device__ __forceinline__ void exponentials(float (&s)[N], float (&sum)[2], const running &run, float scale_log2)
 {
     float part[2][2]; /* even and odd columns */
 #pragma unroll
@@ -25,8 +24,8 @@ __device__ __forceinline__ void exponentials(float (&e)[N], float (&sum)[2], con
         for (int i = 2 * r; i < N; i += 4) /* two columns of one row, two of the other */
 #pragma unroll
             for (int c = 0; c < 2; c++) {
-                e[i + c] = exp2_fast(fmaf(s[i + c], scale_log2, -run.max[r]));
-                part[r][c] = i < 4 ? e[i + c] : part[r][c] + e[i + c];
+                s[i + c] = exp2_fast(fmaf(s[i + c], scale_log2, -run.max[r]));
+                part[r][c] = i < 4 ? s[i + c] : part[r][c] + s[i + c];
             }
     sum[0] = part[0][0] + part[0][1];
     sum[1] = part[1][0] + part[1][1];
@@ -46,7 +45,7 @@ template <int N> __device__ __forceinline__ void softmax_first(float (&s)[N], ru
 #pragma unroll
     for (int r = 0; r < 2; r++) /* the row is in four lanes */
         run.max[r] = quad_max(fmaxf(best[0][r], best[1][r])) * scale_log2;
-    exponentials(s, run.sum, s, run, scale_log2);
+    exponentials(s, run.sum, run, scale_log2);
 }
 
 /* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
@@ -192,7 +191,7 @@ template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float
         c.run.sum[r] *= factor[r];
     }
     multiply_rows<D>(c.o, factor);
-    exponentials(s, sum, s, c.run, c.scale_log2);
+    exponentials(s, sum, c.run, c.scale_log2);
 }
 
 /* A step's scores become exponentials. Any point of reference gives the same quotient, so the maxima of the steps before serve, and as many comparisons as exponentials are
@@ -203,7 +202,7 @@ template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float
 template <int D> __device__ __forceinline__ void softmax_next(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
 {
     float sum[2];
-    exponentials(s, sum, s, c.run, c.scale_log2);
+    exponentials(s, sum, c.run, c.scale_log2);
     if (D == 64)
         to_operand(c.p, s);
     if (__builtin_expect(__any_sync(~0u, sum[0] + sum[1] > 512.f), 0)) {

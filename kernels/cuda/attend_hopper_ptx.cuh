@@ -1,4 +1,4 @@
-/* attend_hopper_ptx.cuh: the Hopper instructions that attend_hopper.cu uses, one inline function each.
+/* attend_hopper_ptx.cuh: the Hopper instructions that the attention kernel uses, one inline function each.
  *
  * wgmma operands live in shared memory as rows of 64 bf16 (128 bytes) under the 128-byte swizzle that TMA writes: eight rows make a
  * 1024-byte group, groups follow one another. Shapes are m64 (a warpgroup) × n × k16. */
@@ -93,7 +93,7 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&d)[N])
 }
 
 /* x, of which the compiler knows nothing: what is made of it is not kept in registers for the next time. */
-template <class T> __device__ __forceinline__ T made_anew(T x)
+__device__ __forceinline__ uint32_t made_anew(uint32_t x)
 {
     asm volatile("" : "+r"(x));
     return x;
