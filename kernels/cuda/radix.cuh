@@ -9,10 +9,9 @@ static const int THREADS = 256;
 /* Order of scores: NaN last, -0 as +0. Larger key, better score; 0 only for NaN. */
 __device__ inline uint32_t key_of_score(float v)
 {
-    if (v != v)
-        return 0;
-    uint32_t bits = __float_as_uint(v == 0.0f ? 0.0f : v);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    int bits = __float_as_int(v + 0.0f); /* -0 + 0 = +0 */
+    uint32_t key = (uint32_t)bits ^ ((uint32_t)(bits >> 31) | 0x80000000u);
+    return v == v ? key : 0;
 }
 __device__ inline float score_of_key(uint32_t key)
 {

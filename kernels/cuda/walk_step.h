@@ -11,6 +11,7 @@ struct step_args {
     struct sw_walk_step in;
     struct sw_srht t;
     int c, b, strips, bands, whole_exponent; /* c: the token's block; b = c + 1 */
+    int wide;                                /* columns of a tile of the matrix */
     int bands_room;                          /* of `part`, a sequence */
     int workers;                             /* blocks of threads a sequence, besides the finisher */
     unsigned *written;                       /* [batch]: whether everything that this step leaves is written */
