@@ -24,12 +24,7 @@ __device__ __forceinline__ void barrier_arrive(uint32_t bar)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
 
-/* Announces `bytes` that TMA will bring before the phase can complete; and arrives. */
-__device__ __forceinline__ void barrier_expect(uint32_t bar, uint32_t bytes)
-{
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-
+/* Announces `bytes` that TMA will bring before the phase can complete, and arrives. */
 __device__ __forceinline__ void barrier_arrive_expect(uint32_t bar, uint32_t bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");

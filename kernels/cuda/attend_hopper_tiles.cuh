@@ -186,16 +186,17 @@ __device__ __forceinline__ void produce(const params &p, ring<D> kr, ring<D> vr,
                 barrier_wait(q_empty, q_phase ^ 1);
                 if (lane == 0) {
                     bool two_rows = p.rows_a_tile == 2, two_heads = p.heads_a_tile == 2 && now.head + 1 < (now.kv_head + 1) * p.group;
-                    barrier_expect(q_full, 2 * layout<D>::Q_BYTES);
+                    /* A second head or row tile past the end is fetched from the first's place, or is zeros; it is not computed or not stored. */
+                    int head[2] = {now.head, two_heads ? now.head + 1 : now.head}, row[2] = {now.row_tile, two_rows ? now.row_tile + 1 : now.row_tile};
 #pragma unroll
                     for (int w = 0; w < 2; w++) {
-                        /* A second head or row tile past the end is fetched from the first's place, or is zeros; it is not computed or not stored. */
-                        int head = two_heads ? now.head + w : now.head, row = two_rows ? now.row_tile + w : now.row_tile;
                         bool there = w == 0 || two_rows || two_heads;
-                        info[w] = {row, head, steps, (now.count & 1 ? ODD : 0) | (there ? THERE : 0) | (two_rows && w == 0 ? EARLIER : 0)};
-                        tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row * 64, 0, head, q_full, L2_EVICT_FIRST);
+                        info[w] = {row[w], head[w], steps, (now.count & 1 ? ODD : 0) | (there ? THERE : 0) | (two_rows && w == 0 ? EARLIER : 0)};
                     }
-                    barrier_arrive(q_full);
+                    barrier_arrive_expect(q_full, 2 * layout<D>::Q_BYTES);
+#pragma unroll
+                    for (int w = 0; w < 2; w++)
+                        tma_fetch(q_tiles + w * layout<D>::Q_BYTES, &p.q, row[w] * 64, 0, head[w], q_full, L2_EVICT_FIRST);
                 }
                 q_phase ^= 1;
             } else {
