@@ -8,7 +8,7 @@
 /* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256 columns, at most all of them. A warp alone needs no barrier. */
 static const int TEAM_WARPS = 8, TEAM_EACH = 8; /* columns a thread and turn */
 
-/* walk_step.cu's last block has a team of its own, whose columns lie otherwise. */
+/* walk_finish.cuh has a team of its own, whose columns lie otherwise. */
 struct row_team {
     int first, warps, turn; /* its first warp; turn: of the two halves of `lanes`, so that a reduction needs one barrier */
     int *lanes;             /* [2][TEAM_WARPS] of shared memory, of all teams */
