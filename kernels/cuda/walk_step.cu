@@ -299,7 +299,8 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
         int a_band = BAND / wide, above = a.bands * (a.bands - 1) / 2, last = a.bands ? std::min(div_up(a.b, wide), a_band * a.bands) : 0;
         return a.strips + a_band * above + last;
     };
-    /* Narrow tiles where rows are more than a wide one asks for at once, and all blocks have places, two a multiprocessor. */
+    /* Narrow tiles where rows are more than a wide one asks for at once, and all blocks have places, two a multiprocessor. Sums depend on it in their last bits, and so on
+     * the batch, as those of decode attention do. */
     a.wide = a.c > 512 && (workers(NARROW) + 1) * (int64_t)in->batch <= 2 * s->multiprocessors ? NARROW : WIDE;
     a.workers = workers(a.wide);
     if (in->batch > s->multiprocessors || (int64_t)a.workers * in->batch > INT32_MAX / 2)
