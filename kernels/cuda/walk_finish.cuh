@@ -489,6 +489,7 @@ __device__ inline void finish(const step_args &a, struct finish_shared<ONE> *sh)
     struct team team = {min(TEAM, (a.b + 32 * EACH - 1) / (32 * EACH)), (int)threadIdx.x >> 5, (int)threadIdx.x & 31, &sh->team, 0};
     if (team.warp >= team.warps)
         return;
+    /* Counted in behind several reductions: barriers where warps are several, and one alone keeps its lanes together and its stores in order. */
     *reinterpret_cast<int4 *>(sh->team.bins + 4 * threadIdx.x) = make_int4(0, 0, 0, 0);
     const columns<ONE> of(a);
     float r[EACH] = {}, *weights = nullptr, *walked = nullptr;
