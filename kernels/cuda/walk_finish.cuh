@@ -85,7 +85,8 @@ struct team {
         uint2 all = exchange((uint32_t)x, (uint32_t)y, make_uint2(0, 0));
         return make_int2((int)__reduce_add_sync(0xffffffffu, all.x), (int)__reduce_add_sync(0xffffffffu, all.y));
     }
-    /* By how much a warp's exponentials of `logit − top`, which add up to `sum`, are too large for a softmax over the team. */
+    /* By how much a warp's exponentials of `logit − top`, which add up to `sum`, are too large for a softmax over the team. It is rounded in each warp: equal logits of two
+     * warps may come out an ulp apart, which is a near-tie where it was a tie. */
     __device__ float softmax_scale(float top, float sum)
     {
         sum = warp_sum(sum);
