@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/attend_hopper_tiles.cuh"
 #include "kernels/cuda/mma.cuh" /* tile_at<64> is the swizzle that TMA writes */
+#include "kernels/cuda/opaque.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 namespace {
@@ -422,7 +423,7 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             pass_steps(c, steps);
             continue;
         }
-        uint32_t q_at = made_anew(q_tile);
+        uint32_t q_at = opaque(q_tile); /* or the addresses stay in registers from tile to tile */
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
             load_matrix(c.q.reg[i], a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));

@@ -87,13 +87,6 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&d)[N])
         asm volatile("" : "+r"(d[i])::"memory");
 }
 
-/* x, of which the compiler knows nothing: what is made of it is not kept in registers for the next time. */
-__device__ __forceinline__ uint32_t made_anew(uint32_t x)
-{
-    asm volatile("" : "+r"(x));
-    return x;
-}
-
 /* Low word of an operand's descriptor: address and bytes between 64-column chunks (used where the operand runs along columns: V). Adding
  * bytes >> 4 moves it. The high word is the same for all: 1024 bytes between groups of eight rows, 128-byte swizzle. */
 __device__ __forceinline__ uint32_t descriptor(uint32_t address, uint32_t chunk_stride)

@@ -4,34 +4,13 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/radix.cuh" /* the order of scores */
+#include "kernels/cuda/team.cuh"
 
 /* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256 columns, at most all of them. A warp alone needs no barrier. */
 static const int TEAM_WARPS = 8, TEAM_EACH = 8; /* columns a thread and turn */
 
-/* walk_finish.cuh has a team of its own, whose columns lie otherwise. */
-struct row_team {
-    int first, warps, turn; /* its first warp; turn: of the two halves of `lanes`, so that a reduction needs one barrier */
-    int *lanes;             /* [2][TEAM_WARPS] of shared memory, of all teams */
-
-    __device__ int thread() const { return (int)threadIdx.x - 32 * first; }
-    __device__ int threads() const { return 32 * warps; }
-    __device__ void sync() const
-    {
-        if (warps == 1)
-            __syncwarp();
-        else
-            asm volatile("bar.sync %0, %1;" ::"r"(1 + first), "r"(32 * warps) : "memory");
-    }
-    /* v of the team's warp number `lane`, to each of its warps; `none` where there is no such warp. */
-    __device__ uint32_t exchange(uint32_t v, uint32_t none)
-    {
-        int lane = threadIdx.x & 31;
-        turn ^= 1;
-        if (lane == 0)
-            lanes[turn * TEAM_WARPS + (int)(threadIdx.x >> 5)] = (int)v;
-        sync();
-        return lane < warps ? (uint32_t)lanes[turn * TEAM_WARPS + first + lane] : none;
-    }
+struct row_team : warp_team<uint32_t, TEAM_WARPS> {
+    using warp_team::warp_team;
     __device__ uint32_t max(uint32_t v)
     {
         v = __reduce_max_sync(0xffffffffu, v);
@@ -45,7 +24,6 @@ struct row_team {
     /* The sum over the team's threads before this one; the whole sum to everyone. */
     __device__ uint32_t sum_before(uint32_t v, uint32_t *total)
     {
-        int lane = threadIdx.x & 31;
         uint32_t upto = v;
 #pragma unroll
         for (int o = 1; o < 32; o *= 2) {
@@ -57,7 +35,7 @@ struct row_team {
         *total = __shfl_sync(0xffffffffu, upto, 31);
         if (warps > 1) {
             uint32_t of_warp = exchange(*total, 0);
-            before += __reduce_add_sync(0xffffffffu, lane < (int)(threadIdx.x >> 5) - first ? of_warp : 0);
+            before += __reduce_add_sync(0xffffffffu, lane < warp ? of_warp : 0);
             *total = __reduce_add_sync(0xffffffffu, of_warp);
         }
         return before;

@@ -43,23 +43,23 @@ __device__ inline void select_row(const top_args &a, struct row_team &team, int 
     }
 }
 
-/* The row of a team, long rows first; the team is as many of `each` warps as have columns. False: this warp has nothing to do. */
-__device__ inline bool take_row(const top_args &a, int each, struct row_team *team, int *lanes, int *r)
+/* This warp's team and, in *r, the team's row, long rows first; the team is as many of `each` warps as have columns. */
+__device__ inline struct row_team team_of(const top_args &a, int each, uint32_t *places, int *r)
 {
-    int warp = threadIdx.x >> 5, first = warp / each * each;
+    int warp = threadIdx.x >> 5;
     *r = a.rows - 1 - ((int)blockIdx.x * (TEAM_WARPS / each) + warp / each);
-    *team = {first, min(each, (a.row0 + *r) / (32 * TEAM_EACH) + 1), 0, lanes};
-    return *r >= 0 && warp - first < team->warps;
+    return row_team(warp / each * each, min(each, (a.row0 + *r) / (32 * TEAM_EACH) + 1), places);
 }
+__device__ inline bool has_work(const struct row_team &team, int r) { return r >= 0 && team.warp < team.warps; }
 
 __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a, int each)
 {
-    __shared__ int lanes[2 * TEAM_WARPS];
-    struct row_team team;
+    __shared__ uint32_t places[2 * TEAM_WARPS];
     int r, u = blockIdx.y;
     allow_early();
+    struct row_team team = team_of(a, each, places, &r);
     wait_for_previous();
-    if (take_row(a, each, &team, lanes, &r))
+    if (has_work(team, r))
         select_row<false>(a, team, u, r, place_of(a, u, r), a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
 }
 
@@ -75,11 +75,11 @@ static inline __host__ __device__ int padded_row(int b) { return (b + TEAM_EACH 
 __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) scale_select_rows(top_args a, scale_args c, int each)
 {
     extern __shared__ __align__(16) float held[]; /* [TEAM_WARPS / each][padded_row(b)] */
-    __shared__ int lanes[2 * TEAM_WARPS];
-    struct row_team team;
+    __shared__ uint32_t places[2 * TEAM_WARPS];
     int r, u = blockIdx.y;
     allow_early();
-    bool mine = take_row(a, each, &team, lanes, &r);
+    struct row_team team = team_of(a, each, places, &r);
+    bool mine = has_work(team, r);
     struct place place = {0, 0};
     if (mine)
         place = place_of(a, u, r); /* sent before the first kernel of the chain began */

@@ -7,19 +7,21 @@
 #define SW_CUDA_WALK_FINISH_CUH
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/opaque.cuh"
 #include "kernels/cuda/radix.cuh" /* the order of scores */
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/team.cuh"
 #include "kernels/cuda/walk_step.h"
 
 static const int BAND = 1024;             /* rows of a that are added up in one part */
-static const int EACH = 4, TEAM = 16;     /* columns of a thread, and warps at most; eight of each were 0.8 to 1.7 µs slower */
+static const int EACH = 4, TEAM = 16;     /* columns of a thread, 16 bytes, and warps at most; eight of each were 0.8 to 1.7 µs slower */
 static const int TURN = EACH * TEAM * 32; /* columns at once: 128K tokens in blocks of 64 */
 static const int MOST_SHARED = 2 * TURN;  /* columns that fit in shared memory; longer rows stay in L2 */
 
 /* What warps tell each other. */
 struct team_shared {
     int bins[4 * TEAM * 32];
-    uint2 places[2][TEAM]; /* of exchange, by turns: one barrier each */
+    uint2 places[2 * TEAM]; /* of the team's exchanges */
     int found[2];          /* of the search: a bin, and candidates from it on */
 };
 /* ONE: one turn has all of the row. */
@@ -32,47 +34,33 @@ template <> struct finish_shared<false> {
 /* Columns of a thread, to and from memory. */
 __device__ inline void load_columns(const float *p, float (&v)[EACH])
 {
-#pragma unroll
-    for (int e = 0; e < EACH; e += 4)
-        *reinterpret_cast<float4 *>(v + e) = *reinterpret_cast<const float4 *>(p + e);
+    float4 x = *reinterpret_cast<const float4 *>(p);
+    v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
 }
-__device__ inline void store_columns(float *p, const float (&v)[EACH], int count = EACH)
+__device__ inline void load_columns_now(const float *p, float (&v)[EACH])
 {
-#pragma unroll
-    for (int e = 0; e < EACH; e += 4)
-        if (e < count)
-            *reinterpret_cast<float4 *>(p + e) = make_float4(v[e], v[e + 1], v[e + 2], v[e + 3]);
+    float4 x = load_now(reinterpret_cast<const float4 *>(p));
+    v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
+}
+__device__ inline void store_columns(float *p, const float (&v)[EACH]) { *reinterpret_cast<float4 *>(p) = make_float4(v[0], v[1], v[2], v[3]); }
+__device__ inline void set_not_yet(float *p)
+{
+    float not_yet = __uint_as_float(NOT_YET);
+    *reinterpret_cast<float4 *>(p) = make_float4(not_yet, not_yet, not_yet, not_yet);
 }
 
 /* The warps of the finisher that have columns. At b = 128 it is one, which waits for nobody. */
-struct team {
-    int warps, warp, lane;
+struct team : warp_team<uint2, TEAM> {
     struct team_shared *sh;
-    int turn;
 
-    __device__ void sync() const
-    {
-        if (warps == 1)
-            __syncwarp();
-        else
-            asm volatile("bar.sync 1, %0;" ::"r"(warps * 32) : "memory");
-    }
-    /* x and y of warp `lane`, to every warp; `none` beyond the team. */
-    __device__ uint2 exchange(uint32_t x, uint32_t y, uint2 none)
-    {
-        turn ^= 1;
-        if (lane == 0)
-            sh->places[turn][warp] = make_uint2(x, y);
-        sync();
-        return lane < warps ? sh->places[turn][lane] : none;
-    }
+    __device__ team(int warps, struct team_shared *sh) : warp_team(0, warps, sh->places), sh(sh) {}
     /* Maxima of both over the team. */
     __device__ uint2 max(uint32_t x, uint32_t y)
     {
         uint2 all = make_uint2(__reduce_max_sync(0xffffffffu, x), __reduce_max_sync(0xffffffffu, y));
         if (warps == 1)
             return all;
-        all = exchange(all.x, all.y, make_uint2(0, 0));
+        all = exchange(all, make_uint2(0, 0));
         return make_uint2(__reduce_max_sync(0xffffffffu, all.x), __reduce_max_sync(0xffffffffu, all.y));
     }
     /* Sums of both over the team. */
@@ -82,19 +70,19 @@ struct team {
         y = __reduce_add_sync(0xffffffffu, y);
         if (warps == 1)
             return make_int2(x, y);
-        uint2 all = exchange((uint32_t)x, (uint32_t)y, make_uint2(0, 0));
+        uint2 all = exchange(make_uint2((uint32_t)x, (uint32_t)y), make_uint2(0, 0));
         return make_int2((int)__reduce_add_sync(0xffffffffu, all.x), (int)__reduce_add_sync(0xffffffffu, all.y));
     }
-    /* By how much a warp's exponentials of `logit − top`, which add up to `sum`, are too large for a softmax over the team. It is rounded in each warp: equal logits of two
-     * warps may come out an ulp apart, which is a near-tie where it was a tie. */
-    __device__ float softmax_scale(float top, float sum)
+    /* The softmax over the team is exp(logit − most) · inverse. `top`: a warp's largest logit; `sum`: a thread's of exp(logit − top). */
+    struct softmax { float most, inverse; };
+    __device__ softmax softmax_of(float top, float sum)
     {
         sum = warp_sum(sum);
         if (warps == 1)
-            return 1.0f / sum;
-        uint2 of = exchange(__float_as_uint(top), __float_as_uint(sum), make_uint2(__float_as_uint(-INFINITY), 0));
+            return {top, 1.0f / sum};
+        uint2 of = exchange(make_uint2(__float_as_uint(top), __float_as_uint(sum)), make_uint2(__float_as_uint(-INFINITY), 0));
         float of_top = __uint_as_float(of.x), most = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(of_top)));
-        return expf(top - most) / warp_sum(__uint_as_float(of.y) * expf(of_top - most));
+        return {most, 1.0f / warp_sum(__uint_as_float(of.y) * expf(of_top - most))};
     }
 };
 
@@ -187,7 +175,7 @@ struct divisor {
 };
 
 /* Whether the first `count` of v are there; without branches, as NOT_YET is the largest of all bits. */
-__device__ inline bool are_there(const float (&v)[EACH], int count)
+__device__ inline bool are_there(const float (&v)[EACH], int count = EACH)
 {
     uint32_t most = 0;
 #pragma unroll
@@ -196,67 +184,34 @@ __device__ inline bool are_there(const float (&v)[EACH], int count)
     return most != NOT_YET;
 }
 
-__device__ inline void load_columns_now(const float *p, float (&v)[EACH], int count)
+/* sum = Σ over the bands of the parts of the columns from j on, once all are there; their places say NOT_YET again afterwards. */
+__device__ inline void take_parts(const step_args &a, int j, float (&sum)[EACH])
 {
-#pragma unroll
-    for (int e = 0; e < EACH; e += 4)
-        if (e < count)
-            *reinterpret_cast<float4 *>(v + e) = load_now(reinterpret_cast<const float4 *>(p + e));
-}
-
-__device__ inline void set_not_yet(float *p, int count)
-{
-    float not_yet[EACH];
-#pragma unroll
-    for (int e = 0; e < EACH; e++)
-        not_yet[e] = __uint_as_float(NOT_YET);
-    store_columns(p, not_yet, count);
-}
-
-/* sum = Σ over the bands of the parts of the columns from j on, `count` of them or EACH, once all are there; their places say NOT_YET again afterwards. */
-__device__ inline void take_parts(const step_args &a, int j, int count, float (&sum)[EACH])
-{
-    constexpr int PARTS = 2; /* asked for at once */
 #pragma unroll
     for (int e = 0; e < EACH; e++)
         sum[e] = 0;
 #pragma unroll 1
-    for (int first = j / BAND; first < a.bands; first += PARTS) {
-        float part[PARTS][EACH] = {};
-        float *from = a.part + (int64_t)first * a.in.ld + j;
-        int counts[PARTS] = {count, first + 1 < a.bands ? count : 0};
+    for (int band = j / BAND; band < a.bands; band += 2) { /* two are asked for at once */
+        bool two = band + 1 < a.bands;
+        float *from = a.part + (int64_t)band * a.in.ld + j, part[2][EACH] = {};
         do {
+            load_columns_now(from, part[0]);
+            if (two)
+                load_columns_now(from + a.in.ld, part[1]);
+        } while (!are_there(part[0]) | !are_there(part[1]));
 #pragma unroll
-            for (int band = 0; band < PARTS; band++)
-                load_columns_now(from + (int64_t)band * a.in.ld, part[band], counts[band]);
-        } while (!are_there(part[0], counts[0]) | !are_there(part[1], counts[1]));
-#pragma unroll
-        for (int band = 0; band < PARTS; band++) {
-#pragma unroll
-            for (int e = 0; e < EACH; e++)
-                sum[e] += part[band][e];
-            set_not_yet(from + (int64_t)band * a.in.ld, counts[band]);
-        }
+        for (int e = 0; e < EACH; e++)
+            sum[e] = (sum[e] + part[0][e]) + part[1][e];
+        set_not_yet(from);
+        if (two)
+            set_not_yet(from + a.in.ld);
     }
-}
-
-/* A value that stays in its register, instead of being made anew where it is used. */
-__device__ inline uint32_t in_register(uint32_t v)
-{
-    asm volatile("" : "+r"(v));
-    return v;
-}
-template <class T>
-__device__ inline T *in_register(T *p)
-{
-    asm volatile("" : "+l"(p));
-    return p;
 }
 
 /* What columns are: candidates, [lo, hi); other blocks before the query's own, which are forced; or neither. */
 template <bool ONE> struct columns {
     int lo, hi, before;                     /* before: the query's own block */
-    uint32_t candidate[EACH], forced[EACH]; /* of the only turn, made before anybody waits: all bits or none */
+    uint32_t candidate[EACH], forced[EACH]; /* of the only turn, made before anybody waits, and kept (opaque): all bits or none */
 
     __device__ columns(const step_args &a) : lo(min(a.in.forced.sink, a.c)), hi(max(lo, a.c - a.in.forced.local + 1)), before(a.c)
     {
@@ -264,8 +219,8 @@ template <bool ONE> struct columns {
 #pragma unroll
             for (int e = 0; e < EACH; e++) {
                 int j = EACH * threadIdx.x + e;
-                candidate[e] = in_register(has(j) ? ~0u : 0u);
-                forced[e] = in_register(j < before && !has(j) ? ~0u : 0u);
+                candidate[e] = opaque(has(j) ? ~0u : 0u);
+                forced[e] = opaque(j < before && !has(j) ? ~0u : 0u);
             }
     }
     __device__ bool has(int j) const { return j >= lo && j < hi; }
@@ -281,7 +236,7 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
 {
     const struct sw_walk_step &in = a.in;
     const bool in_place = weights == a.logits;
-    float x_c = in.x ? in.x[a.c] : 1.0f, *row = in_register(in.a + (int64_t)a.c * in.ld), *out = in_register(in.out), w[EACH];
+    float x_c = in.x ? in.x[a.c] : 1.0f, *row = opaque(in.a + (int64_t)a.c * in.ld), *out = opaque(in.out), w[EACH];
     auto each = [&](auto visit) { each_turn<ONE>(a.b, w, r, weights, walked, visit); };
 
     float top = -INFINITY;
@@ -289,10 +244,10 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
         int count = a.b - j;
         if (count > 0) {
             do
-                load_columns_now(a.logits + j, logit, count);
+                load_columns_now(a.logits + j, logit);
             while (!are_there(logit, count));
             if (!in_place)
-                set_not_yet(a.logits + j, count);
+                set_not_yet(a.logits + j);
         }
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
@@ -302,28 +257,22 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
     });
     top = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(top))); /* one instruction a warp, where shuffles take five */
     float sum = 0, base = top == -INFINITY ? 0.0f : top;
-    each([&](int, float (&w)[EACH], float (&)[EACH]) {
-#pragma unroll
-        for (int e = 0; e < EACH; e += 4) {
-#pragma unroll
-            for (int f = e; f < e + 4; f++)
-                w[f] = expf(w[f] - base);
-            sum += (w[e] + w[e + 1]) + (w[e + 2] + w[e + 3]);
-        }
+    each([&](int, float (&logit)[EACH], float (&)[EACH]) {
+        sum += (expf(logit[0] - base) + expf(logit[1] - base)) + (expf(logit[2] - base) + expf(logit[3] - base));
     });
-    float scale = team.softmax_scale(top, sum);
+    /* One exchange for maximum and sum, and exponentials once more against the team's maximum: against a warp's own, equal logits of two warps could come out an ulp apart. */
+    auto softmax = team.softmax_of(top, sum);
     uint32_t most = 0, least = 0; /* keys: the row's largest; of the candidates' the least, inverted */
     each([&](int j, float (&w)[EACH], float (&r)[EACH]) {
-        int count = a.b - j;
-        if (count <= 0)
+        if (j >= a.b)
             return;
 #pragma unroll
         for (int e = 0; e < EACH; e++)
-            w[e] *= scale;
+            w[e] = expf(w[e] - softmax.most) * softmax.inverse;
         power(w, in.exponent, a.whole_exponent);
-        store_columns(row + j, w, count);
+        store_columns(row + j, w);
         float part[EACH];
-        take_parts(a, j, (count + 3) / 4 * 4, part);
+        take_parts(a, j, part);
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
             r[e] = x_c * w[e] + part[e];
@@ -339,7 +288,8 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
     const divisor scaling(best > 0 ? best : 1.0f);
     each([&](int j, float (&)[EACH], float (&r)[EACH]) {
         scaling.divide(r);
-        store_columns(out + j, r, a.b - j);
+        if (j < a.b)
+            store_columns(out + j, r);
     });
     /* Division keeps the order. Infinity over infinity is not a number, whose key is the least. */
     float worst[1] = {score_of_key(~ends.y)};
@@ -347,49 +297,59 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
     return ends.y == 0xffffffffu || scaling.by == INFINITY ? 0 : key_of_score(worst[0]);
 }
 
-/* As select_top: block 0 and the last ones are forced, the best of the rest follow. The threshold by a search among the scores' keys: one look by bins, four a thread
- * between the least and the largest key, then thirds of the bin that holds it, until just the wanted number lies above. */
-template <bool ONE>
-__device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of, const float (&r)[EACH], const float *walked, uint32_t least)
-{
-    constexpr uint32_t FORCED = 0xffffffff, NONE = 0; /* instead of keys, which lie between: not a number has 1 here */
-    struct team_shared *sh = team.sh;
-    int lane = team.lane, warp = team.warp, j0 = EACH * threadIdx.x;
-    int candidates = of.hi - of.lo, forced = of.before - candidates, need = min(a.in.kept - forced, candidates);
-    int32_t *list = in_register(a.indices);
-    auto key_at = [&](int j, int e, float v) { return of.of_candidate(j, e, v == v ? key_of_score(v) : NONE + 1) | of.of_forced(j, e); };
+/* The scores of a thread's columns as keys of their order: those of the only turn, or of one after the other. */
+template <bool ONE> struct row_keys {
+    static constexpr uint32_t FORCED = 0xffffffff, NONE = 0; /* instead of keys, which lie between: not a number has 1 here */
+    const columns<ONE> &of;
+    const float *walked;
     uint32_t key[EACH];
-    auto read_keys = [&](int j) { /* of columns from j on; those of the only turn stay */
-        float v[EACH] = {};
-        if (!ONE && j < of.before)
-            load_columns(walked + j, v);
+
+    __device__ void make(int j, const float (&v)[EACH])
+    {
 #pragma unroll
         for (int e = 0; e < EACH; e++)
-            key[e] = key_at(j, e, ONE ? r[e] : v[e]);
-    };
-    if (ONE)
-        read_keys(j0);
-    auto each_key = [&](auto visit) {
+            key[e] = of.of_candidate(j, e, v[e] == v[e] ? key_of_score(v[e]) : NONE + 1) | of.of_forced(j, e);
+    }
+    /* Of the columns from j on. */
+    __device__ void read(int j)
+    {
+        float v[EACH] = {};
+        if (j < of.before)
+            load_columns(walked + j, v);
+        make(j, v);
+    }
+    template <class F>
+    __device__ void each(F visit)
+    {
+        int j0 = EACH * threadIdx.x;
 #pragma unroll 1
         for (int j = j0; j < (ONE ? j0 + 1 : of.before); j += TURN) {
             if (!ONE)
-                read_keys(j);
+                read(j);
 #pragma unroll
             for (int e = 0; e < EACH; e++)
                 visit(key[e]);
         }
-    };
-
-    uint32_t threshold = max(least, NONE + 1), top = key_of_score(1.0f) + 1; /* none is above the rescaled row's maximum */
-    int above = candidates; /* from the threshold on */
-    if (need <= 0) {
-        threshold = FORCED;
-        above = need;
     }
+};
+
+/* The best `need` candidates are those above the threshold and of those that equal it the last; `above` candidates are from it on. */
+struct cut { uint32_t threshold; int above; };
+
+/* A search among the scores' keys: one look by bins, four a thread between the least and the largest key, then thirds of the bin that holds the threshold, until just the
+ * wanted number lies above. `least`: of the candidates' keys; none is above that of 1, the rescaled row's maximum. */
+template <bool ONE>
+__device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, int candidates, int forced, int need, uint32_t least)
+{
+    if (need <= 0)
+        return {keys.FORCED, need};
+    struct team_shared *sh = team.sh;
+    uint32_t threshold = max(least, keys.NONE + 1), top = key_of_score(1.0f) + 1;
+    int above = candidates;
     if (above > need) {
         int shift = max(0, 32 - __clz(top - 1 - threshold) - (7 + 31 - __clz(team.warps))); /* at most 128 · warps bins */
-        each_key([&](uint32_t k) {
-            if (k != NONE && k != FORCED)
+        keys.each([&](uint32_t k) {
+            if (k != keys.NONE && k != keys.FORCED)
                 atomicAdd(&sh->bins[(k - threshold) >> shift], 1);
         });
         team.sync();
@@ -398,11 +358,11 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
 #pragma unroll
         for (int o = 1; o < 32; o *= 2) {
             int v = __shfl_down_sync(0xffffffffu, from, o);
-            from += lane + o < 32 ? v : 0;
+            from += team.lane + o < 32 ? v : 0;
         }
         if (team.warps > 1) {
-            uint32_t of_warp = team.exchange((uint32_t)__shfl_sync(0xffffffffu, from, 0), 0, make_uint2(0, 0)).x;
-            from += (int)__reduce_add_sync(0xffffffffu, lane > warp ? of_warp : 0);
+            uint32_t of_warp = team.exchange(make_uint2((uint32_t)__shfl_sync(0xffffffffu, from, 0), 0), make_uint2(0, 0)).x;
+            from += (int)__reduce_add_sync(0xffffffffu, team.lane > team.warp ? of_warp : 0);
         }
         if (from - mine < need && need <= from) { /* one thread */
             int past3 = from - mine + bins.w, past2 = past3 + bins.z, past1 = past2 + bins.y;
@@ -419,7 +379,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
     while (above > need && top - threshold > 1) {
         uint32_t third = max((top - threshold) / 3, 1u), lower = threshold + third, higher = min(lower + third, top - 1);
         int from_lower = 0, from_higher = 0; /* the forced ones with them */
-        each_key([&](uint32_t k) {
+        keys.each([&](uint32_t k) {
             from_lower += k >= lower;
             from_higher += k >= higher;
         });
@@ -435,14 +395,21 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
             above = n.y - forced;
         }
     }
-    /* Everything from `bar` on is taken. Where more equal the threshold than are wanted, they lie below the bar, and the first ones are too many. */
-    int skip = above - need, kept = 0, equal = 0;
-    uint32_t bar = threshold + (skip > 0), below = (1u << lane) - 1;
+    return {threshold, above};
+}
+
+/* Everything from `bar` on is taken. Where more equal the threshold than are wanted, they lie below the bar, and the first `skip` are too many. */
+template <bool ONE>
+__device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, struct cut cut, int skip, int32_t *list)
+{
+    int kept = 0, equal = 0;
+    uint32_t bar = cut.threshold + (skip > 0), below = (1u << team.lane) - 1;
+    const uint32_t (&key)[EACH] = keys.key;
 #pragma unroll 1
-    for (int chunk = 0; chunk < (ONE ? 1 : of.before); chunk += TURN) {
-        int j = chunk + j0;
+    for (int chunk = 0; chunk < (ONE ? 1 : keys.of.before); chunk += TURN) {
+        int j = chunk + EACH * (int)threadIdx.x;
         if (!ONE)
-            read_keys(j);
+            keys.read(j);
         int taken = 0, takes = 0, tied = 0, ties = 0; /* before this thread, and its own */
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
@@ -452,13 +419,13 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
         if (skip > 0)
 #pragma unroll
             for (int e = 0; e < EACH; e++) {
-                tied += __popc(__ballot_sync(0xffffffffu, key[e] == threshold) & below);
-                ties += key[e] == threshold;
+                tied += __popc(__ballot_sync(0xffffffffu, key[e] == cut.threshold) & below);
+                ties += key[e] == cut.threshold;
             }
         if (!ONE || team.warps > 1) {
             uint32_t sum = __reduce_add_sync(0xffffffffu, (uint32_t)(takes + (ties << 16))); /* a turn has 2,048 columns */
-            uint32_t of_warp = team.exchange(sum, 0, make_uint2(0, 0)).x;
-            uint32_t before = __reduce_add_sync(0xffffffffu, lane < warp ? of_warp : 0), all = __reduce_add_sync(0xffffffffu, of_warp);
+            uint32_t of_warp = team.exchange(make_uint2(sum, 0), make_uint2(0, 0)).x;
+            uint32_t before = __reduce_add_sync(0xffffffffu, team.lane < team.warp ? of_warp : 0), all = __reduce_add_sync(0xffffffffu, of_warp);
             taken += kept + (int)(before & 0xffff);
             tied += equal + (int)(before >> 16);
             kept += (int)(all & 0xffff);
@@ -466,7 +433,7 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
         }
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
-            bool take = key[e] >= bar, tie = (skip > 0) & (key[e] == threshold);
+            bool take = key[e] >= bar, tie = (skip > 0) & (key[e] == cut.threshold);
             int32_t *at = list + (taken + max(0, tied - skip));
             if (take | (tie & (tied >= skip)))
                 __stcg(at, j + e);
@@ -474,6 +441,19 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
             tied += tie;
         }
     }
+}
+
+/* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
+template <bool ONE>
+__device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of, const float (&r)[EACH], const float *walked, uint32_t least)
+{
+    int candidates = of.hi - of.lo, forced = of.before - candidates, need = min(a.in.kept - forced, candidates);
+    int32_t *list = opaque(a.indices);
+    struct row_keys<ONE> keys = {of, walked, {}};
+    if (ONE)
+        keys.make(EACH * threadIdx.x, r);
+    struct cut cut = find_cut<ONE>(team, keys, candidates, forced, need, least);
+    write_entries<ONE>(team, keys, cut, cut.above - need, list);
     if (threadIdx.x == 0) {
         __stcg(list + a.in.kept, a.c); /* the query's own block is the last, always: so a prompt of full turns needs no turn more */
         /* The next sequence's row begins where this one ends, and both say so. */
@@ -487,11 +467,11 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
 template <bool ONE>
 __device__ inline void finish(const step_args &a, struct finish_shared<ONE> *sh)
 {
-    struct team team = {min(TEAM, (a.b + 32 * EACH - 1) / (32 * EACH)), (int)threadIdx.x >> 5, (int)threadIdx.x & 31, &sh->team, 0};
+    struct team team(min(TEAM, (a.b + 32 * EACH - 1) / (32 * EACH)), &sh->team);
     if (team.warp >= team.warps)
         return;
-    /* Counted in behind several reductions: barriers where warps are several, and one alone keeps its lanes together and its stores in order. */
     *reinterpret_cast<int4 *>(sh->team.bins + 4 * threadIdx.x) = make_int4(0, 0, 0, 0);
+    __syncwarp(); /* a team of several warps counts in them behind several exchanges */
     const columns<ONE> of(a);
     float r[EACH] = {}, *weights = nullptr, *walked = nullptr;
     if constexpr (!ONE) {
