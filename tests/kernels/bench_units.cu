@@ -57,19 +57,15 @@ template <enum work WORK> __device__ void exponentials(int rounds, float scale, 
         s[i] = -1.0f / (threadIdx.x + i + 1);
 #pragma unroll 1
     for (int round = 0; round < rounds; round++) {
-        pin(s);
         float e[SCORES];
 #pragma unroll
         for (int i = 0; i < SCORES; i++)
             e[i] = exp2_fast(WORK == EXP2 ? s[i] : fmaf(s[i], scale, -max[i / 2 % 2]));
 #pragma unroll
-        for (int i = 0; i < SCORES; i++) {
+        for (int i = 0; i < SCORES; i++) { /* the next scores, so that nothing is done once for all rounds, or for nobody */
             if (WORK != EXP2)
                 sum[i % 4] += e[i];
-            if (WORK == EXP2)
-                s[i] = -e[i];
-            else if (WORK == PACKED && i % 2 == 0) /* used as the next score, for somebody must */
-                s[i] = __uint_as_float(pack_bf16(e[i], e[i + 1]));
+            s[i] = WORK == PACKED && i % 2 == 0 ? __uint_as_float(pack_bf16(e[i], e[i + 1])) : -e[i];
         }
     }
     for (int i = 0; i < SCORES; i++)
