@@ -22,7 +22,7 @@ static const int MOST_SHARED = 2 * TURN;  /* columns that fit in shared memory; 
 struct team_shared {
     int bins[4 * TEAM * 32];
     uint2 places[2 * TEAM]; /* of the team's exchanges */
-    int found[2];          /* of the search: a bin, and candidates from it on */
+    int found[2];           /* of the search: a bin, and candidates from it on */
 };
 /* ONE: one turn has all of the row. */
 template <bool ONE> struct finish_shared { struct team_shared team; };
