@@ -6,6 +6,7 @@
 
 /* T: what warps tell each other. MOST: warps of all teams of the block. */
 template <class T, int MOST> struct warp_team {
+    static_assert(MOST <= 16, "barriers 1 … 15, one for each first warp; a team that needs one has two warps");
     int first, warps; /* its first warp, and how many */
     T *places;        /* [2][MOST] of shared memory, of all teams */
     int warp, lane;   /* of this thread: fields, as they are asked for too often to be made anew each time */
