@@ -333,16 +333,17 @@ template <bool ONE> struct row_keys {
     }
 };
 
-/* The best `need` candidates are those above the threshold and of those that equal it the last; `above` candidates are from it on. */
-struct cut { uint32_t threshold; int above; };
+/* What is kept are the forced blocks, the candidates above the threshold, and of those that equal it all but the first `skip`. */
+struct cut { uint32_t threshold; int skip; };
 
 /* A search among the scores' keys: one look by bins, four a thread between the least and the largest key, then thirds of the bin that holds the threshold, until just the
  * wanted number lies above. `least`: of the candidates' keys; none is above that of 1, the rescaled row's maximum. */
 template <bool ONE>
-__device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, int candidates, int forced, int need, uint32_t least)
+__device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, int kept, uint32_t least)
 {
+    int candidates = keys.of.hi - keys.of.lo, forced = keys.of.before - candidates, need = min(kept - forced, candidates);
     if (need <= 0)
-        return {keys.FORCED, need};
+        return {keys.FORCED, 0};
     struct team_shared *sh = team.sh;
     uint32_t threshold = max(least, keys.NONE + 1), top = key_of_score(1.0f) + 1;
     int above = candidates;
@@ -395,14 +396,14 @@ __device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, in
             above = n.y - forced;
         }
     }
-    return {threshold, above};
+    return {threshold, above - need};
 }
 
-/* Everything from `bar` on is taken. Where more equal the threshold than are wanted, they lie below the bar, and the first `skip` are too many. */
+/* Everything from `bar` on is taken; where some of those that equal the threshold are too many, they lie below it. */
 template <bool ONE>
-__device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, struct cut cut, int skip, int32_t *list)
+__device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, struct cut cut, int32_t *list)
 {
-    int kept = 0, equal = 0;
+    int skip = cut.skip, kept = 0, equal = 0;
     uint32_t bar = cut.threshold + (skip > 0), below = (1u << team.lane) - 1;
     const uint32_t (&key)[EACH] = keys.key;
 #pragma unroll 1
@@ -447,13 +448,11 @@ __device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, str
 template <bool ONE>
 __device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of, const float (&r)[EACH], const float *walked, uint32_t least)
 {
-    int candidates = of.hi - of.lo, forced = of.before - candidates, need = min(a.in.kept - forced, candidates);
     int32_t *list = opaque(a.indices);
     struct row_keys<ONE> keys = {of, walked, {}};
     if (ONE)
         keys.make(EACH * threadIdx.x, r);
-    struct cut cut = find_cut<ONE>(team, keys, candidates, forced, need, least);
-    write_entries<ONE>(team, keys, cut, cut.above - need, list);
+    write_entries<ONE>(team, keys, find_cut<ONE>(team, keys, a.in.kept, least), list);
     if (threadIdx.x == 0) {
         __stcg(list + a.in.kept, a.c); /* the query's own block is the last, always: so a prompt of full turns needs no turn more */
         /* The next sequence's row begins where this one ends, and both say so. */

@@ -20,15 +20,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/attend_hopper.h"
-
-#define CUDA(call)                                                                                \
-    do {                                                                                          \
-        cudaError_t e_ = (call);                                                                  \
-        if (e_ != cudaSuccess) {                                                                  \
-            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));         \
-            exit(1);                                                                              \
-        }                                                                                         \
-    } while (0)
+#include "tests/kernels/hopper.cuh"
 
 static uint64_t mix(uint64_t x)
 {
@@ -398,12 +390,7 @@ static void time_one(const shape &s, double seconds) { time_by_turns({s}, second
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "check";
-    int major = 0, minor = 0;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess || major != 9 || minor != 0) {
-        printf("skipped: needs a GPU of compute capability 9.0\n");
-        return 77;
-    }
+    need_hopper();
     if (!strncmp(what, "check", 5))
         return check_all(!strcmp(what, "check-small")) != 0;
     std::vector<int> lengths;

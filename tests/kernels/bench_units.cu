@@ -4,13 +4,10 @@
  * Some warpgroups multiply, 64 × 64 × 64 at a time, as S = Q·Kᵀ does for 64 keys; others do what a softmax does with 64 × 64 scores, 32 a thread. Neither waits for the other,
  * none waits for data; all go on to the same moment. Cycles are the multiprocessor's own: a product takes its tensor cores 128 of them, 64 × 64 exponentials its MUFU 256. */
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-
-#include <cuda_runtime.h>
 
 #include "kernels/cuda/attend_hopper_ptx.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "tests/kernels/hopper.cuh"
 
 enum work { EXP2, SUMS, PACKED }; /* exponentials alone; of scaled scores less a maximum, and their sums; and packed to bf16 */
 enum { WARPGROUPS = 6, WARPS = 4 * WARPGROUPS, SCORES = 32, PRODUCT_CYCLES = 128, EXP2_CYCLES = 256, WINDOW = 2000000, REPEATS = 5 };
@@ -50,13 +47,6 @@ __device__ int multiply(long long end, uint32_t tile, float *sink)
     return rounds;
 }
 
-__device__ float exp2_of_negative(float x)
-{
-    float y;
-    asm volatile("{\n.reg .f32 n;\nneg.f32 n, %1;\nex2.approx.ftz.f32 %0, n;\n}" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* What one round leaves are the scores of the next, so that nothing is done once for all, or for nobody, and nothing is done besides. */
 template <enum work WORK> __device__ int exponentials(long long end, float scale, float *sink)
 {
@@ -70,7 +60,7 @@ template <enum work WORK> __device__ int exponentials(long long end, float scale
             float e[SCORES];
 #pragma unroll
             for (int i = 0; i < SCORES; i++)
-                e[i] = WORK == EXP2 ? exp2_of_negative(s[i]) : exp2_fast(fmaf(s[i], scale, -max[i / 2 % 2]));
+                e[i] = WORK == EXP2 ? exp2_fast(-s[i]) : exp2_fast(fmaf(s[i], scale, -max[i / 2 % 2]));
 #pragma unroll
             for (int i = 0; i < SCORES; i++) {
                 if (WORK != EXP2)
@@ -108,22 +98,14 @@ template <enum work WORK> __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
 #endif
 }
 
-static void fail_on(cudaError_t e, const char *what)
-{
-    if (e == cudaSuccess)
-        return;
-    fprintf(stderr, "bench_units: %s: %s\n", what, cudaGetErrorString(e));
-    exit(1);
-}
-
 template <enum work WORK> static void measure(const char *what, int products, int softmaxes, float *sink, stream *of)
 {
     double tensor[REPEATS], mufu[REPEATS];
     for (int run = -1; run < REPEATS; run++) { /* the first brings the code */
         stream got[WARPS];
         side_by_side<WORK><<<1, WARPGROUPS * 128>>>(products, softmaxes, -0.125f, sink, of);
-        fail_on(cudaGetLastError(), "side_by_side");
-        fail_on(cudaMemcpy(got, of, sizeof got, cudaMemcpyDeviceToHost), "side_by_side");
+        CUDA(cudaGetLastError());
+        CUDA(cudaMemcpy(got, of, sizeof got, cudaMemcpyDeviceToHost));
         if (run < 0)
             continue;
         tensor[run] = mufu[run] = 0;
@@ -143,17 +125,15 @@ template <enum work WORK> static void measure(const char *what, int products, in
 
 int main(void)
 {
+    need_hopper();
     cudaDeviceProp gpu;
-    if (cudaGetDeviceProperties(&gpu, 0) != cudaSuccess || gpu.major != 9 || gpu.minor != 0) {
-        printf("skipped: needs a GPU of compute capability 9.0\n");
-        return 77;
-    }
+    CUDA(cudaGetDeviceProperties(&gpu, 0));
     float *sink;
     stream *of;
-    fail_on(cudaMalloc(&sink, WARPGROUPS * 128 * sizeof *sink), "memory");
-    fail_on(cudaMalloc(&of, WARPS * sizeof *of), "memory");
-    fail_on(cudaMemset(sink, 0, WARPGROUPS * 128 * sizeof *sink), "memory");
-    fail_on(cudaMemset(of, 0, WARPS * sizeof *of), "memory");
+    CUDA(cudaMalloc(&sink, WARPGROUPS * 128 * sizeof *sink));
+    CUDA(cudaMalloc(&of, WARPS * sizeof *of));
+    CUDA(cudaMemset(sink, 0, WARPGROUPS * 128 * sizeof *sink));
+    CUDA(cudaMemset(of, 0, WARPS * sizeof *of));
     printf("%s, warpgroups and %% of the peak, median of %d\n%-26s %8s %9s %11s %10s\n", gpu.name, REPEATS, "a softmax has", "products", "softmaxes", "tensor", "MUFU");
     static const int split[][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 1}, {1, 2}, {2, 1}, {2, 2}, {2, 3}, {2, 4}, {3, 2}, {3, 3}};
     for (int products = 1; products <= 3; products++)

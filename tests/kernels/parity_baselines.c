@@ -445,11 +445,12 @@ static void walk_steps(struct parity *p, const struct step_case *c, uint64_t see
         other += of[0].list.indices[e] != of[1].list.indices[e];
     check(p, entries == of[1].list.indptr[1] && other <= (c->repeat ? 0 : 1 + entries / 100), "walk_step, n %d: %d and %d blocks, %d differ", c->n, entries,
           of[1].list.indptr[1], other);
-    int unlike = 0; /* equal blocks, wherever they lie: a tie stays one */
-    for (int j = c->repeat; c->repeat && j < b - 1; j++)
-        unlike += of[1].row[j] != of[1].row[j - c->repeat];
-    if (c->repeat)
+    if (c->repeat) { /* equal blocks, wherever they lie: a tie stays one */
+        int unlike = 0;
+        for (int j = c->repeat; j < b - 1; j++)
+            unlike += of[1].row[j] != of[1].row[j - c->repeat];
         check(p, unlike == 0, "walk_step, n %d: %d weights differ from those of equal blocks", c->n, unlike);
+    }
     size_t sketches = (size_t)b * (size_t)c->r;
     check(p, of[2].list.indptr[1] == entries && !memcmp(of[1].list.indices, of[2].list.indices, (size_t)entries * sizeof(int32_t)) &&
                  !memcmp(of[1].row, of[2].row, (size_t)b * 4) && !memcmp(of[1].walked, of[2].walked, (size_t)b * 4) &&
