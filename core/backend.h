@@ -19,7 +19,7 @@
 #include "core/budget.h"
 #include "core/ops.h"
 #include "core/selection.h"
-#include "core/shape.h"
+#include "core/model/shape.h"
 #include "core/status.h"
 
 #ifdef __cplusplus
@@ -57,7 +57,7 @@ struct sw_pool {
     float *sums;
 };
 
-/* The sketch transform S·H·D of sketch-and-walk: see core/methods/sketch.h, which makes it. */
+/* The sketch transform S·H·D of sketch-and-walk: see core/methods/shared/sketch.h, which makes it. */
 struct sw_srht {
     int d, d_pow2, r;
     float scale;         /* applied to the r kept coordinates */

@@ -13,7 +13,7 @@
 #include "core/backend.h"
 #include "core/param.h"
 #include "core/selection.h"
-#include "core/shape.h"
+#include "core/model/shape.h"
 
 #ifdef __cplusplus
 extern "C" {

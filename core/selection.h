@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/shape.h"
+#include "core/model/shape.h"
 #include "core/status.h"
 
 #ifdef __cplusplus

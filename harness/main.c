@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "core/param.h"
-#include "harness/cli.h"
-#include "harness/options.h"
-#include "harness/provenance.h"
-#include "kernels/cpu/blas_core.h"
+#include "harness/program/cli.h"
+#include "harness/config/options.h"
+#include "harness/store/provenance.h"
+#include "kernels/cpu/device/blas_core.h"
 #include "sw_version.h"
 
 static int unknown_verb(const char *name)

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "core/backend.h"
-#include "kernels/cuda/host.h"
+#include "kernels/cuda/device/host.h"
 
 #ifndef SWBENCH_LIBDIR
 #define SWBENCH_LIBDIR "/usr/local/lib"

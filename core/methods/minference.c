@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/methods/head_config.h"
-#include "core/methods/keep.h"
-#include "core/methods/lines.h"
+#include "core/methods/shared/head_config.h"
+#include "core/methods/shared/keep.h"
+#include "core/methods/shared/lines.h"
 
 extern const struct sw_method sw_method_minference;
 

@@ -6,7 +6,7 @@
  * past blocks a token as the budget gives its row. Native: top-k blocks, the current one among them. */
 #include <stdlib.h>
 
-#include "core/methods/block_means.h"
+#include "core/methods/shared/block_means.h"
 
 extern const struct sw_method sw_method_moba;
 

@@ -4,7 +4,7 @@
  * Matched budget: the ranking alone, with the forced set of every method. Native: top_blocks a row, the first and the latest among them. */
 #include <stdlib.h>
 
-#include "core/methods/block_means.h"
+#include "core/methods/shared/block_means.h"
 
 extern const struct sw_method sw_method_nsa;
 

@@ -3,7 +3,7 @@
 #define SW_SKETCHWALK_H
 
 #include "core/method.h"
-#include "core/methods/sketch.h"
+#include "core/methods/shared/sketch.h"
 #include "core/scratch.h"
 
 enum { SKETCHWALK_ARXIV, SKETCHWALK_ICML };

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/methods/keep.h"
+#include "core/methods/shared/keep.h"
 #include "core/scratch.h"
 
 extern const struct sw_method sw_method_spargeattn;

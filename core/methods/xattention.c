@@ -2,8 +2,8 @@
  * summed over blocks. Adaptive budgets: each row keeps the first block, its own, and the best others until `threshold` of its score is reached. */
 #include <stdlib.h>
 
-#include "core/methods/head_config.h"
-#include "core/methods/keep.h"
+#include "core/methods/shared/head_config.h"
+#include "core/methods/shared/keep.h"
 #include "core/scratch.h"
 
 extern const struct sw_method sw_method_xattention;

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/model.h"
+#include "core/model/model.h"
 #include "core/sparse.h"
 #include "tests/support/backends.h"
 

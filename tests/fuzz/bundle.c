@@ -1,9 +1,9 @@
 /* Tensor bundles: a whole HDF5 file, or a good bundle spoilt (hdf5_maker.h); checked, then read. */
-#include "harness/bundle.h"
+#include "harness/inputs/bundle.h"
 
 #include <stdlib.h>
 
-#include "harness/bundle_check.h"
+#include "harness/inputs/bundle_check.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/hdf5_maker.h"
 

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "harness/hdf5_util.h"
-#include "harness/store.h"
+#include "harness/store/h5_data.h"
+#include "harness/store/store.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/hdf5_maker.h"
 

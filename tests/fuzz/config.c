@@ -1,5 +1,5 @@
 /* Configs: YAML, and --set arguments. The file ends at the first zero byte; what follows are up to four arguments, each ended by one. */
-#include "harness/config.h"
+#include "harness/config/config.h"
 
 #include <stdlib.h>
 #include <string.h>

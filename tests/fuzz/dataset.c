@@ -1,9 +1,9 @@
 /* Prepared datasets: a whole HDF5 file, or a good one spoilt (hdf5_maker.h); checked, then read. */
-#include "harness/dataset.h"
+#include "harness/inputs/dataset.h"
 
 #include <stdlib.h>
 
-#include "harness/dataset_check.h"
+#include "harness/inputs/dataset_check.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/hdf5_maker.h"
 

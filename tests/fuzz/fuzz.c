@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "harness/foreign.h"
+#include "harness/inputs/foreign.h"
 
 static void fill(int fd, const uint8_t *data, size_t size)
 {

@@ -1,7 +1,7 @@
 /* A model's config.json, and the frequencies of the rotary embedding that follow from one that is accepted. */
 #include <stdlib.h>
 
-#include "core/model.h"
+#include "core/model/model.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,5 +1,5 @@
 /* Weights: one .safetensors file. The tensors of a file that is accepted must lie inside it. */
-#include "core/safetensors.h"
+#include "core/model/safetensors.h"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -1,5 +1,5 @@
 /* Token tables: tokenizer.safetensors, and the texts of the tokens that it has. */
-#include "core/vocab.h"
+#include "core/model/vocab.h"
 
 #include <stdlib.h>
 #include <string.h>

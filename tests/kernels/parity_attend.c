@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/rng.h"
-#include "parity_cuda.h"
+#include "tests/kernels/parity_cuda.h"
 
 enum units { SHARED, GROUP, HEAD, DENSE };
 static const char *const unit_names[] = {"shared", "group", "head", "dense"};

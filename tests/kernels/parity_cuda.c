@@ -3,7 +3,7 @@
  *   parity_cuda [--quick] [--bench] [GROUP]
  *
  * --quick: small shapes only, for compute-sanitizer. --bench: a few timings instead (GROUP: prefill, decode, step or model). Exit 77 without a GPU, 1 when anything differs. */
-#include "parity_cuda.h"
+#include "tests/kernels/parity_cuda.h"
 
 #include <math.h>
 #include <stdarg.h>

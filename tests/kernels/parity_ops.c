@@ -8,7 +8,7 @@
 
 #include "core/budget.h"
 #include "core/rng.h"
-#include "parity_cuda.h"
+#include "tests/kernels/parity_cuda.h"
 
 /* ------------------------------------------------------------------------------------------------------ device */
 

@@ -18,18 +18,18 @@ SKETCHWALK = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["ar
 
 # what, file, as it is, as it should not be
 MUTANTS = {
-    "ties go to the earlier block": ("kernels/cpu/select.c", '#include "kernels/cpu/order.h"',
-                                       '#include "kernels/cpu/order.h"\n#define sw_key_of(score, j) sw_key_of(score, (uint32_t)(INT32_MAX - (j)))'),
+    "ties go to the earlier block": ("kernels/cpu/selection/select.c", '#include "kernels/cpu/selection/order.h"',
+                                       '#include "kernels/cpu/selection/order.h"\n#define sw_key_of(score, j) sw_key_of(score, (uint32_t)(INT32_MAX - (j)))'),
     "the window is a block short": ("core/methods/sink_window.c", "row - back / block + 1 :", "row - back / block :"),
     "a sink token too many": ("core/methods/sink_window.c", ".sink = sw_blocks(p->start, block)", ".sink = sw_blocks(p->start, block) + 1"),
-    "scores are not scaled": ("kernels/cpu/block_scores.c", "a->r, a->scale, x, a->b", "a->r, 1.0f, x, a->b"),
-    "one block of the budget is lost": ("kernels/cpu/select.c", "threshold = sw_kth_largest(keys, n, left - 1);",
+    "scores are not scaled": ("kernels/cpu/selection/block_scores.c", "a->r, a->scale, x, a->b", "a->r, 1.0f, x, a->b"),
+    "one block of the budget is lost": ("kernels/cpu/selection/select.c", "threshold = sw_kth_largest(keys, n, left - 1);",
                                         "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;"),
 }
 # The same, of methods and rules that only configs/ci-rules.yaml runs
 RULES = {
-    "quest knows a page's first key only": ("kernels/cpu/pages.c", "high[c] = x[c] > high[c] ? x[c] : high[c];", ""),
-    "xattention looks a group ahead": ("kernels/cpu/antidiagonal.c", "p->c->vec->softmax(row, g + 1);",
+    "quest knows a page's first key only": ("kernels/cpu/selection/page_bounds.c", "high[c] = x[c] > high[c] ? x[c] : high[c];", ""),
+    "xattention looks a group ahead": ("kernels/cpu/selection/antidiagonal.c", "p->c->vec->softmax(row, g + 1);",
                                        "p->c->vec->softmax(row, g + 2 < p->groups ? g + 2 : g + 1);"),
     "snapkv does not pool": ("core/methods/snapkv.c", "half = p->pool_kernel / 2,", "half = 0,"),
     "nsa scales twice": ("core/methods/nsa.c", ".k = keys->means.data, .scale = seq->scale},", ".k = keys->means.data, .scale = 2 * seq->scale},"),
@@ -91,7 +91,7 @@ def run(world, tmp_path_factory):
 
 def test_a_program_linked_so_is_the_same(run, tmp_path):
     """The control: a changed comment."""
-    MUTANTS["nothing"] = ("kernels/cpu/select.c", "/* select.c: from scores", "/* select.c: it goes from scores")
+    MUTANTS["nothing"] = ("kernels/cpu/selection/select.c", "/* select.c: from scores", "/* select.c: it goes from scores")
     base, new = run(build("nothing", tmp_path), tmp_path / "out")
     done = swbench("compare", base, new, check=0)
     assert done.stdout.rstrip().endswith(": same")

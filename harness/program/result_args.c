@@ -1,0 +1,56 @@
+#include "harness/program/result_args.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/param.h"
+#include "harness/store/result.h"
+
+static enum sw_status check_format(const char *format, const char *const *formats)
+{
+    char list[64] = "";
+    for (const char *const *f = formats; *f; ++f) {
+        if (strcmp(*f, format) == 0)
+            return SW_OK;
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", f == formats ? "" : "|", *f);
+    }
+    return SW_FAIL(SW_EINPUT, "--format: found '%s', expected %s", format, list);
+}
+
+static enum sw_status check_metric(const char *name)
+{
+    if (sw_metric_find(name))
+        return SW_OK;
+    const struct sw_metric_info *nearest = sw_metric_table;
+    for (const struct sw_metric_info *m = sw_metric_table; m->name; ++m)
+        if (sw_edit_distance(name, m->name) < sw_edit_distance(name, nearest->name))
+            nearest = m;
+    return SW_FAIL(SW_EINPUT, "--metric: found '%s', expected a metric's name; did you mean '%s'?", name, nearest->name);
+}
+
+enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *formats, struct sw_result_args *out)
+{
+    struct sw_cli cli;
+    *out = (struct sw_result_args){.format = formats[0]};
+    SW_TRY(sw_cli_parse(argc, argv, 1, SW_CLI_MAX, &cli));
+    if (sw_cli_has(&cli, "--format"))
+        out->format = sw_cli_value(&cli, "--format");
+    SW_TRY(check_format(out->format, formats));
+    if (sw_cli_has(&cli, "--metric"))
+        out->n_metrics = sw_cli_values(&cli, "--metric", out->metrics);
+    /* "--metric A B C" names several: of the arguments without a flag, one is the folder, the others are metrics. */
+    int folder = 0;
+    while (folder + 1 < cli.n_positional && out->n_metrics && sw_metric_find(cli.positional[folder]))
+        ++folder;
+    out->results = cli.positional[folder];
+    for (int i = 0; i < cli.n_positional; ++i) {
+        if (i == folder)
+            continue;
+        if (!sw_cli_has(&cli, "--metric"))
+            return SW_FAIL(SW_EINPUT, "found '%s' after '%s', expected one result folder", cli.positional[i], out->results);
+        out->metrics[out->n_metrics++] = cli.positional[i];
+    }
+    for (int i = 0; i < out->n_metrics; ++i)
+        SW_TRY(check_metric(out->metrics[i]));
+    return SW_OK;
+}

@@ -1,0 +1,352 @@
+#include "harness/run/runner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "harness/inputs/bundle_check.h"
+#include "harness/inputs/inputs.h"
+#include "harness/run/interrupt.h"
+#include "harness/run/measure.h"
+
+enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
+
+/* --- what cells share ----------------------------------------------------------------------------------------------------------- */
+
+struct sw_runner {
+    struct sw_backend *be;
+    char *folder;
+    char *model_folder;
+    struct sw_model *model;
+    struct sw_vocab *vocab;
+    char *checked_model; /* whose files were found good */
+    char *dataset_file;
+    struct sw_dataset *dataset;
+    char capture_key[512]; /* what capture is of */
+    struct sw_capture *capture;
+};
+
+enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct sw_runner **out)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out)
+        (*out)->folder = strdup(folder);
+    if (!*out || !(*out)->folder) {
+        free(*out);
+        *out = NULL;
+        return SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+    }
+    (*out)->be = be;
+    return SW_OK;
+}
+
+static void drop_capture(struct sw_runner *r)
+{
+    sw_capture_free(r->capture);
+    r->capture = NULL;
+    r->capture_key[0] = '\0';
+}
+
+static void drop_model(struct sw_runner *r)
+{
+    sw_model_close(r->model);
+    sw_vocab_close(r->vocab);
+    free(r->model_folder);
+    r->model = NULL;
+    r->vocab = NULL;
+    r->model_folder = NULL;
+}
+
+static void drop_dataset(struct sw_runner *r)
+{
+    sw_dataset_free(r->dataset);
+    free(r->dataset_file);
+    r->dataset = NULL;
+    r->dataset_file = NULL;
+}
+
+void sw_runner_free(struct sw_runner *r)
+{
+    if (!r)
+        return;
+    drop_capture(r);
+    drop_model(r);
+    drop_dataset(r);
+    free(r->checked_model);
+    free(r->folder);
+    free(r);
+}
+
+static enum sw_status need_model(struct sw_runner *r, const char *folder)
+{
+    if (r->model_folder && strcmp(r->model_folder, folder) == 0)
+        return SW_OK;
+    drop_capture(r);
+    drop_model(r);
+    SW_TRY(sw_model_open(folder, r->be, &r->model));
+    SW_TRY(sw_vocab_open(folder, &r->vocab));
+    if (sw_vocab_size(r->vocab) > sw_model_config(r->model)->vocab)
+        return SW_FAIL(SW_EINPUT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d", folder, sw_vocab_size(r->vocab),
+                       sw_model_config(r->model)->vocab);
+    r->model_folder = strdup(folder);
+    return r->model_folder ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+}
+
+static enum sw_status need_dataset(struct sw_runner *r, const char *file)
+{
+    if (r->dataset_file && strcmp(r->dataset_file, file) == 0)
+        return SW_OK;
+    drop_dataset(r);
+    SW_TRY(sw_dataset_read(file, &r->dataset));
+    r->dataset_file = strdup(file);
+    return r->dataset_file ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+}
+
+/* The capture of `key`, made by the caller when this says false. */
+static bool have_capture(struct sw_runner *r, const char *key)
+{
+    if (r->capture && strcmp(r->capture_key, key) == 0)
+        return true;
+    drop_capture(r);
+    return false;
+}
+
+enum sw_status sw_runner_check(struct sw_runner *r, const struct sw_cell *cell)
+{
+    struct sw_input input = {0};
+    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TASK) {
+        st = need_dataset(r, input.file);
+        if (st == SW_OK && (!r->checked_model || strcmp(r->checked_model, input.model_folder) != 0)) {
+            struct sw_vocab *vocab = NULL;
+            st = sw_model_check(input.model_folder, NULL);
+            if (st == SW_OK)
+                st = sw_vocab_open(input.model_folder, &vocab);
+            sw_vocab_close(vocab);
+            free(r->checked_model);
+            r->checked_model = strdup(input.model_folder);
+        }
+    }
+    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TENSORS)
+        st = sw_bundle_check(input.file, NULL, &(struct sw_bundle_info){0});
+    sw_input_clear(&input);
+    return st;
+}
+
+static void name_capture(struct sw_runner *r, const char *key) { snprintf(r->capture_key, sizeof r->capture_key, "%s", key); }
+
+/* --- cells -------------------------------------------------------------------------------------------------------------------- */
+
+/* tensors and synthetic: n prompt tokens of the capture, then m decode tokens. */
+static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cell, int n, int m, struct sw_cell_writer *writer,
+                                  struct sw_result *result)
+{
+    struct sw_figures figures;
+    enum sw_status st = sw_figures_make(&figures, sw_capture_shape(r->capture));
+    if (st == SW_OK)
+        st = sw_probe(cell, r->be, r->capture, n, m, writer, &figures, result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, result);
+    sw_figures_free(&figures);
+    if (st == SW_OK && (cell->config->measure & SW_MEASURE_LATENCY))
+        st = sw_probe_time(cell, r->be, r->capture, n, m, result);
+    return st;
+}
+
+/* Make r->capture the one that the cell is about. */
+static enum sw_status hold_bundle(struct sw_runner *r, const struct sw_input *input)
+{
+    char key[sizeof r->capture_key];
+    snprintf(key, sizeof key, "tensors %s", input->hash);
+    if (have_capture(r, key))
+        return SW_OK;
+    struct sw_bundle *bundle;
+    SW_TRY(sw_bundle_open(input->file, &bundle));
+    SW_TRY(sw_capture_bundle(r->be, bundle, &r->capture));
+    name_capture(r, key);
+    return SW_OK;
+}
+
+static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, uint64_t seed)
+{
+    char key[sizeof r->capture_key];
+    int tokens = cell->context + input->decode_tokens;
+    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, tokens, (unsigned long long)seed);
+    if (have_capture(r, key))
+        return SW_OK;
+    SW_TRY(sw_capture_synthetic(r->be, &input->shape, cell->workload->generator == SW_GENERATOR_PLANTED, seed, tokens, &r->capture));
+    name_capture(r, key);
+    return SW_OK;
+}
+
+/* synthetic with whole_model: random ids through a random-weight model of the shape, for time and memory. The prompts count as many as the timing
+ * rule wants runs. In phase prefill the first token is all: it needs no place in the cache, and nothing is kept for steps after it. */
+static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_result *result)
+{
+    struct sw_named_shape shape = *cell->workload->shape;
+    shape.shape = input->shape;
+    char name[128];
+    snprintf(name, sizeof name, "random %s %d layers seed %llu", shape.name, shape.shape.n_layers, (unsigned long long)cell->seed);
+    if (!r->model_folder || strcmp(r->model_folder, name) != 0) {
+        drop_capture(r);
+        drop_model(r);
+        SW_TRY(sw_model_random(&shape, cell->seed, r->be, &r->model));
+        r->model_folder = strdup(name);
+    }
+    int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 0 : input->decode_tokens;
+    struct sw_dataset prompts = {.n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
+                                 .max_new_tokens = steps ? steps : 1};
+    prompts.ids = malloc((size_t)runs * (size_t)cell->context * sizeof *prompts.ids);
+    prompts.offsets = malloc((size_t)(runs + 1) * sizeof *prompts.offsets);
+    enum sw_status st = prompts.ids && prompts.offsets ? SW_OK : SW_FAIL(SW_ENOMEM, "prompts: out of host memory");
+    for (int64_t s = 0; st == SW_OK && s <= runs; s++)
+        prompts.offsets[s] = s * cell->context;
+    for (int64_t i = 0; st == SW_OK && i < (int64_t)runs * cell->context; i++)
+        prompts.ids[i] = (int32_t)(sw_rng_u64(cell->seed, SW_RNG_TOKENS, (uint64_t)i) % (uint64_t)shape.vocab);
+    if (st == SW_OK)
+        st = sw_task_run(cell, r->be, &(struct sw_task_input){.model = r->model, .dataset = &prompts, .n_samples = runs}, result);
+    free(prompts.ids);
+    free(prompts.offsets);
+    return st;
+}
+
+/* Probes one sample of the dataset: the tensors of a dense run over it. */
+static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int sample,
+                                   struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result)
+{
+    const struct sw_dataset *d = r->dataset;
+    int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]), m = PROBE_STEPS < tokens - 1 ? PROBE_STEPS : tokens - 1;
+    if (cell->phase == SW_PHASE_PREFILL)
+        m = 0;
+    char key[sizeof r->capture_key];
+    snprintf(key, sizeof key, "task %s %d", input->hash, sample);
+    if (!have_capture(r, key)) {
+        SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
+        name_capture(r, key);
+    }
+    return sw_probe(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
+}
+
+/* task: the method in the model over all samples; then recovery on the dense run's tensors of the first recovery_samples. */
+static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_cell_writer *writer,
+                               struct sw_result *result)
+{
+    SW_TRY(need_model(r, input->model_folder));
+    SW_TRY(need_dataset(r, input->file));
+    if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
+        SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples}, result));
+    SW_TRY(sw_result_set_source(result, input->file, input->file_hash, input->model_folder));
+    int probes = cell->workload->recovery_samples;
+    if (probes == 0 && cell->config->save)
+        probes = 1; /* what is saved comes from a probe */
+    if (probes > r->dataset->n_samples)
+        probes = r->dataset->n_samples;
+    if (probes == 0)
+        return SW_OK;
+    struct sw_figures figures;
+    enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
+    for (int s = 0; s < probes && st == SW_OK; s++)
+        st = probe_sample(r, cell, input, s, s == 0 ? writer : NULL, &figures, result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, result);
+    sw_figures_free(&figures);
+    return st;
+}
+
+/* A failure that says something about this cell alone. */
+static bool is_the_cells_own(enum sw_status st) { return st == SW_ENOMEM || st == SW_EUNSUPPORTED || st == SW_EINTERNAL; }
+
+enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, struct sw_result *result)
+{
+    struct sw_input input = {0};
+    struct sw_cell_writer *writer = NULL;
+    enum sw_status st;
+    SW_TRY_GOTO(st, done, sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input));
+    SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+    r->be->peak_bytes(r->be, true);
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK: st = run_task(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_TENSORS:
+        st = hold_bundle(r, &input);
+        if (st == SW_OK)
+            st = run_capture(r, cell, input.n, input.decode_tokens, writer, result);
+        break;
+    case SW_WORKLOAD_SYNTHETIC:
+        if (cell->workload->whole_model) {
+            st = run_random_model(r, cell, &input, result);
+            break;
+        }
+        st = hold_synthetic(r, cell, &input, cell->seed);
+        if (st == SW_OK)
+            st = run_capture(r, cell, cell->context, input.decode_tokens, writer, result);
+        break;
+    }
+    if (is_the_cells_own(st)) {
+        /* Recorded, with what is known of the cause; half of a cell's figures are worth nothing. */
+        sw_cell_writer_abort(writer);
+        writer = NULL;
+        sw_result_clear(result);
+        result->status = st == SW_EUNSUPPORTED ? SW_RESULT_SKIPPED : SW_RESULT_FAILED;
+        char reason[1200];
+        snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(st), sw_error_place());
+        sw_error_clear();
+        result->reason = strdup(reason);
+        drop_capture(r); /* memory may be what was short */
+        SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+    } else if (st == SW_OK && !result->together) {
+        struct sw_metric *peak = sw_result_metric(result, "peak_memory_bytes");
+        if (peak) {
+            peak->value = (double)r->be->peak_bytes(r->be, false);
+            peak->n = 1;
+        }
+    }
+    if (st != SW_OK)
+        goto done;
+    st = sw_cell_writer_commit(writer, result);
+    writer = NULL;
+done:
+    sw_cell_writer_abort(writer);
+    sw_input_clear(&input);
+    return st;
+}
+
+static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int prompt,
+                                   struct sw_figures *figures, struct sw_result *result)
+{
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK:
+        SW_TRY(need_model(r, input->model_folder));
+        SW_TRY(need_dataset(r, input->file));
+        if (prompt >= r->dataset->n_samples)
+            return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file, r->dataset->n_samples, prompt + 1);
+        return probe_sample(r, cell, input, prompt, NULL, figures, result);
+    case SW_WORKLOAD_TENSORS:
+        SW_TRY(hold_bundle(r, input));
+        return sw_probe(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
+    case SW_WORKLOAD_SYNTHETIC:
+        SW_TRY(hold_synthetic(r, cell, input, cell->seed + (uint64_t)prompt));
+        return sw_probe(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
+    }
+    return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
+}
+
+enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt, double *density)
+{
+    struct sw_input input = {0};
+    struct sw_figures figures = {0};
+    struct sw_result result = {0};
+    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    if (st == SW_OK)
+        st = sw_figures_make(&figures, &cell->shape);
+    if (st == SW_OK)
+        st = probe_prompt(r, cell, &input, prompt, &figures, &result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, &result);
+    if (st == SW_OK)
+        *density = sw_result_metric(&result, "density")->value;
+    sw_figures_free(&figures);
+    sw_result_clear(&result);
+    sw_input_clear(&input);
+    return st;
+}

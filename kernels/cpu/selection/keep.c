@@ -1,0 +1,245 @@
+/* keep.c: marking what is kept: the best entries of a row, columns and slashes of a keep matrix, and the entries that hold a share of a
+ * row's or a unit's scores. Whole rows or units a task; sums that meet a threshold are fp64. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/device/cpu.h"
+#include "kernels/cpu/selection/order.h"
+
+/* ------------------------------------------------------------------------------------------------------------ the best of a row */
+
+struct top {
+    const struct sw_mark_top *a;
+    uint64_t *keys; /* [threads, n] */
+};
+
+static void top_task(void *ctx, long row, int worker)
+{
+    const struct top *p = ctx;
+    const struct sw_mark_top *a = p->a;
+    const float *in = a->in + (size_t)row * (size_t)a->ld;
+    uint8_t *flags = a->flags + (size_t)row * (size_t)a->ld;
+    uint64_t *keys = p->keys + (size_t)worker * (size_t)a->n;
+    int always = a->always < a->n ? a->always : a->n, others = a->n - always, left = a->k[row] - always;
+    memset(flags, 1, (size_t)always);
+    memset(flags + always, left >= others, (size_t)others);
+    if (left <= 0 || left >= others)
+        return;
+    uint32_t turn = a->small_first ? UINT32_MAX : 0;
+    for (int x = always; x < a->n; x++)
+        keys[x - always] = sw_key_of(in[x], (uint32_t)x ^ turn);
+    uint64_t threshold = sw_kth_largest(keys, others, left - 1);
+    for (int x = always; x < a->n; x++)
+        flags[x] = sw_key_of(in[x], (uint32_t)x ^ turn) >= threshold;
+}
+
+enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *a)
+{
+    CPU_NEED(a && a->in && a->k && a->flags && a->rows > 0 && a->n > 0 && a->ld >= a->n && a->always >= 0);
+    void *scratch;
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)a->n * sizeof(uint64_t), &scratch));
+    struct top p = {.a = a, .keys = scratch};
+    sw_workers_run(cpu_of(be)->workers, a->rows, top_task, &p);
+    sw_cpu_scratch_done(be);
+    return SW_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- counting up to a sum */
+
+struct count {
+    const struct sw_count_mass *a;
+    uint64_t *keys; /* [threads, 2, n] */
+};
+
+/* How many of the sorted keys have inclusive sums of their scores <= limit. */
+static size_t run_within(const uint64_t *keys, size_t n, const float *scores, double limit)
+{
+    double sum = 0;
+    for (size_t x = 0; x < n; x++) {
+        sum += (double)scores[sw_key_index(keys[x])];
+        if (!(sum <= limit))
+            return x;
+    }
+    return n;
+}
+
+static void count_task(void *ctx, long row, int worker)
+{
+    const struct count *p = ctx;
+    const struct sw_count_mass *a = p->a;
+    const float *in = a->in + (size_t)row * (size_t)a->ld;
+    uint64_t *keys = p->keys + (size_t)worker * 2 * (size_t)a->n;
+    for (int x = 0; x < a->n; x++)
+        keys[x] = sw_key_of(in[x], (uint32_t)x);
+    sw_sort_scores(keys, keys + a->n, (size_t)a->n);
+    a->counts[row] = (int)run_within(keys, (size_t)a->n, in, a->limit);
+}
+
+enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_mass *a)
+{
+    CPU_NEED(a && a->in && a->counts && a->rows > 0 && a->n > 0 && a->ld >= a->n);
+    void *scratch;
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * 2 * (size_t)a->n * sizeof(uint64_t), &scratch));
+    struct count p = {.a = a, .keys = scratch};
+    sw_workers_run(cpu_of(be)->workers, a->rows, count_task, &p);
+    sw_cpu_scratch_done(be);
+    return SW_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ columns and slashes */
+
+struct keep_lines {
+    const struct sw_keep_lines *a;
+    int b;
+    uint8_t *lines; /* [units, 2, b + 1]: the blocks with a column, the block offsets with a slash (one more: where the last reaches to) */
+};
+
+static void lines_task(void *ctx, long unit, int worker)
+{
+    (void)worker;
+    const struct keep_lines *p = ctx;
+    const struct sw_keep_lines *a = p->a;
+    uint8_t *columns = p->lines + (size_t)unit * 2 * ((size_t)p->b + 1), *slashes = columns + p->b + 1;
+    int count = a->grain == 1 ? a->n : p->b, per_block = a->grain == 1 ? a->block : 1;
+    memset(columns, 0, 2 * ((size_t)p->b + 1));
+    const uint8_t *in = a->columns ? a->columns + (size_t)unit * (size_t)a->ld_in : NULL;
+    for (int x = 0; in && x < count; x++)
+        if (in[x])
+            columns[x / per_block] = 1;
+    in = a->slashes ? a->slashes + (size_t)unit * (size_t)a->ld_in : NULL;
+    for (int x = 0; in && x < count; x++)
+        if (in[x]) {
+            slashes[x / per_block] = 1;
+            if (a->grain == 1 ? x % per_block != 0 : a->straddle)
+                slashes[x / per_block + 1] = 1;
+        }
+}
+
+static void keep_lines_task(void *ctx, long task, int worker)
+{
+    (void)worker;
+    const struct keep_lines *p = ctx;
+    const struct sw_keep_lines *a = p->a;
+    size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows);
+    int i = a->row0 + (int)row;
+    const uint8_t *columns = p->lines + unit * 2 * ((size_t)p->b + 1), *slashes = columns + p->b + 1;
+    bool whole = a->whole_rows && a->whole_rows[unit * (size_t)a->ld_in + (size_t)i];
+    uint8_t *keep = a->keep + (unit * (size_t)a->ld_rows + row) * (size_t)a->ld;
+    if (a->clear)
+        memset(keep, 0, (size_t)p->b);
+    for (int j = 0; j <= i; j++)
+        if (whole || columns[j] || slashes[i - j])
+            keep[j] = 1;
+}
+
+enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a)
+{
+    CPU_NEED(a && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->n > 0 && a->block > 0);
+    CPU_NEED(a->grain == 1 || a->grain == a->block);
+    int b = sw_blocks(a->n, a->block);
+    CPU_NEED(a->row0 + a->rows <= b && a->ld >= b && a->ld_rows >= a->rows);
+    CPU_NEED(!(a->columns || a->slashes) || a->ld_in >= (a->grain == 1 ? a->n : b));
+    CPU_NEED(!a->whole_rows || a->ld_in >= b);
+    void *scratch;
+    SW_TRY(sw_cpu_scratch(be, (size_t)a->units * 2 * ((size_t)b + 1), &scratch));
+    struct keep_lines p = {.a = a, .b = b, .lines = scratch};
+    sw_workers_run(cpu_of(be)->workers, a->units, lines_task, &p);
+    sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, keep_lines_task, &p);
+    sw_cpu_scratch_done(be);
+    return SW_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------- shares of the scores */
+
+struct keep_mass {
+    const struct sw_keep_mass *a;
+    int cols;       /* row0 + rows */
+    uint64_t *keys; /* [threads, 2, entries]: the most that one task sorts */
+    size_t entries;
+};
+
+/* Best of the others until the forced blocks and they reach the share. */
+static void reach(const float *scores, int i, double limit, uint64_t *keys, uint8_t *keep)
+{
+    int n = 0;
+    double total = 0, kept = (double)scores[0] + (i > 0 ? (double)scores[i] : 0.0);
+    for (int j = 0; j <= i; j++)
+        total += (double)scores[j];
+    for (int j = i - 1; j > 0; j--) /* later blocks first: the sort is stable */
+        keys[n++] = sw_key_of(scores[j], (uint32_t)j);
+    sw_sort_scores(keys, keys + n, (size_t)n);
+    keep[0] = keep[i] = 1;
+    for (int e = 0; e < n && kept < limit * total; e++) {
+        uint32_t j = sw_key_index(keys[e]);
+        keep[j] = 1;
+        kept += (double)scores[j];
+    }
+}
+
+static void within(const float *scores, int i, double limit, uint64_t *keys, uint8_t *keep)
+{
+    int n = 0;
+    for (int j = i; j >= 0; j--)
+        keys[n++] = sw_key_of(scores[j], (uint32_t)j);
+    sw_sort_scores(keys, keys + n, (size_t)n);
+    size_t count = run_within(keys, (size_t)n, scores, limit);
+    for (size_t e = 0; e < (count > 0 ? count : 1); e++)
+        keep[sw_key_index(keys[e])] = 1;
+}
+
+static void row_task(void *ctx, long task, int worker)
+{
+    const struct keep_mass *p = ctx;
+    const struct sw_keep_mass *a = p->a;
+    size_t unit = (size_t)(task / a->rows), at = (unit * (size_t)a->ld_rows + (size_t)(task % a->rows)) * (size_t)a->ld;
+    int i = a->row0 + (int)(task % a->rows);
+    uint64_t *keys = p->keys + (size_t)worker * 2 * p->entries;
+    if (a->clear)
+        memset(a->keep + at, 0, (size_t)p->cols);
+    if (a->limit[unit] < 0)
+        return;
+    if (a->rule == SW_MASS_REACH)
+        reach(a->scores + at, i, a->limit[unit], keys, a->keep + at);
+    else
+        within(a->scores + at, i, a->limit[unit], keys, a->keep + at);
+}
+
+/* Entries of all rows together; an index counts in rows of ld, so that it finds score and keep alike. */
+static void unit_task(void *ctx, long unit, int worker)
+{
+    const struct keep_mass *p = ctx;
+    const struct sw_keep_mass *a = p->a;
+    size_t at = (size_t)unit * (size_t)a->ld_rows * (size_t)a->ld, n = 0;
+    uint64_t *keys = p->keys + (size_t)worker * 2 * p->entries;
+    for (int row = 0; a->clear && row < a->rows; row++)
+        memset(a->keep + at + (size_t)row * (size_t)a->ld, 0, (size_t)p->cols);
+    if (a->limit[unit] < 0)
+        return;
+    for (int row = a->rows - 1; row >= 0; row--)
+        for (int j = a->row0 + row; j >= 0; j--) {
+            uint32_t index = (uint32_t)row * (uint32_t)a->ld + (uint32_t)j;
+            keys[n++] = sw_key_of(a->scores[at + index], index);
+        }
+    sw_sort_scores(keys, keys + n, n);
+    size_t count = run_within(keys, n, a->scores + at, a->limit[unit] * a->rows);
+    for (size_t e = 0; e < count; e++)
+        a->keep[at + sw_key_index(keys[e])] = 1;
+}
+
+enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a)
+{
+    CPU_NEED(a && a->scores && a->keep && a->limit && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->ld_rows >= a->rows);
+    CPU_NEED(a->ld >= a->row0 + a->rows && (int64_t)a->rows * a->ld <= UINT32_MAX);
+    CPU_NEED(a->rule == SW_MASS_REACH || a->rule == SW_MASS_WITHIN || a->rule == SW_MASS_UNIT);
+    struct keep_mass p = {.a = a, .cols = a->row0 + a->rows};
+    p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows) : (size_t)p.cols;
+    void *scratch;
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * 2 * p.entries * sizeof(uint64_t), &scratch));
+    p.keys = scratch;
+    if (a->rule == SW_MASS_UNIT)
+        sw_workers_run(cpu_of(be)->workers, a->units, unit_task, &p);
+    else
+        sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, row_task, &p);
+    sw_cpu_scratch_done(be);
+    return SW_OK;
+}

@@ -1,0 +1,94 @@
+/* select_keep.c: from a keep matrix to block lists, with the token rules that some methods add. One row a task, two passes: count, write. */
+#include <string.h>
+
+#include "kernels/cpu/device/cpu.h"
+
+struct keep {
+    const struct sw_select_keep *a;
+    struct sw_selection *out;
+    int32_t *count; /* [units, rows]; NULL in the second pass */
+    int words;
+};
+
+static void keep_task(void *ctx, long task, int worker)
+{
+    (void)worker;
+    const struct keep *p = ctx;
+    const struct sw_select_keep *a = p->a;
+    int row = (int)(task % a->rows), i = a->row0 + row;
+    size_t at = ((size_t)(task / a->rows) * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld;
+    const uint8_t *keep = a->keep + at;
+    if (p->count) {
+        int32_t kept = 1;
+        for (int j = 0; j < i; j++)
+            kept += keep[j] != 0;
+        p->count[task] = kept;
+        return;
+    }
+    int32_t e = p->out->indptr[task];
+    for (int j = 0; j <= i; j++) {
+        if (j < i && !keep[j])
+            continue;
+        p->out->indices[e] = j;
+        if (p->out->whole)
+            p->out->whole[e] = a->queries && j == i;
+        if (a->queries)
+            memcpy(p->out->queries + (size_t)e * (size_t)p->words, a->queries + (at + (size_t)j) * (size_t)p->words,
+                   (size_t)p->words * sizeof *a->queries);
+        e++;
+    }
+}
+
+static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep *a, int64_t total, int words, struct sw_selection *out)
+{
+    bool lines = a->columns || a->slashes, masked = lines || a->queries;
+    if (total > INT32_MAX)
+        return SW_FAIL(SW_EUNSUPPORTED, "select_keep: %lld list entries; 32-bit offsets end at 2^31", (long long)total);
+    SW_TRY(sw_selection_reserve(out, be, a->units, a->rows, total, masked));
+    if (!masked)
+        return SW_OK;
+    SW_TRY(sw_selection_reserve_masks(out, lines ? a->line_ld : 0, words));
+    size_t bytes = (size_t)a->units * (size_t)a->line_ld;
+    if (a->columns)
+        memcpy(out->columns, a->columns, bytes);
+    else
+        out->columns = NULL;
+    if (a->slashes)
+        memcpy(out->slashes, a->slashes, bytes);
+    else
+        out->slashes = NULL;
+    return SW_OK;
+}
+
+enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out)
+{
+    CPU_NEED(a && out && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 && a->n_q > 0 && a->n_q <= a->n);
+    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows && a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
+    CPU_NEED(!(a->columns || a->slashes) || (a->line_ld >= a->n && !a->queries));
+    size_t rows = (size_t)a->units * (size_t)a->rows;
+    void *scratch;
+    SW_TRY(sw_cpu_scratch(be, rows * sizeof(int32_t), &scratch));
+    struct keep p = {.a = a, .out = out, .count = scratch, .words = a->queries ? sw_query_words(a->block) : 0};
+    int32_t *count = scratch;
+    sw_workers_run(cpu_of(be)->workers, (long)rows, keep_task, &p);
+    int64_t total = 0;
+    for (size_t r = 0; r < rows; r++)
+        total += count[r];
+    enum sw_status st = reserve(be, a, total, p.words, out);
+    if (st == SW_OK) {
+        out->block = a->block;
+        out->n = a->n;
+        out->n_q = a->n_q;
+        out->row0 = a->row0;
+        int32_t at = 0;
+        for (size_t r = 0; r < rows; r++) {
+            out->indptr[r] = at;
+            at += count[r];
+        }
+        out->indptr[rows] = at;
+        p.count = NULL;
+        sw_workers_run(cpu_of(be)->workers, (long)rows, keep_task, &p);
+    }
+    sw_cpu_scratch_done(be);
+    return st;
+}
