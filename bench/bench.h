@@ -1,4 +1,5 @@
-/* bench.h: what the CPU benches share: a clock, the end of a program that cannot go on, the order of times. */
+/* bench.h: what the CPU benches share: a clock, the end of a program that cannot go on, the order
+ * of times. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -12,7 +13,8 @@
 static inline double now_ms(void)
 {
     struct timespec t;
-    clock_gettime(getenv("SWBENCH_BENCH_CPU_TIME") ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    clock_gettime(getenv("SWBENCH_BENCH_CPU_TIME") ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC,
+                  &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
@@ -24,6 +26,9 @@ static inline void need(enum sw_status st)
     }
 }
 
-static inline int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static inline int ascending(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 #endif

@@ -1,13 +1,17 @@
-/* bench_hopper.cu: checks the Hopper attention kernel against a plain fp32 one, and times it. Needs a Hopper GPU (exit 77 without one), no PyTorch.
+/* bench_hopper.cu: checks the Hopper attention kernel against a plain fp32 one, and times it. Needs
+ * a Hopper GPU (exit 77 without one), no PyTorch.
  *
  *   bench_hopper check                     small shapes, every path, whole outputs
  *   bench_hopper check-small               the same, fewer and smaller: for compute-sanitizer
  *   bench_hopper time [n …]                H = 32, Hkv = 8, density 0.2 and 1, causal
- *   bench_hopper time-64 [n …]             H = 64, Hkv = 16, head_dim 64, and blocks of 128, by turns with head_dim 128 at the same operations
- *   bench_hopper time-all [n …]            also blocks of 128, lists per group and per head, head_dim 64, odd groups
+ *   bench_hopper time-64 [n …]             H = 64, Hkv = 16, head_dim 64, and blocks of 128, by
+ *   turns with head_dim 128 at the same operations
+ *   bench_hopper time-all [n …]            also blocks of 128, lists per group and per head,
+ *   head_dim 64, odd groups
  *
- * Tolerance: error at most twice that of a naive bf16 implementation (scores, probabilities and output each rounded to bf16), both against
- * fp32. Outputs are poisoned with NaN before each call, as are the K and V rows past n_k, and a guard behind the output must survive. */
+ * Tolerance: error at most twice that of a naive bf16 implementation (scores, probabilities and
+ * output each rounded to bf16), both against fp32. Outputs are poisoned with NaN before each call,
+ * as are the K and V rows past n_k, and a guard behind the output must survive. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +23,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include "kernels/cuda/attention/attend_hopper.h"
 #include "bench/hopper.cuh"
+#include "kernels/cuda/attention/attend_hopper.h"
 
 static uint64_t mix(uint64_t x)
 {
@@ -32,7 +36,8 @@ static uint64_t mix(uint64_t x)
 
 __global__ void fill_normal(__nv_bfloat16 *x, int64_t count, uint64_t seed, float sigma)
 {
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count;
+         i += (int64_t)gridDim.x * blockDim.x) {
         uint64_t h = (seed + i) * 0x9E3779B97F4A7C15ull;
         h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9ull;
         h = (h ^ (h >> 27)) * 0x94D049BB133111EBull;
@@ -51,15 +56,18 @@ static __nv_bfloat16 *make(int64_t count, uint64_t seed, float sigma)
     return x;
 }
 
-/* One (query, head) a CTA: exact softmax attention in fp32, and the naive bf16 one. rows: which queries. */
-__global__ void reference(sw_attend a, const int32_t *indptr, const int32_t *indices, int block, int units, int sel_rows, const int *queries,
-                          float *exact, float *naive)
+/* One (query, head) a CTA: exact softmax attention in fp32, and the naive bf16 one. rows: which
+ * queries. */
+__global__ void reference(sw_attend a, const int32_t *indptr, const int32_t *indices, int block,
+                          int units, int sel_rows, const int *queries, float *exact, float *naive)
 {
     extern __shared__ float p[];
     __shared__ float red[2][32];
-    int d = a.head_dim, t = queries[blockIdx.x], h = blockIdx.y, hk = h / (a.n_heads / a.n_kv_heads), pos = a.n_k - a.n_q + t;
+    int d = a.head_dim, t = queries[blockIdx.x], h = blockIdx.y,
+        hk = h / (a.n_heads / a.n_kv_heads), pos = a.n_k - a.n_q + t;
     const __nv_bfloat16 *q = (const __nv_bfloat16 *)a.q + ((int64_t)t * a.n_heads + h) * d;
-    const __nv_bfloat16 *k = (const __nv_bfloat16 *)a.k + (int64_t)hk * d, *v = (const __nv_bfloat16 *)a.v + (int64_t)hk * d;
+    const __nv_bfloat16 *k = (const __nv_bfloat16 *)a.k + (int64_t)hk * d,
+                        *v = (const __nv_bfloat16 *)a.v + (int64_t)hk * d;
     int64_t step = (int64_t)a.n_kv_heads * d;
     int u = units == 1 ? 0 : units == a.n_kv_heads ? hk : h;
     int begin = 0, count = pos + 1;
@@ -119,7 +127,9 @@ __global__ void reference(sw_attend a, const int32_t *indptr, const int32_t *ind
             continue;
         float x = __bfloat162float(v[key * step + c]);
         o0 += expf(p[i] - best[0]) * x;
-        o1 += __bfloat162float(__float2bfloat16(expf(__bfloat162float(__float2bfloat16(p[i])) - best[1]) / sum[1])) * x;
+        o1 += __bfloat162float(__float2bfloat16(
+                  expf(__bfloat162float(__float2bfloat16(p[i])) - best[1]) / sum[1])) *
+              x;
     }
     int64_t at = ((int64_t)blockIdx.x * a.n_heads + h) * d + c;
     exact[at] = o0 / sum[0];
@@ -131,7 +141,8 @@ struct lists {
     double pairs = 0; /* kept token pairs, mean over units */
 };
 
-/* Random lists: about `density` of the causal blocks, the diagonal always; density >= 1: all; < 0: the diagonal and the block before. */
+/* Random lists: about `density` of the causal blocks, the diagonal always; density >= 1: all; < 0:
+ * the diagonal and the block before. */
 static lists random_lists(int n_q, int n_k, int block, int units, double density, uint64_t seed)
 {
     lists l;
@@ -146,22 +157,33 @@ static lists random_lists(int n_q, int n_k, int block, int units, double density
                     row.push_back(j);
             else /* selection sampling */
                 for (int j = 0, left = keep; j < i && left > 0; j++)
-                    if (mix(seed ^ ((uint64_t)u << 50) ^ ((uint64_t)i << 25) ^ j) % (uint64_t)(i - j) < (uint64_t)left) {
+                    if (mix(seed ^ ((uint64_t)u << 50) ^ ((uint64_t)i << 25) ^ j) %
+                            (uint64_t)(i - j) <
+                        (uint64_t)left) {
                         row.push_back(j);
                         left--;
                     }
             row.push_back(i);
             double queries = std::min(block, n_k - i * block);
-            l.pairs += ((double)(row.size() - 1) * block * queries + queries * (queries + 1) / 2) / units;
+            l.pairs +=
+                ((double)(row.size() - 1) * block * queries + queries * (queries + 1) / 2) / units;
             l.indices.insert(l.indices.end(), row.begin(), row.end());
             l.indptr.push_back((int32_t)l.indices.size());
         }
     return l;
 }
 
-struct shape { int n_q, n_k, H, Hkv, d, block, units; double density; float sigma; int kv_extra; };
+struct shape {
+    int n_q, n_k, H, Hkv, d, block, units;
+    double density;
+    float sigma;
+    int kv_extra;
+};
 
-static double dense_pairs(double n_q, double n_k) { return n_q * (n_k - n_q) + n_q * (n_q + 1) / 2; }
+static double dense_pairs(double n_q, double n_k)
+{
+    return n_q * (n_k - n_q) + n_q * (n_q + 1) / 2;
+}
 
 struct problem {
     sw_attend a;
@@ -178,12 +200,15 @@ static problem set_up(const shape &s, uint64_t seed)
     problem p;
     memset(&p.a, 0, sizeof p.a);
     memset(&p.sel, 0, sizeof p.sel);
-    int64_t stride = s.n_k + s.kv_extra, used = (int64_t)s.n_k * s.Hkv * s.d, all = stride * s.Hkv * s.d;
+    int64_t stride = s.n_k + s.kv_extra, used = (int64_t)s.n_k * s.Hkv * s.d,
+            all = stride * s.Hkv * s.d;
     p.out_count = (int64_t)s.n_q * s.H * s.d;
-    p.a.batch = 1, p.a.n_q = s.n_q, p.a.n_k = s.n_k, p.a.n_heads = s.H, p.a.n_kv_heads = s.Hkv, p.a.head_dim = s.d;
+    p.a.batch = 1, p.a.n_q = s.n_q, p.a.n_k = s.n_k, p.a.n_heads = s.H, p.a.n_kv_heads = s.Hkv,
+    p.a.head_dim = s.d;
     p.a.kv_stride = stride;
     p.a.q = make(p.out_count, seed, s.sigma);
-    __nv_bfloat16 *k = make(all, seed + (1ull << 40), s.sigma), *v = make(all, seed + (2ull << 40), 1.f), *out;
+    __nv_bfloat16 *k = make(all, seed + (1ull << 40), s.sigma),
+                  *v = make(all, seed + (2ull << 40), 1.f), *out;
     if (all > used) {
         CUDA(cudaMemset(k + used, 0xFF, (all - used) * 2));
         CUDA(cudaMemset(v + used, 0xFF, (all - used) * 2));
@@ -198,11 +223,14 @@ static problem set_up(const shape &s, uint64_t seed)
         p.sel.block = s.block, p.sel.n = s.n_k, p.sel.units = s.units, p.sel.n_q = s.n_q;
         p.sel.row0 = (s.n_k - s.n_q) / s.block;
         p.sel.rows = ((int)p.l.indptr.size() - 1) / s.units;
-        p.sel.capacity = (int64_t)p.l.indices.size(), p.sel.rows_capacity = (int64_t)p.l.indptr.size() - 1;
+        p.sel.capacity = (int64_t)p.l.indices.size(),
+        p.sel.rows_capacity = (int64_t)p.l.indptr.size() - 1;
         CUDA(cudaMalloc(&p.sel.indptr, p.l.indptr.size() * 4));
         CUDA(cudaMalloc(&p.sel.indices, p.l.indices.size() * 4));
-        CUDA(cudaMemcpy(p.sel.indptr, p.l.indptr.data(), p.l.indptr.size() * 4, cudaMemcpyHostToDevice));
-        CUDA(cudaMemcpy(p.sel.indices, p.l.indices.data(), p.l.indices.size() * 4, cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(p.sel.indptr, p.l.indptr.data(), p.l.indptr.size() * 4,
+                        cudaMemcpyHostToDevice));
+        CUDA(cudaMemcpy(p.sel.indices, p.l.indices.data(), p.l.indices.size() * 4,
+                        cudaMemcpyHostToDevice));
     }
     return p;
 }
@@ -262,8 +290,9 @@ static int check(const shape &s, int samples)
             longest = std::max(longest, (size_t)(p.l.indptr[r + 1] - p.l.indptr[r]) * s.block);
     }
     CUDA(cudaFuncSetAttribute(reference, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 * 1024));
-    reference<<<dim3((unsigned)queries.size(), s.H), 128, longest * 4>>>(p.a, s.block ? p.sel.indptr : NULL, p.sel.indices,
-                                                                         s.block ? s.block : 1, s.units, p.sel.rows, dq, exact, naive);
+    reference<<<dim3((unsigned)queries.size(), s.H), 128, longest * 4>>>(
+        p.a, s.block ? p.sel.indptr : NULL, p.sel.indices, s.block ? s.block : 1, s.units,
+        p.sel.rows, dq, exact, naive);
     CUDA(cudaGetLastError());
     std::vector<float> he(count), hn(count);
     CUDA(cudaMemcpy(he.data(), exact, count * 4, cudaMemcpyDeviceToHost));
@@ -281,9 +310,12 @@ static int check(const shape &s, int samples)
         m_ours = std::max(m_ours, a), m_naive = std::max(m_naive, b);
     }
     bool ok = same && guard && !nan && e_ours <= 4 * e_naive && m_ours <= 2 * m_naive;
-    printf("%s n_q %6d n_k %6d H %2d/%-2d d %3d B %3d units %2d rho %5.2f sigma %.0f  error %.2e (naive bf16 %.2e)  max %.1e (%.1e)%s%s%s\n",
-           ok ? "ok  " : "FAIL", s.n_q, s.n_k, s.H, s.Hkv, s.d, s.block, s.block ? s.units : 0, s.block ? s.density : 1.0, s.sigma, sqrt(e_ours / norm),
-           sqrt(e_naive / norm), m_ours, m_naive, same ? "" : "  DIFFERS FROM RUN TO RUN", guard ? "" : "  WROTE PAST THE END", nan ? "  NaN" : "");
+    printf("%s n_q %6d n_k %6d H %2d/%-2d d %3d B %3d units %2d rho %5.2f sigma %.0f  error %.2e "
+           "(naive bf16 %.2e)  max %.1e (%.1e)%s%s%s\n",
+           ok ? "ok  " : "FAIL", s.n_q, s.n_k, s.H, s.Hkv, s.d, s.block, s.block ? s.units : 0,
+           s.block ? s.density : 1.0, s.sigma, sqrt(e_ours / norm), sqrt(e_naive / norm), m_ours,
+           m_naive, same ? "" : "  DIFFERS FROM RUN TO RUN", guard ? "" : "  WROTE PAST THE END",
+           nan ? "  NaN" : "");
     fflush(stdout);
     tear_down(p);
     cudaFree(dq), cudaFree(exact), cudaFree(naive);
@@ -347,7 +379,8 @@ static int check_all(bool small)
     return bad;
 }
 
-/* Medians of calls that take turns, so that heat is shared; each shape's rate as a share of the last one's. */
+/* Medians of calls that take turns, so that heat is shared; each shape's rate as a share of the
+ * last one's. */
 static void time_by_turns(const std::vector<shape> &shapes, double seconds)
 {
     std::vector<problem> problems;
@@ -373,12 +406,16 @@ static void time_by_turns(const std::vector<shape> &shapes, double seconds)
     std::vector<double> rate;
     for (size_t j = 0; j < shapes.size(); j++) {
         std::sort(ms[j].begin(), ms[j].end());
-        rate.push_back(4.0 * shapes[j].d * shapes[j].H * problems[j].pairs / ms[j][ms[j].size() / 2] * 1e-9);
+        rate.push_back(4.0 * shapes[j].d * shapes[j].H * problems[j].pairs /
+                       ms[j][ms[j].size() / 2] * 1e-9);
     }
     for (size_t j = 0; j < shapes.size(); j++) {
         const shape &s = shapes[j];
-        printf("n %6d d %3d H %2d/%-2d B %3d units %2d density %.3f  %9.4f ms (best %9.4f)  %6.1f TFLOP/s", s.n_k, s.d, s.H, s.Hkv, s.block, s.units,
-               problems[j].pairs / dense_pairs(s.n_q, s.n_k), ms[j][ms[j].size() / 2], ms[j][0], rate[j]);
+        printf("n %6d d %3d H %2d/%-2d B %3d units %2d density %.3f  %9.4f ms (best %9.4f)  %6.1f "
+               "TFLOP/s",
+               s.n_k, s.d, s.H, s.Hkv, s.block, s.units,
+               problems[j].pairs / dense_pairs(s.n_q, s.n_k), ms[j][ms[j].size() / 2], ms[j][0],
+               rate[j]);
         printf(shapes.size() > 1 ? "  %.2f\n" : "\n", rate[j] / rate.back());
         tear_down(problems[j]);
     }
@@ -401,8 +438,12 @@ int main(int argc, char **argv)
     bool one = !strcmp(what, "one"); /* one shape, for a profiler */
     for (int n : lengths) {
         if (!strcmp(what, "time-64")) {
-            time_by_turns({{n, n, 64, 16, 64, 64, 1, 0.2, 1, 0}, {n, n, 32, 8, 128, 128, 1, 0.2, 1, 0}, {n, n, 32, 8, 128, 64, 1, 0.2, 1, 0}}, 0.5);
-            time_by_turns({{n, n, 64, 16, 64, 0, 1, 1, 1, 0}, {n, n, 32, 8, 128, 0, 1, 1, 1, 0}}, 0.5);
+            time_by_turns({{n, n, 64, 16, 64, 64, 1, 0.2, 1, 0},
+                           {n, n, 32, 8, 128, 128, 1, 0.2, 1, 0},
+                           {n, n, 32, 8, 128, 64, 1, 0.2, 1, 0}},
+                          0.5);
+            time_by_turns({{n, n, 64, 16, 64, 0, 1, 1, 1, 0}, {n, n, 32, 8, 128, 0, 1, 1, 1, 0}},
+                          0.5);
             continue;
         }
         time_one({n, n, 32, 8, 128, 64, 1, 0.2, 1, 0}, 0.3);

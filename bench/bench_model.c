@@ -1,19 +1,22 @@
-/* bench_model.c: how fast a model reads a prompt and makes tokens, with dense attention on the CPU backend. One line a measurement:
+/* bench_model.c: how fast a model reads a prompt and makes tokens, with dense attention on the CPU
+ * backend. One line a measurement:
  *     prefill N tokens  M repeats  median_ms  min_ms
  *     decode  N tokens after the prompt  median_ms  min_ms a token
  *
  *     swbench_model_bench MODEL_FOLDER IDS [threads [repeats [decode_tokens [LOGITS]]]]
  *
- * IDS holds the prompt as int32. A time is what a user waits for a token: all layers, and the logits of the last row. With LOGITS the
- * program also writes the fp32 logits of the prompt's last row there (bench/compare_llamacpp.py compares them).
- * With SWBENCH_BENCH_CPU_TIME=1 processor time instead of the clock's (one thread, on a machine that others use too). */
+ * IDS holds the prompt as int32. A time is what a user waits for a token: all layers, and the
+ * logits of the last row. With LOGITS the program also writes the fp32 logits of the prompt's last
+ * row there (bench/compare_llamacpp.py compares them).
+ * With SWBENCH_BENCH_CPU_TIME=1 processor time instead of the clock's (one thread, on a machine
+ * that others use too). */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/bench.h"
 #include "core/model/model.h"
 #include "core/sparse.h"
 #include "kernels/cpu/device/blas_core.h"
-#include "bench/bench.h"
 
 enum { MOST = 256, WARM_UP = 512 };
 
@@ -42,13 +45,15 @@ static int32_t *read_ids(const char *path, int *n)
     return ids;
 }
 
-static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
+                             const void *k, const void *v, void *out)
 {
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
 
 /* One run and the best next id, which waits for it. */
-static double run(struct sw_pass *pass, struct sw_sparse *dense, const int32_t *ids, int n, int32_t *next)
+static double run(struct sw_pass *pass, struct sw_sparse *dense, const int32_t *ids, int n,
+                  int32_t *next)
 {
     double from = now_ms();
     need(sw_pass_run(pass, 0, ids, n, (struct sw_attention_hook){attend, dense}));
@@ -66,10 +71,12 @@ int main(int argc, char **argv)
 {
     sw_cpu_prefer_fast_blas(argv);
     if (argc < 3) {
-        fprintf(stderr, "usage: swbench_model_bench MODEL_FOLDER IDS [threads [repeats [decode_tokens [LOGITS]]]]\n");
+        fprintf(stderr, "usage: swbench_model_bench MODEL_FOLDER IDS [threads [repeats "
+                        "[decode_tokens [LOGITS]]]]\n");
         return 2;
     }
-    int n, threads = argc > 3 ? atoi(argv[3]) : 0, repeats = argc > 4 ? atoi(argv[4]) : 3, steps = argc > 5 ? atoi(argv[5]) : 0;
+    int n, threads = argc > 3 ? atoi(argv[3]) : 0, repeats = argc > 4 ? atoi(argv[4]) : 3,
+           steps = argc > 5 ? atoi(argv[5]) : 0;
     int32_t *ids = read_ids(argv[2], &n), next;
     repeats = repeats < 1 ? 1 : repeats > MOST ? MOST : repeats;
     steps = steps < 0 ? 0 : steps > MOST ? MOST : steps;
@@ -92,7 +99,8 @@ int main(int argc, char **argv)
         float *logits = need_memory(malloc((size_t)vocab * sizeof *logits));
         need(sw_pass_logits(pass, n - 1, logits));
         FILE *f = fopen(argv[6], "wb");
-        if (!f || fwrite(logits, sizeof *logits, (size_t)vocab, f) != (size_t)vocab || fclose(f) != 0) {
+        if (!f || fwrite(logits, sizeof *logits, (size_t)vocab, f) != (size_t)vocab ||
+            fclose(f) != 0) {
             fprintf(stderr, "%s: cannot be written\n", argv[6]);
             return 1;
         }

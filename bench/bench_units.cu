@@ -1,25 +1,43 @@
-/* bench_units.cu: what the tensor cores and the exponentials of one multiprocessor do side by side. At head_dim 64 attention has as much to do for both (NOTES-hopper.md).
- * Needs a Hopper GPU (exit 77 without one).
+/* bench_units.cu: what the tensor cores and the exponentials of one multiprocessor do side by side.
+ * At head_dim 64 attention has as much to do for both (NOTES-hopper.md). Needs a Hopper GPU (exit
+ * 77 without one).
  *
- * Some warpgroups multiply, 64 × 64 × 64 at a time, as S = Q·Kᵀ does for 64 keys; others do what a softmax does with 64 × 64 scores, 32 a thread. Neither waits for the other,
- * none waits for data; all go on to the same moment. Cycles are the multiprocessor's own: a product takes its tensor cores 128 of them, 64 × 64 exponentials its MUFU 256. */
+ * Some warpgroups multiply, 64 × 64 × 64 at a time, as S = Q·Kᵀ does for 64 keys; others do what a
+ * softmax does with 64 × 64 scores, 32 a thread. Neither waits for the other, none waits for data;
+ * all go on to the same moment. Cycles are the multiprocessor's own: a product takes its tensor
+ * cores 128 of them, 64 × 64 exponentials its MUFU 256. */
 #include <algorithm>
 
+#include "bench/hopper.cuh"
 #include "kernels/cuda/attention/attend_hopper_ptx.cuh"
 #include "kernels/cuda/device/mma.cuh"
-#include "bench/hopper.cuh"
 
-enum work { EXP2, SUMS, PACKED }; /* exponentials alone; of scaled scores less a maximum, and their sums; and packed to bf16 */
-enum { WARPGROUPS = 6, WARPS = 4 * WARPGROUPS, SCORES = 32, PRODUCT_CYCLES = 128, EXP2_CYCLES = 256, WINDOW = 2000000, REPEATS = 5 };
+/* exponentials alone; of scaled scores less a maximum, and their sums; and packed to bf16 */
+enum work { EXP2, SUMS, PACKED };
+enum {
+    WARPGROUPS = 6,
+    WARPS = 4 * WARPGROUPS,
+    SCORES = 32,
+    PRODUCT_CYCLES = 128,
+    EXP2_CYCLES = 256,
+    WINDOW = 2000000,
+    REPEATS = 5
+};
 
-struct stream { long long cycles, rounds; }; /* of one warp */
+struct stream {
+    long long cycles, rounds;
+}; /* of one warp */
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* Whether one of a warpgroup's threads says so: wgmma is for all four warps or for none. */
 __device__ bool one_of_warpgroup(bool says)
 {
     int any;
-    asm volatile("{\n.reg .pred p, q;\nsetp.ne.s32 p, %1, 0;\nbarrier.cta.red.or.pred q, %2, 128, p;\nselp.s32 %0, 1, 0, q;\n}" : "=r"(any) : "r"((int)says), "r"(1 + (int)threadIdx.x / 128) : "memory");
+    asm volatile("{\n.reg .pred p, q;\nsetp.ne.s32 p, %1, 0;\nbarrier.cta.red.or.pred q, %2, 128, "
+                 "p;\nselp.s32 %0, 1, 0, q;\n}"
+                 : "=r"(any)
+                 : "r"((int)says), "r"(1 + (int)threadIdx.x / 128)
+                 : "memory");
     return any;
 }
 
@@ -47,8 +65,10 @@ __device__ int multiply(long long end, uint32_t tile, float *sink)
     return rounds;
 }
 
-/* What one round leaves are the scores of the next, so that nothing is done once for all, or for nobody, and nothing is done besides. */
-template <enum work WORK> __device__ int exponentials(long long end, float scale, float *sink)
+/* What one round leaves are the scores of the next, so that nothing is done once for all, or for
+ * nobody, and nothing is done besides. */
+template <enum work WORK>
+__device__ int exponentials(long long end, float scale, float *sink)
 {
     float s[SCORES], sum[4] = {}, max[2] = {0.5f, 0.25f};
     for (int i = 0; i < SCORES; i++)
@@ -60,12 +80,14 @@ template <enum work WORK> __device__ int exponentials(long long end, float scale
             float e[SCORES];
 #pragma unroll
             for (int i = 0; i < SCORES; i++)
-                e[i] = WORK == EXP2 ? exp2_fast(-s[i]) : exp2_fast(fmaf(s[i], scale, -max[i / 2 % 2]));
+                e[i] =
+                    WORK == EXP2 ? exp2_fast(-s[i]) : exp2_fast(fmaf(s[i], scale, -max[i / 2 % 2]));
 #pragma unroll
             for (int i = 0; i < SCORES; i++) {
                 if (WORK != EXP2)
                     sum[i % 4] += e[i];
-                s[i] = WORK == PACKED && i % 2 == 0 ? __uint_as_float(pack_bf16(e[i], e[i + 1])) : e[i];
+                s[i] = WORK == PACKED && i % 2 == 0 ? __uint_as_float(pack_bf16(e[i], e[i + 1]))
+                                                    : e[i];
             }
         }
     for (int i = 0; i < SCORES; i++)
@@ -74,7 +96,9 @@ template <enum work WORK> __device__ int exponentials(long long end, float scale
 }
 #endif
 
-template <enum work WORK> __global__ void __launch_bounds__(WARPGROUPS * 128, 1) side_by_side(int products, int softmaxes, float scale, float *sink, stream *of)
+template <enum work WORK>
+__global__ void __launch_bounds__(WARPGROUPS * 128, 1)
+    side_by_side(int products, int softmaxes, float scale, float *sink, stream *of)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     __shared__ __align__(1024) __nv_bfloat16 tile[64 * 64];
@@ -98,7 +122,8 @@ template <enum work WORK> __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
 #endif
 }
 
-template <enum work WORK> static void measure(const char *what, int products, int softmaxes, float *sink, stream *of)
+template <enum work WORK>
+static void measure(const char *what, int products, int softmaxes, float *sink, stream *of)
 {
     double tensor[REPEATS], mufu[REPEATS];
     for (int run = -1; run < REPEATS; run++) { /* the first brings the code */
@@ -111,12 +136,14 @@ template <enum work WORK> static void measure(const char *what, int products, in
         tensor[run] = mufu[run] = 0;
         for (int warp = 0; warp < 4 * (products + softmaxes); warp++) {
             bool product = warp < 4 * products;
-            (product ? tensor : mufu)[run] += 100.0 / 4 * (product ? PRODUCT_CYCLES : EXP2_CYCLES) * (double)got[warp].rounds / (double)got[warp].cycles;
+            (product ? tensor : mufu)[run] += 100.0 / 4 * (product ? PRODUCT_CYCLES : EXP2_CYCLES) *
+                                              (double)got[warp].rounds / (double)got[warp].cycles;
         }
     }
     std::sort(tensor, tensor + REPEATS);
     std::sort(mufu, mufu + REPEATS);
-    printf("%-26s %8d %9d %9.1f %% %8.1f %%\n", what, products, softmaxes, tensor[REPEATS / 2], mufu[REPEATS / 2]);
+    printf("%-26s %8d %9d %9.1f %% %8.1f %%\n", what, products, softmaxes, tensor[REPEATS / 2],
+           mufu[REPEATS / 2]);
     if (tensor[REPEATS - 1] > 102 || mufu[REPEATS - 1] > 102) {
         printf("more than there is: not all of it was done\n");
         exit(1);
@@ -134,8 +161,10 @@ int main(void)
     CUDA(cudaMalloc(&of, WARPS * sizeof *of));
     CUDA(cudaMemset(sink, 0, WARPGROUPS * 128 * sizeof *sink));
     CUDA(cudaMemset(of, 0, WARPS * sizeof *of));
-    printf("%s, warpgroups and %% of the peak, median of %d\n%-26s %8s %9s %11s %10s\n", gpu.name, REPEATS, "a softmax has", "products", "softmaxes", "tensor", "MUFU");
-    static const int split[][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 1}, {1, 2}, {2, 1}, {2, 2}, {2, 3}, {2, 4}, {3, 2}, {3, 3}};
+    printf("%s, warpgroups and %% of the peak, median of %d\n%-26s %8s %9s %11s %10s\n", gpu.name,
+           REPEATS, "a softmax has", "products", "softmaxes", "tensor", "MUFU");
+    static const int split[][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 1}, {1, 2}, {2, 1},
+                                   {2, 2}, {2, 3}, {2, 4}, {3, 2}, {3, 3}};
     for (int products = 1; products <= 3; products++)
         measure<EXP2>("none", products, 0, sink, of);
     for (auto &n : split)

@@ -31,13 +31,15 @@ try:
     import numpy as np
     from tokenizers import Tokenizer
 except ImportError as reason:
-    sys.exit(f"compare_llamacpp.py: {reason}; expected an environment with numpy, gguf, safetensors, tokenizers and llama-cpp-python (see its first lines)")
+    sys.exit(
+        f"compare_llamacpp.py: {reason}; expected an environment with numpy, gguf, safetensors, tokenizers and llama-cpp-python (see its first lines)"
+    )
 
-from importer.architectures import ARCHITECTURES, tensor_specs   # noqa: E402
-from importer.weights import SafetensorsFile                     # noqa: E402
+from importer.architectures import ARCHITECTURES, tensor_specs  # noqa: E402
+from importer.weights import SafetensorsFile  # noqa: E402
 
-F32 = 0         # GGML_TYPE_F32
-WARM_UP = 512   # tokens, on both sides
+F32 = 0  # GGML_TYPE_F32
+WARM_UP = 512  # tokens, on both sides
 
 
 def write_gguf(folder, path):
@@ -63,7 +65,11 @@ def write_gguf(folder, path):
     for spec in tensor_specs(row, config):
         values = weights.read_f32(spec.hf_name)
         if spec.heads:
-            values = values.reshape(spec.heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+            values = (
+                values.reshape(spec.heads, 2, -1, *values.shape[1:])
+                .swapaxes(1, 2)
+                .reshape(values.shape)
+            )
         out.add_tensor(spec.gguf_name, np.ascontiguousarray(values))
     out.write_header_to_file()
     out.write_kv_data_to_file()
@@ -92,16 +98,28 @@ class Llama:
         batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = int(token), position + i, 1, 0, i == len(ids) - 1
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = (
+                int(token),
+                position + i,
+                1,
+                0,
+                i == len(ids) - 1,
+            )
         if position == 0:
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), False)
         start = clock()
         failed = llama_cpp.llama_decode(self.context, batch)
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), (self.vocab,)) if not failed else None
+        logits = (
+            np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), (self.vocab,))
+            if not failed
+            else None
+        )
         ms = (clock() - start) * 1e3
         llama_cpp.llama_batch_free(batch)
         if failed:
-            sys.exit(f"compare_llamacpp.py: llama_decode gave {failed} for {len(ids)} tokens at {position}")
+            sys.exit(
+                f"compare_llamacpp.py: llama_decode gave {failed} for {len(ids)} tokens at {position}"
+            )
         return ms, logits
 
     def decode_ms(self, token, position, steps):
@@ -116,16 +134,29 @@ class Llama:
 
 def ours(args, ids_file, logits_file):
     """Milliseconds of the prompt and of a step after it; writes the logits."""
-    command = [args.program, args.model, ids_file, str(args.threads), "1", str(args.decode), logits_file]
+    command = [
+        args.program,
+        args.model,
+        ids_file,
+        str(args.threads),
+        "1",
+        str(args.decode),
+        logits_file,
+    ]
     env = dict(os.environ, SWBENCH_BENCH_CPU_TIME="1") if args.cpu_time else None
-    lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(
+        command, env=env, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     fields = {line.split()[0]: line.split() for line in lines}
     return float(fields["prefill"][5]), float(fields["decode"][5])
 
 
 def same_logits(a, b, n):
     off = float(np.abs(a - b).max())
-    print(f"logits after {n} tokens: largest difference {off:.2e} of values up to {np.abs(b).max():.1f}, best id {a.argmax()} and {b.argmax()}", flush=True)
+    print(
+        f"logits after {n} tokens: largest difference {off:.2e} of values up to {np.abs(b).max():.1f}, best id {a.argmax()} and {b.argmax()}",
+        flush=True,
+    )
     return off < 1e-3 and int(a.argmax()) == int(b.argmax())
 
 
@@ -133,15 +164,23 @@ def prove_same_model(args, model, ids, ids_file):
     """Without flash attention, which in llama.cpp rounds more than fp32 does; compare() prints the difference of what it times."""
     ours(args, ids_file, ids_file + ".logits")
     context = Llama(model, len(ids), args.threads, len(ids), False)
-    same = same_logits(np.fromfile(ids_file + ".logits", np.float32), context.run(ids, 0)[1], len(ids))
+    same = same_logits(
+        np.fromfile(ids_file + ".logits", np.float32), context.run(ids, 0)[1], len(ids)
+    )
     context.close()
     if not same:
-        sys.exit("compare_llamacpp.py: this is not the same model; expected the same best id, and differences below 1e-3")
+        sys.exit(
+            "compare_llamacpp.py: this is not the same model; expected the same best id, and differences below 1e-3"
+        )
 
 
 def best_setting(args, model, ids):
     times = {}
-    settings = [(u, f) for u, f in itertools.product(args.ubatch, args.flash) if u <= max(len(ids), min(args.ubatch))]
+    settings = [
+        (u, f)
+        for u, f in itertools.product(args.ubatch, args.flash)
+        if u <= max(len(ids), min(args.ubatch))
+    ]
     for ubatch, flash in settings if len(settings) > 1 else []:
         context = Llama(model, len(ids) + args.decode, args.threads, min(ubatch, len(ids)), flash)
         context.run(ids[:WARM_UP], 0)
@@ -152,8 +191,16 @@ def best_setting(args, model, ids):
 
 def compare(args, model, ids, ids_file):
     (ubatch, flash), times = best_setting(args, model, ids)
-    print(f"llama.cpp at {len(ids)} tokens: n_ubatch {ubatch}{' flash' if flash else ''}" +
-          (" of (ms) " + ", ".join(f"{u}{' flash' if f else ''} {t:.0f}" for (u, f), t in times.items()) if times else ""), flush=True)
+    print(
+        f"llama.cpp at {len(ids)} tokens: n_ubatch {ubatch}{' flash' if flash else ''}"
+        + (
+            " of (ms) "
+            + ", ".join(f"{u}{' flash' if f else ''} {t:.0f}" for (u, f), t in times.items())
+            if times
+            else ""
+        ),
+        flush=True,
+    )
     context = Llama(model, len(ids) + args.decode, args.threads, min(ubatch, len(ids)), flash)
     context.run(ids[:WARM_UP], 0)
     a, b, steps_a, steps_b, load = [], [], [], [], []
@@ -170,9 +217,14 @@ def compare(args, model, ids, ids_file):
     context.close()
 
     def line(name, ours_ms, theirs_ms, tokens):
-        rate = [tokens * 1e3 / f(ms) for f in (statistics.median, min) for ms in (ours_ms, theirs_ms)]
-        print(f"{name} {len(ids)}: ours {rate[0]:.1f} tokens/s, llama.cpp {rate[1]:.1f} = {rate[0] / rate[1]:.2f} x (medians of {args.rounds}); "
-              f"best runs {rate[2]:.1f} and {rate[3]:.1f} = {rate[2] / rate[3]:.2f} x; load average up to {max(load):.1f}", flush=True)
+        rate = [
+            tokens * 1e3 / f(ms) for f in (statistics.median, min) for ms in (ours_ms, theirs_ms)
+        ]
+        print(
+            f"{name} {len(ids)}: ours {rate[0]:.1f} tokens/s, llama.cpp {rate[1]:.1f} = {rate[0] / rate[1]:.2f} x (medians of {args.rounds}); "
+            f"best runs {rate[2]:.1f} and {rate[3]:.1f} = {rate[2] / rate[3]:.2f} x; load average up to {max(load):.1f}",
+            flush=True,
+        )
         return rate[0] / rate[1]
 
     line("decode after", steps_a, steps_b, 1)
@@ -188,19 +240,40 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tuning", type=int, default=2, help="runs of each setting of llama.cpp")
     parser.add_argument("--ubatch", type=int, nargs="*", default=[128, 256, 512, 1024, 2048])
-    parser.add_argument("--flash", type=int, nargs="*", default=[0, 1], choices=[0, 1], help="without and with flash attention")
-    parser.add_argument("--decode", type=int, default=32, help="steps after each prompt, at least 1")
+    parser.add_argument(
+        "--flash",
+        type=int,
+        nargs="*",
+        default=[0, 1],
+        choices=[0, 1],
+        help="without and with flash attention",
+    )
+    parser.add_argument(
+        "--decode", type=int, default=32, help="steps after each prompt, at least 1"
+    )
     parser.add_argument("--limit", type=float, default=1.0)
-    parser.add_argument("--text", default=str(ROOT / "datasets/texts/austen.txt"), help="what the prompts are made of")
-    parser.add_argument("--cpu-time", action="store_true", help="processor time: one thread, on a busy machine")
+    parser.add_argument(
+        "--text",
+        default=str(ROOT / "datasets/texts/austen.txt"),
+        help="what the prompts are made of",
+    )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time: one thread, on a busy machine"
+    )
     args = parser.parse_args()
     global clock
     clock = time.process_time if args.cpu_time else time.perf_counter
     folder = Path(args.model)
     with open(args.text, encoding="utf-8") as file:
-        ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(file.read(8 * max(args.tokens + [WARM_UP]))).ids
+        ids = (
+            Tokenizer.from_file(str(folder / "tokenizer.json"))
+            .encode(file.read(8 * max(args.tokens + [WARM_UP])))
+            .ids
+        )
     if len(ids) < max(args.tokens + [WARM_UP]):
-        sys.exit(f"compare_llamacpp.py: {args.text} has {len(ids)} tokens, expected {max(args.tokens + [WARM_UP])}")
+        sys.exit(
+            f"compare_llamacpp.py: {args.text} has {len(ids)} tokens, expected {max(args.tokens + [WARM_UP])}"
+        )
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -208,8 +281,12 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         path = os.path.join(temporary, "fp32.gguf")
         write_gguf(folder, path)
-        model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
-        print(f"llama-cpp-python {llama_cpp.__version__}, {args.threads} threads, fp32; {llama_cpp.llama_print_system_info().decode().strip()}")
+        model = llama_cpp.llama_model_load_from_file(
+            path.encode(), llama_cpp.llama_model_default_params()
+        )
+        print(
+            f"llama-cpp-python {llama_cpp.__version__}, {args.threads} threads, fp32; {llama_cpp.llama_print_system_info().decode().strip()}"
+        )
         for n in [WARM_UP] + args.tokens:
             ids_file = os.path.join(temporary, f"{n}.ids")
             np.array(ids[:n], np.int32).tofile(ids_file)

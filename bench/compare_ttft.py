@@ -17,21 +17,35 @@ import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.llama import modeling_llama
 
-BACKENDS = {"flash": ("FlashAttention-2", SDPBackend.FLASH_ATTENTION), "cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION)}
+BACKENDS = {
+    "flash": ("FlashAttention-2", SDPBackend.FLASH_ATTENTION),
+    "cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION),
+}
 
 
 def make_model(layers):
-    config = transformers.LlamaConfig(vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=layers, num_attention_heads=32,
-                                      num_key_value_heads=8, max_position_embeddings=131072, rms_norm_eps=1e-5,
-                                      rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
+    config = transformers.LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=layers,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
     torch.manual_seed(1)
     with torch.device("cuda"):
-        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_config(
+            config, attn_implementation="sdpa", dtype=torch.bfloat16
+        )
     return model.eval()
 
 
 def fuse(model):
     """One compiled function a kind of module, shared by all layers; transformers' own formulas."""
+
     @torch.compile(dynamic=False)
     def norm(x, weight, eps):
         wide = x.float()
@@ -45,13 +59,19 @@ def fuse(model):
         if isinstance(module, modeling_llama.LlamaRMSNorm):
             module.forward = lambda x, m=module: norm(x, m.weight, m.variance_epsilon)
         elif isinstance(module, modeling_llama.LlamaMLP):
-            module.forward = lambda x, m=module: mlp(x, m.gate_proj.weight, m.up_proj.weight, m.down_proj.weight)
-    modeling_llama.apply_rotary_pos_emb = torch.compile(modeling_llama.apply_rotary_pos_emb, dynamic=False)
+            module.forward = lambda x, m=module: mlp(
+                x, m.gate_proj.weight, m.up_proj.weight, m.down_proj.weight
+            )
+    modeling_llama.apply_rotary_pos_emb = torch.compile(
+        modeling_llama.apply_rotary_pos_emb, dynamic=False
+    )
 
 
 def split_mlp(model, rows):
     for layer in model.model.layers:
-        layer.mlp.forward = lambda x, whole=layer.mlp.forward: torch.cat([whole(part) for part in x.split(rows, dim=1)], dim=1)
+        layer.mlp.forward = lambda x, whole=layer.mlp.forward: torch.cat(
+            [whole(part) for part in x.split(rows, dim=1)], dim=1
+        )
 
 
 @torch.inference_mode()
@@ -64,7 +84,10 @@ def first_token(model, ids, backend):
         out = model(input_ids=ids, use_cache=True, logits_to_keep=1)
     token = int(out.logits[0, -1].argmax())
     seconds = time.perf_counter() - start
-    assert out.past_key_values.get_seq_length() == ids.shape[1] and 0 <= token < model.config.vocab_size
+    assert (
+        out.past_key_values.get_seq_length() == ids.shape[1]
+        and 0 <= token < model.config.vocab_size
+    )
     return seconds, torch.cuda.max_memory_allocated() * 1e-9
 
 
@@ -79,7 +102,7 @@ def attention_ms(config, n, backend):
         for _ in range(4):
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
-            F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=D ** -0.5, enable_gqa=True)
+            F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=D**-0.5, enable_gqa=True)
             stop.record()
             torch.cuda.synchronize()
             times.append(start.elapsed_time(stop))
@@ -91,7 +114,9 @@ def why(e):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[8192, 32768, 131072])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--backends", nargs="+", choices=list(BACKENDS), default=list(BACKENDS))
@@ -99,22 +124,29 @@ def main():
     parser.add_argument("--mlp-rows", type=int, default=0)
     parser.add_argument("--layers", type=int, default=32)
     args = parser.parse_args()
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, transformers {transformers.__version__}, cuDNN {torch.backends.cudnn.version()}")
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, transformers {transformers.__version__}, cuDNN {torch.backends.cudnn.version()}"
+    )
     begin = time.time()
     model = make_model(args.layers)
     if args.compile:
         fuse(model)
     if args.mlp_rows:
         split_mlp(model, args.mlp_rows)
-    print(f"{args.layers} layers, {sum(p.numel() for p in model.parameters()) / 1e9:.2f} G weights, made in {time.time() - begin:.0f} s"
-          f"{', fused by torch.compile' if args.compile else ''}{f', MLP in pieces of {args.mlp_rows} tokens' if args.mlp_rows else ''}", flush=True)
+    print(
+        f"{args.layers} layers, {sum(p.numel() for p in model.parameters()) / 1e9:.2f} G weights, made in {time.time() - begin:.0f} s"
+        f"{', fused by torch.compile' if args.compile else ''}{f', MLP in pieces of {args.mlp_rows} tokens' if args.mlp_rows else ''}",
+        flush=True,
+    )
     for n in args.lengths:
         ids = torch.randint(model.config.vocab_size, (1, n), device="cuda")
         usable, attention, runs = [], {}, {}
         for name in args.backends:
             try:  # a backend may refuse the shape; one forward pass of the whole length is compiled and warmed up by the cheaper one of what is there
                 attention[name] = attention_ms(model.config, n, BACKENDS[name][1])
-                first_token(model, ids if args.compile and not usable else ids[:, :2048], BACKENDS[name][1])
+                first_token(
+                    model, ids if args.compile and not usable else ids[:, :2048], BACKENDS[name][1]
+                )
                 usable.append(name)
             except Exception as e:
                 print(f"n {n:6d} {BACKENDS[name][0]:16s} does not run: {why(e)}", flush=True)
@@ -130,9 +162,12 @@ def main():
         for name in usable:
             seconds, peak = [s for s, _ in runs[name]], max(p for _, p in runs[name])
             rest = statistics.median(seconds) * 1e3 - attention[name] * args.layers
-            print(f"n {n:6d} {BACKENDS[name][0]:16s} first token {statistics.median(seconds) * 1e3:9.1f} ms (of {len(seconds)}: {min(seconds) * 1e3:.1f} to "
-                  f"{max(seconds) * 1e3:.1f}), peak {peak:5.1f} GB; one layer's attention alone {attention[name]:7.2f} ms, all but {args.layers} of that "
-                  f"{rest:7.1f} ms", flush=True)
+            print(
+                f"n {n:6d} {BACKENDS[name][0]:16s} first token {statistics.median(seconds) * 1e3:9.1f} ms (of {len(seconds)}: {min(seconds) * 1e3:.1f} to "
+                f"{max(seconds) * 1e3:.1f}), peak {peak:5.1f} GB; one layer's attention alone {attention[name]:7.2f} ms, all but {args.layers} of that "
+                f"{rest:7.1f} ms",
+                flush=True,
+            )
         del ids
         torch.cuda.empty_cache()
 

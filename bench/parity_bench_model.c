@@ -1,8 +1,11 @@
-/* What a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows, with the calls, the order, the chunks and the memory of core/model/model.c.
+/* What a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows, with the
+ * calls, the order, the chunks and the memory of core/model/model.c.
  *
- * Each operation's time beside the limit of its kind, both from the same rounds: products beside an 8192³ one, the others, which only move bytes, beside a copy.
- * A round runs the layer in chunks of several sizes, each with time stamps between the operations and without, then what the limits are made of; medians
- * over rounds. So all sizes and the limits see the same heat. The size that core/model/model.c takes at this length is marked. */
+ * Each operation's time beside the limit of its kind, both from the same rounds: products beside an
+ * 8192³ one, the others, which only move bytes, beside a copy. A round runs the layer in chunks of
+ * several sizes, each with time stamps between the operations and without, then what the limits are
+ * made of; medians over rounds. So all sizes and the limits see the same heat. The size that
+ * core/model/model.c takes at this length is marked. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,12 +37,17 @@ static void *normal(struct sw_backend *be, size_t count, float scale, uint64_t s
     must(be->alloc(be, count * sw_dtype_size(be->act), (void **)&d), "alloc");
     float *host = random_values(seed, TILE, scale);
     for (size_t at = 0; at < count; at += TILE)
-        must(be->upload_act(be, d + at * sw_dtype_size(be->act), host, SW_F32, count - at < TILE ? count - at : TILE), "upload");
+        must(be->upload_act(be, d + at * sw_dtype_size(be->act), host, SW_F32,
+                            count - at < TILE ? count - at : TILE),
+             "upload");
     free(host);
     return d;
 }
 
-static void *at_row(const struct bench *b, void *base, int row, int width) { return (char *)base + (size_t)row * (size_t)width * sw_dtype_size(b->be->act); }
+static void *at_row(const struct bench *b, void *base, int row, int width)
+{
+    return (char *)base + (size_t)row * (size_t)width * sw_dtype_size(b->be->act);
+}
 
 static void did(struct bench *b, enum op op)
 {
@@ -49,7 +57,8 @@ static void did(struct bench *b, enum op op)
     must(b->be->mark(b->be, b->stamps), "mark");
 }
 
-static void product(struct bench *b, enum op op, const void *in, int rows, int n_in, int n_out, bool accumulate, void *out)
+static void product(struct bench *b, enum op op, const void *in, int rows, int n_in, int n_out,
+                    bool accumulate, void *out)
 {
     must(b->be->linear(b->be, in, b->w[op], NULL, rows, n_in, n_out, accumulate, out), "linear");
     did(b, op);
@@ -61,7 +70,8 @@ static void project(struct bench *b, int row, int rows)
     const struct sw_shape *s = &b->m->shape;
     int hidden = b->m->hidden;
     void *q = at_row(b, b->q, row, b->qw), *k = at_row(b, b->k, row, b->kw);
-    must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, b->before), "rmsnorm");
+    must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, b->before),
+         "rmsnorm");
     did(b, NORM);
     product(b, Q, b->before, rows, hidden, b->qw, false, q);
     product(b, K, b->before, rows, hidden, b->kw, false, k);
@@ -74,14 +84,16 @@ static void project(struct bench *b, int row, int rows)
 /* Attention is written over the queries. */
 static void add_attention(struct bench *b, int row, int rows)
 {
-    product(b, O, at_row(b, b->q, row, b->qw), rows, b->qw, b->m->hidden, true, at_row(b, b->x, row, b->m->hidden));
+    product(b, O, at_row(b, b->q, row, b->qw), rows, b->qw, b->m->hidden, true,
+            at_row(b, b->x, row, b->m->hidden));
 }
 
 static void add_mlp(struct bench *b, int row, int rows)
 {
     struct sw_backend *be = b->be;
     int hidden = b->m->hidden, inter = b->m->intermediate;
-    void *x = at_row(b, b->x, row, hidden), *normed = b->q, *gate = at_row(b, normed, b->rows, hidden), *up = at_row(b, gate, b->rows, inter);
+    void *x = at_row(b, b->x, row, hidden), *normed = b->q,
+         *gate = at_row(b, normed, b->rows, hidden), *up = at_row(b, gate, b->rows, inter);
     must(be->rmsnorm(be, x, b->gain, rows, hidden, 1e-5f, normed), "rmsnorm");
     did(b, NORM_MLP);
     product(b, GATE, normed, rows, hidden, inter, false, gate);
@@ -125,7 +137,10 @@ static double layer(struct bench *b, int rows, double *ops)
     return elapsed(b, 0, last);
 }
 
-static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int ascending(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 static double median(double *x)
 {
@@ -133,7 +148,10 @@ static double median(double *x)
     return x[ROUNDS / 2];
 }
 
-struct rounds { double ops[SIZES][OPS][ROUNDS], layer[SIZES][ROUNDS], edge[ROUNDS], copy[ROUNDS], o[ROUNDS], down[ROUNDS]; };
+struct rounds {
+    double ops[SIZES][OPS][ROUNDS], layer[SIZES][ROUNDS], edge[ROUNDS], copy[ROUNDS], o[ROUNDS],
+        down[ROUNDS];
+};
 
 /* Chunks of SMALL << c rows; no more than there are. */
 static int size_of(const struct bench *b, int c) { return SMALL << c < b->n ? SMALL << c : b->n; }
@@ -155,11 +173,14 @@ static void round_of(struct bench *b, struct rounds *r, int i, void *const *edge
     must(be->mark(be, 1), "mark");
     must(be->copy(be, edge[4], edge[3], (size_t)1 << 30), "copy");
     must(be->mark(be, 2), "mark");
-    for (int row = 0; row < b->n; row += most) /* o and down with nothing to add to: what the residual costs in them */
-        product(b, O, at_row(b, b->q, row, b->qw), b->n - row < most ? b->n - row : most, b->qw, hidden, false, edge[4]);
+    for (int row = 0; row < b->n;
+         row += most) /* o and down with nothing to add to: what the residual costs in them */
+        product(b, O, at_row(b, b->q, row, b->qw), b->n - row < most ? b->n - row : most, b->qw,
+                hidden, false, edge[4]);
     must(be->mark(be, 3), "mark");
     for (int row = 0; row < b->n; row += most)
-        product(b, DOWN, at_row(b, b->q, most, hidden), b->n - row < most ? b->n - row : most, inter, hidden, false, edge[4]);
+        product(b, DOWN, at_row(b, b->q, most, hidden), b->n - row < most ? b->n - row : most,
+                inter, hidden, false, edge[4]);
     must(be->mark(be, 4), "mark");
     r->edge[i] = elapsed(b, 0, 1) / PRODUCTS;
     r->copy[i] = elapsed(b, 1, 2);
@@ -169,16 +190,33 @@ static void round_of(struct bench *b, struct rounds *r, int i, void *const *edge
 
 static void print_rounds(const struct bench *b, struct rounds *r, int models)
 {
-    static const char *const names[OPS] = {"rmsnorm", "q", "k", "v", "rope of q and k", "o, residual added", "rmsnorm before the MLP", "gate", "up", "swiglu",
+    static const char *const names[OPS] = {"rmsnorm",
+                                           "q",
+                                           "k",
+                                           "v",
+                                           "rope of q and k",
+                                           "o, residual added",
+                                           "rmsnorm before the MLP",
+                                           "gate",
+                                           "up",
+                                           "swiglu",
                                            "down, residual added"};
     double n = b->n, hidden = b->m->hidden, inter = b->m->intermediate, qw = b->qw, kw = b->kw;
-    const double flop[OPS] = {[Q] = 2 * n * hidden * qw, [K] = 2 * n * hidden * kw, [V] = 2 * n * hidden * kw, [O] = 2 * n * hidden * qw,
-                              [GATE] = 2 * n * hidden * inter, [UP] = 2 * n * hidden * inter, [DOWN] = 2 * n * hidden * inter};
-    const double bytes[OPS] = {[NORM] = 4 * n * hidden, [ROPE] = 4 * n * (qw + kw), [NORM_MLP] = 4 * n * hidden, [SWIGLU] = 6 * n * inter};
-    double edge = 2.0 * EDGE * EDGE * EDGE / median(r->edge) * 1e-9, copy = 2.0 * (1 << 30) / median(r->copy) * 1e-6; /* TFLOP/s, GB/s */
+    const double flop[OPS] = {[Q] = 2 * n * hidden * qw,       [K] = 2 * n * hidden * kw,
+                              [V] = 2 * n * hidden * kw,       [O] = 2 * n * hidden * qw,
+                              [GATE] = 2 * n * hidden * inter, [UP] = 2 * n * hidden * inter,
+                              [DOWN] = 2 * n * hidden * inter};
+    const double bytes[OPS] = {[NORM] = 4 * n * hidden,
+                               [ROPE] = 4 * n * (qw + kw),
+                               [NORM_MLP] = 4 * n * hidden,
+                               [SWIGLU] = 6 * n * inter};
+    /* TFLOP/s, GB/s */
+    double edge = 2.0 * EDGE * EDGE * EDGE / median(r->edge) * 1e-9,
+           copy = 2.0 * (1 << 30) / median(r->copy) * 1e-6;
     double least[OPS], limit = 0, products[SIZES] = {0}, layers = b->m->shape.n_layers;
-    printf("model   n %d, a layer without attention: ms, TFLOP/s or GB/s, share of the limit (product of %d cubed %.0f TFLOP/s, copy %.0f GB/s)\n", b->n, EDGE,
-           edge, copy);
+    printf("model   n %d, a layer without attention: ms, TFLOP/s or GB/s, share of the limit "
+           "(product of %d cubed %.0f TFLOP/s, copy %.0f GB/s)\n",
+           b->n, EDGE, edge, copy);
     printf("%-22s %-11s", "", "rows");
     for (int c = 0; c < SIZES; c++)
         printf(" | %22d%s", size_of(b, c), size_of(b, c) == models ? " *" : "  ");
@@ -187,11 +225,13 @@ static void print_rounds(const struct bench *b, struct rounds *r, int models)
         bool is_product = flop[k] > 0;
         least[k] = is_product ? flop[k] / edge * 1e-9 : bytes[k] / copy * 1e-6;
         limit += least[k];
-        printf("%-22s %6.2f %-4s", names[k], is_product ? flop[k] * 1e-12 : bytes[k] * 1e-9, is_product ? "TFLO" : "GB");
+        printf("%-22s %6.2f %-4s", names[k], is_product ? flop[k] * 1e-12 : bytes[k] * 1e-9,
+               is_product ? "TFLO" : "GB");
         for (int c = 0; c < SIZES; c++) {
             double ms = median(r->ops[c][k]);
             products[c] += is_product ? ms : 0;
-            printf(" | %9.3f %6.0f %5.1f %%", ms, is_product ? flop[k] / ms * 1e-9 : bytes[k] / ms * 1e-6, 100 * least[k] / ms);
+            printf(" | %9.3f %6.0f %5.1f %%", ms,
+                   is_product ? flop[k] / ms * 1e-9 : bytes[k] / ms * 1e-6, 100 * least[k] / ms);
         }
         printf("\n");
     }
@@ -200,9 +240,11 @@ static void print_rounds(const struct bench *b, struct rounds *r, int models)
         printf(" | %9.3f %6s %5.1f %%", median(r->layer[c]), "", 100 * limit / median(r->layer[c]));
     printf("\n%-34s", "a model: seconds, of them products");
     for (int c = 0; c < SIZES; c++)
-        printf(" | %9.3f %6.3f %7s", median(r->layer[c]) * layers * 1e-3, products[c] * layers * 1e-3, "");
-    printf("\nat the limits %.3f ms a layer, %.3f s a model; o and down with nothing to add to: %.3f and %.3f ms", limit, limit * layers * 1e-3, median(r->o),
-           median(r->down));
+        printf(" | %9.3f %6.3f %7s", median(r->layer[c]) * layers * 1e-3,
+               products[c] * layers * 1e-3, "");
+    printf("\nat the limits %.3f ms a layer, %.3f s a model; o and down with nothing to add to: "
+           "%.3f and %.3f ms",
+           limit, limit * layers * 1e-3, median(r->o), median(r->down));
     if (b->be->clock_mhz)
         printf("; SM clock after the last %d MHz", b->be->clock_mhz(b->be));
     printf("\n");
@@ -212,22 +254,30 @@ void parity_bench_model(struct parity *p, int n)
 {
     struct sw_backend *be = p->cuda;
     const struct sw_named_shape *m = sw_shape_find("llama-3.1-8b");
-    struct bench b = {.be = be, .m = m, .n = n, .qw = m->shape.n_heads * m->shape.head_dim, .kw = m->shape.n_kv_heads * m->shape.head_dim};
-    const struct sw_model_config config = {.shape = m->shape, .hidden = m->hidden, .intermediate = m->intermediate};
+    struct bench b = {.be = be,
+                      .m = m,
+                      .n = n,
+                      .qw = m->shape.n_heads * m->shape.head_dim,
+                      .kw = m->shape.n_kv_heads * m->shape.head_dim};
+    const struct sw_model_config config = {
+        .shape = m->shape, .hidden = m->hidden, .intermediate = m->intermediate};
     if ((n / SMALL + 1) * OPS >= SW_TIMER_SLOTS) {
         printf("model   n %d: more operations than time stamps\n", n);
         return;
     }
-    size_t hidden = (size_t)m->hidden, inter = (size_t)m->intermediate, qw = (size_t)b.qw, kw = (size_t)b.kw, rows_n = (size_t)n, edge_n = (size_t)EDGE * EDGE;
-    size_t most_rows = (size_t)size_of(&b, SIZES - 1), mlp = most_rows * (hidden + 2 * inter), queries = rows_n * qw;
+    size_t hidden = (size_t)m->hidden, inter = (size_t)m->intermediate, qw = (size_t)b.qw,
+           kw = (size_t)b.kw, rows_n = (size_t)n, edge_n = (size_t)EDGE * EDGE;
+    size_t most_rows = (size_t)size_of(&b, SIZES - 1), mlp = most_rows * (hidden + 2 * inter),
+           queries = rows_n * qw;
     b.x = normal(be, rows_n * hidden, 1, 1);
     b.q = normal(be, queries > mlp ? queries : mlp, 1, 2);
     b.before = normal(be, most_rows * hidden, 1, 3);
     b.k = normal(be, rows_n * kw, 1, 4);
     b.v = normal(be, rows_n * kw, 1, 5);
     b.gain = normal(be, hidden, 1, 6);
-    const size_t weights[OPS] = {[Q] = hidden * qw, [K] = hidden * kw, [V] = hidden * kw, [O] = hidden * qw, [GATE] = hidden * inter, [UP] = hidden * inter,
-                                 [DOWN] = hidden * inter};
+    const size_t weights[OPS] = {
+        [Q] = hidden * qw,       [K] = hidden * kw,     [V] = hidden * kw,      [O] = hidden * qw,
+        [GATE] = hidden * inter, [UP] = hidden * inter, [DOWN] = hidden * inter};
     for (int k = 0; k < OPS; k++)
         b.w[k] = weights[k] ? normal(be, weights[k], 0.02f, 10 + (uint64_t)k) : NULL;
     float inv_freq[256];
@@ -235,7 +285,9 @@ void parity_bench_model(struct parity *p, int n)
         inv_freq[k] = (float)pow(m->rope_theta, -2.0 * k / m->shape.head_dim);
     b.inv_freq = on_device(be, inv_freq, sizeof inv_freq);
     size_t copied = (size_t)1 << 29; /* 1 GiB; the last one also takes a chunk's o and down */
-    void *edge[5] = {normal(be, edge_n, 1, 20), normal(be, edge_n, 0.02f, 21), normal(be, edge_n, 1, 22), normal(be, copied, 1, 23), normal(be, copied, 1, 24)};
+    void *edge[5] = {normal(be, edge_n, 1, 20), normal(be, edge_n, 0.02f, 21),
+                     normal(be, edge_n, 1, 22), normal(be, copied, 1, 23),
+                     normal(be, copied, 1, 24)};
     struct rounds *r = need(sizeof *r);
     round_of(&b, r, 0, edge); /* warm-up */
     for (int i = 0; i < ROUNDS; i++)

@@ -7,8 +7,11 @@
 static int min_int(int a, int b) { return a < b ? a : b; }
 static int clamp_int(int64_t x, int lo, int hi) { return x < lo ? lo : x > hi ? hi : (int)x; }
 
-/* Row i of n tokens: its queries, its diagonal's pairs, and the pairs of one whole off-diagonal block. */
-struct row { int64_t queries, diagonal, block_pairs, causal; };
+/* Row i of n tokens: its queries, its diagonal's pairs, and the pairs of one whole off-diagonal
+ * block. */
+struct row {
+    int64_t queries, diagonal, block_pairs, causal;
+};
 
 static struct row row_of(int n, int block, int i)
 {
@@ -38,8 +41,10 @@ int64_t sw_budget_pairs(int n, int block, const int *m)
 static enum sw_status check(int n, int block, double density)
 {
     if (n < 1 || block < 1 || !(density > 0 && density <= 1))
-        return SW_FAIL(SW_EINPUT, "budget: %d tokens, block %d, density %g; expected n >= 1, block >= 1, density in (0, 1]", n, block,
-                       density);
+        return SW_FAIL(SW_EINPUT,
+                       "budget: %d tokens, block %d, density %g; expected n >= 1, block >= 1, "
+                       "density in (0, 1]",
+                       n, block, density);
     return SW_OK;
 }
 
@@ -52,7 +57,8 @@ static void fill_proportional(int n, int block, double lambda, struct sw_forced 
     }
 }
 
-enum sw_status sw_budget_rows(int n, int block, double density, struct sw_forced forced, int *m, bool *floored)
+enum sw_status sw_budget_rows(int n, int block, double density, struct sw_forced forced, int *m,
+                              bool *floored)
 {
     SW_TRY(check(n, block, density));
     int b = sw_blocks(n, block);
@@ -63,8 +69,10 @@ enum sw_status sw_budget_rows(int n, int block, double density, struct sw_forced
         *floored = at_floor;
     if (at_floor)
         return SW_OK; /* the forced sets alone */
-    /* The total is a step function of lambda, nondecreasing: bisect to the largest lambda that stays within the target.
-     * lambda = 2 fills every row (want >= i for all i). 60 halvings resolve every step of fewer than 2^40 pairs. */
+    /* The total is a step function of lambda, nondecreasing: bisect to the largest lambda that
+     * stays within the target.
+     * lambda = 2 fills every row (want >= i for all i). 60 halvings resolve every step of fewer
+     * than 2^40 pairs. */
     double lo = 0, hi = 2;
     fill_proportional(n, block, hi, forced, m);
     if ((double)sw_budget_pairs(n, block, m) <= target)
@@ -92,7 +100,8 @@ enum sw_status sw_budget_rows(int n, int block, double density, struct sw_forced
     return SW_OK;
 }
 
-enum sw_status sw_budget_rows_constant(int n, int block, double density, struct sw_forced forced, int *m)
+enum sw_status sw_budget_rows_constant(int n, int block, double density, struct sw_forced forced,
+                                       int *m)
 {
     SW_TRY(check(n, block, density));
     int b = sw_blocks(n, block);
@@ -116,7 +125,8 @@ int sw_budget_decode(int n, int block, double density, struct sw_forced forced, 
 {
     int b = sw_blocks(n, block), tail = n - (b - 1) * block;
     int floor_k = min_int(sw_forced_count(forced, b - 1) + 1, b);
-    int64_t k = (int64_t)floor((density * n - tail) / block + 0.5) + 1; /* blocks, the current one included */
+    /* blocks, the current one included */
+    int64_t k = (int64_t)floor((density * n - tail) / block + 0.5) + 1;
     if (floored)
         *floored = k < floor_k;
     return clamp_int(k, floor_k, b) - 1;

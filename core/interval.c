@@ -114,7 +114,8 @@ enum sw_status sw_interval_mean(const double *x, int n, uint64_t seed, struct sw
     return SW_OK;
 }
 
-enum sw_status sw_interval_paired(const double *a, const double *b, int n, uint64_t seed, struct sw_interval *out)
+enum sw_status sw_interval_paired(const double *a, const double *b, int n, uint64_t seed,
+                                  struct sw_interval *out)
 {
     double *difference = malloc(((size_t)(n > 0 ? n : 0) + 1) * sizeof *difference);
     if (!difference)
@@ -127,7 +128,8 @@ enum sw_status sw_interval_paired(const double *a, const double *b, int n, uint6
 }
 
 /* Median of a resample of x, in scratch[n]. */
-static double resampled_median(const double *x, int n, uint64_t seed, int r, uint64_t offset, double *scratch)
+static double resampled_median(const double *x, int n, uint64_t seed, int r, uint64_t offset,
+                               double *scratch)
 {
     for (int i = 0; i < n; ++i)
         scratch[i] = x[draw(seed, r, offset + (uint64_t)i, n)];
@@ -135,7 +137,8 @@ static double resampled_median(const double *x, int n, uint64_t seed, int r, uin
     return sorted_percentile(scratch, n, 50);
 }
 
-enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_sets, uint64_t seed, struct sw_interval *out, double *error)
+enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_sets, uint64_t seed,
+                                       struct sw_interval *out, double *error)
 {
     *out = (struct sw_interval){0, NAN, NAN};
     if (error)
@@ -150,14 +153,16 @@ enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_s
     }
     if (least < 2 || !isfinite(out->value))
         return SW_OK;
-    double *estimates = malloc(((size_t)RESAMPLES + (size_t)most) * sizeof *estimates), *scratch = estimates + RESAMPLES;
+    double *estimates = malloc(((size_t)RESAMPLES + (size_t)most) * sizeof *estimates),
+           *scratch = estimates + RESAMPLES;
     if (!estimates)
         return SW_FAIL(SW_ENOMEM, "out of memory (bootstrap of %d samples)", most);
     double mean = 0, squares = 0;
     for (int r = 0; r < RESAMPLES; ++r) {
         estimates[r] = 0;
         for (int s = 0; s < n_sets; ++s)
-            estimates[r] += sets[s].sign * log(resampled_median(sets[s].x, sets[s].n, seed, r, (uint64_t)s << 32, scratch));
+            estimates[r] += sets[s].sign * log(resampled_median(sets[s].x, sets[s].n, seed, r,
+                                                                (uint64_t)s << 32, scratch));
         mean += estimates[r] / RESAMPLES;
     }
     for (int r = 0; r < RESAMPLES; ++r)
@@ -169,7 +174,8 @@ enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_s
     return SW_OK;
 }
 
-enum sw_status sw_interval_median_ratio(const double *a, int n_a, const double *b, int n_b, uint64_t seed, struct sw_interval *out)
+enum sw_status sw_interval_median_ratio(const double *a, int n_a, const double *b, int n_b,
+                                        uint64_t seed, struct sw_interval *out)
 {
     const struct sw_sample_set sets[] = {{a, n_a, +1}, {b, n_b, -1}};
     SW_TRY(sw_interval_log_medians(sets, 2, seed, out, NULL));

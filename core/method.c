@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum sw_status sw_sequence_begin(struct sw_sequence **out, const struct sw_method *method, const void *params,
-                                 struct sw_backend *backend, const struct sw_shape *shape, int max_tokens, double density,
+enum sw_status sw_sequence_begin(struct sw_sequence **out, const struct sw_method *method,
+                                 const void *params, struct sw_backend *backend,
+                                 const struct sw_shape *shape, int max_tokens, double density,
                                  enum sw_budget_mode mode, uint64_t seed, int dense_layers)
 {
     *out = NULL;
@@ -16,7 +17,8 @@ enum sw_status sw_sequence_begin(struct sw_sequence **out, const struct sw_metho
     if (!seq || !state) {
         free(seq);
         free(state);
-        return SW_FAIL(SW_ENOMEM, "%s: asked %zu bytes of host memory", method->name, sizeof *seq + method->state_size);
+        return SW_FAIL(SW_ENOMEM, "%s: asked %zu bytes of host memory", method->name,
+                       sizeof *seq + method->state_size);
     }
     seq->method = method;
     seq->params = params;
@@ -49,19 +51,21 @@ void sw_sequence_end(struct sw_sequence *seq)
     free(seq);
 }
 
-enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+enum sw_status sw_sequence_prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                   struct sw_selection *out)
 {
     if (in->n > seq->max_tokens || in->n_q != in->n || in->layer < seq->dense_layers)
-        return SW_FAIL(SW_EINTERNAL, "prefill of layer %d with %d queries, %d keys, at most %d", in->layer, in->n_q, in->n,
-                       seq->max_tokens);
+        return SW_FAIL(SW_EINTERNAL, "prefill of layer %d with %d queries, %d keys, at most %d",
+                       in->layer, in->n_q, in->n, seq->max_tokens);
     return seq->method->prefill(seq, in, out);
 }
 
-enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+enum sw_status sw_sequence_decode(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  struct sw_selection *out)
 {
     if (in->n > seq->max_tokens || in->n_q != 1 || in->layer < seq->dense_layers)
-        return SW_FAIL(SW_EINTERNAL, "decode of layer %d with %d queries, %d keys, at most %d", in->layer, in->n_q, in->n,
-                       seq->max_tokens);
+        return SW_FAIL(SW_EINTERNAL, "decode of layer %d with %d queries, %d keys, at most %d",
+                       in->layer, in->n_q, in->n, seq->max_tokens);
     return seq->method->decode(seq, in, out);
 }
 
@@ -72,20 +76,23 @@ int sw_sequence_block(const struct sw_sequence *seq)
 
 const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t)
 {
-    size_t token = sw_dtype_size(seq->backend->act) * (size_t)seq->shape.n_kv_heads * (size_t)seq->shape.head_dim;
+    size_t token = sw_dtype_size(seq->backend->act) * (size_t)seq->shape.n_kv_heads *
+                   (size_t)seq->shape.head_dim;
     return (const char *)in->k + (size_t)t * token;
 }
 
 enum { BY_DENSITY = -1 }; /* instead of a constant number of blocks a row */
 
-/* Row budgets of the input's rows: one in decode, one a block in prefill; the prompt's are the same for all layers and computed once. blocks: those
- * of a row in all, as far as there are so many and not fewer than the forced ones, or BY_DENSITY. */
-static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, int blocks)
+/* Row budgets of the input's rows: one in decode, one a block in prefill; the prompt's are the same
+ * for all layers and computed once. blocks: those of a row in all, as far as there are so many and
+ * not fewer than the forced ones, or BY_DENSITY. */
+static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  struct sw_forced forced, int blocks)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     bool decode = in->n_q < in->n;
-    bool same = seq->budget && !decode && blocks == BY_DENSITY && seq->budget_n == in->n && seq->budget_forced.sink == forced.sink &&
-                seq->budget_forced.local == forced.local;
+    bool same = seq->budget && !decode && blocks == BY_DENSITY && seq->budget_n == in->n &&
+                seq->budget_forced.sink == forced.sink && seq->budget_forced.local == forced.local;
     if (same)
         return SW_OK;
     int *m = realloc(seq->budget, (size_t)b * sizeof *m);
@@ -96,7 +103,8 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
     seq->budget_forced = forced;
     if (blocks != BY_DENSITY) {
         for (int r = 0; r < (decode ? 1 : b); r++) {
-            int i = decode ? b - 1 : r, least = sw_forced_count(forced, i), most = blocks - 1 < i ? blocks - 1 : i;
+            int i = decode ? b - 1 : r, least = sw_forced_count(forced, i),
+                most = blocks - 1 < i ? blocks - 1 : i;
             m[r] = most > least ? most : least;
         }
         return SW_OK;
@@ -109,8 +117,10 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
 }
 
 /* Room in the selection, and the backend's arguments, which point to seq's budget. */
-static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld, int ld_rows,
-                                struct sw_forced forced, int blocks, struct sw_selection *out, struct sw_select_top *top)
+static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                const float *scores, int units, int ld, int ld_rows,
+                                struct sw_forced forced, int blocks, struct sw_selection *out,
+                                struct sw_select_top *top)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
@@ -136,45 +146,53 @@ static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_i
     return sw_selection_reserve(out, seq->backend, units, rows, units * entries, false);
 }
 
-static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
-                                  int ld_rows, struct sw_forced forced, int blocks, struct sw_selection *out)
+static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  const float *scores, int units, int ld, int ld_rows,
+                                  struct sw_forced forced, int blocks, struct sw_selection *out)
 {
     struct sw_select_top top;
     SW_TRY(plan_rows(seq, in, scores, units, ld, ld_rows, forced, blocks, out, &top));
     return seq->backend->select_top(seq->backend, &top, out);
 }
 
-enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
-                                  int ld_rows, struct sw_forced forced, struct sw_selection *out)
+enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  const float *scores, int units, int ld, int ld_rows,
+                                  struct sw_forced forced, struct sw_selection *out)
 {
     return select_rows(seq, in, scores, units, ld, ld_rows, forced, BY_DENSITY, out);
 }
 
-enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_layer_input *in, const struct sw_walk *walk,
-                                       struct sw_forced forced, struct sw_selection *out)
+enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                       const struct sw_walk *walk, struct sw_forced forced,
+                                       struct sw_selection *out)
 {
     struct sw_backend *be = seq->backend;
     struct sw_select_top top;
-    SW_TRY(plan_rows(seq, in, walk->out, walk->units, walk->ld, walk->ld_rows, forced, BY_DENSITY, out, &top));
+    SW_TRY(plan_rows(seq, in, walk->out, walk->units, walk->ld, walk->ld_rows, forced, BY_DENSITY,
+                     out, &top));
     if (be->walk_top)
         return be->walk_top(be, walk, &top, out);
     SW_TRY(be->walk(be, walk));
     return be->select_top(be, &top, out);
 }
 
-enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in, int units, struct sw_forced forced,
+enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                         int units, struct sw_forced forced,
                                          struct sw_selection *out)
 {
     return select_rows(seq, in, NULL, units, 0, 0, forced, 0, out);
 }
 
-enum sw_status sw_sequence_select_count(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units, int ld,
-                                        int ld_rows, int blocks, struct sw_forced forced, struct sw_selection *out)
+enum sw_status sw_sequence_select_count(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                        const float *scores, int units, int ld, int ld_rows,
+                                        int blocks, struct sw_forced forced,
+                                        struct sw_selection *out)
 {
     return select_rows(seq, in, scores, units, ld, ld_rows, forced, blocks > 0 ? blocks : 0, out);
 }
 
-enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_forced forced, const int **budget)
+enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  struct sw_forced forced, const int **budget)
 {
     SW_TRY(row_budgets(seq, in, forced, BY_DENSITY));
     *budget = seq->budget;

@@ -7,8 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *field(const struct sw_param *param, void *base) { return (char *)base + param->offset; }
-static const void *field_const(const struct sw_param *param, const void *base) { return (const char *)base + param->offset; }
+static void *field(const struct sw_param *param, void *base)
+{
+    return (char *)base + param->offset;
+}
+static const void *field_const(const struct sw_param *param, const void *base)
+{
+    return (const char *)base + param->offset;
+}
 static bool ranged(const struct sw_param *param) { return param->min != 0 || param->max != 0; }
 
 const char *sw_quote(const char *value, char *text, size_t size)
@@ -36,16 +42,18 @@ const char *sw_quote(const char *value, char *text, size_t size)
     return text;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- reading */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum sw_status unexpected(const struct sw_param *param, const char *value)
 {
     char found[80], expected[256];
-    return SW_FAIL(SW_EINPUT, "found %s, expected %s", *value ? sw_quote(value, found, sizeof found) : "nothing",
+    return SW_FAIL(SW_EINPUT, "found %s, expected %s",
+                   *value ? sw_quote(value, found, sizeof found) : "nothing",
                    sw_param_expected(param, expected, sizeof expected));
 }
 
-/* Decimal digits with an optional minus; no leading zeros (octal to some readers), no plus, nothing around it. */
+/* Decimal digits with an optional minus; no leading zeros (octal to some readers), no plus, nothing
+ * around it. */
 static bool parse_int(const char *text, long long *out)
 {
     const char *digits = text[0] == '-' ? text + 1 : text;
@@ -69,7 +77,8 @@ static bool parse_real(const char *text, double *out)
 
 static bool in_range(const struct sw_param *param, double value)
 {
-    return !ranged(param) || ((param->min_open ? value > param->min : value >= param->min) && value <= param->max);
+    return !ranged(param) ||
+           ((param->min_open ? value > param->min : value >= param->min) && value <= param->max);
 }
 
 /* The place of `value` in "a|b|c", or -1. */
@@ -131,13 +140,15 @@ enum sw_status sw_param_set(const struct sw_param *param, void *base, const char
             return unexpected(param, text);
         char *copy = NULL;
         if (*text && !(copy = strdup(text)))
-            return SW_FAIL(SW_ENOMEM, "no memory for the text of '%s' (%zu bytes)", param->name, strlen(text) + 1);
+            return SW_FAIL(SW_ENOMEM, "no memory for the text of '%s' (%zu bytes)", param->name,
+                           strlen(text) + 1);
         free(*(char **)to);
         *(char **)to = copy;
         return SW_OK;
     }
     }
-    return SW_FAIL(SW_EINTERNAL, "parameter '%s' has unknown type %d", param->name, (int)param->type);
+    return SW_FAIL(SW_EINTERNAL, "parameter '%s' has unknown type %d", param->name,
+                   (int)param->type);
 }
 
 enum sw_status sw_param_defaults(const struct sw_param *table, void *base)
@@ -159,7 +170,7 @@ void sw_param_free(const struct sw_param *table, void *base)
         }
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- names */
+/* --- names ------------------------------------------------------------------------------------ */
 
 const struct sw_param *sw_param_find(const struct sw_param *table, const char *name)
 {
@@ -169,7 +180,8 @@ const struct sw_param *sw_param_find(const struct sw_param *table, const char *n
     return NULL;
 }
 
-/* Insertions, deletions, substitutions and swaps of neighbours. Names beyond 63 bytes are far from everything. */
+/* Insertions, deletions, substitutions and swaps of neighbours. Names beyond 63 bytes are far from
+ * everything. */
 int sw_edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63 };
@@ -188,7 +200,8 @@ int sw_edit_distance(const char *a, const char *b)
                 best = last[j] + 1;
             if (now[j - 1] + 1 < best)
                 best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < best)
                 best = before[j - 2] + 1;
             now[j] = best;
         }
@@ -214,7 +227,7 @@ const struct sw_param *sw_param_nearest(const struct sw_param *table, const char
     return best;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- writing */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* The shortest decimal that reads back as the same double; whole numbers without an exponent. */
 static void real_text(double value, char *text, size_t size)
@@ -234,10 +247,18 @@ const char *sw_param_text(const struct sw_param *param, const void *base, char *
 {
     const void *from = field_const(param, base);
     switch (param->type) {
-    case SW_PARAM_INT: snprintf(text, size, "%d", *(const int *)from); break;
-    case SW_PARAM_REAL: real_text(*(const double *)from, text, size); break;
-    case SW_PARAM_BOOL: snprintf(text, size, "%s", *(const bool *)from ? "true" : "false"); break;
-    case SW_PARAM_CHOICE: choice_name(param->choices, *(const int *)from, text, size); break;
+    case SW_PARAM_INT:
+        snprintf(text, size, "%d", *(const int *)from);
+        break;
+    case SW_PARAM_REAL:
+        real_text(*(const double *)from, text, size);
+        break;
+    case SW_PARAM_BOOL:
+        snprintf(text, size, "%s", *(const bool *)from ? "true" : "false");
+        break;
+    case SW_PARAM_CHOICE:
+        choice_name(param->choices, *(const int *)from, text, size);
+        break;
     case SW_PARAM_TEXT: {
         const char *value = *(char *const *)from;
         snprintf(text, size, "%s", value ? value : "");
@@ -259,9 +280,11 @@ const char *sw_param_expected(const struct sw_param *param, char *text, size_t s
         else if (param->min == param->max)
             snprintf(text, size, "%.0f", param->min);
         else if (param->max >= INT_MAX)
-            snprintf(text, size, "%s >= %.0f", param->power_of_two ? "a power of two" : "an integer", param->min);
+            snprintf(text, size, "%s >= %.0f",
+                     param->power_of_two ? "a power of two" : "an integer", param->min);
         else
-            snprintf(text, size, "%s %.0f…%.0f", param->power_of_two ? "a power of two" : "an integer", param->min, param->max);
+            snprintf(text, size, "%s %.0f…%.0f",
+                     param->power_of_two ? "a power of two" : "an integer", param->min, param->max);
         break;
     case SW_PARAM_REAL:
         if (!ranged(param))
@@ -271,9 +294,15 @@ const char *sw_param_expected(const struct sw_param *param, char *text, size_t s
         else
             snprintf(text, size, "a number in %c%s, %s]", param->min_open ? '(' : '[', low, high);
         break;
-    case SW_PARAM_BOOL: snprintf(text, size, "true|false"); break;
-    case SW_PARAM_CHOICE: snprintf(text, size, "%s", param->choices); break;
-    case SW_PARAM_TEXT: snprintf(text, size, "%s", param->choices ? param->choices : "a text"); break;
+    case SW_PARAM_BOOL:
+        snprintf(text, size, "true|false");
+        break;
+    case SW_PARAM_CHOICE:
+        snprintf(text, size, "%s", param->choices);
+        break;
+    case SW_PARAM_TEXT:
+        snprintf(text, size, "%s", param->choices ? param->choices : "a text");
+        break;
     }
     return text;
 }

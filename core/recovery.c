@@ -5,7 +5,10 @@
 
 #include "core/budget.h"
 
-struct candidate { float truth; int32_t j; };
+struct candidate {
+    float truth;
+    int32_t j;
+};
 
 /* Best first; ties to the larger block, as in every selection. */
 static int best_first(const void *a, const void *b)
@@ -22,10 +25,12 @@ static double share_of_causal(const struct sw_selection *s, int unit, int i, int
         return 1.0;
     struct sw_selection as_whole = *s;
     as_whole.whole = NULL;
-    return (double)sw_selection_entry_pairs(s, unit, i, e) / (double)sw_selection_entry_pairs(&as_whole, unit, i, e);
+    return (double)sw_selection_entry_pairs(s, unit, i, e) /
+           (double)sw_selection_entry_pairs(&as_whole, unit, i, e);
 }
 
-enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const float *truth, int ld, struct sw_recovery_sum *sum)
+enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const float *truth, int ld,
+                               struct sw_recovery_sum *sum)
 {
     int b = sw_blocks(s->n, s->block);
     struct candidate *others = malloc(sizeof *others * (size_t)b);
@@ -33,7 +38,8 @@ enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const flo
     if (!others || !kept) {
         free(others);
         free(kept);
-        return SW_FAIL(SW_ENOMEM, "recovery: asked %zu bytes of host memory", (sizeof *others + 1) * (size_t)b);
+        return SW_FAIL(SW_ENOMEM, "recovery: asked %zu bytes of host memory",
+                       (sizeof *others + 1) * (size_t)b);
     }
     for (int r = 0; r < s->rows; r++) {
         int i = s->row0 + r, k = 0, hits = 0, n_others = 0;

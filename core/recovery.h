@@ -1,4 +1,5 @@
-/* recovery.h: how much of the true attention a selection recovers. Host memory throughout. Definitions: see README, "What is measured". */
+/* recovery.h: how much of the true attention a selection recovers. Host memory throughout.
+ * Definitions: see README, "What is measured". */
 #ifndef SW_RECOVERY_H
 #define SW_RECOVERY_H
 
@@ -8,18 +9,25 @@
 extern "C" {
 #endif
 
-/* Means over the rows of a selection where the figure exists; count is how many. Sums, so that rows of several calls can be pooled. */
+/* Means over the rows of a selection where the figure exists; count is how many. Sums, so that rows
+ * of several calls can be pooled. */
 struct sw_recovery_sum {
     double recall_sum, mass_sum;
     int64_t recall_rows, mass_rows;
 };
 
-/* Adds, for every row of `unit` of the selection, recall and mass against truth [rows, ld] (row r is query block row0 + r; columns: key blocks).
- * Recall: T = the k best causal blocks by truth outside the common forced set {0, i-1, i}, k = kept blocks outside it; |kept ∩ T| / k;
- * rows with k = 0 have none. Mass: the truth of the kept blocks, a partial block counting by its share of causal pairs. SW_ENOMEM. */
-SW_MUST_CHECK enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const float *truth, int ld, struct sw_recovery_sum *sum);
+/* Adds, for every row of `unit` of the selection, recall and mass against truth [rows, ld] (row r
+ * is query block row0 + r; columns: key blocks).
+ * Recall: T = the k best causal blocks by truth outside the common forced set {0, i-1, i}, k = kept
+ * blocks outside it; |kept ∩ T| / k;
+ * rows with k = 0 have none. Mass: the truth of the kept blocks, a partial block counting by its
+ * share of causal pairs. SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_recovery_add(const struct sw_selection *s, int unit,
+                                             const float *truth, int ld,
+                                             struct sw_recovery_sum *sum);
 
-/* ||a - b||_F / ||b||_F over [n, heads, d], overall (returned) and per head (per_head [heads] or NULL). */
+/* ||a - b||_F / ||b||_F over [n, heads, d], overall (returned) and per head (per_head [heads] or
+ * NULL). */
 double sw_relative_error(const float *a, const float *b, int n, int heads, int d, double *per_head);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
-/* rng.h: random numbers from counters, not from state: a value depends only on (seed, purpose, index), so that results do
- * not depend on threads, ranks or the order of evaluation. Mixing: the finaliser of splitmix64 (Steele et al., OOPSLA 2014). */
+/* rng.h: random numbers from counters, not from state: a value depends only on (seed, purpose,
+ * index), so that results do not depend on threads, ranks or the order of evaluation. Mixing: the
+ * finaliser of splitmix64 (Steele et al., OOPSLA 2014). */
 #ifndef SW_RNG_H
 #define SW_RNG_H
 
@@ -7,15 +8,15 @@
 #include <stdint.h>
 
 enum sw_rng_purpose { /* keeps streams apart; append only: the values decide results */
-    SW_RNG_SIGNS = 1,
-    SW_RNG_PERMUTATION = 2,
-    SW_RNG_RANDOM_METHOD = 3,
-    SW_RNG_GAUSSIAN = 4,
-    SW_RNG_PLANTED = 5,
-    SW_RNG_WEIGHTS = 6,
-    SW_RNG_BOOTSTRAP = 7,
-    SW_RNG_TEST = 8,
-    SW_RNG_TOKENS = 9,
+                      SW_RNG_SIGNS = 1,
+                      SW_RNG_PERMUTATION = 2,
+                      SW_RNG_RANDOM_METHOD = 3,
+                      SW_RNG_GAUSSIAN = 4,
+                      SW_RNG_PLANTED = 5,
+                      SW_RNG_WEIGHTS = 6,
+                      SW_RNG_BOOTSTRAP = 7,
+                      SW_RNG_TEST = 8,
+                      SW_RNG_TOKENS = 9,
 };
 
 static inline uint64_t sw_mix64(uint64_t x)

@@ -1,4 +1,5 @@
-/* scratch.h: backend memory that grows when a longer sequence needs it and is kept between layers. */
+/* scratch.h: backend memory that grows when a longer sequence needs it and is kept between
+ * layers. */
 #ifndef SW_SCRATCH_H
 #define SW_SCRATCH_H
 
@@ -14,7 +15,8 @@ struct sw_scratch {
 };
 
 /* Makes room for at least `bytes`; what it held is lost when it has to grow. SW_ENOMEM. */
-SW_MUST_CHECK enum sw_status sw_scratch_reserve(struct sw_backend *be, struct sw_scratch *s, size_t bytes);
+SW_MUST_CHECK enum sw_status sw_scratch_reserve(struct sw_backend *be, struct sw_scratch *s,
+                                                size_t bytes);
 void sw_scratch_free(struct sw_backend *be, struct sw_scratch *s);
 
 #ifdef __cplusplus

@@ -5,7 +5,7 @@
 
 #include "core/backend.h"
 
-/* --- memory ------------------------------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static enum sw_status get(struct sw_backend *be, size_t bytes, void **out)
 {
@@ -23,8 +23,8 @@ static void drop(struct sw_backend *be, void *p)
         free(p);
 }
 
-enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *backend, int units, int rows, int64_t capacity,
-                                    bool with_partial)
+enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *backend, int units,
+                                    int rows, int64_t capacity, bool with_partial)
 {
     if (s->indptr && s->backend != backend)
         sw_selection_free(s);
@@ -71,7 +71,8 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
 
 enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld, int query_words)
 {
-    size_t lines = (size_t)s->units * (size_t)line_ld, words = (size_t)s->capacity * (size_t)query_words;
+    size_t lines = (size_t)s->units * (size_t)line_ld,
+           words = (size_t)s->capacity * (size_t)query_words;
     size_t bytes = words * sizeof *s->queries + 2 * lines;
     if (!s->whole)
         return SW_FAIL(SW_EINTERNAL, "selection: token masks without partial blocks");
@@ -116,7 +117,8 @@ static enum sw_status fetch(struct sw_backend *be, void *to, const void *from, s
 static enum sw_status fetch_lines(const struct sw_selection *s, const uint8_t *from, uint8_t **to)
 {
     for (int u = 0; from && u < s->units; u++)
-        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->line_ld, (size_t)s->n));
+        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->line_ld,
+                     (size_t)s->n));
     if (!from)
         *to = NULL;
     return SW_OK;
@@ -129,7 +131,8 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     int32_t last = 0;
     SW_TRY(fetch(be, &last, s->indptr + rows, sizeof last));
     if (last < 0 || last > s->capacity)
-        return SW_FAIL(SW_EINTERNAL, "selection holds %d entries of %lld", last, (long long)s->capacity);
+        return SW_FAIL(SW_EINTERNAL, "selection holds %d entries of %lld", last,
+                       (long long)s->capacity);
     SW_TRY(sw_selection_reserve(host, NULL, s->units, s->rows, last, s->whole != NULL));
     host->block = s->block;
     host->n = s->n;
@@ -147,7 +150,9 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     SW_TRY(sw_selection_reserve_masks(host, s->columns || s->slashes ? s->n : 0, words));
     SW_TRY(fetch_lines(s, s->columns, &host->columns));
     SW_TRY(fetch_lines(s, s->slashes, &host->slashes));
-    return s->queries ? fetch(be, host->queries, s->queries, (size_t)last * (size_t)words * sizeof *s->queries) : SW_OK;
+    return s->queries ? fetch(be, host->queries, s->queries,
+                              (size_t)last * (size_t)words * sizeof *s->queries)
+                      : SW_OK;
 }
 
 int64_t sw_selection_full_capacity(int units, int row0, int rows)
@@ -177,34 +182,42 @@ enum sw_status sw_selection_full(struct sw_selection *s, int n, int block, int u
 
 enum sw_status sw_selection_validate(const struct sw_selection *s)
 {
-    if (s->block <= 0 || s->units <= 0 || s->rows <= 0 || s->n <= 0 || s->row0 < 0 || s->row0 + s->rows > sw_blocks(s->n, s->block))
-        return SW_FAIL(SW_EINTERNAL, "selection: block %d, units %d, rows %d+%d do not fit %d tokens", s->block, s->units, s->row0,
-                       s->rows, s->n);
+    if (s->block <= 0 || s->units <= 0 || s->rows <= 0 || s->n <= 0 || s->row0 < 0 ||
+        s->row0 + s->rows > sw_blocks(s->n, s->block))
+        return SW_FAIL(SW_EINTERNAL,
+                       "selection: block %d, units %d, rows %d+%d do not fit %d tokens", s->block,
+                       s->units, s->row0, s->rows, s->n);
     if (sw_selection_masked(s) && (!s->whole || ((s->columns || s->slashes) && s->line_ld < s->n)))
-        return SW_FAIL(SW_EINTERNAL, "selection: token masks of %d entries for %d tokens, %s partial blocks", s->line_ld, s->n,
-                       s->whole ? "with" : "without");
+        return SW_FAIL(SW_EINTERNAL,
+                       "selection: token masks of %d entries for %d tokens, %s partial blocks",
+                       s->line_ld, s->n, s->whole ? "with" : "without");
     int64_t rows = (int64_t)s->units * s->rows;
     if (s->indptr[0] != 0 || s->indptr[rows] > s->capacity)
-        return SW_FAIL(SW_EINTERNAL, "selection: indptr runs from %d to %d, capacity %lld", s->indptr[0], s->indptr[rows],
-                       (long long)s->capacity);
+        return SW_FAIL(SW_EINTERNAL, "selection: indptr runs from %d to %d, capacity %lld",
+                       s->indptr[0], s->indptr[rows], (long long)s->capacity);
     for (int64_t row = 0; row < rows; row++) {
         int u = (int)(row / s->rows), i = s->row0 + (int)(row % s->rows);
         int32_t from = s->indptr[row], to = s->indptr[row + 1];
         if (to <= from || to > s->indptr[rows])
             return SW_FAIL(SW_EINTERNAL, "selection: unit %d, block row %d is empty", u, i);
         for (int32_t e = from; e < to; e++)
-            if (s->indices[e] < 0 || s->indices[e] > i || (e > from && s->indices[e] <= s->indices[e - 1]))
-                return SW_FAIL(SW_EINTERNAL, "selection: unit %d, block row %d: block %d at place %d is not ascending and causal", u, i,
-                               s->indices[e], e - from);
+            if (s->indices[e] < 0 || s->indices[e] > i ||
+                (e > from && s->indices[e] <= s->indices[e - 1]))
+                return SW_FAIL(SW_EINTERNAL,
+                               "selection: unit %d, block row %d: block %d at place %d is not "
+                               "ascending and causal",
+                               u, i, s->indices[e], e - from);
         if (s->indices[to - 1] != i)
-            return SW_FAIL(SW_EINTERNAL, "selection: unit %d, block row %d lacks its diagonal", u, i);
+            return SW_FAIL(SW_EINTERNAL, "selection: unit %d, block row %d lacks its diagonal", u,
+                           i);
     }
     return SW_OK;
 }
 
-/* --- counting ----------------------------------------------------------------------------------------------------------------- */
+/* --- counting --------------------------------------------------------------------------------- */
 
-/* Query tokens of block row i: first and one past last position. In decode only the last token of the sequence. */
+/* Query tokens of block row i: first and one past last position. In decode only the last token of
+ * the sequence. */
 static void query_span(const struct sw_selection *s, int i, int *first, int *end)
 {
     *first = i * s->block;
@@ -221,14 +234,16 @@ static int64_t causal_pairs(const struct sw_selection *s, int i)
     return queries * (queries + 1) / 2 + queries * first; /* query t sees t + 1 keys */
 }
 
-/* Of query t and the keys u0 … end-1 (end <= t + 1), those that the rules of partial blocks keep, the queries' rule aside. */
+/* Of query t and the keys u0 … end-1 (end <= t + 1), those that the rules of partial blocks keep,
+ * the queries' rule aside. */
 static int64_t ruled_keys(const struct sw_selection *s, int unit, int t, int u0, int end)
 {
     const uint8_t *columns = s->columns ? s->columns + (int64_t)unit * s->line_ld : NULL;
     const uint8_t *slashes = s->slashes ? s->slashes + (int64_t)unit * s->line_ld : NULL;
     int keys = 0;
     for (int u = u0; u < end; u++)
-        keys += (u < s->sink) | (t - u < s->window) | (columns && columns[u]) | (slashes && slashes[t - u]);
+        keys += (u < s->sink) | (t - u < s->window) | (columns && columns[u]) |
+                (slashes && slashes[t - u]);
     return keys;
 }
 
@@ -244,7 +259,8 @@ int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, 
     const uint64_t *queries = s->queries ? s->queries + e * sw_query_words(s->block) : NULL;
     bool ruled = s->columns || s->slashes || s->window > 0 || s->sink > 0;
     for (int t = first; t < end; t++) {
-        int last = u_end < t + 1 ? u_end : t + 1, at = t - i * s->block; /* causal keys of this block: u0 … last-1 */
+        /* causal keys of this block: u0 … last-1 */
+        int last = u_end < t + 1 ? u_end : t + 1, at = t - i * s->block;
         if (whole || (queries && queries[at / 64] >> (at % 64) & 1))
             pairs += last - u0;
         else if (ruled)
@@ -282,7 +298,8 @@ double sw_selection_block_density(const struct sw_selection *s)
 
 double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, int n_kv_heads)
 {
-    /* The lists that serve KV group g: all of them are unit 0 when shared, unit g per group, units g·G … per head. */
+    /* The lists that serve KV group g: all of them are unit 0 when shared, unit g per group, units
+     * g·G … per head. */
     int per_group = s->units == n_heads ? n_heads / n_kv_heads : 1;
     int groups = s->units / per_group;
     double share = 0;
@@ -296,7 +313,8 @@ double sw_selection_kv_fetch_density(const struct sw_selection *s, int n_heads, 
                 int32_t best = i + 1;
                 for (int h = 0; h < per_group; h++) {
                     int64_t row = (int64_t)(g * per_group + h) * s->rows + r;
-                    const int32_t *at = s->indices + s->indptr[row], *to = s->indices + s->indptr[row + 1];
+                    const int32_t *at = s->indices + s->indptr[row],
+                                  *to = s->indices + s->indptr[row + 1];
                     int64_t lo = 0, hi = to - at; /* first element > next */
                     while (lo < hi) {
                         int64_t mid = (lo + hi) / 2;

@@ -6,7 +6,8 @@ enum { MARK_BEGIN, MARK_SELECTED, MARK_ATTENDED, MARKS };
 
 static enum sw_status mark(struct sw_sparse *s, int layer, int which)
 {
-    bool wanted = s->marks == SW_MARKS_PARTS || (s->marks == SW_MARKS_WHOLE && which != MARK_SELECTED);
+    bool wanted =
+        s->marks == SW_MARKS_PARTS || (s->marks == SW_MARKS_WHOLE && which != MARK_SELECTED);
     return wanted ? s->backend->mark(s->backend, layer * MARKS + which) : SW_OK;
 }
 
@@ -29,10 +30,14 @@ bool sw_sparse_in_place(const struct sw_sparse *s, int tokens)
     return s->backend->attend_in_place(s->backend, &dense);
 }
 
-enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k, const void *q,
+                                const void *k, const void *v, void *out)
 {
     if (n_q != n_k && n_q != 1)
-        return SW_FAIL(SW_EINTERNAL, "attention of %d queries after %d tokens is neither a prompt nor a decode step", n_q, n_k - n_q);
+        return SW_FAIL(
+            SW_EINTERNAL,
+            "attention of %d queries after %d tokens is neither a prompt nor a decode step", n_q,
+            n_k - n_q);
     if (layer < 0 || (layer + 1) * MARKS > SW_TIMER_SLOTS)
         return SW_FAIL(SW_EINTERNAL, "layer %d of at most %d", layer, SW_TIMER_SLOTS / MARKS);
     bool prompt = n_q == n_k, wanted = prompt ? s->sparse_prefill : s->sparse_decode;
@@ -40,7 +45,9 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
     bool sparse = seen && wanted;
     struct sw_layer_input in = {.layer = layer, .n = n_k, .n_q = n_q, .q = q, .k = k};
     SW_TRY(mark(s, layer, MARK_BEGIN));
-    if (seen && prompt && (sparse || s->sparse_decode)) /* a dense prompt still fills the state that sparse decode steps need */
+    if (seen && prompt &&
+        (sparse ||
+         s->sparse_decode)) /* a dense prompt still fills the state that sparse decode steps need */
         SW_TRY(sw_sequence_prefill(s->sequence, &in, sparse ? &s->selection : NULL));
     if (sparse && !prompt)
         SW_TRY(sw_sequence_decode(s->sequence, &in, &s->selection));

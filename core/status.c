@@ -54,14 +54,22 @@ void sw_error_clear(void)
 const char *sw_status_name(enum sw_status code)
 {
     switch (code) {
-    case SW_OK: return "ok";
-    case SW_EINPUT: return "input";
-    case SW_EUNSUPPORTED: return "unsupported";
-    case SW_ENOMEM: return "memory";
-    case SW_EIO: return "i/o";
-    case SW_EDEVICE: return "device";
-    case SW_EINTERRUPTED: return "interrupted";
-    case SW_EINTERNAL: return "internal";
+    case SW_OK:
+        return "ok";
+    case SW_EINPUT:
+        return "input";
+    case SW_EUNSUPPORTED:
+        return "unsupported";
+    case SW_ENOMEM:
+        return "memory";
+    case SW_EIO:
+        return "i/o";
+    case SW_EDEVICE:
+        return "device";
+    case SW_EINTERRUPTED:
+        return "interrupted";
+    case SW_EINTERNAL:
+        return "internal";
     }
     return "unknown";
 }

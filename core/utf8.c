@@ -13,9 +13,15 @@ int sw_utf8_next(const char *s, uint32_t *point)
         *point = u[0];
         return 1;
     }
-    /* Bytes to follow, and what the first of them may be: no longer forms than needed, no surrogates, nothing above U+10FFFF. */
+    /* Bytes to follow, and what the first of them may be: no longer forms than needed, no
+     * surrogates, nothing above U+10FFFF. */
     int more = u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 1 : u[0] < 0xf0 ? 2 : u[0] < 0xf5 ? 3 : 0;
-    unsigned low = u[0] == 0xe0 ? 0xa0 : u[0] == 0xf0 ? 0x90 : 0x80, high = u[0] == 0xed ? 0x9f : u[0] == 0xf4 ? 0x8f : 0xbf;
+    unsigned low = u[0] == 0xe0   ? 0xa0
+                   : u[0] == 0xf0 ? 0x90
+                                  : 0x80,
+             high = u[0] == 0xed   ? 0x9f
+                    : u[0] == 0xf4 ? 0x8f
+                                   : 0xbf;
     uint32_t value = u[0] & (0x3fu >> more);
     for (int i = 1; i <= more; i++) {
         if (u[i] < low || u[i] > high) { /* also the end of the text */

@@ -24,8 +24,11 @@ def require_packages(program, *modules):
     """Ends the program with one line when it runs outside the environment that `bootstrap` makes."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"{program}: Python package {missing[0]} is missing: run ./bootstrap, then "
-              f".venv/bin/python datasets/{program}.py", file=sys.stderr)
+        print(
+            f"{program}: Python package {missing[0]} is missing: run ./bootstrap, then "
+            f".venv/bin/python datasets/{program}.py",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
@@ -68,7 +71,7 @@ def prepare_place(path):
     """Makes the parent of `path`, and removes what a killed run left there more than a day ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}.*"):
-        with contextlib.suppress(OSError):      # another run may be doing the same
+        with contextlib.suppress(OSError):  # another run may be doing the same
             if time.time() - leftover.stat().st_mtime > 86400:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
@@ -102,7 +105,7 @@ def atomic_folder(path):
         for file in temporary.iterdir():
             sync(file)
         if path.exists():
-            os.rename(path, replaced)   # a folder cannot be renamed onto a full one
+            os.rename(path, replaced)  # a folder cannot be renamed onto a full one
         os.rename(temporary, path)
     finally:
         for leftover in (temporary, replaced):

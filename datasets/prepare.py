@@ -17,34 +17,46 @@ from cli import InputError
 
 cli.require_packages("prepare", "numpy", "h5py", "tokenizers", "jinja2", "yaml")
 
-import h5py             # noqa: E402  (after the check above)
-import numpy as np      # noqa: E402
-import yaml             # noqa: E402
+import h5py  # noqa: E402  (after the check above)
+import numpy as np  # noqa: E402
+import yaml  # noqa: E402
 
-import texts                                # noqa: E402
-from model_folder import find_model         # noqa: E402
-from tasks import TASKS, longbench, questions   # noqa: E402
-from tasks.task import Job, Text            # noqa: E402
+import texts  # noqa: E402
+from model_folder import find_model  # noqa: E402
+from tasks import TASKS, longbench, questions  # noqa: E402
+from tasks.task import Job, Text  # noqa: E402
 
-GENERATOR_VERSION = "1"     # a change of what any task generates raises it, so that datasets are made anew (tests/datasets/test_current.py)
+GENERATOR_VERSION = "1"  # a change of what any task generates raises it, so that datasets are made anew (tests/datasets/test_current.py)
 DEFAULT_SAMPLES, DEFAULT_SEED = 8, 1
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="prepare", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", nargs="*", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("--model", help="folder under datasets/models, or a path")
     parser.add_argument("--task", help="one or more of those that --list prints")
     parser.add_argument("--context", help="tokens of prompt and answer together")
     parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES)
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
-    parser.add_argument("--held-out", action="store_true", help="the prompts that `swbench calibrate` looks at: those of the next seed")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="the prompts that `swbench calibrate` looks at: those of the next seed",
+    )
     parser.add_argument("--text", type=Path, help="UTF-8 text to use instead of the Austen novels")
     for name in questions.READERS:
-        parser.add_argument(f"--{name}", type=Path, help=f"its published json (default datasets/external/{name}.json)")
-    parser.add_argument("--longbench", type=Path, help="folder of its published jsonl files "
-                                                       "(default datasets/external/longbench)")
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            help=f"its published json (default datasets/external/{name}.json)",
+        )
+    parser.add_argument(
+        "--longbench",
+        type=Path,
+        help="folder of its published jsonl files (default datasets/external/longbench)",
+    )
     parser.add_argument("--list", action="store_true", help="prints the tasks and what they need")
     parser.add_argument("--out", type=Path, default=cli.DATASETS / "prepared")
     args = parser.parse_args()
@@ -55,11 +67,13 @@ def main():
     if bool(args.config) == any(by_hand) or (any(by_hand) and not all(by_hand)):
         parser.error("expected either config files, or --model, --task and --context")
 
-    wanted = []     # (model, task, context, samples, seed), in order, each once
+    wanted = []  # (model, task, context, samples, seed), in order, each once
     for path in args.config:
         wanted += from_config(path)
     if args.model:
-        wanted += product("--", args.model, args.task.split(","), args.context.split(","), args.samples, args.seed)
+        wanted += product(
+            "--", args.model, args.task.split(","), args.context.split(","), args.samples, args.seed
+        )
     if args.held_out:
         wanted = [(*rest, seed + 1) for *rest, seed in wanted]
     models, materials, made = {}, Materials(args), 0
@@ -68,8 +82,10 @@ def main():
             models[name] = find_model(name)
         model = models[name]
         if context > model.max_context:
-            raise InputError(f"context {context} is longer than {model.name} can take, "
-                             f"expected at most {model.max_context}")
+            raise InputError(
+                f"context {context} is longer than {model.name} can take, "
+                f"expected at most {model.max_context}"
+            )
         if materials.has(task):
             prepare(Job(task, model, context, samples, seed, materials.get(task)), args.out)
             made += 1
@@ -79,8 +95,14 @@ def main():
 def list_tasks():
     print(f"{'task':<31}{'score':<16}{'new tokens':<12}needs")
     for task in TASKS.values():
-        needs = "a text (the Austen novels, or --text)" if task.material == "text" else default_path(task)
-        print(f"{task.name:<31}{task.score:<16}{task.max_new_tokens or '-':<12}{needs or '-'}".rstrip())
+        needs = (
+            "a text (the Austen novels, or --text)"
+            if task.material == "text"
+            else default_path(task)
+        )
+        print(
+            f"{task.name:<31}{task.score:<16}{task.max_new_tokens or '-':<12}{needs or '-'}".rstrip()
+        )
 
 
 def from_config(path):
@@ -91,7 +113,9 @@ def from_config(path):
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: {getattr(error, 'problem', None) or error}, expected YAML") from None
+        raise InputError(
+            f"{path}{line}: {getattr(error, 'problem', None) or error}, expected YAML"
+        ) from None
     if not isinstance(document, dict) or not isinstance(document.get("workloads"), list):
         raise InputError(f"{path}: no list of workloads, expected a swbench config")
     wanted = []
@@ -100,13 +124,21 @@ def from_config(path):
             continue
         where = f"{path}: workloads[{index}]."
         if not isinstance(workload.get("model"), str):
-            raise InputError(f"{where}model is {workload.get('model')!r}, expected a model's name or path")
+            raise InputError(
+                f"{where}model is {workload.get('model')!r}, expected a model's name or path"
+            )
         axes = document.get("axes")
         contexts = workload.get("context", axes.get("context") if isinstance(axes, dict) else None)
         if contexts is None:
             raise InputError(f"{path}: axes.context is missing, expected a list of token counts")
-        wanted += product(where, workload["model"], as_list(workload.get("tasks")), as_list(contexts),
-                          workload.get("samples", DEFAULT_SAMPLES), document.get("seed", DEFAULT_SEED))
+        wanted += product(
+            where,
+            workload["model"],
+            as_list(workload.get("tasks")),
+            as_list(contexts),
+            workload.get("samples", DEFAULT_SAMPLES),
+            document.get("seed", DEFAULT_SEED),
+        )
     return wanted
 
 
@@ -117,13 +149,26 @@ def as_list(value):
 def product(where, model, tasks, contexts, samples, seed):
     """The datasets of one workload, checked."""
     if not tasks:
-        raise InputError(f"{where}tasks is missing, expected a list of tasks; prepare.py --list names them")
+        raise InputError(
+            f"{where}tasks is missing, expected a list of tasks; prepare.py --list names them"
+        )
     for name in tasks:
         if name not in TASKS:
-            raise InputError(f"{where}tasks: {name!r} is unknown, expected one that prepare.py --list names"
-                             f"{cli.did_you_mean(name, TASKS)}")
-    return [(model, TASKS[name], whole(context, f"{where}context", 2), whole(samples, f"{where}samples", 1),
-             whole(seed, f"{where}seed", 0)) for name in tasks for context in contexts]
+            raise InputError(
+                f"{where}tasks: {name!r} is unknown, expected one that prepare.py --list names"
+                f"{cli.did_you_mean(name, TASKS)}"
+            )
+    return [
+        (
+            model,
+            TASKS[name],
+            whole(context, f"{where}context", 2),
+            whole(samples, f"{where}samples", 1),
+            whole(seed, f"{where}seed", 0),
+        )
+        for name in tasks
+        for context in contexts
+    ]
 
 
 def whole(value, where, least):
@@ -131,7 +176,9 @@ def whole(value, where, least):
         if isinstance(value, (bool, float)) or not least <= int(value) < 2**31:
             raise ValueError
     except (TypeError, ValueError):
-        raise InputError(f"{where} is {value!r}, expected a whole number of at least {least}") from None
+        raise InputError(
+            f"{where} is {value!r}, expected a whole number of at least {least}"
+        ) from None
     return int(value)
 
 
@@ -149,11 +196,16 @@ class Materials:
         option = f"--{task.material}"
         named = getattr(self.args, task.material)
         if named and not named.exists():
-            raise InputError(f"{option} {named}: not found, expected "
-                             f"{'a folder of jsonl files' if task.material == 'longbench' else 'a json file'}")
+            raise InputError(
+                f"{option} {named}: not found, expected "
+                f"{'a folder of jsonl files' if task.material == 'longbench' else 'a json file'}"
+            )
         if task.name not in self.absent:
-            print(f"prepare: {task.name} is skipped: {path} is not there; put the published file there or name it with "
-                  f"{option}", file=sys.stderr)
+            print(
+                f"prepare: {task.name} is skipped: {path} is not there; put the published file there or name it with "
+                f"{option}",
+                file=sys.stderr,
+            )
             self.absent.add(task.name)
         return False
 
@@ -199,7 +251,9 @@ def load_text(path):
     try:
         return Text(data.decode("utf-8"), source, cli.sha256_bytes(data), parts)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8, expected a UTF-8 text") from None
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8, expected a UTF-8 text"
+        ) from None
 
 
 def prepare(job, out):
@@ -246,7 +300,7 @@ def is_current(path, attributes, stop_ids):
         with h5py.File(path, "r") as file:
             return dict(file.attrs) == attributes and file["stop_ids"][:].tolist() == stop_ids
     except (OSError, KeyError):
-        return False    # not there, or not a whole dataset
+        return False  # not there, or not a whole dataset
 
 
 def write(path, job, samples, attributes):
@@ -260,20 +314,49 @@ def write(path, job, samples, attributes):
             dataset = file.create_dataset(name, data=np.asarray(values, dtype=dtype), dtype=dtype)
             dataset.attrs["units"], dataset.attrs["long_name"] = units, long_name
 
-        put("ids", np.concatenate([sample.ids for sample in samples]), np.int32,
-            "token id", "prompt tokens of all samples, one after the other")
-        put("offsets", starts(sample.ids for sample in samples), np.int64,
-            "token", "where each sample begins in ids, and the end")
-        put("references", [reference for sample in samples for reference in sample.references], text,
-            "text", "expected answers of all samples, one after the other")
-        put("reference_offsets", starts(sample.references for sample in samples), np.int64,
-            "reference", "where each sample begins in references, and the end")
-        put("depth", [sample.depth for sample in samples], np.float64,
-            "1", "share of the haystack before the needle, NaN where there is none")
-        put("origin", [sample.origin for sample in samples], text,
-            "text", "where in the text each sample begins, as title+characters; empty if generated")
-        put("stop_ids", job.model.stop_ids, np.int32,
-            "token id", "tokens that end an answer")
+        put(
+            "ids",
+            np.concatenate([sample.ids for sample in samples]),
+            np.int32,
+            "token id",
+            "prompt tokens of all samples, one after the other",
+        )
+        put(
+            "offsets",
+            starts(sample.ids for sample in samples),
+            np.int64,
+            "token",
+            "where each sample begins in ids, and the end",
+        )
+        put(
+            "references",
+            [reference for sample in samples for reference in sample.references],
+            text,
+            "text",
+            "expected answers of all samples, one after the other",
+        )
+        put(
+            "reference_offsets",
+            starts(sample.references for sample in samples),
+            np.int64,
+            "reference",
+            "where each sample begins in references, and the end",
+        )
+        put(
+            "depth",
+            [sample.depth for sample in samples],
+            np.float64,
+            "1",
+            "share of the haystack before the needle, NaN where there is none",
+        )
+        put(
+            "origin",
+            [sample.origin for sample in samples],
+            text,
+            "text",
+            "where in the text each sample begins, as title+characters; empty if generated",
+        )
+        put("stop_ids", job.model.stop_ids, np.int32, "token id", "tokens that end an answer")
         if job.task.score == "classification":
             put("classes", job.material.classes, text, "text", "the answers that are possible")
 

@@ -14,7 +14,17 @@ from pathlib import Path
 from cli import InputError
 
 NILVALUE, ALTREP, ATTRLISTSXP = 254, 238, 239
-SYMSXP, LISTSXP, CHARSXP, LGLSXP, INTSXP, REALSXP, STRSXP, VECSXP, REFSXP = 1, 2, 9, 10, 13, 14, 16, 19, 255
+SYMSXP, LISTSXP, CHARSXP, LGLSXP, INTSXP, REALSXP, STRSXP, VECSXP, REFSXP = (
+    1,
+    2,
+    9,
+    10,
+    13,
+    14,
+    16,
+    19,
+    255,
+)
 HAS_ATTRIBUTES, HAS_TAG = 1 << 9, 1 << 10
 NA_LENGTH = 0xFFFFFFFF
 
@@ -25,14 +35,14 @@ class Reader:
         if self.take(2) != b"X\n":
             raise ValueError("not in R's XDR serialisation")
         version = self.word()
-        self.at += 8                        # versions of R that wrote it and that can read it
+        self.at += 8  # versions of R that wrote it and that can read it
         if version == 3:
-            self.take(self.word())          # native encoding
+            self.take(self.word())  # native encoding
         elif version != 2:
             raise ValueError(f"serialisation version {version}")
 
     def take(self, count):
-        piece = self.data[self.at:self.at + count]
+        piece = self.data[self.at : self.at + count]
         if len(piece) != count:
             raise ValueError("ends too early")
         self.at += count
@@ -91,10 +101,23 @@ def character_vectors(base):
         database = base.with_suffix(".rdb").read_bytes()
         vectors = {}
         for name, (offset, length) in index["variables"].items():
-            chunk = database[offset:offset + length]
+            chunk = database[offset : offset + length]
             vectors[name] = Reader(zlib.decompress(chunk[4:])).item()
-            if not isinstance(vectors[name], list) or not all(isinstance(line, str) for line in vectors[name]):
+            if not isinstance(vectors[name], list) or not all(
+                isinstance(line, str) for line in vectors[name]
+            ):
                 raise ValueError(f"{name} is not a character vector")
         return vectors
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, struct.error, zlib.error, RecursionError) as error:
-        raise InputError(f"{base.name}: {error}, expected the lazy-load database of an R data package") from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        RecursionError,
+    ) as error:
+        raise InputError(
+            f"{base.name}: {error}, expected the lazy-load database of an R data package"
+        ) from None

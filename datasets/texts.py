@@ -40,7 +40,9 @@ def austen(folder=cli.DATASETS / "texts"):
     with tempfile.TemporaryDirectory() as unpacked:
         if subprocess.run(["dpkg-deb", "-x", deb, unpacked], capture_output=True).returncode:
             deb.unlink()
-            raise InputError(f"{deb.name}: dpkg-deb could not unpack it (now removed), expected to try again")
+            raise InputError(
+                f"{deb.name}: dpkg-deb could not unpack it (now removed), expected to try again"
+            )
         vectors = rdata.character_vectors(Path(unpacked) / DATABASE)
     missing = [name for name in NOVELS if name not in vectors]
     if missing:
@@ -87,14 +89,20 @@ def find_package(folder):
     found = sorted(folder.glob(f"{PACKAGE}_*.deb"))
     if found:
         return found[-1]
-    advice = (f"put {PACKAGE}_*.deb (any Debian or Ubuntu mirror has it) into {folder}, "
-              f"or give prepare.py a text of your own with --text FILE")
+    advice = (
+        f"put {PACKAGE}_*.deb (any Debian or Ubuntu mirror has it) into {folder}, "
+        f"or give prepare.py a text of your own with --text FILE"
+    )
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise InputError(f"no apt-get here to fetch {PACKAGE}; {advice}")
     # Downloaded to one side first: an interrupted download must not pass for a package.
     with tempfile.TemporaryDirectory(dir=folder) as partial:
-        result = subprocess.run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", PACKAGE], cwd=partial,
-                                capture_output=True, text=True)
+        result = subprocess.run(
+            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", PACKAGE],
+            cwd=partial,
+            capture_output=True,
+            text=True,
+        )
         downloaded = list(Path(partial).glob("*.deb"))
         if result.returncode or not downloaded:
             reason = (result.stderr.strip().splitlines() or ["no package came"])[-1]
@@ -103,8 +111,9 @@ def find_package(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="texts", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="texts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args()
     print(austen())
     return 0

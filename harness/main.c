@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "core/param.h"
-#include "harness/program/cli.h"
 #include "harness/config/options.h"
+#include "harness/program/cli.h"
 #include "harness/store/provenance.h"
 #include "kernels/cpu/device/blas_core.h"
 #include "sw_version.h"
@@ -16,8 +16,9 @@ static int unknown_verb(const char *name)
     for (int i = 0; i < 31 && sw_verbs[i].name; i++)
         names[i] = sw_verbs[i].name;
     const char *nearest = sw_nearest_name(names, name);
-    fprintf(stderr, "swbench: unknown verb %s%s%s%s; `swbench help` lists them\n", sw_quote(name, shown, sizeof shown),
-            nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    fprintf(stderr, "swbench: unknown verb %s%s%s%s; `swbench help` lists them\n",
+            sw_quote(name, shown, sizeof shown), nearest ? "; did you mean '" : "",
+            nearest ? nearest : "", nearest ? "'?" : "");
     return SW_EXIT_USAGE;
 }
 
@@ -27,13 +28,17 @@ static int version(void)
     return SW_EXIT_OK;
 }
 
-static bool asks_for_help(const char *arg) { return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0; }
+static bool asks_for_help(const char *arg)
+{
+    return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
+}
 
 static int dispatch(int argc, char **argv)
 {
     char *help[] = {"help", argv[1]};
     if (argc < 2) {
-        fprintf(stderr, "swbench: found no verb, expected: swbench VERB …; `swbench help` lists them\n");
+        fprintf(stderr,
+                "swbench: found no verb, expected: swbench VERB …; `swbench help` lists them\n");
         return SW_EXIT_USAGE;
     }
     if (strcmp(argv[1], "--version") == 0)

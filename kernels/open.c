@@ -1,5 +1,5 @@
-/* Chooses a backend by name. The CUDA backend lives in a shared library opened at run time, so that the program starts at once
- * and without a driver on machines that have none. */
+/* Chooses a backend by name. The CUDA backend lives in a shared library opened at run time, so that
+ * the program starts at once and without a driver on machines that have none. */
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -11,20 +11,22 @@
 #include "kernels/cuda/device/host.h"
 
 #ifndef SWBENCH_LIBDIR
-#define SWBENCH_LIBDIR "/usr/local/lib"
+#define SWBENCH_LIBDIR     "/usr/local/lib"
 #define SWBENCH_BIN_TO_LIB "../lib"
 #endif
 #define CUDA_MODULE "libswbench_cuda.so"
 
 const char *const sw_backend_names[] = {"cpu", "cuda", NULL};
 
-/* ------------------------------------------------------------------------------------------------ the CUDA module */
+/* --- the CUDA module -------------------------------------------------------------------------- */
 
 /* Opens the module at FOLDER/BELOW if there is such a file. */
 static void *open_at(const char *folder, const char *below, bool *found)
 {
     char path[2 * PATH_MAX];
-    if (*found || snprintf(path, sizeof path, "%s/%s%s" CUDA_MODULE, folder, below, *below ? "/" : "") >= (int)sizeof path ||
+    if (*found ||
+        snprintf(path, sizeof path, "%s/%s%s" CUDA_MODULE, folder, below, *below ? "/" : "") >=
+            (int)sizeof path ||
         access(path, R_OK) != 0)
         return NULL;
     *found = true;
@@ -39,7 +41,8 @@ static bool cut_to_folder(char *path)
     return slash && path[0] == '/';
 }
 
-/* The folder of the executable, and that of the shared library or executable that holds this code. */
+/* The folder of the executable, and that of the shared library or executable that holds this
+ * code. */
 static bool executable_folder(char folder[PATH_MAX])
 {
     ssize_t length = readlink("/proc/self/exe", folder, PATH_MAX - 1);
@@ -83,7 +86,8 @@ static enum sw_status cuda_open(int threads, struct sw_backend **out)
         const char *why = dlerror();
         return SW_FAIL(SW_EINPUT, "backend 'cuda': cannot load %s", why ? why : CUDA_MODULE);
     }
-    /* ISO C forbids a cast from object to function pointer; POSIX guarantees that the bits are the same. */
+    /* ISO C forbids a cast from object to function pointer; POSIX guarantees that the bits are the
+     * same. */
     sw_cuda_backend_open_fn *make;
     void *symbol = dlsym(module, "sw_cuda_backend_open");
     if (!symbol)
@@ -97,7 +101,7 @@ static enum sw_status cuda_open(int threads, struct sw_backend **out)
     return make(&host, threads, out);
 }
 
-/* -------------------------------------------------------------------------------------------------------- by name */
+/* --- by name ---------------------------------------------------------------------------------- */
 
 enum sw_status sw_backend_open(const char *name, int threads, struct sw_backend **out)
 {
@@ -132,10 +136,12 @@ const char *sw_backend_state(const char *name, char *text, size_t size)
         return text;
     }
     /* "backend 'cuda': no usable GPU …" reads badly after the backend's own name. */
-    const char *message = known ? sw_error_message() : "not a backend", *after = strstr(message, ": ");
-    snprintf(text, size, "%s", strncmp(message, "backend 'cuda': ", 16) == 0 ? after + 2
-                               : strstr(message, "not in this build")        ? "not in this build"
-                                                                             : message);
+    const char *message = known ? sw_error_message() : "not a backend",
+               *after = strstr(message, ": ");
+    snprintf(text, size, "%s",
+             strncmp(message, "backend 'cuda': ", 16) == 0 ? after + 2
+             : strstr(message, "not in this build")        ? "not in this build"
+                                                           : message);
     sw_error_clear();
     return text;
 }

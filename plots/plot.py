@@ -18,9 +18,15 @@ import style  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="plot.py", description="Draws the figures of a swbench result folder.")
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="result folder of `swbench run`")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: RESULTS/plots)")
+    parser = argparse.ArgumentParser(
+        prog="plot.py", description="Draws the figures of a swbench result folder."
+    )
+    parser.add_argument(
+        "results", type=Path, metavar="RESULTS", help="result folder of `swbench run`"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where figures go (default: RESULTS/plots)"
+    )
     args = parser.parse_args(argv)
     try:
         rows = results.read(args.results)
@@ -51,7 +57,9 @@ def draw(rows: list[results.Row], answers: dict[str, list[results.Answer]], out:
         except figures.Skip as why:
             print(f"plot.py: {name} left out: {why}", file=sys.stderr)
             continue
-        for suffix, fig in made_of_it.items() if isinstance(made_of_it, dict) else [("", made_of_it)]:
+        for suffix, fig in (
+            made_of_it.items() if isinstance(made_of_it, dict) else [("", made_of_it)]
+        ):
             print(*style.save(fig, out, name + suffix), sep="\n")
             made += 1
     return made

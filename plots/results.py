@@ -64,7 +64,11 @@ def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
                 depths, scores = group["depth"][:], group["score"][:]
             except (OSError, KeyError):
                 continue  # no needle, or the cell's file is elsewhere: the other figures do without it
-            samples = [Answer(float(d), float(s)) for d, s in zip(depths, scores) if 0 <= d <= 1 and math.isfinite(s)]
+            samples = [
+                Answer(float(d), float(s))
+                for d, s in zip(depths, scores)
+                if 0 <= d <= 1 and math.isfinite(s)
+            ]
             if samples:
                 found[cell] = samples
     return found
@@ -74,12 +78,17 @@ def read(folder: Path) -> list[Row]:
     """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
     columns = read_index(folder)
     places = list(zip(*(columns[name] for name in ("workload", "model", "task"))))
-    for name in ("budget", "dense_layers"):  # a variant like any other, where one workload's task was run with several
+    for name in (
+        "budget",
+        "dense_layers",
+    ):  # a variant like any other, where one workload's task was run with several
         found = defaultdict(set)
         for place, value in zip(places, columns[name]):
             found[place].add(value)
-        columns["params"] = [json.dumps(_parse(params) | {name: value}) if len(found[place]) > 1 else params
-                             for place, params, value in zip(places, columns["params"], columns[name])]
+        columns["params"] = [
+            json.dumps(_parse(params) | {name: value}) if len(found[place]) > 1 else params
+            for place, params, value in zip(places, columns["params"], columns[name])
+        ]
     columns["density"] = [0.0 if math.isnan(d) else d for d in columns["density"]]
     columns["layer"] = [-1 if layer is None else layer for layer in columns["layer"]]
     rows = (Row(*values) for values in zip(*(columns[field.name] for field in fields(Row))))
@@ -98,7 +107,11 @@ class Labels:
         self.method: dict[str, str] = {}
         for method, all_params in variants.items():
             parsed = {p: _parse(p) for p in sorted(all_params)}
-            names = [n for n in next(iter(parsed.values())) if len({json.dumps(d.get(n)) for d in parsed.values()}) > 1]
+            names = [
+                n
+                for n in next(iter(parsed.values()))
+                if len({json.dumps(d.get(n)) for d in parsed.values()}) > 1
+            ]
             for number, (params, values) in enumerate(parsed.items()):
                 label = " ".join([method] + [_short(n, values.get(n)) for n in names])
                 self._texts[method, params] = label

@@ -12,7 +12,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
 
-PHASES = {"prefill": "reading the prompt (prefill)", "decode": "generating (decode)", "both": "prefill and decode"}
+PHASES = {
+    "prefill": "reading the prompt (prefill)",
+    "decode": "generating (decode)",
+    "both": "prefill and decode",
+}
 INK, GREY, RULE = "#222222", "#666666", "#dddddd"
 
 # Okabe–Ito without its yellow, which is lost on white. Methods that are compared most often lie furthest apart.
@@ -25,34 +29,43 @@ METHOD_COLOURS = {
     "random": "#8a8a8a",
 }
 OTHER_COLOURS = ("#56B4E9", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#D55E00")
-METHOD_MARKERS = {"sketchwalk": "o", "onehop": "s", "oracle": "^", "sink_window": "D", "random": "X", "dense": ""}
+METHOD_MARKERS = {
+    "sketchwalk": "o",
+    "onehop": "s",
+    "oracle": "^",
+    "sink_window": "D",
+    "random": "X",
+    "dense": "",
+}
 OTHER_MARKERS = ("v", "P", "<", ">", "p", "h", "*", "d")
 DENSE_LINE = (0, (4, 2))
 LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
-plt.rcParams.update({
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "savefig.dpi": 180,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-})
+plt.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
+        "savefig.dpi": 180,
+        "font.size": 10,
+        "axes.titlesize": 10.5,
+        "axes.titlelocation": "left",
+        "axes.labelcolor": INK,
+        "axes.edgecolor": GREY,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": RULE,
+        "grid.linewidth": 0.6,
+        "text.color": INK,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 6,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+    }
+)
 
 
 class Styles:
@@ -67,7 +80,10 @@ class Styles:
                 colour, marker = METHOD_COLOURS[method], METHOD_MARKERS[method]
             else:
                 i = others.index(method)
-                colour, marker = OTHER_COLOURS[i % len(OTHER_COLOURS)], OTHER_MARKERS[i % len(OTHER_MARKERS)]
+                colour, marker = (
+                    OTHER_COLOURS[i % len(OTHER_COLOURS)],
+                    OTHER_MARKERS[i % len(OTHER_MARKERS)],
+                )
             self._by_label[label] = {
                 "color": colour,
                 "marker": marker,
@@ -77,8 +93,14 @@ class Styles:
                 "markeredgecolor": colour,
                 "markeredgewidth": 1.4,
             }
-        self._order = {label: (method not in METHOD_COLOURS, list(METHOD_COLOURS).index(method) if method in METHOD_COLOURS else 0, label)
-                       for label, method in labels.method.items()}
+        self._order = {
+            label: (
+                method not in METHOD_COLOURS,
+                list(METHOD_COLOURS).index(method) if method in METHOD_COLOURS else 0,
+                label,
+            )
+            for label, method in labels.method.items()
+        }
 
     def __call__(self, label: str) -> dict:
         return self._by_label[label]
@@ -89,7 +111,9 @@ class Styles:
 
 def start(rows: int, columns: int, title: str, note: str, width: float = 4.1, height: float = 3.3):
     """A figure with a grid of panels, a sentence on top and how to read it at the foot. Room on the right is the legend's."""
-    fig, axes = plt.subplots(rows, columns, figsize=(width * columns + 2.0, height * rows + 1.0), squeeze=False)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(width * columns + 2.0, height * rows + 1.0), squeeze=False
+    )
     fig.get_layout_engine().set(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
     fig.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
     fig.supxlabel(note, x=0.012, ha="left", fontsize=8.5, color=GREY)
@@ -99,7 +123,13 @@ def start(rows: int, columns: int, title: str, note: str, width: float = 4.1, he
 def legend(fig: Figure, styles: Styles, labels) -> None:
     """Outside, in an order that does not depend on the data."""
     handles = [plt.Line2D([], [], label=label, **styles(label)) for label in styles.sorted(labels)]
-    fig.legend(handles=handles, loc="outside right center", alignment="left", handlelength=3.2, labelspacing=0.7)
+    fig.legend(
+        handles=handles,
+        loc="outside right center",
+        alignment="left",
+        handlelength=3.2,
+        labelspacing=0.7,
+    )
 
 
 def density_axis(ax, values) -> None:
@@ -111,7 +141,9 @@ def density_axis(ax, values) -> None:
             ticks.append(v)
     _ticks(ax.xaxis, ticks, lambda v: f"{100 * v:.2g}" if v < 1 else "100")
     if len(ticks) == 1:
-        ax.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)    # one density: a column, not a line across the panel
+        ax.set_xlim(
+            ticks[0] / 1.5, ticks[0] * 1.5
+        )  # one density: a column, not a line across the panel
     ax.set_xlabel("attention kept (density, %)")
 
 
@@ -138,7 +170,10 @@ def _ticks(axis, ticks, text) -> None:
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:
     paths = []
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Creator": "swbench", "Producer": None})):
+    for suffix, metadata in (
+        (".png", {"Software": None}),
+        (".pdf", {"CreationDate": None, "Creator": "swbench", "Producer": None}),
+    ):
         path = folder / (name + suffix)
         fig.savefig(path, metadata=metadata)
         paths.append(path)

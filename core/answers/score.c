@@ -8,7 +8,7 @@
 #include "core/answers/score_pairs.h"
 #include "core/answers/score_text.h"
 
-/* --- before scoring --------------------------------------------------------------------------------------------------------------- */
+/* --- before scoring --------------------------------------------------------------------------- */
 
 void sw_score_clean(char *s)
 {
@@ -31,10 +31,11 @@ void sw_score_first_line(char *s)
     s[length] = '\0';
 }
 
-/* --- RULER ------------------------------------------------------------------------------------------------------------------------ */
+/* --- RULER ------------------------------------------------------------------------------------ */
 
 /* Whether the reference occurs in the answer, both in lower case. */
-static enum sw_status contains(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+static enum sw_status contains(const char *answer, const char *reference,
+                               const struct sw_expected *expected, double *score)
 {
     (void)expected;
     struct sw_points in = {0}, what = {0};
@@ -48,20 +49,39 @@ static enum sw_status contains(const char *answer, const char *reference, const 
     return st;
 }
 
-/* --- the table -------------------------------------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 const struct sw_scorer sw_scorers[] = {
-    {.name = "all", .summary = "RULER: share of the references that the answer contains, in either case", .pair = contains,
-     .over = SW_SCORE_MEAN, .clean = true},
-    {.name = "part", .summary = "RULER: whether the answer contains any reference, in either case", .pair = contains, .clean = true},
-    {.name = "f1", .summary = "LongBench: F1 of the words, without case, punctuation and articles", .pair = sw_score_f1},
-    {.name = "rouge_l", .summary = "LongBench: F of ROUGE-L over sentences (package rouge)", .pair = sw_score_rouge_l},
-    {.name = "classification", .summary = "LongBench: the right label, over the number of labels that the answer names",
-     .pair = sw_score_classification, .classes = true},
-    {.name = "number", .summary = "LongBench: share of the numbers in the answer that are the reference", .pair = sw_score_number},
-    {.name = "retrieval", .summary = "LongBench: share of the numbers in the answer that are the reference's paragraph",
-     .pair = sw_score_retrieval, .usable = sw_score_retrieval_usable, .expects = "\"Paragraph\" and a number"},
-    {.name = "code", .summary = "LongBench: similarity of the first line of code (difflib's ratio, whole per cent)", .pair = sw_score_code},
+    {.name = "all",
+     .summary = "RULER: share of the references that the answer contains, in either case",
+     .pair = contains,
+     .over = SW_SCORE_MEAN,
+     .clean = true},
+    {.name = "part",
+     .summary = "RULER: whether the answer contains any reference, in either case",
+     .pair = contains,
+     .clean = true},
+    {.name = "f1",
+     .summary = "LongBench: F1 of the words, without case, punctuation and articles",
+     .pair = sw_score_f1},
+    {.name = "rouge_l",
+     .summary = "LongBench: F of ROUGE-L over sentences (package rouge)",
+     .pair = sw_score_rouge_l},
+    {.name = "classification",
+     .summary = "LongBench: the right label, over the number of labels that the answer names",
+     .pair = sw_score_classification,
+     .classes = true},
+    {.name = "number",
+     .summary = "LongBench: share of the numbers in the answer that are the reference",
+     .pair = sw_score_number},
+    {.name = "retrieval",
+     .summary = "LongBench: share of the numbers in the answer that are the reference's paragraph",
+     .pair = sw_score_retrieval,
+     .usable = sw_score_retrieval_usable,
+     .expects = "\"Paragraph\" and a number"},
+    {.name = "code",
+     .summary = "LongBench: similarity of the first line of code (difflib's ratio, whole per cent)",
+     .pair = sw_score_code},
     {.name = NULL},
 };
 
@@ -73,7 +93,8 @@ const struct sw_scorer *sw_scorer_find(const char *name)
     return NULL;
 }
 
-enum sw_status sw_score(const struct sw_scorer *scorer, const char *answer, const struct sw_expected *expected, double *score)
+enum sw_status sw_score(const struct sw_scorer *scorer, const char *answer,
+                        const struct sw_expected *expected, double *score)
 {
     double sum = 0, best = 0;
     *score = 0;

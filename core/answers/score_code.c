@@ -1,9 +1,11 @@
 /* Similarity of a line of code, as LongBench has it from fuzzywuzzy's fuzz.ratio.
  *
- * fuzzywuzzy takes Python's difflib unless python-Levenshtein is installed too. LongBench's requirements.txt names fuzzywuzzy alone, so difflib it is
- * (the other gives a different, mostly higher, figure): the ratio is 2M / (length of both), M the characters in matching blocks, found by taking the
- * longest block first, the earliest of equally long ones, and going on at both its sides (Ratcliff and Obershelp). In a reference of 200
- * characters or more, one that makes up more than 1 % does not start a block; it may extend one. */
+ * fuzzywuzzy takes Python's difflib unless python-Levenshtein is installed too. LongBench's
+ * requirements.txt names fuzzywuzzy alone, so difflib it is (the other gives a different, mostly
+ * higher, figure): the ratio is 2M / (length of both), M the characters in matching blocks, found
+ * by taking the longest block first, the earliest of equally long ones, and going on at both its
+ * sides (Ratcliff and Obershelp). In a reference of 200 characters or more, one that makes up more
+ * than 1 % does not start a block; it may extend one. */
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,24 +14,33 @@
 #include "core/answers/score_pairs.h"
 #include "core/utf8.h"
 
-/* Where in b each character stands: the positions of each, ascending, one character after the other. */
-struct place { uint32_t point; int at; };
+/* Where in b each character stands: the positions of each, ascending, one character after the
+ * other. */
+struct place {
+    uint32_t point;
+    int at;
+};
 
 struct matcher {
     const uint32_t *a, *b;
     struct place *places; /* without the popular ones */
     size_t n_places;
-    int *length, *above;  /* [nb + 1]: of the match that ends at b[j - 1], for this and the last character of a */
-    struct range { int a0, a1, b0, b1; } *todo; /* [min(na, nb) + 2] */
+    /* [nb + 1]: of the match that ends at b[j - 1], for this and the last character of a */
+    int *length, *above;
+    struct range {
+        int a0, a1, b0, b1;
+    } *todo; /* [min(na, nb) + 2] */
 };
 
 static int by_place(const void *left, const void *right)
 {
     const struct place *a = left, *b = right;
-    return a->point != b->point ? (a->point > b->point) - (a->point < b->point) : (a->at > b->at) - (a->at < b->at);
+    return a->point != b->point ? (a->point > b->point) - (a->point < b->point)
+                                : (a->at > b->at) - (a->at < b->at);
 }
 
-static enum sw_status make_matcher(struct matcher *m, const struct sw_points *a, const struct sw_points *b)
+static enum sw_status make_matcher(struct matcher *m, const struct sw_points *a,
+                                   const struct sw_points *b)
 {
     size_t shorter = a->n < b->n ? a->n : b->n, n = 0;
     *m = (struct matcher){.a = a->at, .b = b->at};
@@ -78,11 +89,14 @@ static const struct place *first_place(const struct matcher *m, uint32_t point)
 
 static void clear_row(const struct matcher *m, uint32_t point, int *row)
 {
-    for (const struct place *p = first_place(m, point), *end = m->places + m->n_places; p < end && p->point == point; p++)
+    for (const struct place *p = first_place(m, point), *end = m->places + m->n_places;
+         p < end && p->point == point; p++)
         row[p->at + 1] = 0;
 }
 
-struct block { int a, b, n; };
+struct block {
+    int a, b, n;
+};
 
 static struct block longest_block(struct matcher *m, const struct range *r)
 {
@@ -92,7 +106,8 @@ static struct block longest_block(struct matcher *m, const struct range *r)
         int *swap = m->above;
         m->above = m->length;
         m->length = swap;
-        for (const struct place *p = first_place(m, m->a[i]); p < end && p->point == m->a[i] && p->at < r->b1; p++) {
+        for (const struct place *p = first_place(m, m->a[i]);
+             p < end && p->point == m->a[i] && p->at < r->b1; p++) {
             if (p->at < r->b0)
                 continue;
             int n = m->length[p->at + 1] = m->above[p->at] + 1;
@@ -106,7 +121,8 @@ static struct block longest_block(struct matcher *m, const struct range *r)
         clear_row(m, m->a[r->a1 - 1], m->length);
     while (best.a > r->a0 && best.b > r->b0 && m->a[best.a - 1] == m->b[best.b - 1])
         best = (struct block){best.a - 1, best.b - 1, best.n + 1};
-    while (best.a + best.n < r->a1 && best.b + best.n < r->b1 && m->a[best.a + best.n] == m->b[best.b + best.n])
+    while (best.a + best.n < r->a1 && best.b + best.n < r->b1 &&
+           m->a[best.a + best.n] == m->b[best.b + best.n])
         best.n++;
     return best;
 }
@@ -136,16 +152,19 @@ static enum sw_status ratio(const struct sw_points *a, const struct sw_points *b
     if (equal || a->n == 0 || b->n == 0)
         return SW_OK;
     if (a->n > INT_MAX - 1 || b->n > INT_MAX - 1)
-        return SW_FAIL(SW_ENOMEM, "lines of %zu and %zu characters are too long to compare", a->n, b->n);
+        return SW_FAIL(SW_ENOMEM, "lines of %zu and %zu characters are too long to compare", a->n,
+                       b->n);
     struct matcher m;
     enum sw_status st = make_matcher(&m, a, b);
     if (st == SW_OK)
-        *percent = rint(100 * (2.0 * (double)matching(&m, (int)a->n, (int)b->n) / (double)(a->n + b->n)));
+        *percent =
+            rint(100 * (2.0 * (double)matching(&m, (int)a->n, (int)b->n) / (double)(a->n + b->n)));
     free_matcher(&m);
     return st;
 }
 
-/* The bytes of the first line that holds no `, # or //, newlines in front aside; *n is 0 when there is none. */
+/* The bytes of the first line that holds no `, # or //, newlines in front aside; *n is 0 when there
+ * is none. */
 static const char *first_code_line(const char *answer, size_t *n)
 {
     answer += strspn(answer, "\n");
@@ -153,7 +172,8 @@ static const char *first_code_line(const char *answer, size_t *n)
         *n = strcspn(line, "\n");
         bool code = true;
         for (size_t i = 0; i < *n; i++)
-            code &= line[i] != '`' && line[i] != '#' && !(line[i] == '/' && i + 1 < *n && line[i + 1] == '/');
+            code &= line[i] != '`' && line[i] != '#' &&
+                    !(line[i] == '/' && i + 1 < *n && line[i + 1] == '/');
         if (code)
             return line;
         if (!line[*n]) {
@@ -163,7 +183,8 @@ static const char *first_code_line(const char *answer, size_t *n)
     }
 }
 
-enum sw_status sw_score_code(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_code(const char *answer, const char *reference,
+                             const struct sw_expected *expected, double *score)
 {
     (void)expected;
     size_t n;

@@ -6,17 +6,26 @@
 #include "core/answers/score_pairs.h"
 #include "core/answers/score_text.h"
 
-static bool is_ascii_punctuation(uint32_t p) { return p < 0x7f && p > 0x20 && strchr("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", (int)p); }
+static bool is_ascii_punctuation(uint32_t p)
+{
+    return p < 0x7f && p > 0x20 && strchr("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", (int)p);
+}
 
-/* A letter or number: what a regular expression's \b has on one side (the underscore has gone with the punctuation). */
-static bool is_word(uint32_t p) { return uc_is_general_category_withtable(p, UC_CATEGORY_MASK_L | UC_CATEGORY_MASK_N); }
+/* A letter or number: what a regular expression's \b has on one side (the underscore has gone with
+ * the punctuation). */
+static bool is_word(uint32_t p)
+{
+    return uc_is_general_category_withtable(p, UC_CATEGORY_MASK_L | UC_CATEGORY_MASK_N);
+}
 
 static bool is_article(const uint32_t *at, size_t n)
 {
-    return (n == 1 && at[0] == 'a') || (n == 2 && at[0] == 'a' && at[1] == 'n') || (n == 3 && at[0] == 't' && at[1] == 'h' && at[2] == 'e');
+    return (n == 1 && at[0] == 'a') || (n == 2 && at[0] == 'a' && at[1] == 'n') ||
+           (n == 3 && at[0] == 't' && at[1] == 'h' && at[2] == 'e');
 }
 
-/* In place: punctuation goes, then each a, an and the becomes a blank. A combining accent ends a word, so that "a" with one is an article too. */
+/* In place: punctuation goes, then each a, an and the becomes a blank. A combining accent ends a
+ * word, so that "a" with one is an article too. */
 static void normalise(struct sw_points *text)
 {
     size_t n = 0;
@@ -62,7 +71,8 @@ static enum sw_status count_common(struct sw_words *a, struct sw_words *b, long 
     return SW_OK;
 }
 
-enum sw_status sw_score_f1(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_f1(const char *answer, const char *reference,
+                           const struct sw_expected *expected, double *score)
 {
     (void)expected;
     struct sw_points texts[2] = {{0}, {0}};
@@ -75,7 +85,8 @@ enum sw_status sw_score_f1(const char *answer, const char *reference, const stru
         st = count_common(&said, &wanted, &common);
     *score = 0;
     if (st == SW_OK && common > 0) {
-        double precision = (double)common / (double)said.n, recall = (double)common / (double)wanted.n;
+        double precision = (double)common / (double)said.n,
+               recall = (double)common / (double)wanted.n;
         *score = 2 * precision * recall / (precision + recall);
     }
     free(said.items);

@@ -5,10 +5,11 @@
 #include "core/answers/score_pairs.h"
 #include "core/answers/score_text.h"
 
-/* --- classification --------------------------------------------------------------------------------------------------------------- */
+/* --- classification --------------------------------------------------------------------------- */
 
-/* The list of labels is thinned while it is walked through: of two that should go one after the other, the published scorer passes over the
- * second. Scores depend on it, so it is done here too. */
+/* The list of labels is thinned while it is walked through: of two that should go one after the
+ * other, the published scorer passes over the second. Scores depend on it, so it is done here
+ * too. */
 static int drop_inner_labels(const char **labels, int n, const char *right)
 {
     for (int i = 0; i < n; i++) {
@@ -23,7 +24,8 @@ static int drop_inner_labels(const char **labels, int n, const char *right)
     return n;
 }
 
-enum sw_status sw_score_classification(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_classification(const char *answer, const char *reference,
+                                       const struct sw_expected *expected, double *score)
 {
     const char **named = malloc(((size_t)expected->n_classes + 1) * sizeof *named);
     int n = 0;
@@ -43,7 +45,7 @@ enum sw_status sw_score_classification(const char *answer, const char *reference
     return SW_OK;
 }
 
-/* --- numbers ---------------------------------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* The next run of digits from *at on: its bytes. Moves *at behind it. 0: there is none. */
 static size_t next_number(const char **at, const char **number)
@@ -73,7 +75,8 @@ static double share_of_numbers(const char *answer, const char *wanted, size_t wa
     return all ? (double)right / all : 0;
 }
 
-enum sw_status sw_score_number(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_number(const char *answer, const char *reference,
+                               const struct sw_expected *expected, double *score)
 {
     (void)expected;
     *score = share_of_numbers(answer, reference, strlen(reference));
@@ -99,7 +102,8 @@ bool sw_score_retrieval_usable(const char *reference)
     return paragraph_of(reference, &number) > 0;
 }
 
-enum sw_status sw_score_retrieval(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_retrieval(const char *answer, const char *reference,
+                                  const struct sw_expected *expected, double *score)
 {
     (void)expected;
     const char *number = NULL;

@@ -1,19 +1,25 @@
-/* ROUGE-L at summary level (Lin 2004), as version 1.0.1 of the package rouge computes it by default:
+/* ROUGE-L at summary level (Lin 2004), as version 1.0.1 of the package rouge computes it by
+ * default:
  *
  * - sentences lie between full stops; one of white space alone counts as having one, empty, word;
- * - for each pair of a reference's and an answer's sentence one longest common subsequence is taken: read from the ends, equal words pair up, else
- *   the reference's word is dropped where that leaves the longer subsequence, else the answer's;
- * - U is the set of all words in any of them, and with m and n the numbers of different words of reference and answer
+ * - for each pair of a reference's and an answer's sentence one longest common subsequence is
+ *   taken: read from the ends, equal words pair up, else the reference's word is dropped where that
+ *   leaves the longer subsequence, else the answer's;
+ * - U is the set of all words in any of them, and with m and n the numbers of different words of
+ *   reference and answer
  *   R = |U| / m, P = |U| / n, F = 2PR / (P + R + 1e-8).
  *
- * A text without a sentence scores 0. Where the package reads a subsequence back by recursion and hits Python's limit (two sentences of some thousand
- * words together), LongBench catches that and scores 0; here such sentences are scored like all others. */
+ * A text without a sentence scores 0. Where the package reads a subsequence back by recursion and
+ * hits Python's limit (two sentences of some thousand words together), LongBench catches that and
+ * scores 0; here such sentences are scored like all others. */
 #include <stdlib.h>
 
 #include "core/answers/score_pairs.h"
 #include "core/answers/score_text.h"
 
-struct sentence { size_t from, n; }; /* of a side's words */
+struct sentence {
+    size_t from, n;
+}; /* of a side's words */
 
 struct side {
     struct sw_points text;
@@ -69,7 +75,8 @@ struct tables {
 enum { PAIR, DROP_REFERENCE, DROP_ANSWER };
 
 /* Marks the words of the longest common subsequence of x[0…nx) (the reference's) and y[0…ny). */
-static void mark_common(const struct sw_word *x, size_t nx, const struct sw_word *y, size_t ny, struct tables *t)
+static void mark_common(const struct sw_word *x, size_t nx, const struct sw_word *y, size_t ny,
+                        struct tables *t)
 {
     for (size_t j = 0; j <= ny; j++)
         t->row[j] = 0;
@@ -93,7 +100,8 @@ static void mark_common(const struct sw_word *x, size_t nx, const struct sw_word
     }
 }
 
-static enum sw_status make_tables(const struct side *answer, const struct side *reference, int distinct, struct tables *t)
+static enum sw_status make_tables(const struct side *answer, const struct side *reference,
+                                  int distinct, struct tables *t)
 {
     size_t cells;
     if (!__builtin_mul_overflow(answer->longest, reference->longest, &cells)) {
@@ -103,7 +111,8 @@ static enum sw_status make_tables(const struct side *answer, const struct side *
         t->found = calloc((size_t)distinct + 1, 1);
     }
     if (!t->above || !t->row || !t->step || !t->found)
-        return SW_FAIL(SW_ENOMEM, "ROUGE-L: out of memory (sentences of %zu and %zu words)", answer->longest, reference->longest);
+        return SW_FAIL(SW_ENOMEM, "ROUGE-L: out of memory (sentences of %zu and %zu words)",
+                       answer->longest, reference->longest);
     return SW_OK;
 }
 
@@ -124,11 +133,14 @@ static enum sw_status compare(struct side *answer, struct side *reference, doubl
     SW_TRY(sw_words_number(&answer->words, &reference->words, &distinct));
     enum sw_status st = make_tables(answer, reference, distinct, &t);
     if (st == SW_OK) {
-        int n = count_different(answer, t.found), m = count_different(reference, t.found), common = 0;
+        int n = count_different(answer, t.found), m = count_different(reference, t.found),
+            common = 0;
         for (size_t r = 0; r < reference->n_sentences; r++)
             for (size_t a = 0; a < answer->n_sentences; a++)
-                mark_common(reference->words.items + reference->sentences[r].from, reference->sentences[r].n,
-                            answer->words.items + answer->sentences[a].from, answer->sentences[a].n, &t);
+                mark_common(reference->words.items + reference->sentences[r].from,
+                            reference->sentences[r].n,
+                            answer->words.items + answer->sentences[a].from, answer->sentences[a].n,
+                            &t);
         for (int w = 0; w < distinct; w++)
             common += t.found[w];
         double recall = (double)common / m, precision = (double)common / n;
@@ -141,7 +153,8 @@ static enum sw_status compare(struct side *answer, struct side *reference, doubl
     return st;
 }
 
-enum sw_status sw_score_rouge_l(const char *answer, const char *reference, const struct sw_expected *expected, double *score)
+enum sw_status sw_score_rouge_l(const char *answer, const char *reference,
+                                const struct sw_expected *expected, double *score)
 {
     (void)expected;
     struct side sides[2] = {{.longest = 0}, {.longest = 0}};

@@ -8,12 +8,17 @@
 
 bool sw_text_is_space(uint32_t point)
 {
-    return uc_is_property_white_space(point) || (point >= 0x1c && point <= 0x1f); /* Python also takes the four separators */
+    /* Python also takes the four separators */
+    return uc_is_property_white_space(point) || (point >= 0x1c && point <= 0x1f);
 }
 
-bool sw_text_is_digit(uint32_t point) { return uc_is_general_category_withtable(point, UC_CATEGORY_MASK_Nd); }
+bool sw_text_is_digit(uint32_t point)
+{
+    return uc_is_general_category_withtable(point, UC_CATEGORY_MASK_Nd);
+}
 
-/* Whether the nearest character before (step -1) or behind (+1) text->at[i], those aside that case ignores, is a letter with case. */
+/* Whether the nearest character before (step -1) or behind (+1) text->at[i], those aside that case
+ * ignores, is a letter with case. */
 static bool cased_beside(const struct sw_points *text, size_t i, int step)
 {
     for (i += (size_t)step; i < text->n; i += (size_t)step) /* below 0 is beyond n */
@@ -22,23 +27,33 @@ static bool cased_beside(const struct sw_points *text, size_t i, int step)
     return false;
 }
 
-/* Not libunistring's u32_tolower: its final sigma takes an apostrophe for the end of a word (1.0), where Unicode and Python do not. The dotted capital
- * I is the only character whose lower case is two. */
+/* Not libunistring's u32_tolower: its final sigma takes an apostrophe for the end of a word (1.0),
+ * where Unicode and Python do not. The dotted capital I is the only character whose lower case is
+ * two. */
 enum sw_status sw_text_lower(const char *text, struct sw_points *out)
 {
-    enum { SIGMA = 0x3a3, SMALL_SIGMA = 0x3c3, FINAL_SIGMA = 0x3c2, DOTTED_I = 0x130, DOT_ABOVE = 0x307 };
+    enum {
+        SIGMA = 0x3a3,
+        SMALL_SIGMA = 0x3c3,
+        FINAL_SIGMA = 0x3c2,
+        DOTTED_I = 0x130,
+        DOT_ABOVE = 0x307
+    };
     struct sw_points from;
     *out = (struct sw_points){0};
     SW_TRY(sw_utf8_decode(text, &from));
     out->at = malloc((2 * from.n + 1) * sizeof *out->at);
     if (!out->at) {
         free(from.at);
-        return SW_FAIL(SW_ENOMEM, "out of memory (a text of %zu bytes in lower case)", strlen(text));
+        return SW_FAIL(SW_ENOMEM, "out of memory (a text of %zu bytes in lower case)",
+                       strlen(text));
     }
     for (size_t i = 0; i < from.n; i++) {
         uint32_t point = from.at[i];
         if (point == SIGMA)
-            out->at[out->n++] = cased_beside(&from, i, -1) && !cased_beside(&from, i, +1) ? FINAL_SIGMA : SMALL_SIGMA;
+            out->at[out->n++] = cased_beside(&from, i, -1) && !cased_beside(&from, i, +1)
+                                    ? FINAL_SIGMA
+                                    : SMALL_SIGMA;
         else
             out->at[out->n++] = point == DOTTED_I ? 'i' : uc_tolower(point);
         if (point == DOTTED_I)
@@ -53,7 +68,8 @@ enum sw_status sw_words_add(struct sw_words *words, const uint32_t *at, size_t n
 {
     if (words->n == words->room) {
         size_t room = words->room ? 2 * words->room : 64;
-        struct sw_word *items = room < INT_MAX / 2 ? realloc(words->items, room * sizeof *items) : NULL;
+        struct sw_word *items =
+            room < INT_MAX / 2 ? realloc(words->items, room * sizeof *items) : NULL;
         if (!items)
             return SW_FAIL(SW_ENOMEM, "out of memory (%zu words of a text)", room);
         words->items = items;

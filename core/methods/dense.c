@@ -1,5 +1,5 @@
-/* Dense causal attention: the baseline of everything. It selects nothing: the harness attends with no list, by the best dense kernel that
- * the backend has. */
+/* Dense causal attention: the baseline of everything. It selects nothing: the harness attends with
+ * no list, by the best dense kernel that the backend has. */
 #include "core/method.h"
 
 extern const struct sw_method sw_method_dense;
@@ -11,12 +11,20 @@ struct dense_params {
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "kernel", .type = SW_PARAM_CHOICE, .offset = offsetof(struct dense_params, kernel), .initial = "best",
-     .choices = "best|library|own", .help = "the backend's best dense kernel, its vendor's library (cuDNN), or our own kernel at density 1"},
+    {.name = "kernel",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct dense_params, kernel),
+     .initial = "best",
+     .choices = "best|library|own",
+     .help = "the backend's best dense kernel, its vendor's library (cuDNN), or our own kernel at "
+             "density 1"},
     SW_PARAM_END,
 };
 
-static enum sw_attend_kernel dense_kernel(const void *p) { return (enum sw_attend_kernel)((const struct dense_params *)p)->kernel; }
+static enum sw_attend_kernel dense_kernel(const void *p)
+{
+    return (enum sw_attend_kernel)((const struct dense_params *)p)->kernel;
+}
 
 const struct sw_method sw_method_dense = {
     .name = "dense",

@@ -1,9 +1,11 @@
-/* H2O (Zhang et al., arXiv 2306.14048) in block form: blocks are ranked by the attention mass that they have had so far, averaged over a KV group's
- * heads. Decode only. The prompt's mass is that of the dense softmax (a second pass over it, as the oracle's), each step adds its own row after it
- * has chosen. This needs dense probabilities at every step and some arithmetic on the host, over [Hkv, b]: H2O is here to be compared in what it
- * recovers, its time says nothing.
- * Matched budget: every block goes on collecting, each step keeps what the decode budget allows, with the forced set of every method. Native: of
- * the n0 prompt tokens, the latest recent_ratio·n0 are kept and heavy_ratio·n0 of those before by mass; what is not kept is gone for good. A
+/* H2O (Zhang et al., arXiv 2306.14048) in block form: blocks are ranked by the attention mass that
+ * they have had so far, averaged over a KV group's heads. Decode only. The prompt's mass is that of
+ * the dense softmax (a second pass over it, as the oracle's), each step adds its own row after it
+ * has chosen. This needs dense probabilities at every step and some arithmetic on the host, over
+ * [Hkv, b]: H2O is here to be compared in what it recovers, its time says nothing.
+ * Matched budget: every block goes on collecting, each step keeps what the decode budget allows,
+ * with the forced set of every method. Native: of the n0 prompt tokens, the latest recent_ratio·n0
+ * are kept and heavy_ratio·n0 of those before by mass; what is not kept is gone for good. A
  * generated block stays while it is recent and then competes. */
 #include <math.h>
 #include <stdlib.h>
@@ -20,29 +22,42 @@ struct h2o_params {
 };
 
 struct h2o_state {
-    int cap;             /* blocks that max_tokens can have */
-    int prompt;          /* tokens of the prompt */
-    double *mass;        /* [L, Hkv, cap] so far; negative: evicted */
-    float *scores, *row; /* [Hkv, cap] of the step at hand: to rank by, its own mass */
-    bool *prompted;      /* [L] */
-    struct sw_scratch matrix;           /* [H, rows, b or cap] true block mass */
-    struct sw_scratch weights, columns; /* [H, 1, b] tokens of the rows, and their sums over the prompt */
-    struct sw_scratch of_group;         /* [Hkv, 1, b or cap], then the scores */
+    int cap;                  /* blocks that max_tokens can have */
+    int prompt;               /* tokens of the prompt */
+    double *mass;             /* [L, Hkv, cap] so far; negative: evicted */
+    float *scores, *row;      /* [Hkv, cap] of the step at hand: to rank by, its own mass */
+    bool *prompted;           /* [L] */
+    struct sw_scratch matrix; /* [H, rows, b or cap] true block mass */
+    /* [H, 1, b] tokens of the rows, and their sums over the prompt */
+    struct sw_scratch weights, columns;
+    struct sw_scratch of_group; /* [Hkv, 1, b or cap], then the scores */
 };
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "heavy_ratio", .type = SW_PARAM_REAL, .offset = offsetof(struct h2o_params, heavy_ratio), .initial = "0.1", .min = 0, .max = 1,
+    {.name = "heavy_ratio",
+     .type = SW_PARAM_REAL,
+     .offset = offsetof(struct h2o_params, heavy_ratio),
+     .initial = "0.1",
+     .min = 0,
+     .max = 1,
      .help = "native budget: share of the prompt kept by mass, rounded up to blocks"},
-    {.name = "recent_ratio", .type = SW_PARAM_REAL, .offset = offsetof(struct h2o_params, recent_ratio), .initial = "0.1", .min = 0, .max = 1,
-     .help = "native budget: share of the prompt kept as the latest blocks, rounded up, the current one included"},
+    {.name = "recent_ratio",
+     .type = SW_PARAM_REAL,
+     .offset = offsetof(struct h2o_params, recent_ratio),
+     .initial = "0.1",
+     .min = 0,
+     .max = 1,
+     .help = "native budget: share of the prompt kept as the latest blocks, rounded up, the "
+             "current one included"},
     SW_PARAM_END,
 };
 
 static double *mass_of(const struct sw_sequence *seq, int layer, int unit)
 {
     const struct h2o_state *s = seq->state;
-    return s->mass + ((size_t)layer * (size_t)seq->shape.n_kv_heads + (size_t)unit) * (size_t)s->cap;
+    return s->mass +
+           ((size_t)layer * (size_t)seq->shape.n_kv_heads + (size_t)unit) * (size_t)s->cap;
 }
 
 static enum sw_status begin(struct sw_sequence *seq)
@@ -56,27 +71,41 @@ static enum sw_status begin(struct sw_sequence *seq)
     s->row = malloc(vector * sizeof *s->row);
     s->prompted = calloc(layers, sizeof *s->prompted);
     if (!s->mass || !s->scores || !s->row || !s->prompted)
-        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", vector * (layers * sizeof *s->mass + sizeof *s->scores + sizeof *s->row));
-    SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix, sizeof(float) * (size_t)seq->shape.n_heads * (size_t)s->cap)); /* a decode step's */
+        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory",
+                       vector * (layers * sizeof *s->mass + sizeof *s->scores + sizeof *s->row));
+    /* a decode step's */
+    SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix,
+                              sizeof(float) * (size_t)seq->shape.n_heads * (size_t)s->cap));
     return sw_scratch_reserve(seq->backend, &s->of_group, sizeof(float) * vector);
 }
 
 /* True block mass of the input's rows, into s->matrix [H, rows, ld]. */
-static enum sw_status block_mass(struct sw_sequence *seq, const struct sw_layer_input *in, int rows, int ld)
+static enum sw_status block_mass(struct sw_sequence *seq, const struct sw_layer_input *in, int rows,
+                                 int ld)
 {
     struct h2o_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
-    SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix, sizeof(float) * (size_t)shape->n_heads * (size_t)rows * (size_t)ld));
-    return seq->backend->block_mass(seq->backend, &(struct sw_block_mass){.in = {.batch = 1, .n_q = in->n_q, .n_k = in->n, .n_heads = shape->n_heads,
-                                                                                 .n_kv_heads = shape->n_kv_heads, .head_dim = shape->head_dim,
-                                                                                 .kv_stride = in->n, .q = in->q, .k = in->k, .scale = seq->scale},
-                                                                          .block = sw_sequence_block(seq),
-                                                                          .ld = ld,
-                                                                          .ld_rows = rows,
-                                                                          .out = s->matrix.data});
+    SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix,
+                              sizeof(float) * (size_t)shape->n_heads * (size_t)rows * (size_t)ld));
+    return seq->backend->block_mass(seq->backend,
+                                    &(struct sw_block_mass){.in = {.batch = 1,
+                                                                   .n_q = in->n_q,
+                                                                   .n_k = in->n,
+                                                                   .n_heads = shape->n_heads,
+                                                                   .n_kv_heads = shape->n_kv_heads,
+                                                                   .head_dim = shape->head_dim,
+                                                                   .kv_stride = in->n,
+                                                                   .q = in->q,
+                                                                   .k = in->k,
+                                                                   .scale = seq->scale},
+                                                            .block = sw_sequence_block(seq),
+                                                            .ld = ld,
+                                                            .ld_rows = rows,
+                                                            .out = s->matrix.data});
 }
 
-/* Row vector of block sizes times the block mass: each block's mass summed over all queries, [H, 1, b]. */
+/* Row vector of block sizes times the block mass: each block's mass summed over all queries, [H, 1,
+ * b]. */
 static enum sw_status sum_rows(struct sw_sequence *seq, int n, int b)
 {
     struct h2o_state *s = seq->state;
@@ -90,12 +119,23 @@ static enum sw_status sum_rows(struct sw_sequence *seq, int n, int b)
         return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", bytes);
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < b; i++)
-            weights[(size_t)h * (size_t)b + (size_t)i] = (float)(n - i * block < block ? n - i * block : block);
+            weights[(size_t)h * (size_t)b + (size_t)i] =
+                (float)(n - i * block < block ? n - i * block : block);
     enum sw_status st = be->upload(be, s->weights.data, weights, bytes);
     free(weights);
     SW_TRY(st);
-    return be->walk(be, &(struct sw_walk){.units = heads, .rows = 1, .row0 = b - 1, .b = b, .ld = b, .ld_rows = 1, .a_ld_rows = b,
-                                          .x = s->weights.data, .a = s->matrix.data, .beta = 1.0f, .causal = true, .out = s->columns.data});
+    return be->walk(be, &(struct sw_walk){.units = heads,
+                                          .rows = 1,
+                                          .row0 = b - 1,
+                                          .b = b,
+                                          .ld = b,
+                                          .ld_rows = 1,
+                                          .a_ld_rows = b,
+                                          .x = s->weights.data,
+                                          .a = s->matrix.data,
+                                          .beta = 1.0f,
+                                          .causal = true,
+                                          .out = s->columns.data});
 }
 
 /* Means over the groups' heads of in [H, 1, ld], on the host: s->row [Hkv, ld]. */
@@ -103,11 +143,14 @@ static enum sw_status fetch_groups(struct sw_sequence *seq, const float *in, int
 {
     struct h2o_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    SW_TRY(be->mean_units(be, in, seq->shape.n_heads, seq->shape.n_kv_heads, 1, b, ld, 1, s->of_group.data));
-    return be->download(be, s->row, s->of_group.data, sizeof(float) * (size_t)seq->shape.n_kv_heads * (size_t)ld);
+    SW_TRY(be->mean_units(be, in, seq->shape.n_heads, seq->shape.n_kv_heads, 1, b, ld, 1,
+                          s->of_group.data));
+    return be->download(be, s->row, s->of_group.data,
+                        sizeof(float) * (size_t)seq->shape.n_kv_heads * (size_t)ld);
 }
 
-static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              struct sw_selection *out)
 {
     struct h2o_state *s = seq->state;
     int b = sw_blocks(in->n, sw_sequence_block(seq));
@@ -133,7 +176,8 @@ static int blocks_of(const struct sw_sequence *seq, double ratio)
     return (int)ceil(ratio * s->prompt / sw_sequence_block(seq));
 }
 
-/* Evicts of the blocks before the recent ones all but the `heavy` of most mass (ties: the later stays). What is kept ranks equal, what is not below. */
+/* Evicts of the blocks before the recent ones all but the `heavy` of most mass (ties: the later
+ * stays). What is kept ranks equal, what is not below. */
 static void evict(double *mass, int b, int heavy, int recent, float *scores)
 {
     for (int j = 0; j < b; j++) {
@@ -149,7 +193,8 @@ static void evict(double *mass, int b, int heavy, int recent, float *scores)
 }
 
 /* Ranks by what there was before this step. */
-static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in, int b, struct sw_selection *out)
+static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in, int b,
+                             struct sw_selection *out)
 {
     const struct h2o_params *p = seq->params;
     struct h2o_state *s = seq->state;
@@ -168,14 +213,19 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
         for (int j = b; j < s->cap; j++)
             scores[j] = 0;
     }
-    SW_TRY(seq->backend->upload(seq->backend, s->of_group.data, s->scores, sizeof(float) * (size_t)units * (size_t)s->cap));
+    SW_TRY(seq->backend->upload(seq->backend, s->of_group.data, s->scores,
+                                sizeof(float) * (size_t)units * (size_t)s->cap));
     if (matched)
-        return sw_sequence_select(seq, in, s->of_group.data, units, s->cap, 1, SW_FORCED_COMMON, out);
-    return sw_sequence_select_count(seq, in, s->of_group.data, units, s->cap, 1, heavy + recent, (struct sw_forced){.sink = 0, .local = recent}, out);
+        return sw_sequence_select(seq, in, s->of_group.data, units, s->cap, 1, SW_FORCED_COMMON,
+                                  out);
+    return sw_sequence_select_count(seq, in, s->of_group.data, units, s->cap, 1, heavy + recent,
+                                    (struct sw_forced){.sink = 0, .local = recent}, out);
 }
 
-/* Downloads the step's row and waits for it, at every step and layer: no part of this runs ahead of the host. */
-static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+/* Downloads the step's row and waits for it, at every step and layer: no part of this runs ahead of
+ * the host. */
+static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             struct sw_selection *out)
 {
     struct h2o_state *s = seq->state;
     int b = sw_blocks(in->n, sw_sequence_block(seq));
@@ -209,7 +259,8 @@ static void end(struct sw_sequence *seq)
 const struct sw_method sw_method_h2o = {
     .name = "h2o",
     .summary = "in decode, the blocks with the most attention mass so far",
-    .source = "Zhang et al., arXiv 2306.14048; FMInference/H2O @ ac75c2a, a mean over the group's heads",
+    .source =
+        "Zhang et al., arXiv 2306.14048; FMInference/H2O @ ac75c2a, a mean over the group's heads",
     .flags = SW_METHOD_DECODE | SW_METHOD_NATIVE,
     .params_size = sizeof(struct h2o_params),
     .params = params,

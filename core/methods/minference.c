@@ -1,9 +1,11 @@
 /* MInference 1.0 (Jiang et al., arXiv 2407.02490). Each head has one of three patterns:
- *   vertical-slash  the keys (columns) and the distances (slashes) to which the last queries attend most;
+ *   vertical-slash  the keys (columns) and the distances (slashes) to which the last queries attend
+ *   most;
  *   block-sparse    a row's blocks with the largest product of mean query and mean key;
  *   A-shape         the first and the most recent tokens.
- * Native budgets: so many columns, slashes or blocks, times `scale`. Which head has which pattern is searched for offline and read from a file;
- * without one all heads have `pattern`. Columns and slashes are cut out of blocks only with token_mask; else every block they touch is kept. */
+ * Native budgets: so many columns, slashes or blocks, times `scale`. Which head has which pattern
+ * is searched for offline and read from a file; without one all heads have `pattern`. Columns and
+ * slashes are cut out of blocks only with token_mask; else every block they touch is kept. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -35,30 +37,79 @@ struct minference_state {
 #define FIELD(name) offsetof(struct minference_params, name)
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "pattern", .type = SW_PARAM_CHOICE, .offset = FIELD(pattern), .initial = "vertical_slash",
-     .choices = "vertical_slash|block_sparse|a_shape", .help = "of all heads, without head_config"},
-    {.name = "vertical_size", .type = SW_PARAM_INT, .offset = FIELD(vertical_size), .initial = "512", .min = 0, .max = 1 << 24,
+    {.name = "pattern",
+     .type = SW_PARAM_CHOICE,
+     .offset = FIELD(pattern),
+     .initial = "vertical_slash",
+     .choices = "vertical_slash|block_sparse|a_shape",
+     .help = "of all heads, without head_config"},
+    {.name = "vertical_size",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(vertical_size),
+     .initial = "512",
+     .min = 0,
+     .max = 1 << 24,
      .help = "native, calibrated: columns of a vertical_slash head"},
-    {.name = "slash_size", .type = SW_PARAM_INT, .offset = FIELD(slash_size), .initial = "2048", .min = 0, .max = 1 << 24,
+    {.name = "slash_size",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(slash_size),
+     .initial = "2048",
+     .min = 0,
+     .max = 1 << 24,
      .help = "native, calibrated: slashes of a vertical_slash head"},
-    {.name = "last_queries", .type = SW_PARAM_INT, .offset = FIELD(last_queries), .initial = "64", .min = 1, .max = 1024,
+    {.name = "last_queries",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(last_queries),
+     .initial = "64",
+     .min = 1,
+     .max = 1024,
      .help = "vertical_slash: queries whose attention is looked at"},
-    {.name = "init_tokens", .type = SW_PARAM_INT, .offset = FIELD(init_tokens), .initial = "128", .min = 0, .max = 1 << 24,
+    {.name = "init_tokens",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(init_tokens),
+     .initial = "128",
+     .min = 0,
+     .max = 1 << 24,
      .help = "native, calibrated: first tokens of an a_shape head"},
-    {.name = "local_tokens", .type = SW_PARAM_INT, .offset = FIELD(local_tokens), .initial = "3968", .min = 0, .max = 1 << 24,
+    {.name = "local_tokens",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(local_tokens),
+     .initial = "3968",
+     .min = 0,
+     .max = 1 << 24,
      .help = "native, calibrated: most recent tokens of an a_shape head"},
-    {.name = "top_blocks", .type = SW_PARAM_INT, .offset = FIELD(top_blocks), .initial = "100", .min = 0, .max = 1 << 24,
+    {.name = "top_blocks",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(top_blocks),
+     .initial = "100",
+     .min = 0,
+     .max = 1 << 24,
      .help = "native, calibrated: blocks a row of a block_sparse head"},
-    {.name = "token_mask", .type = SW_PARAM_BOOL, .offset = FIELD(token_mask), .initial = "false",
-     .help = "native, calibrated: keep exactly the tokens of columns and slashes, not the blocks that they touch"},
-    {.name = "scale", .type = SW_PARAM_REAL, .offset = FIELD(scale), .initial = "1", .min = 0, .max = 64, .min_open = true,
+    {.name = "token_mask",
+     .type = SW_PARAM_BOOL,
+     .offset = FIELD(token_mask),
+     .initial = "false",
+     .help = "native, calibrated: keep exactly the tokens of columns and slashes, not the blocks "
+             "that they touch"},
+    {.name = "scale",
+     .type = SW_PARAM_REAL,
+     .offset = FIELD(scale),
+     .initial = "1",
+     .min = 0,
+     .max = 64,
+     .min_open = true,
      .help = "native, calibrated: factor on all these sizes"},
-    {.name = "head_config", .type = SW_PARAM_TEXT, .offset = FIELD(head_config), .initial = "", .file = true,
+    {.name = "head_config",
+     .type = SW_PARAM_TEXT,
+     .offset = FIELD(head_config),
+     .initial = "",
+     .file = true,
      .help = "a JSON file with each head's pattern and sizes, as MInference ships them"},
     SW_PARAM_END,
 };
 
-static enum sw_status check(const void *params_, const struct sw_shape *shape, enum sw_budget_mode mode)
+static enum sw_status check(const void *params_, const struct sw_shape *shape,
+                            enum sw_budget_mode mode)
 {
     const struct minference_params *p = params_;
     (void)mode;
@@ -79,19 +130,21 @@ static enum sw_status begin(struct sw_sequence *seq)
         return sw_head_rules_read(p->head_config, &seq->shape, s->heads);
     bool a_shape = p->pattern == SW_HEAD_A_SHAPE;
     for (size_t i = 0; i < count; i++)
-        s->heads[i] = (struct sw_head_rule){.pattern = (enum sw_head_pattern)p->pattern, .columns = a_shape ? p->init_tokens : p->vertical_size,
+        s->heads[i] = (struct sw_head_rule){.pattern = (enum sw_head_pattern)p->pattern,
+                                            .columns = a_shape ? p->init_tokens : p->vertical_size,
                                             .slashes = a_shape ? p->local_tokens : p->slash_size};
     return SW_OK;
 }
 
-/* --- runs of heads with one rule -------------------------------------------------------------------------------------------------- */
+/* --- runs of heads with one rule -------------------------------------------------------------- */
 
 /* One past the last head that has head h's pattern, and for A-shape its sizes. */
 static int run_end(const struct sw_head_rule *heads, int h, int n_heads)
 {
     int end = h + 1;
     while (end < n_heads && heads[end].pattern == heads[h].pattern &&
-           (heads[h].pattern != SW_HEAD_A_SHAPE || (heads[end].columns == heads[h].columns && heads[end].slashes == heads[h].slashes)))
+           (heads[h].pattern != SW_HEAD_A_SHAPE ||
+            (heads[end].columns == heads[h].columns && heads[end].slashes == heads[h].slashes)))
         end++;
     return end;
 }
@@ -106,7 +159,8 @@ static bool any(const struct sw_head_rule *heads, int n_heads, enum sw_head_patt
 
 static int least(int a, int b) { return a < b ? a : b; }
 
-/* Products of the block means, unscaled: they only rank. For all heads, whichever use them: they cost little. */
+/* Products of the block means, unscaled: they only rank. For all heads, whichever use them: they
+ * cost little. */
 static enum sw_status mean_scores(struct sw_sequence *seq, const struct sw_layer_input *in, int b)
 {
     struct minference_state *s = seq->state;
@@ -116,7 +170,7 @@ static enum sw_status mean_scores(struct sw_sequence *seq, const struct sw_layer
     return sw_means_scores(seq, &s->q, &s->k, b, 1.0f, false, NULL, s->scores.data);
 }
 
-/* --- matched budget: scores --------------------------------------------------------------------------------------------------------- */
+/* --- matched budget: scores ------------------------------------------------------------------- */
 
 /* An A-shape head scores a block by its place, as a column that grows: the most recent are best. */
 static enum sw_status recent_lines(struct sw_sequence *seq, int h0, int h1, int b)
@@ -130,18 +184,22 @@ static enum sw_status recent_lines(struct sw_sequence *seq, int h0, int h1, int 
         ramp[j] = (float)j;
     enum sw_status st = SW_OK;
     for (int h = h0; st == SW_OK && h < h1; h++)
-        st = be->upload(be, (float *)s->lines.column_blocks.data + (size_t)h * (size_t)b, ramp, (size_t)b * sizeof *ramp);
+        st = be->upload(be, (float *)s->lines.column_blocks.data + (size_t)h * (size_t)b, ramp,
+                        (size_t)b * sizeof *ramp);
     free(ramp);
     SW_TRY(st);
-    return be->zero(be, (float *)s->lines.slash_blocks.data + (size_t)h0 * (size_t)b, (size_t)(h1 - h0) * (size_t)b * sizeof(float));
+    return be->zero(be, (float *)s->lines.slash_blocks.data + (size_t)h0 * (size_t)b,
+                    (size_t)(h1 - h0) * (size_t)b * sizeof(float));
 }
 
-static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_input *in, const struct sw_head_rule *heads, struct sw_selection *out)
+static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              const struct sw_head_rule *heads, struct sw_selection *out)
 {
     const struct minference_params *p = seq->params;
     struct minference_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    int n_heads = seq->shape.n_heads, b = sw_blocks(in->n, p->common.block_size), last = least(p->last_queries, in->n);
+    int n_heads = seq->shape.n_heads, b = sw_blocks(in->n, p->common.block_size),
+        last = least(p->last_queries, in->n);
     size_t row = sizeof(float) * (size_t)n_heads * (size_t)b;
     SW_TRY(sw_scratch_reserve(be, &s->scores, row * (size_t)b));
     if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE))
@@ -163,7 +221,7 @@ static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_inp
     return sw_sequence_select(seq, in, s->scores.data, n_heads, b, b, SW_FORCED_COMMON, out);
 }
 
-/* --- native budget: columns, slashes and blocks --------------------------------------------------------------------------------------- */
+/* --- native budget: columns, slashes and blocks ----------------------------------------------- */
 
 /* size · scale, rounded to nearest (halves up), at least `least_size` and at most n. */
 static int scaled(int size, double scale, int least_size, int n)
@@ -173,14 +231,17 @@ static int scaled(int size, double scale, int least_size, int n)
     return x < n ? (int)x : n;
 }
 
-/* Flags of heads h0 … h1-1, which have one pattern: lines are kept where they are best, A-shape's from the first on, block-sparse heads have none. */
-static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rule *heads, int h0, int h1, int n)
+/* Flags of heads h0 … h1-1, which have one pattern: lines are kept where they are best, A-shape's
+ * from the first on, block-sparse heads have none. */
+static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rule *heads, int h0,
+                               int h1, int n)
 {
     const struct minference_params *p = seq->params;
     struct minference_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     size_t at = (size_t)h0 * (size_t)n, count = (size_t)(h1 - h0) * (size_t)n;
-    uint8_t *columns = (uint8_t *)s->lines.column_flags.data + at, *slashes = (uint8_t *)s->lines.slash_flags.data + at;
+    uint8_t *columns = (uint8_t *)s->lines.column_flags.data + at,
+            *slashes = (uint8_t *)s->lines.slash_flags.data + at;
     if (heads[h0].pattern == SW_HEAD_BLOCK_SPARSE) {
         SW_TRY(be->zero(be, columns, count));
         return be->zero(be, slashes, count);
@@ -190,12 +251,23 @@ static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rul
         s->columns[h] = scaled(heads[h].columns, p->scale, best ? FIRST_COLUMNS : 0, n);
         s->slashes[h] = scaled(heads[h].slashes, p->scale, best ? FIRST_SLASHES : 0, n);
     }
-    SW_TRY(be->mark_top(be, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at, .rows = h1 - h0, .n = n, .ld = n,
-                                                  .always = best ? least(FIRST_COLUMNS, n) : s->columns[h0], .k = s->columns + h0,
-                                                  .flags = columns}));
-    return be->mark_top(be, &(struct sw_mark_top){.in = (const float *)s->lines.slashes.data + at, .rows = h1 - h0, .n = n, .ld = n,
-                                                  .always = best ? least(FIRST_SLASHES, n) : s->slashes[h0], .k = s->slashes + h0,
-                                                  .small_first = true, .flags = slashes});
+    SW_TRY(be->mark_top(
+        be, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at,
+                                  .rows = h1 - h0,
+                                  .n = n,
+                                  .ld = n,
+                                  .always = best ? least(FIRST_COLUMNS, n) : s->columns[h0],
+                                  .k = s->columns + h0,
+                                  .flags = columns}));
+    return be->mark_top(
+        be, &(struct sw_mark_top){.in = (const float *)s->lines.slashes.data + at,
+                                  .rows = h1 - h0,
+                                  .n = n,
+                                  .ld = n,
+                                  .always = best ? least(FIRST_SLASHES, n) : s->slashes[h0],
+                                  .k = s->slashes + h0,
+                                  .small_first = true,
+                                  .flags = slashes});
 }
 
 /* Every column, for heads whose blocks are kept whole beside others' token masks. */
@@ -205,12 +277,18 @@ static enum sw_status mark_all_columns(struct sw_sequence *seq, int h0, int h1, 
     size_t at = (size_t)h0 * (size_t)n;
     for (int h = h0; h < h1; h++)
         s->columns[h] = n;
-    return seq->backend->mark_top(seq->backend, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at, .rows = h1 - h0, .n = n,
-                                                                      .ld = n, .always = n, .k = s->columns + h0,
-                                                                      .flags = (uint8_t *)s->lines.column_flags.data + at});
+    return seq->backend->mark_top(
+        seq->backend, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at,
+                                            .rows = h1 - h0,
+                                            .n = n,
+                                            .ld = n,
+                                            .always = n,
+                                            .k = s->columns + h0,
+                                            .flags = (uint8_t *)s->lines.column_flags.data + at});
 }
 
-static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_input *in, const struct sw_head_rule *heads, struct sw_selection *out)
+static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             const struct sw_head_rule *heads, struct sw_selection *out)
 {
     const struct minference_params *p = seq->params;
     struct minference_state *s = seq->state;
@@ -218,7 +296,8 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     int n_heads = seq->shape.n_heads, n = in->n, b = sw_blocks(n, p->common.block_size);
     size_t tokens = (size_t)n_heads * (size_t)n, entries = (size_t)n_heads * (size_t)b * (size_t)b;
     struct sw_line_state *lines = &s->lines;
-    bool masks = p->token_mask && (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH) || any(heads, n_heads, SW_HEAD_A_SHAPE));
+    bool masks = p->token_mask && (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH) ||
+                                   any(heads, n_heads, SW_HEAD_A_SHAPE));
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH))
         SW_TRY(sw_lines_measure(seq, in, least(p->last_queries, n), lines));
     SW_TRY(sw_scratch_reserve(be, &lines->columns, tokens * sizeof(float)));
@@ -228,9 +307,18 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
     for (int h = 0; h < n_heads; h = run_end(heads, h, n_heads))
         SW_TRY(mark_run(seq, heads, h, run_end(heads, h, n_heads), n));
-    SW_TRY(be->keep_lines(be, &(struct sw_keep_lines){.columns = lines->column_flags.data, .slashes = lines->slash_flags.data, .units = n_heads,
-                                                      .rows = b, .n = n, .block = p->common.block_size, .grain = 1, .ld_in = n, .clear = true,
-                                                      .keep = s->keep.data, .ld = b, .ld_rows = b}));
+    SW_TRY(be->keep_lines(be, &(struct sw_keep_lines){.columns = lines->column_flags.data,
+                                                      .slashes = lines->slash_flags.data,
+                                                      .units = n_heads,
+                                                      .rows = b,
+                                                      .n = n,
+                                                      .block = p->common.block_size,
+                                                      .grain = 1,
+                                                      .ld_in = n,
+                                                      .clear = true,
+                                                      .keep = s->keep.data,
+                                                      .ld = b,
+                                                      .ld_rows = b}));
     if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE)) {
         SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
         SW_TRY(mean_scores(seq, in, b));
@@ -238,24 +326,37 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
             end = run_end(heads, h, n_heads);
             if (heads[h].pattern != SW_HEAD_BLOCK_SPARSE)
                 continue;
-            SW_TRY(sw_keep_top(seq, s->scores.data, h, end, b, scaled(p->top_blocks, p->scale, 0, b), s->keep.data));
+            SW_TRY(sw_keep_top(seq, s->scores.data, h, end, b,
+                               scaled(p->top_blocks, p->scale, 0, b), s->keep.data));
             if (masks)
                 SW_TRY(mark_all_columns(seq, h, end, n));
         }
     }
-    return be->select_keep(be, &(struct sw_select_keep){.keep = s->keep.data, .units = n_heads, .rows = b, .ld = b, .ld_rows = b,
-                                                        .columns = masks ? lines->column_flags.data : NULL,
-                                                        .slashes = masks ? lines->slash_flags.data : NULL, .line_ld = n,
-                                                        .block = p->common.block_size, .n = n, .n_q = n}, out);
+    return be->select_keep(
+        be,
+        &(struct sw_select_keep){.keep = s->keep.data,
+                                 .units = n_heads,
+                                 .rows = b,
+                                 .ld = b,
+                                 .ld_rows = b,
+                                 .columns = masks ? lines->column_flags.data : NULL,
+                                 .slashes = masks ? lines->slash_flags.data : NULL,
+                                 .line_ld = n,
+                                 .block = p->common.block_size,
+                                 .n = n,
+                                 .n_q = n},
+        out);
 }
 
-static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              struct sw_selection *out)
 {
     const struct minference_state *s = seq->state;
     const struct sw_head_rule *heads = s->heads + (size_t)in->layer * (size_t)seq->shape.n_heads;
     if (!out)
         return SW_OK;
-    return seq->mode == SW_BUDGET_MATCHED ? matched(seq, in, heads, out) : native(seq, in, heads, out);
+    return seq->mode == SW_BUDGET_MATCHED ? matched(seq, in, heads, out)
+                                          : native(seq, in, heads, out);
 }
 
 static void end(struct sw_sequence *seq)
@@ -273,7 +374,8 @@ static void end(struct sw_sequence *seq)
 
 const struct sw_method sw_method_minference = {
     .name = "minference",
-    .summary = "a pattern a head: columns and slashes of the last queries, or blocks by mean products, or first and recent tokens",
+    .summary = "a pattern a head: columns and slashes of the last queries, or blocks by mean "
+               "products, or first and recent tokens",
     .source = "Jiang et al., arXiv 2407.02490; microsoft/MInference @ fb56c91",
     .flags = SW_METHOD_PREFILL | SW_METHOD_NATIVE,
     .params_size = sizeof(struct minference_params),

@@ -1,7 +1,10 @@
-/* NSA-like (Yuan et al., arXiv 2502.11089): a token's softmax over the blocks, with block means for the learned compressor, summed over the tokens
- * of a query block and the heads of a KV group, which share a list.
- * Causal at block level only: a query's own block takes part with the mean of all its tokens there are, later ones included.
- * Matched budget: the ranking alone, with the forced set of every method. Native: top_blocks a row, the first and the latest among them. */
+/* NSA-like (Yuan et al., arXiv 2502.11089): a token's softmax over the blocks, with block means for
+ * the learned compressor, summed over the tokens of a query block and the heads of a KV group,
+ * which share a list.
+ * Causal at block level only: a query's own block takes part with the mean of all its tokens there
+ * are, later ones included.
+ * Matched budget: the ranking alone, with the forced set of every method. Native: top_blocks a row,
+ * the first and the latest among them. */
 #include <stdlib.h>
 
 #include "core/methods/shared/block_means.h"
@@ -14,29 +17,46 @@ struct nsa_params {
 };
 
 struct nsa_state {
-    int cap;                  /* blocks that max_tokens can have */
-    struct block_means *keys; /* one a layer; without decode steps to come, all layers share the first */
+    int cap; /* blocks that max_tokens can have */
+    /* one a layer; without decode steps to come, all layers share the first */
+    struct block_means *keys;
     struct sw_scratch scores; /* [Hkv, rows, b or cap] */
 };
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "top_blocks", .type = SW_PARAM_INT, .offset = offsetof(struct nsa_params, top_blocks), .initial = "16", .min = 1, .max = 1 << 20,
+    {.name = "top_blocks",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct nsa_params, top_blocks),
+     .initial = "16",
+     .min = 1,
+     .max = 1 << 20,
      .help = "native budget: blocks a row in all"},
-    {.name = "init_blocks", .type = SW_PARAM_INT, .offset = offsetof(struct nsa_params, init_blocks), .initial = "1", .min = 0, .max = 1 << 20,
+    {.name = "init_blocks",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct nsa_params, init_blocks),
+     .initial = "1",
+     .min = 0,
+     .max = 1 << 20,
      .help = "native budget: leading blocks always kept"},
-    {.name = "local_blocks", .type = SW_PARAM_INT, .offset = offsetof(struct nsa_params, local_blocks), .initial = "2", .min = 1, .max = 1 << 20,
+    {.name = "local_blocks",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct nsa_params, local_blocks),
+     .initial = "2",
+     .min = 1,
+     .max = 1 << 20,
      .help = "native budget: latest blocks always kept, the current one included"},
     SW_PARAM_END,
 };
 
-static enum sw_status check(const void *params_of, const struct sw_shape *shape, enum sw_budget_mode mode)
+static enum sw_status check(const void *params_of, const struct sw_shape *shape,
+                            enum sw_budget_mode mode)
 {
     const struct nsa_params *p = params_of;
     (void)shape;
     if (mode != SW_BUDGET_MATCHED && p->top_blocks < p->init_blocks + p->local_blocks)
-        return SW_FAIL(SW_EINPUT, "top_blocks %d; expected at least init_blocks + local_blocks, %d", p->top_blocks,
-                       p->init_blocks + p->local_blocks);
+        return SW_FAIL(SW_EINPUT, "top_blocks %d; expected at least init_blocks + local_blocks, %d",
+                       p->top_blocks, p->init_blocks + p->local_blocks);
     return SW_OK;
 }
 
@@ -46,33 +66,46 @@ static enum sw_status begin(struct sw_sequence *seq)
     s->cap = sw_blocks(seq->max_tokens, sw_sequence_block(seq));
     s->keys = calloc((size_t)seq->shape.n_layers, sizeof *s->keys);
     if (!s->keys)
-        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", (size_t)seq->shape.n_layers * sizeof *s->keys);
-    return sw_scratch_reserve(seq->backend, &s->scores, sizeof(float) * (size_t)seq->shape.n_kv_heads * (size_t)s->cap); /* a decode step's */
+        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory",
+                       (size_t)seq->shape.n_layers * sizeof *s->keys);
+    /* a decode step's */
+    return sw_scratch_reserve(seq->backend, &s->scores,
+                              sizeof(float) * (size_t)seq->shape.n_kv_heads * (size_t)s->cap);
 }
 
-static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in, const struct block_means *keys, int ld, int rows,
+static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             const struct block_means *keys, int ld, int rows,
                              struct sw_selection *out)
 {
     const struct nsa_params *p = seq->params;
     struct nsa_state *s = seq->state;
     int units = seq->shape.n_kv_heads;
-    SW_TRY(sw_scratch_reserve(seq->backend, &s->scores, sizeof(float) * (size_t)units * (size_t)rows * (size_t)ld));
-    SW_TRY(seq->backend->gate_scores(seq->backend, &(struct sw_gate_scores){.in = {.q = in->q, .n = in->n, .n_q = in->n_q,
-                                                                                   .n_heads = seq->shape.n_heads, .n_kv_heads = units,
-                                                                                   .head_dim = seq->shape.head_dim,
-                                                                                   .block = p->common.block_size, .k_ld = s->cap,
-                                                                                   .k = keys->means.data, .scale = seq->scale},
-                                                                            .units = units,
-                                                                            .out = s->scores.data,
-                                                                            .ld = ld,
-                                                                            .ld_rows = rows}));
+    SW_TRY(sw_scratch_reserve(seq->backend, &s->scores,
+                              sizeof(float) * (size_t)units * (size_t)rows * (size_t)ld));
+    SW_TRY(seq->backend->gate_scores(
+        seq->backend, &(struct sw_gate_scores){.in = {.q = in->q,
+                                                      .n = in->n,
+                                                      .n_q = in->n_q,
+                                                      .n_heads = seq->shape.n_heads,
+                                                      .n_kv_heads = units,
+                                                      .head_dim = seq->shape.head_dim,
+                                                      .block = p->common.block_size,
+                                                      .k_ld = s->cap,
+                                                      .k = keys->means.data,
+                                                      .scale = seq->scale},
+                                               .units = units,
+                                               .out = s->scores.data,
+                                               .ld = ld,
+                                               .ld_rows = rows}));
     if (seq->mode == SW_BUDGET_MATCHED)
         return sw_sequence_select(seq, in, s->scores.data, units, ld, rows, SW_FORCED_COMMON, out);
-    return sw_sequence_select_count(seq, in, s->scores.data, units, ld, rows, p->top_blocks,
-                                    (struct sw_forced){.sink = p->init_blocks, .local = p->local_blocks}, out);
+    return sw_sequence_select_count(
+        seq, in, s->scores.data, units, ld, rows, p->top_blocks,
+        (struct sw_forced){.sink = p->init_blocks, .local = p->local_blocks}, out);
 }
 
-static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              struct sw_selection *out)
 {
     struct nsa_state *s = seq->state;
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
@@ -81,13 +114,15 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
     return out ? choose(seq, in, keys, b, b, out) : SW_OK;
 }
 
-static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             struct sw_selection *out)
 {
     struct nsa_state *s = seq->state;
     struct block_means *keys = &s->keys[in->layer];
     if (!keys->means.data)
         return SW_FAIL(SW_EINTERNAL, "decode of layer %d before its prompt", in->layer);
-    SW_TRY(block_means_add(seq, sw_sequence_key(seq, in, in->n - 1), seq->shape.n_kv_heads, sw_sequence_block(seq), in->n - 1, in->n, s->cap, keys));
+    SW_TRY(block_means_add(seq, sw_sequence_key(seq, in, in->n - 1), seq->shape.n_kv_heads,
+                           sw_sequence_block(seq), in->n - 1, in->n, s->cap, keys));
     return out ? choose(seq, in, keys, s->cap, 1, out) : SW_OK;
 }
 
@@ -102,7 +137,8 @@ static void end(struct sw_sequence *seq)
 
 const struct sw_method sw_method_nsa = {
     .name = "nsa",
-    .summary = "blocks by the tokens' own softmax over block means, one list a KV group (NSA without training)",
+    .summary = "blocks by the tokens' own softmax over block means, one list a KV group (NSA "
+               "without training)",
     .source = "Yuan et al., arXiv 2502.11089, selection branch, means for the learned compressor",
     .flags = SW_METHOD_PREFILL | SW_METHOD_DECODE | SW_METHOD_NATIVE,
     .params_size = sizeof(struct nsa_params),

@@ -1,5 +1,6 @@
-/* Oracle: the blocks with the most true attention mass, from the dense pass. M[h,i,j] is the mean over the queries of block i of the softmax
- * mass that falls into block j; unit group and layer average it over their heads. For a given unit and budget no list recovers more mass. */
+/* Oracle: the blocks with the most true attention mass, from the dense pass. M[h,i,j] is the mean
+ * over the queries of block i of the softmax mass that falls into block j; unit group and layer
+ * average it over their heads. For a given unit and budget no list recovers more mass. */
 #include "core/method.h"
 #include "core/scratch.h"
 
@@ -18,27 +19,46 @@ struct oracle_state {
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "unit", .type = SW_PARAM_CHOICE, .offset = offsetof(struct oracle_params, unit), .initial = "head",
-     .choices = "head|group|layer", .help = "one list a head, a KV group or a layer"},
-    {.name = "forced", .type = SW_PARAM_CHOICE, .offset = offsetof(struct oracle_params, forced), .initial = "common",
-     .choices = "common|diagonal", .help = "forced blocks: {0, i-1, i} as for every method, or the diagonal alone"},
+    {.name = "unit",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct oracle_params, unit),
+     .initial = "head",
+     .choices = "head|group|layer",
+     .help = "one list a head, a KV group or a layer"},
+    {.name = "forced",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct oracle_params, forced),
+     .initial = "common",
+     .choices = "common|diagonal",
+     .help = "forced blocks: {0, i-1, i} as for every method, or the diagonal alone"},
     SW_PARAM_END,
 };
 
-static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             struct sw_selection *out)
 {
     const struct oracle_params *p = seq->params;
     struct oracle_state *state = seq->state;
     struct sw_backend *be = seq->backend;
     if (!out)
         return SW_OK;
-    int heads = seq->shape.n_heads, units = p->unit == UNIT_HEAD ? heads : p->unit == UNIT_GROUP ? seq->shape.n_kv_heads : 1;
+    int heads = seq->shape.n_heads, units = p->unit == UNIT_HEAD    ? heads
+                                            : p->unit == UNIT_GROUP ? seq->shape.n_kv_heads
+                                                                    : 1;
     int b = sw_blocks(in->n, p->common.block_size), rows = in->n_q < in->n ? 1 : b;
     size_t matrix = sizeof(float) * (size_t)rows * (size_t)b;
     SW_TRY(sw_scratch_reserve(be, &state->mass, matrix * (size_t)heads));
     SW_TRY(be->block_mass(be, &(struct sw_block_mass){
-                                  .in = {.batch = 1, .n_q = in->n_q, .n_k = in->n, .n_heads = heads, .n_kv_heads = seq->shape.n_kv_heads,
-                                         .head_dim = seq->shape.head_dim, .kv_stride = in->n, .q = in->q, .k = in->k, .scale = seq->scale},
+                                  .in = {.batch = 1,
+                                         .n_q = in->n_q,
+                                         .n_k = in->n,
+                                         .n_heads = heads,
+                                         .n_kv_heads = seq->shape.n_kv_heads,
+                                         .head_dim = seq->shape.head_dim,
+                                         .kv_stride = in->n,
+                                         .q = in->q,
+                                         .k = in->k,
+                                         .scale = seq->scale},
                                   .block = p->common.block_size,
                                   .ld = b,
                                   .ld_rows = rows,
@@ -47,10 +67,12 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
     const float *scores = state->mass.data;
     if (units != heads) {
         SW_TRY(sw_scratch_reserve(be, &state->mean, matrix * (size_t)units));
-        SW_TRY(be->mean_units(be, state->mass.data, heads, units, rows, b, b, rows, state->mean.data));
+        SW_TRY(
+            be->mean_units(be, state->mass.data, heads, units, rows, b, b, rows, state->mean.data));
         scores = state->mean.data;
     }
-    return sw_sequence_select(seq, in, scores, units, b, rows, p->forced == 0 ? SW_FORCED_COMMON : SW_FORCED_DIAGONAL, out);
+    return sw_sequence_select(seq, in, scores, units, b, rows,
+                              p->forced == 0 ? SW_FORCED_COMMON : SW_FORCED_DIAGONAL, out);
 }
 
 static void end(struct sw_sequence *seq)

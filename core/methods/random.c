@@ -1,5 +1,6 @@
-/* Random blocks beside the forced ones: what any scoring must beat. The score of (unit, row, block) is a hash of seed, layer and place, so
- * that a larger budget keeps a superset and no order of evaluation matters. */
+/* Random blocks beside the forced ones: what any scoring must beat. The score of (unit, row, block)
+ * is a hash of seed, layer and place, so that a larger budget keeps a superset and no order of
+ * evaluation matters. */
 #include "core/method.h"
 #include "core/scratch.h"
 
@@ -16,12 +17,17 @@ struct random_state {
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "agg", .type = SW_PARAM_CHOICE, .offset = offsetof(struct random_params, agg), .initial = "head", .choices = "head|layer",
+    {.name = "agg",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct random_params, agg),
+     .initial = "head",
+     .choices = "head|layer",
      .help = "one draw a head, or one for all heads of a layer"},
     SW_PARAM_END,
 };
 
-static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             struct sw_selection *out)
 {
     const struct random_params *p = seq->params;
     struct random_state *state = seq->state;
@@ -30,8 +36,10 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
         return SW_OK;
     int b = sw_blocks(in->n, p->common.block_size), units = p->agg == 0 ? seq->shape.n_heads : 1;
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
-    SW_TRY(sw_scratch_reserve(be, &state->scores, sizeof(float) * (size_t)units * (size_t)rows * (size_t)b));
-    SW_TRY(be->hash_scores(be, seq->seed, in->layer, units, row0, rows, b, b, rows, state->scores.data));
+    SW_TRY(sw_scratch_reserve(be, &state->scores,
+                              sizeof(float) * (size_t)units * (size_t)rows * (size_t)b));
+    SW_TRY(be->hash_scores(be, seq->seed, in->layer, units, row0, rows, b, b, rows,
+                           state->scores.data));
     return sw_sequence_select(seq, in, state->scores.data, units, b, rows, SW_FORCED_COMMON, out);
 }
 

@@ -1,13 +1,17 @@
 /* Sketch&Walk (Le et al., "Scout Before You Attend", arXiv 2602.07397; ICML 2026).
  *
- * Queries and keys are sketched: block means, then an SRHT. The sketches' products give, for each layer, a block matrix A[i,j], an estimate of how
- * much query block i attends to key block j. A walk through these matrices, layer after layer, accumulates influence over several hops;
- * each query block attends to the key blocks with the best walk scores.
+ * Queries and keys are sketched: block means, then an SRHT. The sketches' products give, for each
+ * layer, a block matrix A[i,j], an estimate of how much query block i attends to key block j. A
+ * walk through these matrices, layer after layer, accumulates influence over several hops; each
+ * query block attends to the key blocks with the best walk scores.
  *
  * Two published forms, by `variant`:
- *   arxiv  q and k averaged over heads; A = softmax of scaled products to the power s; R <- R·A, rows rescaled by their maximum.
- *   icml   softmax a head, averaged; X <- (1-b)·A + b·X·A, `degree` times a layer; X carries over to the next layer.
- * Decode works on one row: arxiv multiplies it through the cached matrices; icml restarts at each layer from the pooled last queries. */
+ *   arxiv  q and k averaged over heads; A = softmax of scaled products to the power s; R <- R·A,
+ *   rows rescaled by their maximum.
+ *   icml   softmax a head, averaged; X <- (1-b)·A + b·X·A, `degree` times a layer; X carries over
+ *   to the next layer.
+ * Decode works on one row: arxiv multiplies it through the cached matrices; icml restarts at each
+ * layer from the pooled last queries. */
 #include "core/methods/sketchwalk.h"
 
 #include <math.h>
@@ -17,18 +21,33 @@ extern const struct sw_method sw_method_sketchwalk;
 
 static const struct sw_param params[] = {
     SKETCHWALK_SCORE_PARAMS("arxiv"),
-    {.name = "walk", .type = SW_PARAM_CHOICE, .offset = SKETCHWALK_FIELD(walk), .initial = "on", .choices = "on|none",
+    {.name = "walk",
+     .type = SW_PARAM_CHOICE,
+     .offset = SKETCHWALK_FIELD(walk),
+     .initial = "on",
+     .choices = "on|none",
      .help = "none: the sketch alone, which is the method onehop"},
-    {.name = "degree", .type = SW_PARAM_INT, .offset = SKETCHWALK_FIELD(degree), .initial = "3", .min = 1, .max = 64,
+    {.name = "degree",
+     .type = SW_PARAM_INT,
+     .offset = SKETCHWALK_FIELD(degree),
+     .initial = "3",
+     .min = 1,
+     .max = 64,
      .help = "icml: walk steps a layer"},
-    {.name = "damping", .type = SW_PARAM_REAL, .offset = SKETCHWALK_FIELD(damping), .initial = "0.25", .min = 0, .max = 1,
+    {.name = "damping",
+     .type = SW_PARAM_REAL,
+     .offset = SKETCHWALK_FIELD(damping),
+     .initial = "0.25",
+     .min = 0,
+     .max = 1,
      .help = "icml: share of the step that follows the walk (beta); 0 is one-hop"},
     SW_PARAM_END,
 };
 
-/* --- sizes and checks --------------------------------------------------------------------------------------------------------- */
+/* --- sizes and checks ------------------------------------------------------------------------- */
 
-enum sw_status sketchwalk_check(const void *params_, const struct sw_shape *shape, enum sw_budget_mode mode)
+enum sw_status sketchwalk_check(const void *params_, const struct sw_shape *shape,
+                                enum sw_budget_mode mode)
 {
     const struct sketchwalk_params *p = params_;
     (void)mode;
@@ -37,14 +56,16 @@ enum sw_status sketchwalk_check(const void *params_, const struct sw_shape *shap
     if (p->logit_scale == 1 && p->sketch != SKETCH_HADAMARD)
         return SW_FAIL(SW_EINPUT, "logit_scale: r needs sketch: hadamard, found another sketch");
     if (shape->n_heads % shape->n_kv_heads != 0)
-        return SW_FAIL(SW_EINPUT, "%d heads are no multiple of %d KV heads", shape->n_heads, shape->n_kv_heads);
+        return SW_FAIL(SW_EINPUT, "%d heads are no multiple of %d KV heads", shape->n_heads,
+                       shape->n_kv_heads);
     return SW_OK;
 }
 
 bool sketchwalk_uses_density(const void *params_, enum sw_budget_mode mode)
 {
     const struct sketchwalk_params *p = params_;
-    return mode != SW_BUDGET_NATIVE || p->variant == SKETCHWALK_ARXIV; /* icml's native rule is quantile + sink + window */
+    /* icml's native rule is quantile + sink + window */
+    return mode != SW_BUDGET_NATIVE || p->variant == SKETCHWALK_ARXIV;
 }
 
 enum sw_status sketchwalk_begin(struct sw_sequence *seq, bool walk)
@@ -53,7 +74,8 @@ enum sw_status sketchwalk_begin(struct sw_sequence *seq, bool walk)
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
     s->walk = walk;
-    s->cap = (sw_blocks(seq->max_tokens, p->common.block_size) + 3) / 4 * 4; /* rows of 16 bytes, for wide loads */
+    /* rows of 16 bytes, for wide loads */
+    s->cap = (sw_blocks(seq->max_tokens, p->common.block_size) + 3) / 4 * 4;
     s->units = p->per_head ? shape->n_heads : p->per_group ? shape->n_kv_heads : 1;
     if (p->variant == SKETCHWALK_ARXIV) {
         s->units_q = s->units;
@@ -76,15 +98,18 @@ enum sw_status sketchwalk_begin(struct sw_sequence *seq, bool walk)
         s->srht.scale = (float)(1.0 / root_r); /* sqrt(d'/r) · H/sqrt(d'): unbiased products */
         s->logit_scale = (float)(1.0 / (p->logit_scale == 1 ? root_r : root_d));
     } else {
-        /* H is not normalised and the result is divided by sqrt(d'/r); logits are <q,k>/sqrt(r)/temperature. At r = d' this is exactly
-         * sqrt(d')/temperature times the product of the means, which the other sketches therefore use. */
+        /* H is not normalised and the result is divided by sqrt(d'/r); logits are
+         * <q,k>/sqrt(r)/temperature. At r = d' this is exactly sqrt(d')/temperature times the
+         * product of the means, which the other sketches therefore use. */
         s->srht.scale = (float)(root_r / root_pow2);
-        s->logit_scale = (float)((p->sketch == SKETCH_HADAMARD ? 1.0 / root_r : root_pow2) / p->temperature);
+        s->logit_scale =
+            (float)((p->sketch == SKETCH_HADAMARD ? 1.0 / root_r : root_pow2) / p->temperature);
     }
     s->n_layers = shape->n_layers;
     s->layers = calloc((size_t)s->n_layers, sizeof *s->layers);
     if (!s->layers)
-        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", (size_t)s->n_layers * sizeof *s->layers);
+        return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory",
+                       (size_t)s->n_layers * sizeof *s->layers);
     return SW_OK;
 }
 
@@ -99,7 +124,8 @@ void sketchwalk_end(struct sw_sequence *seq)
     struct sw_backend *be = seq->backend;
     for (int l = 0; s->layers && l < s->n_layers; l++) {
         struct sketchwalk_layer *layer = &s->layers[l];
-        struct sw_scratch *all[] = {&layer->k_sums, &layer->k_sketch, &layer->a, &layer->q_sketch, &layer->window};
+        struct sw_scratch *all[] = {&layer->k_sums, &layer->k_sketch, &layer->a, &layer->q_sketch,
+                                    &layer->window};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             sw_scratch_free(be, all[i]);
     }
@@ -115,28 +141,35 @@ static size_t matrix_bytes(const struct sketchwalk_state *s, int units)
     return sizeof(float) * (size_t)units * (size_t)s->cap * (size_t)s->cap;
 }
 
-static size_t vector_bytes(int units, int rows, int width) { return sizeof(float) * (size_t)units * (size_t)rows * (size_t)width; }
+static size_t vector_bytes(int units, int rows, int width)
+{
+    return sizeof(float) * (size_t)units * (size_t)rows * (size_t)width;
+}
 
-/* --- sketches ----------------------------------------------------------------------------------------------------------------- */
+/* --- sketches --------------------------------------------------------------------------------- */
 
-/* What makes the sketches of some tokens: their block sums, then the transform of the blocks' means. */
+/* What makes the sketches of some tokens: their block sums, then the transform of the blocks'
+ * means. */
 struct sketching {
     struct sw_pool pool;
     struct sw_sketch sketch;
 };
 
-/* Key sketches of tokens t0 … n-1, into the layer's cache: sums in token order, so that a prompt of n + m tokens and a prompt of n followed by
- * m decode steps have the same bits. */
-static enum sw_status plan_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in, int t0,
-                                struct sketching *out)
+/* Key sketches of tokens t0 … n-1, into the layer's cache: sums in token order, so that a prompt of
+ * n + m tokens and a prompt of n followed by m decode steps have the same bits. */
+static enum sw_status plan_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                const struct sw_layer_input *in, int t0, struct sketching *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
     int block = p->common.block_size;
-    size_t token = sw_dtype_size(seq->backend->act) * (size_t)shape->n_kv_heads * (size_t)shape->head_dim;
-    SW_TRY(sw_scratch_reserve(seq->backend, &layer->k_sums, vector_bytes(s->units_k, s->cap, shape->head_dim)));
-    SW_TRY(sw_scratch_reserve(seq->backend, &layer->k_sketch, vector_bytes(s->units_k, s->cap, s->r)));
+    size_t token =
+        sw_dtype_size(seq->backend->act) * (size_t)shape->n_kv_heads * (size_t)shape->head_dim;
+    SW_TRY(sw_scratch_reserve(seq->backend, &layer->k_sums,
+                              vector_bytes(s->units_k, s->cap, shape->head_dim)));
+    SW_TRY(
+        sw_scratch_reserve(seq->backend, &layer->k_sketch, vector_bytes(s->units_k, s->cap, s->r)));
     out->pool = (struct sw_pool){.x = (const char *)in->k + (size_t)t0 * token,
                                  .heads = shape->n_kv_heads,
                                  .head_dim = shape->head_dim,
@@ -160,13 +193,16 @@ static enum sw_status plan_keys(struct sw_sequence *seq, struct sketchwalk_layer
     return SW_OK;
 }
 
-/* Sketches of groups of `block` queries, the first of them at place i0 of out [units_q, ld, r]. block 1: of single queries. */
-static enum sw_status plan_queries(struct sw_sequence *seq, const void *q, int n_q, int block, int i0, int ld, float *to, struct sketching *out)
+/* Sketches of groups of `block` queries, the first of them at place i0 of out [units_q, ld, r].
+ * block 1: of single queries. */
+static enum sw_status plan_queries(struct sw_sequence *seq, const void *q, int n_q, int block,
+                                   int i0, int ld, float *to, struct sketching *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     const struct sw_shape *shape = &seq->shape;
-    SW_TRY(sw_scratch_reserve(seq->backend, &s->q_sums, vector_bytes(s->units_q, ld, shape->head_dim)));
+    SW_TRY(sw_scratch_reserve(seq->backend, &s->q_sums,
+                              vector_bytes(s->units_q, ld, shape->head_dim)));
     out->pool = (struct sw_pool){.x = q,
                                  .heads = shape->n_heads,
                                  .head_dim = shape->head_dim,
@@ -196,14 +232,16 @@ static enum sw_status make_sketch(struct sw_backend *be, const struct sketching 
     return be->sketch(be, &a->sketch);
 }
 
-static enum sw_status sketch_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in, int t0)
+static enum sw_status sketch_keys(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                  const struct sw_layer_input *in, int t0)
 {
     struct sketching keys;
     SW_TRY(plan_keys(seq, layer, in, t0, &keys));
     return make_sketch(seq->backend, &keys);
 }
 
-static enum sw_status sketch_queries(struct sw_sequence *seq, const void *q, int n_q, int block, int i0, int ld, float *out)
+static enum sw_status sketch_queries(struct sw_sequence *seq, const void *q, int n_q, int block,
+                                     int i0, int ld, float *out)
 {
     struct sketching queries;
     SW_TRY(plan_queries(seq, q, n_q, block, i0, ld, out, &queries));
@@ -211,62 +249,80 @@ static enum sw_status sketch_queries(struct sw_sequence *seq, const void *q, int
 }
 
 /* Sketches of all queries and keys of a prompt, in one launch where the backend can. */
-static enum sw_status sketch_prompt(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in)
+static enum sw_status sketch_prompt(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                    const struct sw_layer_input *in)
 {
     struct sw_backend *be = seq->backend;
     struct sketchwalk_state *s = seq->state;
     struct sketching queries, keys;
     SW_TRY(sw_scratch_reserve(be, &s->q_sketch, vector_bytes(s->units_q, s->cap, s->r)));
-    SW_TRY(plan_queries(seq, in->q, in->n, sw_sequence_block(seq), 0, s->cap, s->q_sketch.data, &queries));
+    SW_TRY(plan_queries(seq, in->q, in->n, sw_sequence_block(seq), 0, s->cap, s->q_sketch.data,
+                        &queries));
     SW_TRY(plan_keys(seq, layer, in, 0, &keys));
     if (be->pool_sketch) /* the longer one first */
-        return be->pool_sketch(be, (struct sw_pool[]){queries.pool, keys.pool}, (struct sw_sketch[]){queries.sketch, keys.sketch}, 2);
+        return be->pool_sketch(be, (struct sw_pool[]){queries.pool, keys.pool},
+                               (struct sw_sketch[]){queries.sketch, keys.sketch}, 2);
     SW_TRY(make_sketch(be, &queries));
     return make_sketch(be, &keys);
 }
 
-/* --- block matrices ----------------------------------------------------------------------------------------------------------- */
+/* --- block matrices --------------------------------------------------------------------------- */
 
-/* Rows row0 … row0+rows-1 of the block matrix from query sketches q [units_q, q_ld, r], into out (unit stride out_ld_rows·cap). */
-static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwalk_layer *layer, const float *q, int q_ld, int row0, int rows,
-                                 int b, bool pool_rows, float *out, int out_ld_rows)
+/* Rows row0 … row0+rows-1 of the block matrix from query sketches q [units_q, q_ld, r], into out
+ * (unit stride out_ld_rows·cap). */
+static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwalk_layer *layer,
+                                 const float *q, int q_ld, int row0, int rows, int b,
+                                 bool pool_rows, float *out, int out_ld_rows)
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
-    /* Sharpening is for the walk. Without one it changes no order, but powers of small shares underflow to ties. */
+    /* Sharpening is for the walk. Without one it changes no order, but powers of small shares
+     * underflow to ties. */
     bool arxiv = p->variant == SKETCHWALK_ARXIV, sharpen = arxiv && (s->walk || p->normalize == 1);
-    return seq->backend->block_scores(seq->backend, &(struct sw_block_scores){.q = q,
-                                                                              .k = layer->k_sketch.data,
-                                                                              .units_q = s->units_q,
-                                                                              .units_k = s->units_k,
-                                                                              .units_out = s->units,
-                                                                              .rows = rows,
-                                                                              .row0 = row0,
-                                                                              .b = b,
-                                                                              .r = s->r,
-                                                                              .q_ld = q_ld,
-                                                                              .k_ld = s->cap,
-                                                                              .scale = s->logit_scale,
-                                                                              .exponent = sharpen ? (float)p->exponent : 1.0f,
-                                                                              .softmax = !arxiv || p->normalize == 0,
-                                                                              .causal = p->causal_blocks,
-                                                                              .pool_rows = pool_rows,
-                                                                              .out = out,
-                                                                              .ld = s->cap,
-                                                                              .out_ld_rows = out_ld_rows});
+    return seq->backend->block_scores(
+        seq->backend, &(struct sw_block_scores){.q = q,
+                                                .k = layer->k_sketch.data,
+                                                .units_q = s->units_q,
+                                                .units_k = s->units_k,
+                                                .units_out = s->units,
+                                                .rows = rows,
+                                                .row0 = row0,
+                                                .b = b,
+                                                .r = s->r,
+                                                .q_ld = q_ld,
+                                                .k_ld = s->cap,
+                                                .scale = s->logit_scale,
+                                                .exponent = sharpen ? (float)p->exponent : 1.0f,
+                                                .softmax = !arxiv || p->normalize == 0,
+                                                .causal = p->causal_blocks,
+                                                .pool_rows = pool_rows,
+                                                .out = out,
+                                                .ld = s->cap,
+                                                .out_ld_rows = out_ld_rows});
 }
 
-/* Ablation `sketch: tokens`: the true block mass instead of the sketched estimate. Sharpened on the host: it is not a contender in time. */
-static enum sw_status mass_rows(struct sw_sequence *seq, const struct sw_layer_input *in, int rows, float *out, int out_ld_rows)
+/* Ablation `sketch: tokens`: the true block mass instead of the sketched estimate. Sharpened on the
+ * host: it is not a contender in time. */
+static enum sw_status mass_rows(struct sw_sequence *seq, const struct sw_layer_input *in, int rows,
+                                float *out, int out_ld_rows)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    int heads = seq->shape.n_heads, per_unit = heads / s->units, b = sw_blocks(in->n, p->common.block_size);
+    int heads = seq->shape.n_heads, per_unit = heads / s->units,
+        b = sw_blocks(in->n, p->common.block_size);
     SW_TRY(sw_scratch_reserve(be, &s->mass, matrix_bytes(s, heads)));
     SW_TRY(be->block_mass(be, &(struct sw_block_mass){
-                                  .in = {.batch = 1, .n_q = in->n_q, .n_k = in->n, .n_heads = heads, .n_kv_heads = seq->shape.n_kv_heads,
-                                         .head_dim = seq->shape.head_dim, .kv_stride = in->n, .q = in->q, .k = in->k, .scale = seq->scale},
+                                  .in = {.batch = 1,
+                                         .n_q = in->n_q,
+                                         .n_k = in->n,
+                                         .n_heads = heads,
+                                         .n_kv_heads = seq->shape.n_kv_heads,
+                                         .head_dim = seq->shape.head_dim,
+                                         .kv_stride = in->n,
+                                         .q = in->q,
+                                         .k = in->k,
+                                         .scale = seq->scale},
                                   .block = p->common.block_size,
                                   .ld = s->cap,
                                   .ld_rows = s->cap,
@@ -274,8 +330,9 @@ static enum sw_status mass_rows(struct sw_sequence *seq, const struct sw_layer_i
                               }));
     size_t head_matrix = (size_t)s->cap * (size_t)s->cap;
     for (int u = 0; u < s->units; u++)
-        SW_TRY(be->mean_units(be, (float *)s->mass.data + (size_t)u * (size_t)per_unit * head_matrix, per_unit, 1, rows, b, s->cap, s->cap,
-                              out + (size_t)u * (size_t)out_ld_rows * (size_t)s->cap));
+        SW_TRY(be->mean_units(
+            be, (float *)s->mass.data + (size_t)u * (size_t)per_unit * head_matrix, per_unit, 1,
+            rows, b, s->cap, s->cap, out + (size_t)u * (size_t)out_ld_rows * (size_t)s->cap));
     if (p->variant != SKETCHWALK_ARXIV || p->exponent == 1.0)
         return SW_OK;
     size_t row_bytes = sizeof(float) * (size_t)b;
@@ -296,61 +353,78 @@ done:
     return st;
 }
 
-/* --- selection ---------------------------------------------------------------------------------------------------------------- */
+/* --- selection -------------------------------------------------------------------------------- */
 
-static int share_of(double share, int n) { return (int)ceil(share * n - 1e-9); } /* tokens u with u < share·n */
+static int share_of(double share, int n)
+{
+    return (int)ceil(share * n - 1e-9);
+} /* tokens u with u < share·n */
 
 static int at_least_one(int x) { return x > 1 ? x : 1; }
 
-static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int ld_rows,
-                             struct sw_selection *out)
+static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in,
+                             const float *scores, int ld_rows, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
     if (seq->mode != SW_BUDGET_NATIVE)
-        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_COMMON,
+                                  out);
     if (p->variant == SKETCHWALK_ARXIV)
-        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_DIAGONAL, out);
+        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_DIAGONAL,
+                                  out);
     int block = p->common.block_size, b = sw_blocks(in->n, block);
     bool decode = in->n_q < in->n;
     int row0 = decode ? b - 1 : 0, rows = b - row0;
     int window = at_least_one(share_of(p->window_share, in->n));
     int sink = p->sink_uses_window ? window : at_least_one(share_of(p->sink_share, in->n));
-    SW_TRY(sw_selection_reserve(out, seq->backend, s->units, rows, sw_selection_full_capacity(s->units, row0, rows), true));
-    return seq->backend->select_quantile(seq->backend,
-                                         &(struct sw_select_quantile){
-                                             .scores = scores,
-                                             .units = s->units,
-                                             .row0 = row0,
-                                             .rows = rows,
-                                             .ld = s->cap,
-                                             .ld_rows = ld_rows,
-                                             .sink_blocks = at_least_one(sw_blocks(share_of(p->sink_share, in->n), block)),
-                                             .window_blocks = sw_blocks(window, block),
-                                             .window = window,
-                                             .sink = sink,
-                                             .dense_from = decode ? b : b - p->dense_tail_blocks,
-                                             .quantile = 1.0 - p->top_share,
-                                             .block = block,
-                                             .n = in->n,
-                                             .n_q = in->n_q,
-                                         },
-                                         out);
+    SW_TRY(sw_selection_reserve(out, seq->backend, s->units, rows,
+                                sw_selection_full_capacity(s->units, row0, rows), true));
+    return seq->backend->select_quantile(
+        seq->backend,
+        &(struct sw_select_quantile){
+            .scores = scores,
+            .units = s->units,
+            .row0 = row0,
+            .rows = rows,
+            .ld = s->cap,
+            .ld_rows = ld_rows,
+            .sink_blocks = at_least_one(sw_blocks(share_of(p->sink_share, in->n), block)),
+            .window_blocks = sw_blocks(window, block),
+            .window = window,
+            .sink = sink,
+            .dense_from = decode ? b : b - p->dense_tail_blocks,
+            .quantile = 1.0 - p->top_share,
+            .block = block,
+            .n = in->n,
+            .n_q = in->n_q,
+        },
+        out);
 }
 
-/* --- prefill ------------------------------------------------------------------------------------------------------------------ */
+/* --- prefill ---------------------------------------------------------------------------------- */
 
-/* One step of either walk over all rows; leaves the new state in x[at]. And the blocks that it selects. */
-static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwalk_layer *layer, const struct sw_layer_input *in,
-                                  struct sw_selection *out)
+/* One step of either walk over all rows; leaves the new state in x[at]. And the blocks that it
+ * selects. */
+static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwalk_layer *layer,
+                                  const struct sw_layer_input *in, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     bool arxiv = p->variant == SKETCHWALK_ARXIV, first = in->layer == seq->dense_layers;
     int b = sw_blocks(in->n, p->common.block_size);
-    struct sw_walk step = {.units = s->units, .rows = b, .row0 = 0, .b = b, .ld = s->cap, .ld_rows = s->cap, .a_ld_rows = s->cap,
-                           .a = layer->a.data, .anchor = layer->a.data, .causal = p->causal_blocks, .scale_rows = arxiv};
+    struct sw_walk step = {.units = s->units,
+                           .rows = b,
+                           .row0 = 0,
+                           .b = b,
+                           .ld = s->cap,
+                           .ld_rows = s->cap,
+                           .a_ld_rows = s->cap,
+                           .a = layer->a.data,
+                           .anchor = layer->a.data,
+                           .causal = p->causal_blocks,
+                           .scale_rows = arxiv};
     int steps = arxiv ? 1 : p->degree;
     SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, s->units)));
     SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, s->units)));
@@ -358,10 +432,13 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
         bool start = first && i == 0; /* the walk starts from this layer's own matrix */
         step.x = start ? layer->a.data : s->x[s->at].data;
         step.out = s->x[1 - s->at].data;
-        step.alpha = arxiv ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping); /* arxiv: R = W at the first layer, then R·W */
+        /* arxiv: R = W at the first layer, then R·W */
+        step.alpha = arxiv ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping);
         step.beta = arxiv ? (start ? 0.0f : 1.0f) : (float)p->damping;
         if (arxiv)
-            SW_TRY(sw_sequence_walk_select(seq, in, &step, seq->mode == SW_BUDGET_NATIVE ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, out));
+            SW_TRY(sw_sequence_walk_select(
+                seq, in, &step,
+                seq->mode == SW_BUDGET_NATIVE ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, out));
         else
             SW_TRY(be->walk(be, &step));
         s->at = 1 - s->at;
@@ -369,8 +446,10 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
     return arxiv ? SW_OK : choose(seq, in, s->x[s->at].data, s->cap, out);
 }
 
-/* Remembers what decode needs of the prompt's queries: the last ones (icml), or all block sketches (arxiv, non-causal). */
-static enum sw_status remember_queries(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in)
+/* Remembers what decode needs of the prompt's queries: the last ones (icml), or all block sketches
+ * (arxiv, non-causal). */
+static enum sw_status remember_queries(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                       const struct sw_layer_input *in)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -379,11 +458,13 @@ static enum sw_status remember_queries(struct sw_sequence *seq, struct sketchwal
         return SW_OK;
     if (p->variant == SKETCHWALK_ICML) {
         int window = p->decode_query_window, kept = in->n < window ? in->n : window;
-        size_t token = sw_dtype_size(be->act) * (size_t)seq->shape.n_heads * (size_t)seq->shape.head_dim;
+        size_t token =
+            sw_dtype_size(be->act) * (size_t)seq->shape.n_heads * (size_t)seq->shape.head_dim;
         SW_TRY(sw_scratch_reserve(be, &layer->window, vector_bytes(s->units_q, window, s->r)));
         layer->window_fill = kept;
         layer->window_next = kept % window;
-        return sketch_queries(seq, (const char *)in->q + (size_t)(in->n - kept) * token, kept, 1, 0, window, layer->window.data);
+        return sketch_queries(seq, (const char *)in->q + (size_t)(in->n - kept) * token, kept, 1, 0,
+                              window, layer->window.data);
     }
     if (!p->causal_blocks) {
         size_t bytes = vector_bytes(s->units_q, s->cap, s->r);
@@ -393,7 +474,8 @@ static enum sw_status remember_queries(struct sw_sequence *seq, struct sketchwal
     return SW_OK;
 }
 
-enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -404,12 +486,14 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
 
     SW_TRY(sw_scratch_reserve(be, &layer->a, matrix_bytes(s, s->units)));
     if (decode_follows)
-        SW_TRY(be->zero(be, layer->a.data, matrix_bytes(s, s->units))); /* rows and columns of blocks to come */
+        /* rows and columns of blocks to come */
+        SW_TRY(be->zero(be, layer->a.data, matrix_bytes(s, s->units)));
     if (p->sketch == SKETCH_TOKENS) {
         SW_TRY(mass_rows(seq, in, b, layer->a.data, s->cap));
     } else {
         SW_TRY(sketch_prompt(seq, layer, in));
-        SW_TRY(score_rows(seq, layer, s->q_sketch.data, s->cap, 0, b, b, false, layer->a.data, s->cap));
+        SW_TRY(score_rows(seq, layer, s->q_sketch.data, s->cap, 0, b, b, false, layer->a.data,
+                          s->cap));
     }
     if (decode_follows)
         SW_TRY(remember_queries(seq, layer, in));
@@ -420,11 +504,12 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
     return walk_prompt(seq, layer, in, out);
 }
 
-/* --- decode ------------------------------------------------------------------------------------------------------------------- */
+/* --- decode ----------------------------------------------------------------------------------- */
 
-/* arxiv: this query's row of W, then r <- r·W, from the first sparse layer's row up. Walk rows live in row c of x. */
-static enum sw_status decode_arxiv(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in,
-                                   struct sw_selection *out)
+/* arxiv: this query's row of W, then r <- r·W, from the first sparse layer's row up. Walk rows live
+ * in row c of x. */
+static enum sw_status decode_arxiv(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                   const struct sw_layer_input *in, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -439,7 +524,8 @@ static enum sw_status decode_arxiv(struct sw_sequence *seq, struct sketchwalk_la
         SW_TRY(sketch_queries(seq, in->q, 1, 1, 0, 1, s->q_sketch.data));
         SW_TRY(score_rows(seq, layer, s->q_sketch.data, 1, c, 1, b, false, a + row_c, s->cap));
     } else {
-        /* Every row's softmax sees the new key: the whole matrix again, from the cached query sketches. */
+        /* Every row's softmax sees the new key: the whole matrix again, from the cached query
+         * sketches. */
         SW_TRY(sketch_queries(seq, in->q, 1, 1, c, s->cap, layer->q_sketch.data));
         SW_TRY(score_rows(seq, layer, layer->q_sketch.data, s->cap, 0, b, b, false, a, s->cap));
     }
@@ -450,29 +536,31 @@ static enum sw_status decode_arxiv(struct sw_sequence *seq, struct sketchwalk_la
     SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, s->units)));
     SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, s->units)));
     bool first = in->layer == seq->dense_layers;
-    SW_TRY(be->walk(be, &(struct sw_walk){.units = s->units,
-                                          .rows = 1,
-                                          .row0 = c,
-                                          .b = b,
-                                          .ld = s->cap,
-                                          .ld_rows = s->cap,
-                                          .a_ld_rows = s->cap,
-                                          .x = first ? a + row_c : (float *)s->x[s->at].data + row_c,
-                                          .a = a,
-                                          .anchor = a + row_c,
-                                          .alpha = first ? 1.0f : 0.0f,
-                                          .beta = first ? 0.0f : 1.0f,
-                                          .causal = p->causal_blocks,
-                                          .scale_rows = true,
-                                          .out = (float *)s->x[1 - s->at].data + row_c}));
+    SW_TRY(
+        be->walk(be, &(struct sw_walk){.units = s->units,
+                                       .rows = 1,
+                                       .row0 = c,
+                                       .b = b,
+                                       .ld = s->cap,
+                                       .ld_rows = s->cap,
+                                       .a_ld_rows = s->cap,
+                                       .x = first ? a + row_c : (float *)s->x[s->at].data + row_c,
+                                       .a = a,
+                                       .anchor = a + row_c,
+                                       .alpha = first ? 1.0f : 0.0f,
+                                       .beta = first ? 0.0f : 1.0f,
+                                       .causal = p->causal_blocks,
+                                       .scale_rows = true,
+                                       .out = (float *)s->x[1 - s->at].data + row_c}));
     s->at = 1 - s->at;
     return choose(seq, in, (float *)s->x[s->at].data + row_c, s->cap, out);
 }
 
-/* icml: the last queries' scores, pooled, are this layer's own row; the cached matrix takes them into its running averages; the walk starts
- * from the row and carries nothing from the layer below. */
-static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in,
-                                  struct sw_selection *out)
+/* icml: the last queries' scores, pooled, are this layer's own row; the cached matrix takes them
+ * into its running averages; the walk starts from the row and carries nothing from the layer
+ * below. */
+static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                  const struct sw_layer_input *in, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -487,7 +575,8 @@ static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_lay
         layer->window_next = (layer->window_next + 1) % window;
         if (layer->window_fill < window)
             layer->window_fill++;
-        SW_TRY(score_rows(seq, layer, layer->window.data, window, c, layer->window_fill, b, true, s->row.data, 1));
+        SW_TRY(score_rows(seq, layer, layer->window.data, window, c, layer->window_fill, b, true,
+                          s->row.data, 1));
     }
     SW_TRY(be->running(be, &(struct sw_running){.units = s->units,
                                                 .c = c,
@@ -524,15 +613,18 @@ static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_lay
     return choose(seq, in, x, 1, out);
 }
 
-/* The whole step as the backend's one operation, where it has it and this is the form that it does. */
-static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_layer *layer, const struct sw_layer_input *in,
-                                   struct sw_selection *out, bool *done)
+/* The whole step as the backend's one operation, where it has it and this is the form that it
+ * does. */
+static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                   const struct sw_layer_input *in, struct sw_selection *out,
+                                   bool *done)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     *done = false;
-    if (!out || !be->walk_step || p->variant != SKETCHWALK_ARXIV || s->units != 1 || !p->causal_blocks || !s->transform || p->normalize != 0)
+    if (!out || !be->walk_step || p->variant != SKETCHWALK_ARXIV || s->units != 1 ||
+        !p->causal_blocks || !s->transform || p->normalize != 0)
         return SW_OK;
     struct sw_forced forced = seq->mode == SW_BUDGET_NATIVE ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON;
     const int *budget;
@@ -542,30 +634,31 @@ static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_la
     int block = p->common.block_size;
     size_t row_c = (size_t)(sw_blocks(in->n, block) - 1) * (size_t)s->cap;
     bool first = !s->walk || in->layer == seq->dense_layers;
-    enum sw_status st = be->walk_step(be,
-                                      &(struct sw_walk_step){
-                                          .batch = 1,
-                                          .q = in->q,
-                                          .k = sw_sequence_key(seq, in, in->n - 1),
-                                          .n_heads = seq->shape.n_heads,
-                                          .n_kv_heads = seq->shape.n_kv_heads,
-                                          .head_dim = seq->shape.head_dim,
-                                          .block = block,
-                                          .n = in->n,
-                                          .ld = s->cap,
-                                          .transform = s->transform,
-                                          .padded_tail = p->tail_mean == 1,
-                                          .scale = s->logit_scale,
-                                          .exponent = s->walk ? (float)p->exponent : 1.0f,
-                                          .k_sums = layer->k_sums.data,
-                                          .k_sketch = layer->k_sketch.data,
-                                          .a = layer->a.data,
-                                          .x = first ? NULL : (const float *)s->x[s->at].data + row_c,
-                                          .out = (float *)s->x[1 - s->at].data + row_c,
-                                          .kept = budget[0],
-                                          .forced = forced,
-                                      },
-                                      out);
+    enum sw_status st =
+        be->walk_step(be,
+                      &(struct sw_walk_step){
+                          .batch = 1,
+                          .q = in->q,
+                          .k = sw_sequence_key(seq, in, in->n - 1),
+                          .n_heads = seq->shape.n_heads,
+                          .n_kv_heads = seq->shape.n_kv_heads,
+                          .head_dim = seq->shape.head_dim,
+                          .block = block,
+                          .n = in->n,
+                          .ld = s->cap,
+                          .transform = s->transform,
+                          .padded_tail = p->tail_mean == 1,
+                          .scale = s->logit_scale,
+                          .exponent = s->walk ? (float)p->exponent : 1.0f,
+                          .k_sums = layer->k_sums.data,
+                          .k_sketch = layer->k_sketch.data,
+                          .a = layer->a.data,
+                          .x = first ? NULL : (const float *)s->x[s->at].data + row_c,
+                          .out = (float *)s->x[1 - s->at].data + row_c,
+                          .kept = budget[0],
+                          .forced = forced,
+                      },
+                      out);
     if (st == SW_EUNSUPPORTED) {
         sw_error_clear();
         return SW_OK;
@@ -575,7 +668,8 @@ static enum sw_status decode_fused(struct sw_sequence *seq, struct sketchwalk_la
     return st;
 }
 
-enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                 struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
@@ -588,7 +682,8 @@ enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_
         return SW_OK;
     if (p->sketch != SKETCH_TOKENS)
         SW_TRY(sketch_keys(seq, layer, in, in->n - 1));
-    return p->variant == SKETCHWALK_ARXIV ? decode_arxiv(seq, layer, in, out) : decode_icml(seq, layer, in, out);
+    return p->variant == SKETCHWALK_ARXIV ? decode_arxiv(seq, layer, in, out)
+                                          : decode_icml(seq, layer, in, out);
 }
 
 const struct sw_method sw_method_sketchwalk = {

@@ -1,5 +1,6 @@
-/* XAttention (Xu et al., arXiv 2503.16428): scores along antidiagonals of stride × stride token tiles, softmaxed over groups of `stride` keys and
- * summed over blocks. Adaptive budgets: each row keeps the first block, its own, and the best others until `threshold` of its score is reached. */
+/* XAttention (Xu et al., arXiv 2503.16428): scores along antidiagonals of stride × stride token
+ * tiles, softmaxed over groups of `stride` keys and summed over blocks. Adaptive budgets: each row
+ * keeps the first block, its own, and the best others until `threshold` of its score is reached. */
 #include <stdlib.h>
 
 #include "core/methods/shared/head_config.h"
@@ -22,22 +23,41 @@ struct xattention_state {
 
 static const struct sw_param params[] = {
     SW_METHOD_COMMON_PARAMS,
-    {.name = "stride", .type = SW_PARAM_INT, .offset = offsetof(struct xattention_params, stride), .initial = "8", .min = 1, .max = 256,
+    {.name = "stride",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct xattention_params, stride),
+     .initial = "8",
+     .min = 1,
+     .max = 256,
      .help = "tokens a group; divides block_size"},
-    {.name = "threshold", .type = SW_PARAM_REAL, .offset = offsetof(struct xattention_params, threshold), .initial = "0.9", .min = 0, .max = 1,
+    {.name = "threshold",
+     .type = SW_PARAM_REAL,
+     .offset = offsetof(struct xattention_params, threshold),
+     .initial = "0.9",
+     .min = 0,
+     .max = 1,
      .help = "native, calibrated: the share of a row's score that is kept"},
-    {.name = "thresholds", .type = SW_PARAM_TEXT, .offset = offsetof(struct xattention_params, thresholds), .initial = "", .file = true,
-     .help = "native: a JSON file, list of layers of lists of heads, with a share each in place of threshold"},
+    {.name = "thresholds",
+     .type = SW_PARAM_TEXT,
+     .offset = offsetof(struct xattention_params, thresholds),
+     .initial = "",
+     .file = true,
+     .help = "native: a JSON file, list of layers of lists of heads, with a share each in place of "
+             "threshold"},
     SW_PARAM_END,
 };
 
-static enum sw_status check(const void *params_, const struct sw_shape *shape, enum sw_budget_mode mode)
+static enum sw_status check(const void *params_, const struct sw_shape *shape,
+                            enum sw_budget_mode mode)
 {
     const struct xattention_params *p = params_;
     if (p->common.block_size % p->stride != 0)
-        return SW_FAIL(SW_EINPUT, "stride: found %d, expected a divisor of block_size %d", p->stride, p->common.block_size);
+        return SW_FAIL(SW_EINPUT, "stride: found %d, expected a divisor of block_size %d",
+                       p->stride, p->common.block_size);
     if (p->thresholds && mode == SW_BUDGET_CALIBRATED)
-        return SW_FAIL(SW_EINPUT, "thresholds: found a table, expected none in calibrated budgets, which set threshold");
+        return SW_FAIL(
+            SW_EINPUT,
+            "thresholds: found a table, expected none in calibrated budgets, which set threshold");
     return p->thresholds ? sw_head_shares_read(p->thresholds, shape, NULL) : SW_OK;
 }
 
@@ -54,7 +74,8 @@ static enum sw_status begin(struct sw_sequence *seq)
     return p->thresholds ? sw_head_shares_read(p->thresholds, &seq->shape, s->limits) : SW_OK;
 }
 
-static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in, struct sw_selection *out)
+static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              struct sw_selection *out)
 {
     const struct xattention_params *p = seq->params;
     struct xattention_state *s = seq->state;
@@ -63,17 +84,36 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
         return SW_OK;
     int heads = seq->shape.n_heads, block = p->common.block_size, b = sw_blocks(in->n, block);
     size_t entries = (size_t)heads * (size_t)b * (size_t)b;
-    struct sw_attend attend = {.batch = 1, .n_q = in->n_q, .n_k = in->n, .n_heads = heads, .n_kv_heads = seq->shape.n_kv_heads,
-                               .head_dim = seq->shape.head_dim, .kv_stride = in->n, .q = in->q, .k = in->k, .scale = seq->scale};
+    struct sw_attend attend = {.batch = 1,
+                               .n_q = in->n_q,
+                               .n_k = in->n,
+                               .n_heads = heads,
+                               .n_kv_heads = seq->shape.n_kv_heads,
+                               .head_dim = seq->shape.head_dim,
+                               .kv_stride = in->n,
+                               .q = in->q,
+                               .k = in->k,
+                               .scale = seq->scale};
     SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
-    SW_TRY(be->antidiagonal(be, &(struct sw_antidiagonal){.in = &attend, .stride = p->stride, .block = block, .ld = b, .ld_rows = b,
+    SW_TRY(be->antidiagonal(be, &(struct sw_antidiagonal){.in = &attend,
+                                                          .stride = p->stride,
+                                                          .block = block,
+                                                          .ld = b,
+                                                          .ld_rows = b,
                                                           .out = s->scores.data}));
     if (seq->mode == SW_BUDGET_MATCHED)
         return sw_sequence_select(seq, in, s->scores.data, heads, b, b, SW_FORCED_COMMON, out);
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
-    SW_TRY(be->keep_mass(be, &(struct sw_keep_mass){.scores = s->scores.data, .units = heads, .rows = b, .ld = b, .ld_rows = b,
-                                                    .rule = SW_MASS_REACH, .limit = s->limits + (size_t)in->layer * (size_t)heads, .clear = true,
-                                                    .keep = s->keep.data}));
+    SW_TRY(be->keep_mass(
+        be, &(struct sw_keep_mass){.scores = s->scores.data,
+                                   .units = heads,
+                                   .rows = b,
+                                   .ld = b,
+                                   .ld_rows = b,
+                                   .rule = SW_MASS_REACH,
+                                   .limit = s->limits + (size_t)in->layer * (size_t)heads,
+                                   .clear = true,
+                                   .keep = s->keep.data}));
     return sw_keep_select(seq, in, s->keep.data, out);
 }
 

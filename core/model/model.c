@@ -3,13 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/rng.h"
 #include "core/model/safetensors.h"
+#include "core/rng.h"
 
-enum { CHUNK = 2048 }; /* fewest tokens of a prompt that go through the MLP at once; sw_pass_chunk */
+/* fewest tokens of a prompt that go through the MLP at once; sw_pass_chunk */
+enum { CHUNK = 2048 };
 
 struct layer {
-    void *attention_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *o_bias, *mlp_norm, *gate, *up, *down;
+    void *attention_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *o_bias,
+        *mlp_norm, *gate, *up, *down;
 };
 
 struct sw_model {
@@ -23,24 +25,29 @@ struct sw_model {
 struct sw_pass {
     struct sw_model *model;
     int sequences, max_tokens, max_prompt;
-    int *n;         /* [sequences] tokens in the cache */
-    int last_rows;  /* rows of the last run, in x */
-    int done0, done1; /* those of them that are through the last layer: done0 … done1-1; none yet where these are equal */
-    int chunk;      /* rows that project and mix take at once */
-    void *x;        /* residual stream [max_prompt, hidden] */
-    void *q;        /* [max_prompt, H, d], and room for what follows */
-    void *attended; /* [max_prompt, H, d], in place only a step's [sequences, H, d], and room for what follows */
+    int *n;        /* [sequences] tokens in the cache */
+    int last_rows; /* rows of the last run, in x */
+    /* those of them that are through the last layer: done0 … done1-1; none yet where these are
+     * equal */
+    int done0, done1;
+    int chunk; /* rows that project and mix take at once */
+    void *x;   /* residual stream [max_prompt, hidden] */
+    void *q;   /* [max_prompt, H, d], and room for what follows */
+    /* [max_prompt, H, d], in place only a step's [sequences, H, d], and room for what follows */
+    void *attended;
     void *prompt_attended; /* where a prompt's attention is written: in place q, else attended */
     /* Never alive together with the one whose memory it is in: */
-    void *before;              /* [chunk, hidden] normed, until q, k and v are made: in attended */
-    void *normed, *gate, *up;  /* [chunk, hidden], [chunk, intermediate] twice, once o has taken what attention left: in q */
+    void *before; /* [chunk, hidden] normed, until q, k and v are made: in attended */
+    /* [chunk, hidden], [chunk, intermediate] twice, once o has taken what attention left: in q */
+    void *normed, *gate, *up;
     void *k, *v;               /* [sequences, Hkv, d]: of a step, before they go to their caches */
     void **k_cache, **v_cache; /* per layer [sequences, max_tokens, Hkv, d] */
 };
 
-/* --- weights ------------------------------------------------------------------------------------------------------------------ */
+/* --- weights ---------------------------------------------------------------------------------- */
 
-/* The tensors of a model: Hugging Face name, shape, and where the pointer goes. One list serves loading, checking and random weights. */
+/* The tensors of a model: Hugging Face name, shape, and where the pointer goes. One list serves
+ * loading, checking and random weights. */
 struct slot {
     char name[96];
     int rank;
@@ -49,7 +56,8 @@ struct slot {
     bool norm; /* random weights: ones */
 };
 
-static int add_slot(struct slot *slots, int n, void **place, bool norm, int rank, int64_t rows, int64_t cols, const char *name)
+static int add_slot(struct slot *slots, int n, void **place, bool norm, int rank, int64_t rows,
+                    int64_t cols, const char *name)
 {
     if (slots) {
         struct slot *s = &slots[n];
@@ -63,19 +71,21 @@ static int add_slot(struct slot *slots, int n, void **place, bool norm, int rank
 static int model_slots(struct sw_model *m, struct slot *slots)
 {
     const struct sw_model_config *c = &m->config;
-    int64_t hidden = c->hidden, qw = (int64_t)c->shape.n_heads * c->shape.head_dim, kw = (int64_t)c->shape.n_kv_heads * c->shape.head_dim;
+    int64_t hidden = c->hidden, qw = (int64_t)c->shape.n_heads * c->shape.head_dim,
+            kw = (int64_t)c->shape.n_kv_heads * c->shape.head_dim;
     int64_t inter = c->intermediate, d = c->shape.head_dim;
-    int n = add_slot(slots, 0, &m->embedding, false, 2, c->vocab, hidden, "model.embed_tokens.weight");
+    int n =
+        add_slot(slots, 0, &m->embedding, false, 2, c->vocab, hidden, "model.embed_tokens.weight");
     n = add_slot(slots, n, &m->final_norm, true, 1, hidden, 1, "model.norm.weight");
     if (!c->tied)
         n = add_slot(slots, n, &m->head, false, 2, c->vocab, hidden, "lm_head.weight");
     for (int l = 0; l < c->shape.n_layers; l++) {
         struct layer *w = &m->layers[l];
         char name[96];
-#define SLOT(place_, norm_, rank_, rows_, cols_, suffix)                                 \
-    do {                                                                                 \
-        snprintf(name, sizeof name, "model.layers.%d.%s", l, suffix);                    \
-        n = add_slot(slots, n, &w->place_, norm_, rank_, rows_, cols_, name);            \
+#define SLOT(place_, norm_, rank_, rows_, cols_, suffix)                      \
+    do {                                                                      \
+        snprintf(name, sizeof name, "model.layers.%d.%s", l, suffix);         \
+        n = add_slot(slots, n, &w->place_, norm_, rank_, rows_, cols_, name); \
     } while (0)
         SLOT(attention_norm, true, 1, hidden, 1, "input_layernorm.weight");
         SLOT(q, false, 2, qw, hidden, "self_attn.q_proj.weight");
@@ -107,30 +117,44 @@ static enum sw_status list_slots(struct sw_model *m, struct slot **slots, int *c
     *count = model_slots(m, NULL);
     *slots = calloc((size_t)*count, sizeof **slots);
     if (!*slots)
-        return SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory", (size_t)*count * sizeof **slots);
+        return SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory",
+                       (size_t)*count * sizeof **slots);
     model_slots(m, *slots);
     return SW_OK;
 }
 
-static enum sw_status check_slot(const char *folder, const struct slot *s, const struct sw_stored_tensor *t)
+static enum sw_status check_slot(const char *folder, const struct slot *s,
+                                 const struct sw_stored_tensor *t)
 {
     if (!t)
         return SW_FAIL(SW_EINPUT, "%s: tensor '%s' is missing", folder, s->name);
     if (t->type != SW_STORED_F32 && t->type != SW_STORED_F16 && t->type != SW_STORED_BF16)
         return SW_FAIL(SW_EINPUT, "%s: tensor '%s' is not F32, F16 or BF16", folder, s->name);
-    if (t->rank != s->rank || t->shape[0] != s->shape[0] || (s->rank == 2 && t->shape[1] != s->shape[1]))
-        return SW_FAIL(SW_EINPUT, "%s: tensor '%s' has shape [%lld%s%lld], expected [%lld, %lld] from config.json", folder, s->name,
-                       (long long)t->shape[0], t->rank == 2 ? ", " : "; rank ", t->rank == 2 ? (long long)t->shape[1] : (long long)t->rank,
-                       (long long)s->shape[0], (long long)s->shape[1]);
+    if (t->rank != s->rank || t->shape[0] != s->shape[0] ||
+        (s->rank == 2 && t->shape[1] != s->shape[1]))
+        return SW_FAIL(
+            SW_EINPUT,
+            "%s: tensor '%s' has shape [%lld%s%lld], expected [%lld, %lld] from config.json",
+            folder, s->name, (long long)t->shape[0], t->rank == 2 ? ", " : "; rank ",
+            t->rank == 2 ? (long long)t->shape[1] : (long long)t->rank, (long long)s->shape[0],
+            (long long)s->shape[1]);
     return SW_OK;
 }
 
-static int by_slot_name(const void *a, const void *b) { return strcmp(((const struct slot *)a)->name, ((const struct slot *)b)->name); }
+static int by_slot_name(const void *a, const void *b)
+{
+    return strcmp(((const struct slot *)a)->name, ((const struct slot *)b)->name);
+}
 
-static size_t stored_bytes(const struct sw_stored_tensor *t) { return (size_t)t->count * (t->type == SW_STORED_F32 ? 4 : 2); }
+static size_t stored_bytes(const struct sw_stored_tensor *t)
+{
+    return (size_t)t->count * (t->type == SW_STORED_F32 ? 4 : 2);
+}
 
-/* A tensor that the forward pass does not read means another forward pass, unless it is known to be none of its business. */
-static enum sw_status check_extra(const struct sw_model *m, const char *folder, const struct sw_safetensors *weights,
+/* A tensor that the forward pass does not read means another forward pass, unless it is known to be
+ * none of its business. */
+static enum sw_status check_extra(const struct sw_model *m, const char *folder,
+                                  const struct sw_safetensors *weights,
                                   const struct sw_stored_tensor *t)
 {
     size_t length = strlen(t->name);
@@ -138,22 +162,30 @@ static enum sw_status check_extra(const struct sw_model *m, const char *folder, 
     if (length >= strlen(constants) && strcmp(t->name + length - strlen(constants), constants) == 0)
         return SW_OK;
     if (!m->config.tied || strcmp(t->name, "lm_head.weight") != 0)
-        return SW_FAIL(SW_EINPUT, "%s: tensor '%s' is not part of a '%s' model with this config.json", folder, t->name, m->config.type);
+        return SW_FAIL(SW_EINPUT,
+                       "%s: tensor '%s' is not part of a '%s' model with this config.json", folder,
+                       t->name, m->config.type);
     const struct sw_stored_tensor *e = sw_safetensors_find(weights, "model.embed_tokens.weight");
-    if (!e || e->type != t->type || e->count != t->count || memcmp(e->data, t->data, stored_bytes(t)) != 0)
-        return SW_FAIL(SW_EINPUT, "%s: tensor 'lm_head.weight' differs from the embedding, but config.json says tie_word_embeddings; "
-                                  "expected false there, or no such tensor", folder);
+    if (!e || e->type != t->type || e->count != t->count ||
+        memcmp(e->data, t->data, stored_bytes(t)) != 0)
+        return SW_FAIL(SW_EINPUT,
+                       "%s: tensor 'lm_head.weight' differs from the embedding, but config.json "
+                       "says tie_word_embeddings; "
+                       "expected false there, or no such tensor",
+                       folder);
     return SW_OK;
 }
 
 /* Every problem is a line on `messages`; without, the first one is the error. */
-static enum sw_status check_weights(struct sw_model *m, const char *folder, const struct sw_safetensors *weights, struct slot *slots, int count,
-                                    FILE *messages)
+static enum sw_status check_weights(struct sw_model *m, const char *folder,
+                                    const struct sw_safetensors *weights, struct slot *slots,
+                                    int count, FILE *messages)
 {
     int problems = 0, stored = sw_safetensors_count(weights);
     struct slot *sorted = malloc((size_t)count * sizeof *sorted);
     if (!sorted)
-        return SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory", (size_t)count * sizeof *sorted);
+        return SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory",
+                       (size_t)count * sizeof *sorted);
     memcpy(sorted, slots, (size_t)count * sizeof *sorted);
     qsort(sorted, (size_t)count, sizeof *sorted, by_slot_name);
     enum sw_status st = SW_OK;
@@ -164,7 +196,8 @@ static enum sw_status check_weights(struct sw_model *m, const char *folder, cons
             const struct sw_stored_tensor *t = sw_safetensors_at(weights, i - count);
             struct slot key = {0};
             snprintf(key.name, sizeof key.name, "%s", t->name);
-            if (strlen(t->name) >= sizeof key.name || !bsearch(&key, sorted, (size_t)count, sizeof *sorted, by_slot_name))
+            if (strlen(t->name) >= sizeof key.name ||
+                !bsearch(&key, sorted, (size_t)count, sizeof *sorted, by_slot_name))
                 st = check_extra(m, folder, weights, t);
         }
         if (st == SW_EINPUT && messages) {
@@ -180,14 +213,17 @@ static enum sw_status check_weights(struct sw_model *m, const char *folder, cons
     return st;
 }
 
-static enum sw_status load_slot(struct sw_model *m, const struct slot *s, const struct sw_stored_tensor *t)
+static enum sw_status load_slot(struct sw_model *m, const struct slot *s,
+                                const struct sw_stored_tensor *t)
 {
     struct sw_backend *be = m->backend;
-    static const enum sw_dtype dtype[] = {[SW_STORED_F32] = SW_F32, [SW_STORED_F16] = SW_F16, [SW_STORED_BF16] = SW_BF16};
+    static const enum sw_dtype dtype[] = {
+        [SW_STORED_F32] = SW_F32, [SW_STORED_F16] = SW_F16, [SW_STORED_BF16] = SW_BF16};
     SW_TRY(be->alloc(be, (size_t)t->count * sw_dtype_size(be->act), s->place));
     if ((uintptr_t)t->data % sw_dtype_size(dtype[t->type]) == 0)
         return be->upload_act(be, *s->place, t->data, dtype[t->type], (size_t)t->count);
-    size_t bytes = (size_t)t->count * sw_dtype_size(dtype[t->type]); /* legal, but rare: a header of odd length */
+    /* legal, but rare: a header of odd length */
+    size_t bytes = (size_t)t->count * sw_dtype_size(dtype[t->type]);
     void *aligned = malloc(bytes);
     if (!aligned)
         return SW_FAIL(SW_ENOMEM, "tensor '%s': asked %zu bytes of host memory", s->name, bytes);
@@ -213,7 +249,8 @@ static enum sw_status make_frequencies(struct sw_model *m)
     return st;
 }
 
-static enum sw_status model_new(const struct sw_model_config *config, struct sw_backend *backend, struct sw_model **out)
+static enum sw_status model_new(const struct sw_model_config *config, struct sw_backend *backend,
+                                struct sw_model **out)
 {
     struct sw_model *m = calloc(1, sizeof *m);
     if (m)
@@ -286,26 +323,35 @@ enum sw_status sw_model_check(const char *folder, FILE *messages)
     return st;
 }
 
-/* A tile of normal numbers, laid end to end from a different start for every tensor: filling 8·10^9 weights one draw at a time would take longer
- * than anything measured with them. */
-static enum sw_status random_slot(struct sw_model *m, const struct slot *s, const float *tile, size_t tile_count, size_t start)
+/* A tile of normal numbers, laid end to end from a different start for every tensor: filling 8·10^9
+ * weights one draw at a time would take longer than anything measured with them. */
+static enum sw_status random_slot(struct sw_model *m, const struct slot *s, const float *tile,
+                                  size_t tile_count, size_t start)
 {
     struct sw_backend *be = m->backend;
     size_t count = (size_t)(s->shape[0] * s->shape[1]), width = sw_dtype_size(be->act);
     SW_TRY(be->alloc(be, count * width, s->place));
     for (size_t at = 0; at < count;) {
-        size_t from = (start + at) % tile_count, n = tile_count - from < count - at ? tile_count - from : count - at;
+        size_t from = (start + at) % tile_count,
+               n = tile_count - from < count - at ? tile_count - from : count - at;
         SW_TRY(be->upload_act(be, (char *)*s->place + at * width, tile + from, SW_F32, n));
         at += n;
     }
     return SW_OK;
 }
 
-enum sw_status sw_model_random(const struct sw_named_shape *shape, uint64_t seed, struct sw_backend *backend, struct sw_model **out)
+enum sw_status sw_model_random(const struct sw_named_shape *shape, uint64_t seed,
+                               struct sw_backend *backend, struct sw_model **out)
 {
     *out = NULL;
-    struct sw_model_config c = {.shape = shape->shape, .hidden = shape->hidden, .intermediate = shape->intermediate, .vocab = shape->vocab,
-                                .max_context = shape->max_context, .rms_eps = 1e-5, .rope_theta = shape->rope_theta, .rope_factor = 1,
+    struct sw_model_config c = {.shape = shape->shape,
+                                .hidden = shape->hidden,
+                                .intermediate = shape->intermediate,
+                                .vocab = shape->vocab,
+                                .max_context = shape->max_context,
+                                .rms_eps = 1e-5,
+                                .rope_theta = shape->rope_theta,
+                                .rope_factor = 1,
                                 .rope_attention = 1};
     snprintf(c.type, sizeof c.type, "llama");
     enum { TILE = (1 << 22) + 7 };
@@ -313,7 +359,9 @@ enum sw_status sw_model_random(const struct sw_named_shape *shape, uint64_t seed
     struct slot *slots = NULL;
     int count = 0;
     float *normal = malloc(sizeof *normal * TILE), *ones = malloc(sizeof *ones * TILE);
-    enum sw_status st = normal && ones ? SW_OK : SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory", 2 * sizeof *normal * TILE);
+    enum sw_status st = normal && ones ? SW_OK
+                                       : SW_FAIL(SW_ENOMEM, "model: asked %zu bytes of host memory",
+                                                 2 * sizeof *normal * TILE);
     if (st == SW_OK)
         for (size_t i = 0; i < TILE; i++) {
             normal[i] = (float)(0.02 * sw_rng_normal(seed, SW_RNG_WEIGHTS, i));
@@ -324,8 +372,9 @@ enum sw_status sw_model_random(const struct sw_named_shape *shape, uint64_t seed
     if (st == SW_OK)
         st = list_slots(m, &slots, &count);
     for (int i = 0; i < count && st == SW_OK; i++)
-        st = random_slot(m, &slots[i], slots[i].norm ? ones : normal, TILE,
-                         (size_t)(sw_rng_u64(seed, SW_RNG_WEIGHTS, (uint64_t)i + (1ull << 40)) % TILE));
+        st = random_slot(
+            m, &slots[i], slots[i].norm ? ones : normal, TILE,
+            (size_t)(sw_rng_u64(seed, SW_RNG_WEIGHTS, (uint64_t)i + (1ull << 40)) % TILE));
     if (st == SW_OK)
         st = make_frequencies(m);
     free(normal);
@@ -358,9 +407,12 @@ void sw_model_close(struct sw_model *m)
     free(m);
 }
 
-const struct sw_model_config *sw_model_config(const struct sw_model *model) { return &model->config; }
+const struct sw_model_config *sw_model_config(const struct sw_model *model)
+{
+    return &model->config;
+}
 
-/* --- forward pass ------------------------------------------------------------------------------------------------------------- */
+/* --- forward pass ----------------------------------------------------------------------------- */
 
 /* Matrices begin at multiples of 64 bytes, as alloc gives them. */
 static size_t matrix_bytes(const struct sw_backend *be, int rows, int width)
@@ -368,16 +420,20 @@ static size_t matrix_bytes(const struct sw_backend *be, int rows, int width)
     return ((size_t)rows * (size_t)width * sw_dtype_size(be->act) + 63) & ~(size_t)63;
 }
 
-/* The MLP's activations lie where the queries were: as many rows as fit there, in whole CHUNKs, and one CHUNK where none does. So a long prompt needs no
- * memory beside x, q and attended (in place: a chunk's rows of it), and its products are as large as they can be (128K tokens of Llama-3.1-8B: 16,384 rows). */
+/* The MLP's activations lie where the queries were: as many rows as fit there, in whole CHUNKs, and
+ * one CHUNK where none does. So a long prompt needs no memory beside x, q and attended (in place: a
+ * chunk's rows of it), and its products are as large as they can be (128K tokens of Llama-3.1-8B:
+ * 16,384 rows). */
 int sw_pass_chunk(const struct sw_model_config *c, int max_prompt)
 {
-    int64_t room = (int64_t)max_prompt * c->shape.n_heads * c->shape.head_dim, row = c->hidden + 2 * (int64_t)c->intermediate;
+    int64_t room = (int64_t)max_prompt * c->shape.n_heads * c->shape.head_dim,
+            row = c->hidden + 2 * (int64_t)c->intermediate;
     int64_t fit = room / row / CHUNK * CHUNK, chunk = fit > CHUNK ? fit : CHUNK;
     return max_prompt < chunk ? max_prompt : (int)chunk;
 }
 
-enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt, bool in_place, struct sw_pass **out)
+enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_tokens, int max_prompt,
+                            bool in_place, struct sw_pass **out)
 {
     *out = NULL;
     struct sw_backend *be = model->backend;
@@ -385,7 +441,8 @@ enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_token
     size_t width = sw_dtype_size(be->act);
     int heads = c->shape.n_heads * c->shape.head_dim;
     size_t kv = (size_t)sequences * (size_t)c->shape.n_kv_heads * (size_t)c->shape.head_dim * width;
-    int prompt = max_prompt > sequences ? max_prompt : sequences; /* rows of a prompt, or of a step */
+    /* rows of a prompt, or of a step */
+    int prompt = max_prompt > sequences ? max_prompt : sequences;
     struct sw_pass *p = calloc(1, sizeof *p);
     if (!p)
         return SW_FAIL(SW_ENOMEM, "pass: out of host memory");
@@ -397,9 +454,12 @@ enum sw_status sw_pass_open(struct sw_model *model, int sequences, int max_token
     p->k_cache = calloc((size_t)c->shape.n_layers, sizeof *p->k_cache);
     p->v_cache = calloc((size_t)c->shape.n_layers, sizeof *p->v_cache);
     p->chunk = sw_pass_chunk(c, prompt);
-    size_t hidden = matrix_bytes(be, p->chunk, c->hidden), inter = matrix_bytes(be, p->chunk, c->intermediate), queries = matrix_bytes(be, prompt, heads),
-           mlp = hidden + 2 * inter, attended = in_place ? matrix_bytes(be, sequences, heads) : queries;
-    enum sw_status st = p->n && p->k_cache && p->v_cache ? SW_OK : SW_FAIL(SW_ENOMEM, "pass: out of host memory");
+    size_t hidden = matrix_bytes(be, p->chunk, c->hidden),
+           inter = matrix_bytes(be, p->chunk, c->intermediate),
+           queries = matrix_bytes(be, prompt, heads), mlp = hidden + 2 * inter,
+           attended = in_place ? matrix_bytes(be, sequences, heads) : queries;
+    enum sw_status st =
+        p->n && p->k_cache && p->v_cache ? SW_OK : SW_FAIL(SW_ENOMEM, "pass: out of host memory");
     SW_TRY_GOTO(st, fail, st);
     SW_TRY_GOTO(st, fail, be->alloc(be, matrix_bytes(be, prompt, c->hidden), &p->x));
     SW_TRY_GOTO(st, fail, be->alloc(be, queries > mlp ? queries : mlp, &p->q));
@@ -451,11 +511,13 @@ static char *rows_at(const struct sw_backend *be, void *base, int row, int width
 static void *cached(const struct sw_pass *p, void *cache, int sequence, int position)
 {
     const struct sw_shape *s = &p->model->config.shape;
-    size_t token = (size_t)s->n_kv_heads * (size_t)s->head_dim * sw_dtype_size(p->model->backend->act);
+    size_t token =
+        (size_t)s->n_kv_heads * (size_t)s->head_dim * sw_dtype_size(p->model->backend->act);
     return (char *)cache + ((size_t)sequence * (size_t)p->max_tokens + (size_t)position) * token;
 }
 
-/* Queries, keys and values of `rows` tokens from row `row` of x, before RoPE: to q likewise, k and v [rows, Hkv, d]. */
+/* Queries, keys and values of `rows` tokens from row `row` of x, before RoPE: to q likewise, k and
+ * v [rows, Hkv, d]. */
 static enum sw_status project(struct sw_pass *p, int l, int row, int rows, void *k, void *v)
 {
     struct sw_model *m = p->model;
@@ -464,7 +526,8 @@ static enum sw_status project(struct sw_pass *p, int l, int row, int rows, void 
     const struct layer *w = &m->layers[l];
     int d = c->shape.head_dim, heads = c->shape.n_heads, kv_heads = c->shape.n_kv_heads;
     void *q = rows_at(be, p->q, row, heads * d);
-    SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row, c->hidden), w->attention_norm, rows, c->hidden, (float)c->rms_eps, p->before));
+    SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row, c->hidden), w->attention_norm, rows, c->hidden,
+                       (float)c->rms_eps, p->before));
     SW_TRY(be->linear(be, p->before, w->q, w->q_bias, rows, c->hidden, heads * d, false, q));
     SW_TRY(be->linear(be, p->before, w->k, w->k_bias, rows, c->hidden, kv_heads * d, false, k));
     SW_TRY(be->linear(be, p->before, w->v, w->v_bias, rows, c->hidden, kv_heads * d, false, v));
@@ -482,7 +545,8 @@ static enum sw_status rotate(struct sw_pass *p, int row, int rows, int position,
     struct sw_backend *be = m->backend;
     const struct sw_shape *s = &m->config.shape;
     float factor = (float)m->config.rope_attention;
-    SW_TRY(be->rope(be, rows_at(be, p->q, row, s->n_heads * s->head_dim), rows, s->n_heads, s->head_dim, position, m->inv_freq, factor));
+    SW_TRY(be->rope(be, rows_at(be, p->q, row, s->n_heads * s->head_dim), rows, s->n_heads,
+                    s->head_dim, position, m->inv_freq, factor));
     return be->rope(be, k, rows, s->n_kv_heads, s->head_dim, position, m->inv_freq, factor);
 }
 
@@ -493,7 +557,8 @@ static enum sw_status add_attention(struct sw_pass *p, int l, void *attended, in
     const struct sw_model_config *c = &p->model->config;
     const struct layer *w = &p->model->layers[l];
     int heads = c->shape.n_heads * c->shape.head_dim;
-    return be->linear(be, rows_at(be, attended, row, heads), w->o, w->o_bias, rows, heads, c->hidden, true, rows_at(be, p->x, row, c->hidden));
+    return be->linear(be, rows_at(be, attended, row, heads), w->o, w->o_bias, rows, heads,
+                      c->hidden, true, rows_at(be, p->x, row, c->hidden));
 }
 
 /* x += down(silu(gate(norm x)) · up(norm x)). */
@@ -504,13 +569,15 @@ static enum sw_status add_mlp(struct sw_pass *p, int l, int row, int rows)
     const struct layer *w = &p->model->layers[l];
     void *x = rows_at(be, p->x, row, c->hidden);
     SW_TRY(be->rmsnorm(be, x, w->mlp_norm, rows, c->hidden, (float)c->rms_eps, p->normed));
-    SW_TRY(be->linear(be, p->normed, w->gate, NULL, rows, c->hidden, c->intermediate, false, p->gate));
+    SW_TRY(
+        be->linear(be, p->normed, w->gate, NULL, rows, c->hidden, c->intermediate, false, p->gate));
     SW_TRY(be->linear(be, p->normed, w->up, NULL, rows, c->hidden, c->intermediate, false, p->up));
     SW_TRY(be->swiglu(be, p->gate, p->up, (size_t)rows * (size_t)c->intermediate, p->gate));
     return be->linear(be, p->gate, w->down, NULL, rows, c->intermediate, c->hidden, true, x);
 }
 
-/* The rest of a layer for rows row0 … row1-1 of what attention gave. All of o comes first: the MLP's activations may lie on what it reads. */
+/* The rest of a layer for rows row0 … row1-1 of what attention gave. All of o comes first: the
+ * MLP's activations may lie on what it reads. */
 static enum sw_status mix(struct sw_pass *p, int l, void *attended, int row0, int row1)
 {
     for (int row = row0; row < row1; row += p->chunk)
@@ -520,9 +587,10 @@ static enum sw_status mix(struct sw_pass *p, int l, void *attended, int row0, in
     return SW_OK;
 }
 
-/* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks first for what comes out. No other token needs it, and mostly one row is
- * asked for: of Llama-3.1-8B's 32 layers that is 1/32 of the time in o and the MLP less. The others are gone then: the MLP's activations lie where the queries were,
- * which in place is where attention's output is. */
+/* Takes rows row0 … row0+rows-1 of a prompt through the last layer's rest, for whoever asks first
+ * for what comes out. No other token needs it, and mostly one row is asked for: of Llama-3.1-8B's
+ * 32 layers that is 1/32 of the time in o and the MLP less. The others are gone then: the MLP's
+ * activations lie where the queries were, which in place is where attention's output is. */
 static enum sw_status finish(struct sw_pass *p, int row0, int rows)
 {
     if (p->done0 == p->done1) {
@@ -531,24 +599,29 @@ static enum sw_status finish(struct sw_pass *p, int row0, int rows)
         p->done1 = row0 + rows;
     }
     if (row0 < p->done0 || row0 + rows > p->done1)
-        return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of which %d…%d were asked for first", row0, row0 + rows - 1, p->done0, p->done1 - 1);
+        return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of which %d…%d were asked for first",
+                       row0, row0 + rows - 1, p->done0, p->done1 - 1);
     return SW_OK;
 }
 
 static enum sw_status check_id(const struct sw_pass *p, int t, int32_t id)
 {
     int vocab = p->model->config.vocab;
-    return id >= 0 && id < vocab ? SW_OK : SW_FAIL(SW_EINPUT, "token %d of the input is %d, expected 0…%d", t, id, vocab - 1);
+    return id >= 0 && id < vocab
+               ? SW_OK
+               : SW_FAIL(SW_EINPUT, "token %d of the input is %d, expected 0…%d", t, id, vocab - 1);
 }
 
-enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, int n, struct sw_attention_hook hook)
+enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, int n,
+                           struct sw_attention_hook hook)
 {
     struct sw_model *m = p->model;
     struct sw_backend *be = m->backend;
     const struct sw_model_config *c = &m->config;
     int before = p->n[sequence];
     if (n < 1 || n > p->max_prompt || n > p->max_tokens - before)
-        return SW_FAIL(SW_EINTERNAL, "%d tokens after %d; room for %d, runs of at most %d", n, before, p->max_tokens, p->max_prompt);
+        return SW_FAIL(SW_EINTERNAL, "%d tokens after %d; room for %d, runs of at most %d", n,
+                       before, p->max_tokens, p->max_prompt);
     for (int t = 0; t < n; t++)
         SW_TRY(check_id(p, t, ids[t]));
     void *attended = n > 1 ? p->prompt_attended : p->attended;
@@ -560,8 +633,9 @@ enum sw_status sw_pass_run(struct sw_pass *p, int sequence, const int32_t *ids, 
             SW_TRY(project(p, l, row, rows, k, cached(p, p->v_cache[l], sequence, position)));
             SW_TRY(rotate(p, row, rows, position, k));
         }
-        SW_TRY(hook.attend(hook.context, l, n, before + n, p->q, cached(p, p->k_cache[l], sequence, 0), cached(p, p->v_cache[l], sequence, 0),
-                           attended));
+        SW_TRY(hook.attend(hook.context, l, n, before + n, p->q,
+                           cached(p, p->k_cache[l], sequence, 0),
+                           cached(p, p->v_cache[l], sequence, 0), attended));
         if (n == 1 || l < c->shape.n_layers - 1) /* a step is whole: it may be recorded */
             SW_TRY(mix(p, l, attended, 0, n));
     }
@@ -577,14 +651,18 @@ static enum sw_status step_attention(struct sw_pass *p, int l, int row, const st
 {
     struct sw_backend *be = p->model->backend;
     const struct sw_shape *s = &p->model->config.shape;
-    int before = p->n[step->sequence], kv = s->n_kv_heads * s->head_dim, heads = s->n_heads * s->head_dim;
+    int before = p->n[step->sequence], kv = s->n_kv_heads * s->head_dim,
+        heads = s->n_heads * s->head_dim;
     size_t bytes = (size_t)kv * sw_dtype_size(be->act);
     void *k = rows_at(be, p->k, row, kv), *keys = p->k_cache[l], *values = p->v_cache[l];
     SW_TRY(rotate(p, row, 1, before, k));
     SW_TRY(be->copy(be, cached(p, keys, step->sequence, before), k, bytes));
-    SW_TRY(be->copy(be, cached(p, values, step->sequence, before), rows_at(be, p->v, row, kv), bytes));
-    return step->hook.attend(step->hook.context, l, 1, before + 1, rows_at(be, p->q, row, heads), cached(p, keys, step->sequence, 0),
-                             cached(p, values, step->sequence, 0), rows_at(be, p->attended, row, heads));
+    SW_TRY(
+        be->copy(be, cached(p, values, step->sequence, before), rows_at(be, p->v, row, kv), bytes));
+    return step->hook.attend(step->hook.context, l, 1, before + 1, rows_at(be, p->q, row, heads),
+                             cached(p, keys, step->sequence, 0),
+                             cached(p, values, step->sequence, 0),
+                             rows_at(be, p->attended, row, heads));
 }
 
 enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int n)
@@ -593,11 +671,14 @@ enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int 
     struct sw_backend *be = m->backend;
     int hidden = m->config.hidden;
     if (n < 1 || n > p->sequences || n > be->rows_alike)
-        return SW_FAIL(SW_EINTERNAL, "a step of %d sequences; the pass has %d, the backend takes %d together", n, p->sequences, be->rows_alike);
+        return SW_FAIL(SW_EINTERNAL,
+                       "a step of %d sequences; the pass has %d, the backend takes %d together", n,
+                       p->sequences, be->rows_alike);
     for (int s = 0; s < n; s++) {
         int before = p->n[steps[s].sequence];
         if (before < 1 || before >= p->max_tokens)
-            return SW_FAIL(SW_EINTERNAL, "a step after %d tokens; room for %d", before, p->max_tokens);
+            return SW_FAIL(SW_EINTERNAL, "a step after %d tokens; room for %d", before,
+                           p->max_tokens);
         SW_TRY(check_id(p, s, steps[s].id));
         SW_TRY(be->embed(be, m->embedding, &steps[s].id, 1, hidden, rows_at(be, p->x, s, hidden)));
     }
@@ -614,18 +695,22 @@ enum sw_status sw_pass_step(struct sw_pass *p, const struct sw_step *steps, int 
     return SW_OK;
 }
 
-enum sw_status sw_pass_predict(struct sw_pass *p, int row0, int rows, const int32_t *targets, float *nll, int32_t *argmax)
+enum sw_status sw_pass_predict(struct sw_pass *p, int row0, int rows, const int32_t *targets,
+                               float *nll, int32_t *argmax)
 {
     struct sw_model *m = p->model;
     struct sw_backend *be = m->backend;
     const struct sw_model_config *c = &m->config;
     if (row0 < 0 || rows < 1 || row0 + rows > p->last_rows)
-        return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of %d", row0, row0 + rows - 1, p->last_rows);
+        return SW_FAIL(SW_EINTERNAL, "rows %d…%d of a run of %d", row0, row0 + rows - 1,
+                       p->last_rows);
     SW_TRY(finish(p, row0, rows));
     for (int row = 0; row < rows; row += p->chunk) {
         int some = rows - row < p->chunk ? rows - row : p->chunk;
-        SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row0 + row, c->hidden), m->final_norm, some, c->hidden, (float)c->rms_eps, p->normed));
-        SW_TRY(be->head(be, p->normed, m->head, some, c->hidden, c->vocab, targets ? targets + row : NULL, nll ? nll + row : NULL,
+        SW_TRY(be->rmsnorm(be, rows_at(be, p->x, row0 + row, c->hidden), m->final_norm, some,
+                           c->hidden, (float)c->rms_eps, p->normed));
+        SW_TRY(be->head(be, p->normed, m->head, some, c->hidden, c->vocab,
+                        targets ? targets + row : NULL, nll ? nll + row : NULL,
                         argmax ? argmax + row : NULL));
     }
     return SW_OK;
@@ -642,8 +727,11 @@ enum sw_status sw_pass_logits(struct sw_pass *p, int row, float *logits)
     void *out;
     SW_TRY(be->alloc(be, (size_t)c->vocab * sw_dtype_size(be->act), &out));
     enum sw_status st;
-    SW_TRY_GOTO(st, done, be->rmsnorm(be, rows_at(be, p->x, row, c->hidden), m->final_norm, 1, c->hidden, (float)c->rms_eps, p->normed));
-    SW_TRY_GOTO(st, done, be->linear(be, p->normed, m->head, NULL, 1, c->hidden, c->vocab, false, out));
+    SW_TRY_GOTO(st, done,
+                be->rmsnorm(be, rows_at(be, p->x, row, c->hidden), m->final_norm, 1, c->hidden,
+                            (float)c->rms_eps, p->normed));
+    SW_TRY_GOTO(st, done,
+                be->linear(be, p->normed, m->head, NULL, 1, c->hidden, c->vocab, false, out));
     st = be->download_act(be, logits, out, (size_t)c->vocab);
 done:
     be->free(be, out);

@@ -1,4 +1,5 @@
-/* Reads config.json. Families differ in a few switches; what this program does not compute is refused by name. */
+/* Reads config.json. Families differ in a few switches; what this program does not compute is
+ * refused by name. */
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -11,11 +12,11 @@
 /* What a family fixes, and what its Hugging Face class assumes of a key that is not there. */
 static const struct family {
     const char *type;
-    bool qkv_bias;          /* always: q, k and v have one */
-    bool may_have_bias;     /* `attention_bias` gives q, k, v and o one */
+    bool qkv_bias;      /* always: q, k and v have one */
+    bool may_have_bias; /* `attention_bias` gives q, k, v and o one */
     bool qk_norm;
-    bool window_by_switch;  /* `sliding_window` counts only with `use_sliding_window` */
-    int default_window;     /* 0: none */
+    bool window_by_switch; /* `sliding_window` counts only with `use_sliding_window` */
+    int default_window;    /* 0: none */
     bool implied_kv_heads, implied_head_dim; /* may be left out: as many as heads; hidden / heads */
 } families[] = {
     {.type = "llama", .may_have_bias = true, .implied_kv_heads = true, .implied_head_dim = true},
@@ -75,14 +76,16 @@ static int read_int(struct reader *r, const char *key, int min, int max, int mis
             problem(r, "'%s' is missing, expected an integer %d…%d", key, min, max);
         return missing;
     }
-    if (!json_is_integer(value) || json_integer_value(value) < min || json_integer_value(value) > max) {
+    if (!json_is_integer(value) || json_integer_value(value) < min ||
+        json_integer_value(value) > max) {
         problem(r, "'%s' is not an integer %d…%d", key, min, max);
         return min;
     }
     return (int)json_integer_value(value);
 }
 
-static double read_real(struct reader *r, json_t *from, const char *key, double min, double max, double missing)
+static double read_real(struct reader *r, json_t *from, const char *key, double min, double max,
+                        double missing)
 {
     json_t *value = find(from, key);
     if (!value) {
@@ -106,7 +109,8 @@ static bool read_bool(struct reader *r, json_t *from, const char *key, bool miss
     return value ? json_is_true(value) : missing;
 }
 
-/* Token ids: one, or (several) a list; null for none. They stand in datasets, so here they are only judged. */
+/* Token ids: one, or (several) a list; null for none. They stand in datasets, so here they are only
+ * judged. */
 static void check_ids(struct reader *r, const char *key, bool several, int vocab)
 {
     json_t *value = find(r->json, key);
@@ -116,32 +120,48 @@ static void check_ids(struct reader *r, const char *key, bool several, int vocab
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= vocab) {
             char shown[64];
             sw_model_key_value(value, shown, sizeof shown);
-            problem(r, "'%s' is %s, expected %s below 'vocab_size', %d", key, shown, several ? "ids" : "an id", vocab);
+            problem(r, "'%s' is %s, expected %s below 'vocab_size', %d", key, shown,
+                    several ? "ids" : "an id", vocab);
             return;
         }
     }
 }
 
-/* The length a scaled RoPE was trained on stands in the scaling, or in some models beside it, where it takes precedence. */
+/* The length a scaled RoPE was trained on stands in the scaling, or in some models beside it, where
+ * it takes precedence. */
 static int read_original(struct reader *r, json_t *scaling, double missing)
 {
-    json_t *beside = find(r->json, "original_max_position_embeddings"), *inside = find(scaling, "original_max_position_embeddings");
+    json_t *beside = find(r->json, "original_max_position_embeddings"),
+           *inside = find(scaling, "original_max_position_embeddings");
     if (beside && inside && json_number_value(beside) != json_number_value(inside))
-        problem(r, "'original_max_position_embeddings' is %g in the RoPE scaling and %g beside it", json_number_value(inside),
-                json_number_value(beside));
-    double value = read_real(r, beside ? r->json : scaling, "original_max_position_embeddings", 1, 1e8, missing);
+        problem(r, "'original_max_position_embeddings' is %g in the RoPE scaling and %g beside it",
+                json_number_value(inside), json_number_value(beside));
+    double value = read_real(r, beside ? r->json : scaling, "original_max_position_embeddings", 1,
+                             1e8, missing);
     return isnan(value) ? 0 : (int)value; /* a problem was named */
 }
 
 /* Every key of the scaling itself is known, or named. */
 static void check_scaling_keys(struct reader *r, json_t *scaling)
 {
-    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "beta_slow", "beta_fast",
-                                        "original_max_position_embeddings", "attention_factor", "truncate", "finetuned"};
-    static const char *const changing[] = {"mscale", "mscale_all_dim", "short_factor", "long_factor", "mrope_section", "llama_4_scaling_beta"};
+    static const char *const known[] = {"rope_type",
+                                        "type",
+                                        "rope_theta",
+                                        "factor",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "beta_slow",
+                                        "beta_fast",
+                                        "original_max_position_embeddings",
+                                        "attention_factor",
+                                        "truncate",
+                                        "finetuned"};
+    static const char *const changing[] = {"mscale",      "mscale_all_dim", "short_factor",
+                                           "long_factor", "mrope_section",  "llama_4_scaling_beta"};
     const char *key;
     json_t *value;
-    json_object_foreach(scaling, key, value) {
+    json_object_foreach(scaling, key, value)
+    {
         bool is_known = json_is_null(value), changes = false;
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
             is_known |= strcmp(key, known[i]) == 0;
@@ -153,11 +173,17 @@ static void check_scaling_keys(struct reader *r, json_t *scaling)
             continue;
         if (strcmp(key, "partial_rotary_factor") == 0) {
             if (!json_is_number(value) || json_number_value(value) != 1)
-                problem(r, "'rope_scaling.partial_rotary_factor' is %s, expected 1: RoPE on a part of each head is not supported", shown);
+                problem(r,
+                        "'rope_scaling.partial_rotary_factor' is %s, expected 1: RoPE on a part of "
+                        "each head is not supported",
+                        shown);
         } else if (changes)
             problem(r, "'rope_scaling.%s' is %s, expected null: it is not supported", key, shown);
         else {
-            snprintf(text, sizeof text, "'rope_scaling.%.100s' is not understood (%s); computed as if it were not there", key, shown);
+            snprintf(
+                text, sizeof text,
+                "'rope_scaling.%.100s' is not understood (%s); computed as if it were not there",
+                key, shown);
             warn_key(r, text);
         }
     }
@@ -167,7 +193,8 @@ static void read_rope(struct reader *r, struct sw_model_config *c)
 {
     c->rope = SW_ROPE_PLAIN;
     c->rope_factor = c->rope_attention = 1.0;
-    json_t *scaling = find(r->json, "rope_scaling"), *newer = find(r->json, "rope_parameters"); /* transformers 5 */
+    /* transformers 5 */
+    json_t *scaling = find(r->json, "rope_scaling"), *newer = find(r->json, "rope_parameters");
     if (scaling && newer && !json_equal(scaling, newer))
         problem(r, "'rope_scaling' and 'rope_parameters' differ, expected one of them");
     if (!scaling)
@@ -197,42 +224,59 @@ static void read_rope(struct reader *r, struct sw_model_config *c)
         c->rope_high = read_real(r, scaling, "high_freq_factor", 1e-3, 1e6, NAN);
         c->rope_original = read_original(r, scaling, NAN);
         if (!(c->rope_high > c->rope_low))
-            problem(r, "'high_freq_factor' %g is not above 'low_freq_factor' %g", c->rope_high, c->rope_low);
+            problem(r, "'high_freq_factor' %g is not above 'low_freq_factor' %g", c->rope_high,
+                    c->rope_low);
     } else if (strcmp(type, "yarn") == 0) {
         c->rope = SW_ROPE_YARN;
         c->rope_factor = read_real(r, scaling, "factor", 1, 1e6, NAN);
         c->rope_low = read_real(r, scaling, "beta_slow", 1e-3, 1e6, 1);
         c->rope_high = read_real(r, scaling, "beta_fast", 1e-3, 1e6, 32);
         c->rope_original = read_original(r, scaling, c->max_context);
-        c->rope_attention = read_real(r, scaling, "attention_factor", 1e-3, 1e3, 0.1 * log(c->rope_factor) + 1.0);
+        c->rope_attention =
+            read_real(r, scaling, "attention_factor", 1e-3, 1e3, 0.1 * log(c->rope_factor) + 1.0);
         c->rope_whole = read_bool(r, scaling, "truncate", true);
         if (!(c->rope_theta > 1))
             problem(r, "'rope_theta' is %g, expected more than 1 with yarn", c->rope_theta);
     } else
-        problem(r, "'rope_scaling.rope_type' is '%s', expected default, linear, llama3 or yarn", type);
+        problem(r, "'rope_scaling.rope_type' is '%s', expected default, linear, llama3 or yarn",
+                type);
 }
 
-/* Attention within a window shorter than the model's context is refused; a longer one hides nothing. */
+/* Attention within a window shorter than the model's context is refused; a longer one hides
+ * nothing. */
 static void check_window(struct reader *r, const struct family *family, int context)
 {
     json_t *window = find(r->json, "sliding_window"), *types = find(r->json, "layer_types");
-    double size = window ? json_number_value(window) : json_object_get(r->json, "sliding_window") ? 0 : family->default_window;
-    bool switched = read_bool(r, r->json, "use_sliding_window", !family->window_by_switch), cuts = size > 0 && size < context;
+    double size = window                                       ? json_number_value(window)
+                  : json_object_get(r->json, "sliding_window") ? 0
+                                                               : family->default_window;
+    bool switched = read_bool(r, r->json, "use_sliding_window", !family->window_by_switch),
+         cuts = size > 0 && size < context;
     if (window && (!json_is_integer(window) || json_integer_value(window) < 1))
         problem(r, "'sliding_window' is not a positive integer or null");
     else if (cuts && !window)
-        problem(r, "'sliding_window' is missing, which means %d in this family: a window below 'max_position_embeddings' is not supported; "
-                "expected null", family->default_window);
+        problem(r,
+                "'sliding_window' is missing, which means %d in this family: a window below "
+                "'max_position_embeddings' is not supported; "
+                "expected null",
+                family->default_window);
     else if (cuts && (switched || !family->window_by_switch))
-        problem(r, "'sliding_window' is %g, below 'max_position_embeddings' %d: it is not supported; set it to null to compare methods on full "
-                "attention", size, context);
+        problem(r,
+                "'sliding_window' is %g, below 'max_position_embeddings' %d: it is not supported; "
+                "set it to null to compare methods on full "
+                "attention",
+                size, context);
     if (types && !json_is_array(types))
         problem(r, "'layer_types' is not a list or null");
     for (size_t l = 0; l < json_array_size(types); l++) {
         const char *type = json_string_value(json_array_get(types, l));
-        bool whole = type && (strcmp(type, "full_attention") == 0 || (strcmp(type, "sliding_attention") == 0 && size >= context));
+        bool whole = type && (strcmp(type, "full_attention") == 0 ||
+                              (strcmp(type, "sliding_attention") == 0 && size >= context));
         if (!whole) {
-            problem(r, "'layer_types[%zu]' is '%s', expected full_attention: other layers are not supported", l, type ? type : "(no text)");
+            problem(r,
+                    "'layer_types[%zu]' is '%s', expected full_attention: other layers are not "
+                    "supported",
+                    l, type ? type : "(no text)");
             return;
         }
     }
@@ -246,11 +290,13 @@ static const struct family *read_family(struct reader *r, struct sw_model_config
         if (strcmp(type, families[i].type) == 0)
             family = &families[i];
     if (!family) {
-        problem(r, "'model_type' is '%s', expected llama, mistral, qwen2 or qwen3", type ? type : "(missing)");
+        problem(r, "'model_type' is '%s', expected llama, mistral, qwen2 or qwen3",
+                type ? type : "(missing)");
         return &families[0];
     }
     snprintf(c->type, sizeof c->type, "%s", type);
-    /* Of families that fix their biases the key is not read by Hugging Face either; importers write what is the case. */
+    /* Of families that fix their biases the key is not read by Hugging Face either; importers write
+     * what is the case. */
     bool bias = read_bool(r, r->json, "attention_bias", false);
     if (bias && !family->may_have_bias && !family->qkv_bias)
         problem(r, "'attention_bias' is true, expected false: '%s' has none", type);
@@ -271,7 +317,9 @@ enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct s
     if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
         return SW_FAIL(SW_EINPUT, "%s: path too long", folder);
     json_error_t error;
-    struct reader r = {.path = path, .json = json_load_file(path, JSON_REJECT_DUPLICATES, &error), .messages = messages};
+    struct reader r = {.path = path,
+                       .json = json_load_file(path, JSON_REJECT_DUPLICATES, &error),
+                       .messages = messages};
     if (!json_is_object(r.json)) {
         bool parsed = r.json != NULL;
         json_decref(r.json);
@@ -288,7 +336,8 @@ enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct s
     c.intermediate = read_int(&r, "intermediate_size", 1, 1 << 22, 0);
     c.shape.n_layers = read_int(&r, "num_hidden_layers", 1, 4096, 0);
     c.shape.n_heads = read_int(&r, "num_attention_heads", 1, 4096, 0);
-    c.shape.n_kv_heads = read_int(&r, "num_key_value_heads", 1, 4096, family->implied_kv_heads ? c.shape.n_heads : 0);
+    c.shape.n_kv_heads = read_int(&r, "num_key_value_heads", 1, 4096,
+                                  family->implied_kv_heads ? c.shape.n_heads : 0);
     int implied = family->implied_head_dim && c.shape.n_heads > 0 ? c.hidden / c.shape.n_heads : 0;
     c.shape.head_dim = read_int(&r, "head_dim", 1, 1024, implied);
     c.vocab = read_int(&r, "vocab_size", 1, 1 << 24, 0);
@@ -302,16 +351,19 @@ enum sw_status sw_model_config_read(const char *folder, FILE *messages, struct s
     check_window(&r, family, c.max_context);
     sw_model_keys_check(r.json, &(struct sw_model_key_reports){&r, refuse_key, warn_key});
     if (r.problems == 0 && c.shape.n_heads % c.shape.n_kv_heads != 0)
-        problem(&r, "'num_attention_heads' %d is no multiple of 'num_key_value_heads' %d", c.shape.n_heads, c.shape.n_kv_heads);
+        problem(&r, "'num_attention_heads' %d is no multiple of 'num_key_value_heads' %d",
+                c.shape.n_heads, c.shape.n_kv_heads);
     if (r.problems == 0 && c.shape.head_dim % 2 != 0)
-        problem(&r, "'head_dim' %d is odd, expected an even number (RoPE turns pairs)", c.shape.head_dim);
+        problem(&r, "'head_dim' %d is odd, expected an even number (RoPE turns pairs)",
+                c.shape.head_dim);
     json_decref(r.json);
     *out = c;
     return r.problems ? SW_EINPUT : SW_OK;
 }
 
-/* llama3: Meta's published rule: long wavelengths are divided by the factor, short ones kept, smooth between. yarn: Peng et al.,
- * arXiv 2309.00071, "NTK-by-parts": a ramp over dimensions between the ones that turn beta_fast and beta_slow times. */
+/* llama3: Meta's published rule: long wavelengths are divided by the factor, short ones kept,
+ * smooth between. yarn: Peng et al., arXiv 2309.00071, "NTK-by-parts": a ramp over dimensions
+ * between the ones that turn beta_fast and beta_slow times. */
 void sw_model_inv_freq(const struct sw_model_config *c, float *inv_freq)
 {
     const double two_pi = 6.283185307179586;
@@ -335,7 +387,8 @@ void sw_model_inv_freq(const struct sw_model_config *c, float *inv_freq)
         if (c->rope == SW_ROPE_LINEAR)
             f /= c->rope_factor;
         if (c->rope == SW_ROPE_LLAMA3) {
-            double wavelength = two_pi / f, smooth = (c->rope_original / wavelength - c->rope_low) / (c->rope_high - c->rope_low);
+            double wavelength = two_pi / f, smooth = (c->rope_original / wavelength - c->rope_low) /
+                                                     (c->rope_high - c->rope_low);
             smooth = smooth < 0 ? 0 : smooth > 1 ? 1 : smooth;
             f = (1 - smooth) * f / c->rope_factor + smooth * f;
         }

@@ -7,28 +7,111 @@
 
 /* Read and judged by core/model/model_config.c. */
 static const char *const used[] = {
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
-    "original_max_position_embeddings", "tie_word_embeddings", "bos_token_id", "eos_token_id", "attention_bias", "sliding_window",
-    "use_sliding_window", "max_window_layers", "layer_types", "hidden_act",
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "original_max_position_embeddings",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "attention_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
+    "hidden_act",
 };
 
-/* Names, training, generation and storage: the logits do not depend on them. The weights' type is read from the weights. */
+/* Names, training, generation and storage: the logits do not depend on them. The weights' type is
+ * read from the weights. */
 static const char *const harmless[] = {
-    "architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "tokenizer_class",
-    "initializer_range", "use_cache", "pretraining_tp", "gradient_checkpointing", "attention_dropout", "hidden_dropout", "resid_pdrop",
-    "embd_pdrop", "classifier_dropout", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
-    "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "is_decoder", "is_encoder_decoder", "return_dict",
-    "return_dict_in_generate", "output_attentions", "output_hidden_states", "output_scores", "torchscript", "use_bfloat16", "tf_legacy_loss",
-    "chunk_size_feed_forward", "tie_encoder_decoder", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",
-    "finetuning_task", "prefix", "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p", "num_beams",
-    "num_beam_groups", "num_return_sequences", "diversity_penalty", "repetition_penalty", "length_penalty", "encoder_no_repeat_ngram_size",
-    "no_repeat_ngram_size", "early_stopping", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "exponential_decay_length_penalty",
-    "remove_invalid_values", "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "use_flash_attention",
-    "_flash_attn_2_enabled", "transformers.js_config", "unsloth_fixed", "unsloth_version",
+    "architectures",
+    "torch_dtype",
+    "dtype",
+    "transformers_version",
+    "_name_or_path",
+    "name_or_path",
+    "_commit_hash",
+    "tokenizer_class",
+    "initializer_range",
+    "use_cache",
+    "pretraining_tp",
+    "gradient_checkpointing",
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "classifier_dropout",
+    "pad_token_id",
+    "unk_token_id",
+    "sep_token_id",
+    "cls_token_id",
+    "mask_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "is_decoder",
+    "is_encoder_decoder",
+    "return_dict",
+    "return_dict_in_generate",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "torchscript",
+    "use_bfloat16",
+    "tf_legacy_loss",
+    "chunk_size_feed_forward",
+    "tie_encoder_decoder",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "task_specific_params",
+    "finetuning_task",
+    "prefix",
+    "max_length",
+    "min_length",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+    "num_beams",
+    "num_beam_groups",
+    "num_return_sequences",
+    "diversity_penalty",
+    "repetition_penalty",
+    "length_penalty",
+    "encoder_no_repeat_ngram_size",
+    "no_repeat_ngram_size",
+    "early_stopping",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "exponential_decay_length_penalty",
+    "remove_invalid_values",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "use_flash_attention",
+    "_flash_attn_2_enabled",
+    "transformers.js_config",
+    "unsloth_fixed",
+    "unsloth_version",
 };
 
-/* These change the computation. Allowed: null, and the listed values (a JSON array), which say that nothing is changed. */
+/* These change the computation. Allowed: null, and the listed values (a JSON array), which say that
+ * nothing is changed. */
 static const struct changing {
     const char *key, *allowed, *what;
 } changing[] = {
@@ -87,7 +170,8 @@ void sw_model_key_value(json_t *value, char *text, size_t size)
 {
     char *dump = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
     bool fits = dump && strlen(dump) < size;
-    snprintf(text, size, "%.*s%s", fits ? (int)size : (int)size - 4, dump ? dump : "?", fits ? "" : "...");
+    snprintf(text, size, "%.*s%s", fits ? (int)size : (int)size - 4, dump ? dump : "?",
+             fits ? "" : "...");
     free(dump);
 }
 
@@ -103,7 +187,8 @@ static bool is_allowed(json_t *value, json_t *allowed)
 {
     for (size_t i = 0; i < json_array_size(allowed); i++) {
         json_t *one = json_array_get(allowed, i);
-        if (json_equal(value, one) || (json_is_number(value) && json_is_number(one) && json_number_value(value) == json_number_value(one)))
+        if (json_equal(value, one) || (json_is_number(value) && json_is_number(one) &&
+                                       json_number_value(value) == json_number_value(one)))
             return true;
     }
     return false;
@@ -124,12 +209,14 @@ static void judge(const char *key, json_t *value, const struct sw_model_key_repo
         if (first)
             sw_model_key_value(first, expected, sizeof expected);
         json_decref(allowed);
-        snprintf(text, sizeof text, "'%s' is %s, expected %s: %s is not supported", key, shown, expected, c->what);
+        snprintf(text, sizeof text, "'%s' is %s, expected %s: %s is not supported", key, shown,
+                 expected, c->what);
         if (!fine)
             reports->refuse(reports->context, text);
         return;
     }
-    snprintf(text, sizeof text, "'%.100s' is not understood (%s); computed as if it were not there", key, shown);
+    snprintf(text, sizeof text, "'%.100s' is not understood (%s); computed as if it were not there",
+             key, shown);
     reports->warn(reports->context, text);
 }
 
@@ -137,7 +224,9 @@ void sw_model_keys_check(json_t *config, const struct sw_model_key_reports *repo
 {
     const char *key;
     json_t *value;
-    json_object_foreach(config, key, value)
-        if (!json_is_null(value) && !among(key, used, sizeof used / sizeof *used) && !among(key, harmless, sizeof harmless / sizeof *harmless))
-            judge(key, value, reports);
+    json_object_foreach(config, key,
+                        value) if (!json_is_null(value) &&
+                                   !among(key, used, sizeof used / sizeof *used) &&
+                                   !among(key, harmless, sizeof harmless / sizeof *harmless))
+        judge(key, value, reports);
 }

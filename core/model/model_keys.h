@@ -1,5 +1,6 @@
-/* model_keys.h: what each key of a model's config.json means to this program. A key is read by core/model/model_config.c, or known to leave the logits
- * as they are, or known to change them and then only allowed at the value that changes nothing; the rest is not understood. */
+/* model_keys.h: what each key of a model's config.json means to this program. A key is read by
+ * core/model/model_config.c, or known to leave the logits as they are, or known to change them and
+ * then only allowed at the value that changes nothing; the rest is not understood. */
 #ifndef SW_MODEL_KEYS_H
 #define SW_MODEL_KEYS_H
 
@@ -10,8 +11,9 @@
 extern "C" {
 #endif
 
-/* Judges every key that core/model/model_config.c does not read. refuse: the key changes the computation in a way that is not supported; warn: nobody
- * here knows it. Both get one line of text about the key and its value. */
+/* Judges every key that core/model/model_config.c does not read. refuse: the key changes the
+ * computation in a way that is not supported; warn: nobody here knows it. Both get one line of text
+ * about the key and its value. */
 struct sw_model_key_reports {
     void *context;
     void (*refuse)(void *context, const char *text);

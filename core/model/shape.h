@@ -22,7 +22,7 @@ struct sw_named_shape {
     const char *source; /* where the figures come from */
 };
 
-extern const struct sw_named_shape sw_shapes[]; /* ends with name == NULL */
+extern const struct sw_named_shape sw_shapes[];               /* ends with name == NULL */
 const struct sw_named_shape *sw_shape_find(const char *name); /* NULL when unknown */
 
 #ifdef __cplusplus

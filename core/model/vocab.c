@@ -23,21 +23,27 @@ static int64_t offset_at(const struct sw_vocab *v, int i)
 
 static enum sw_status check(struct sw_vocab *v, const char *path)
 {
-    const struct sw_stored_tensor *bytes = sw_safetensors_find(v->file, "token_bytes"), *offsets = sw_safetensors_find(v->file, "token_offsets"),
+    const struct sw_stored_tensor *bytes = sw_safetensors_find(v->file, "token_bytes"),
+                                  *offsets = sw_safetensors_find(v->file, "token_offsets"),
                                   *special = sw_safetensors_find(v->file, "token_special");
-    if (!bytes || !offsets || !special || bytes->type != SW_STORED_U8 || offsets->type != SW_STORED_I64 || special->type != SW_STORED_U8)
-        return SW_FAIL(SW_EINPUT, "%s: expected token_bytes U8, token_offsets I64 and token_special U8", path);
+    if (!bytes || !offsets || !special || bytes->type != SW_STORED_U8 ||
+        offsets->type != SW_STORED_I64 || special->type != SW_STORED_U8)
+        return SW_FAIL(SW_EINPUT,
+                       "%s: expected token_bytes U8, token_offsets I64 and token_special U8", path);
     if (offsets->count != special->count + 1 || special->count > 1 << 24)
-        return SW_FAIL(SW_EINPUT, "%s: %lld token_offsets for %lld tokens, expected one more", path, (long long)offsets->count,
-                       (long long)special->count);
+        return SW_FAIL(SW_EINPUT, "%s: %lld token_offsets for %lld tokens, expected one more", path,
+                       (long long)offsets->count, (long long)special->count);
     v->bytes = bytes->data;
     v->special = special->data;
     v->offsets = offsets->data;
     v->n_bytes = bytes->count;
     v->size = (int)special->count;
     for (int i = 0; i < v->size; i++)
-        if (offset_at(v, i) < 0 || offset_at(v, i + 1) < offset_at(v, i) || offset_at(v, i + 1) > v->n_bytes)
-            return SW_FAIL(SW_EINPUT, "%s: token_offsets of token %d are not ascending inside %lld bytes", path, i, (long long)v->n_bytes);
+        if (offset_at(v, i) < 0 || offset_at(v, i + 1) < offset_at(v, i) ||
+            offset_at(v, i + 1) > v->n_bytes)
+            return SW_FAIL(SW_EINPUT,
+                           "%s: token_offsets of token %d are not ascending inside %lld bytes",
+                           path, i, (long long)v->n_bytes);
     return SW_OK;
 }
 
@@ -77,7 +83,8 @@ enum sw_status sw_vocab_text(const struct sw_vocab *v, const int32_t *ids, int n
     int64_t total = 1;
     for (int i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= v->size)
-            return SW_FAIL(SW_EINTERNAL, "token %d is outside the vocabulary of %d", ids[i], v->size);
+            return SW_FAIL(SW_EINTERNAL, "token %d is outside the vocabulary of %d", ids[i],
+                           v->size);
         if (!v->special[ids[i]])
             total += offset_at(v, ids[i] + 1) - offset_at(v, ids[i]);
     }

@@ -1,5 +1,6 @@
-/* vocab.h: token ids back into text, for scoring what a model wrote. Reads FOLDER/tokenizer.safetensors: token_bytes U8 [total], token_offsets
- * I64 [vocab + 1], token_special U8 [vocab] (made by datasets/import_model.py). */
+/* vocab.h: token ids back into text, for scoring what a model wrote. Reads
+ * FOLDER/tokenizer.safetensors: token_bytes U8 [total], token_offsets I64 [vocab + 1],
+ * token_special U8 [vocab] (made by datasets/import_model.py). */
 #ifndef SW_VOCAB_H
 #define SW_VOCAB_H
 
@@ -17,8 +18,10 @@ SW_MUST_CHECK enum sw_status sw_vocab_open(const char *folder, struct sw_vocab *
 void sw_vocab_close(struct sw_vocab *vocab); /* NULL is fine */
 int sw_vocab_size(const struct sw_vocab *vocab);
 
-/* The bytes of n ids as one malloc'd string, special tokens left out; ids outside the vocabulary give SW_EINTERNAL. */
-SW_MUST_CHECK enum sw_status sw_vocab_text(const struct sw_vocab *vocab, const int32_t *ids, int n, char **text);
+/* The bytes of n ids as one malloc'd string, special tokens left out; ids outside the vocabulary
+ * give SW_EINTERNAL. */
+SW_MUST_CHECK enum sw_status sw_vocab_text(const struct sw_vocab *vocab, const int32_t *ids, int n,
+                                           char **text);
 
 #ifdef __cplusplus
 }

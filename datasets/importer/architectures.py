@@ -23,30 +23,39 @@ LLAMA_LAYER = {
 }
 
 # Qwen3 normalises each head's query and key before RoPE.
-QWEN3_LAYER = {**LLAMA_LAYER, "attn_q_norm": ("self_attn.q_norm", "H"), "attn_k_norm": ("self_attn.k_norm", "H")}
+QWEN3_LAYER = {
+    **LLAMA_LAYER,
+    "attn_q_norm": ("self_attn.q_norm", "H"),
+    "attn_k_norm": ("self_attn.k_norm", "H"),
+}
 QKV, QKVO = ("attn_q", "attn_k", "attn_v"), ("attn_q", "attn_k", "attn_v", "attn_output")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    model_type: str              # `model_type` of config.json
-    hf_class: str                # `architectures` of config.json
-    gguf_arch: str | None        # `general.architecture` of a GGUF file; None: has none of its own
+    model_type: str  # `model_type` of config.json
+    hf_class: str  # `architectures` of config.json
+    gguf_arch: str | None  # `general.architecture` of a GGUF file; None: has none of its own
     hidden_act: str = "silu"
     # The GGUF converter reorders the rows of q and k of this family so that RoPE turns neighbouring
     # rows (2i, 2i+1); Hugging Face turns (i, i + head_dim/2).
     gguf_permutes_qk: bool = False
     layer: dict = field(default_factory=lambda: LLAMA_LAYER)
-    biased: tuple = ()           # layer tensors that have a bias when `attention_bias` is true …
+    biased: tuple = ()  # layer tensors that have a bias when `attention_bias` is true …
     always_biased: bool = False  # … or always
-    implied: tuple = ("num_key_value_heads", "head_dim")    # may be left out of config.json: as many as heads; hidden / heads
+    implied: tuple = (
+        "num_key_value_heads",
+        "head_dim",
+    )  # may be left out of config.json: as many as heads; hidden / heads
 
 
 ARCHITECTURES = [
     Architecture("llama", "LlamaForCausalLM", "llama", gguf_permutes_qk=True, biased=QKVO),
     # GGUF files of Mistral models say "llama", and are.
     Architecture("mistral", "MistralForCausalLM", None, implied=("head_dim",)),
-    Architecture("qwen2", "Qwen2ForCausalLM", "qwen2", biased=QKV, always_biased=True, implied=("head_dim",)),
+    Architecture(
+        "qwen2", "Qwen2ForCausalLM", "qwen2", biased=QKV, always_biased=True, implied=("head_dim",)
+    ),
     Architecture("qwen3", "Qwen3ForCausalLM", "qwen3", layer=QWEN3_LAYER, biased=QKVO, implied=()),
 ]
 
@@ -57,8 +66,10 @@ def find(key, value, where):
         if value is not None and getattr(row, key) == value:
             return row
     known = [getattr(row, key) for row in ARCHITECTURES if getattr(row, key)]
-    raise InputError(f"{where}: architecture {value!r} is not supported, expected one of: "
-                     f"{', '.join(known)}{did_you_mean(value, known)}")
+    raise InputError(
+        f"{where}: architecture {value!r} is not supported, expected one of: "
+        f"{', '.join(known)}{did_you_mean(value, known)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class TensorSpec:
     hf_name: str
     gguf_name: str
     shape: tuple
-    heads: int = 0               # > 0: rows of this many heads, reordered in GGUF
+    heads: int = 0  # > 0: rows of this many heads, reordered in GGUF
 
 
 def tensor_specs(row, config):
@@ -81,7 +92,10 @@ def tensor_specs(row, config):
     }
     permuted = {}
     if row.gguf_permutes_qk:
-        permuted = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+        permuted = {
+            "attn_q": config["num_attention_heads"],
+            "attn_k": config["num_key_value_heads"],
+        }
 
     def spec(hf_name, gguf_name, shape, heads=0):
         return TensorSpec(hf_name, gguf_name, tuple(size[letter] for letter in shape), heads)
@@ -107,10 +121,14 @@ def check_tensors(specs, shapes, name_of, ignored, where):
         if name not in shapes:
             raise InputError(f"{where}: tensor {name} is missing, expected shape {list(shape)}")
         if tuple(shapes[name]) != shape:
-            raise InputError(f"{where}: tensor {name} has shape {list(shapes[name])}, "
-                             f"expected {list(shape)} from the model's configuration")
+            raise InputError(
+                f"{where}: tensor {name} has shape {list(shapes[name])}, "
+                f"expected {list(shape)} from the model's configuration"
+            )
     extra = [name for name in shapes if name not in expected and not ignored(name)]
     if extra:
         # An unknown tensor means a forward pass that differs from the family's.
-        raise InputError(f"{where}: unknown tensor {extra[0]}, expected only those of a "
-                         f"{len(expected)}-tensor model of this architecture")
+        raise InputError(
+            f"{where}: unknown tensor {extra[0]}, expected only those of a "
+            f"{len(expected)}-tensor model of this architecture"
+        )

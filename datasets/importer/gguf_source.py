@@ -12,8 +12,15 @@ from importer import architectures, model_config, vocabulary
 UNQUANTISED = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 # Licence names of model hubs that are not SPDX identifiers yet but are one in another spelling.
-SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-4.0": "CC-BY-4.0",
-        "cc-by-sa-4.0": "CC-BY-SA-4.0", "cc-by-nc-4.0": "CC-BY-NC-4.0", "cc0-1.0": "CC0-1.0"}
+SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-sa-4.0": "CC-BY-SA-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc0-1.0": "CC0-1.0",
+}
 
 
 def spdx(name):
@@ -38,14 +45,16 @@ def open_reader(path, where):
         magic = file.read(4)
     if magic != b"GGUF":
         raise InputError(f"{where}: starts with {magic!r}, expected b'GGUF'")
-    logging.getLogger("gguf").setLevel(logging.CRITICAL)    # what matters is in the one line below
+    logging.getLogger("gguf").setLevel(logging.CRITICAL)  # what matters is in the one line below
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return CheckedReader(path)
-    except Exception as error:     # a lie in the file can raise anything
-        raise InputError(f"{where}: not readable ({' '.join(str(error).split())}), "
-                         f"expected a complete GGUF file of version 2 or 3") from None
+    except Exception as error:  # a lie in the file can raise anything
+        raise InputError(
+            f"{where}: not readable ({' '.join(str(error).split())}), "
+            f"expected a complete GGUF file of version 2 or 3"
+        ) from None
 
 
 class GGUFSource:
@@ -58,8 +67,12 @@ class GGUFSource:
         self.config = model_config.complete(self.read_config(arch), self.where, self.row)
         self.specs = architectures.tensor_specs(self.row, self.config)
         architectures.check_tensors(
-            self.specs, {name: self.shape(tensor) for name, tensor in self.tensors.items()},
-            lambda spec: spec.gguf_name, lambda name: name == "rope_freqs.weight", self.where)
+            self.specs,
+            {name: self.shape(tensor) for name, tensor in self.tensors.items()},
+            lambda spec: spec.gguf_name,
+            lambda name: name == "rope_freqs.weight",
+            self.where,
+        )
 
     def field(self, key, default=None):
         entry = self.reader.get_field(key)
@@ -68,17 +81,21 @@ class GGUFSource:
         try:
             return entry.contents()
         except Exception as error:
-            raise InputError(f"{self.where}: {key} is not readable ({error}), expected a complete GGUF file") from None
+            raise InputError(
+                f"{self.where}: {key} is not readable ({error}), expected a complete GGUF file"
+            ) from None
 
     @staticmethod
     def shape(tensor):
-        return tuple(int(size) for size in reversed(tensor.shape))     # GGUF: fastest dimension first
+        return tuple(int(size) for size in reversed(tensor.shape))  # GGUF: fastest dimension first
 
     def read_config(self, arch):
         heads = self.field(f"{arch}.attention.head_count")
         embedding = self.tensors.get("token_embd.weight")
         tokens = self.field("tokenizer.ggml.tokens", [])
-        head_dim = self.field(f"{arch}.attention.key_length") or self.field(f"{arch}.rope.dimension_count")
+        head_dim = self.field(f"{arch}.attention.key_length") or self.field(
+            f"{arch}.rope.dimension_count"
+        )
         config = {
             "architectures": [self.row.hf_class],
             "model_type": self.row.model_type,
@@ -91,13 +108,17 @@ class GGUFSource:
             # The embedding decides: it may have more rows than the vocabulary has tokens.
             "vocab_size": self.shape(embedding)[0] if embedding is not None else len(tokens),
             "max_position_embeddings": self.field(f"{arch}.context_length"),
-            "rms_norm_eps": single_precision(self.field(f"{arch}.attention.layer_norm_rms_epsilon")),
+            "rms_norm_eps": single_precision(
+                self.field(f"{arch}.attention.layer_norm_rms_epsilon")
+            ),
             "rope_theta": single_precision(self.field(f"{arch}.rope.freq_base", 10000.0)),
             "tie_word_embeddings": "output.weight" not in self.tensors,
             "hidden_act": self.row.hidden_act,
             "bos_token_id": self.field("tokenizer.ggml.bos_token_id"),
             # llama.cpp keeps the end of a turn and of a message beside the end of the text.
-            "eos_token_id": model_config.stop_ids(*(self.field(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))),
+            "eos_token_id": model_config.stop_ids(
+                *(self.field(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))
+            ),
             "attention_bias": "blk.0.attn_q.bias" in self.tensors,
         }
         window = self.field(f"{arch}.attention.sliding_window")
@@ -113,31 +134,58 @@ class GGUFSource:
         if kind == "yarn":
             return self.yarn(arch)
         if kind != "none":
-            raise InputError(f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none', 'linear' or 'yarn'; "
-                             f"import this model from its Hugging Face folder instead")
+            raise InputError(
+                f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none', 'linear' or 'yarn'; "
+                f"import this model from its Hugging Face folder instead"
+            )
         if "rope_freqs.weight" not in self.tensors:
             return None
         # GGUF keeps the frequency divisors of Llama 3.1 but not the parameters they come from.
         # All published models share three of the four; the fourth is the largest divisor.
         divisors = self.tensors["rope_freqs.weight"].data.astype(np.float32).ravel()
-        scaling = {"rope_type": "llama3", "factor": float(divisors.max()), "low_freq_factor": 1.0,
-                   "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        scaling = {
+            "rope_type": "llama3",
+            "factor": float(divisors.max()),
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }
         expected = llama3_divisors(scaling, config["rope_theta"], config["head_dim"])
         if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
-            raise InputError(f"{self.where}: rope_freqs.weight is not Llama 3.1's RoPE scaling, expected its divisors; "
-                             f"import this model from its Hugging Face folder instead")
+            raise InputError(
+                f"{self.where}: rope_freqs.weight is not Llama 3.1's RoPE scaling, expected its divisors; "
+                f"import this model from its Hugging Face folder instead"
+            )
         return scaling
 
     def yarn(self, arch):
-        factor, original = (self.field(f"{arch}.rope.scaling.{key}") for key in ("factor", "original_context_length"))
+        factor, original = (
+            self.field(f"{arch}.rope.scaling.{key}")
+            for key in ("factor", "original_context_length")
+        )
         if factor is None or original is None:
-            raise InputError(f"{self.where}: {arch}.rope.scaling.type is 'yarn' without factor and original_context_length, "
-                             f"expected both; import this model from its Hugging Face folder instead")
-        for key in ("attn_factor", "yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
+            raise InputError(
+                f"{self.where}: {arch}.rope.scaling.type is 'yarn' without factor and original_context_length, "
+                f"expected both; import this model from its Hugging Face folder instead"
+            )
+        for key in (
+            "attn_factor",
+            "yarn_log_multiplier",
+            "yarn_ext_factor",
+            "yarn_attn_factor",
+            "yarn_beta_fast",
+            "yarn_beta_slow",
+        ):
             if self.field(f"{arch}.rope.scaling.{key}") is not None:
-                raise InputError(f"{self.where}: {arch}.rope.scaling.{key} found, expected yarn with its default parameters; "
-                                 f"import this model from its Hugging Face folder instead")
-        return {"rope_type": "yarn", "factor": single_precision(factor), "original_max_position_embeddings": original}
+                raise InputError(
+                    f"{self.where}: {arch}.rope.scaling.{key} found, expected yarn with its default parameters; "
+                    f"import this model from its Hugging Face folder instead"
+                )
+        return {
+            "rope_type": "yarn",
+            "factor": single_precision(factor),
+            "original_max_position_embeddings": original,
+        }
 
     def default_dtype(self):
         matrices = {t.tensor_type.name for t in self.tensors.values() if len(t.shape) > 1}
@@ -148,8 +196,10 @@ class GGUFSource:
         try:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         except NotImplementedError:
-            raise InputError(f"{self.where}: tensor {spec.gguf_name} is {tensor.tensor_type.name}, "
-                             f"which the gguf library cannot dequantise, expected another quantisation") from None
+            raise InputError(
+                f"{self.where}: tensor {spec.gguf_name} is {tensor.tensor_type.name}, "
+                f"which the gguf library cannot dequantise, expected another quantisation"
+            ) from None
         values = np.asarray(values, np.float32).reshape(spec.shape)
         return undo_permutation(values, spec.heads) if spec.heads else values
 

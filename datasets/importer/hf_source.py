@@ -25,8 +25,10 @@ class HFSource:
         self.config = model_config.complete(config, where, self.row)
         self.specs = architectures.tensor_specs(self.row, self.config)
         if not (folder / "tokenizer.json").is_file():
-            raise InputError(f"{folder}: no tokenizer.json, expected a folder with config.json, "
-                             f"safetensors and tokenizer.json")
+            raise InputError(
+                f"{folder}: no tokenizer.json, expected a folder with config.json, "
+                f"safetensors and tokenizer.json"
+            )
         self.tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
         self.generation_config = read_json(folder / "generation_config.json", optional=True)
         self.open_weights()
@@ -37,14 +39,20 @@ class HFSource:
         index_path = self.folder / INDEX
         if index_path.is_file():
             place = read_json(index_path).get("weight_map")
-            if not isinstance(place, dict) or not all(isinstance(file, str) and "/" not in file and "\\" not in file
-                                                      for file in place.values()):
-                raise InputError(f"{INDEX}: no usable weight_map, expected tensor name -> file name in the folder")
+            if not isinstance(place, dict) or not all(
+                isinstance(file, str) and "/" not in file and "\\" not in file
+                for file in place.values()
+            ):
+                raise InputError(
+                    f"{INDEX}: no usable weight_map, expected tensor name -> file name in the folder"
+                )
             self.weight_files = sorted(set(place.values()))
         elif (self.folder / SINGLE).is_file():
             self.weight_files = [SINGLE]
         else:
-            raise InputError(f"{self.folder}: neither {SINGLE} nor {INDEX} found, expected safetensors weights")
+            raise InputError(
+                f"{self.folder}: neither {SINGLE} nor {INDEX} found, expected safetensors weights"
+            )
         self.shard_of, shapes, self.dtypes = {}, {}, set()
         for name in self.weight_files:
             if not (self.folder / name).is_file():
@@ -55,24 +63,36 @@ class HFSource:
                 self.shard_of[tensor], shapes[tensor] = shard, shape
         tied = self.config["tie_word_embeddings"]
         architectures.check_tensors(
-            self.specs, shapes, lambda spec: spec.hf_name,
+            self.specs,
+            shapes,
+            lambda spec: spec.hf_name,
             # A tied head may be stored all the same; old checkpoints store RoPE's constants.
-            lambda name: name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight"),
-            self.weight_files[0] if len(self.weight_files) == 1 else INDEX)
+            lambda name: name.endswith("rotary_emb.inv_freq")
+            or (tied and name == "lm_head.weight"),
+            self.weight_files[0] if len(self.weight_files) == 1 else INDEX,
+        )
 
     def complete_ids(self):
         """Chat models name more stop tokens in generation_config.json than in config.json: all of both count."""
-        self.config["eos_token_id"] = model_config.stop_ids(self.config["eos_token_id"],
-                                                            self.generation_config.get("eos_token_id"))
+        self.config["eos_token_id"] = model_config.stop_ids(
+            self.config["eos_token_id"], self.generation_config.get("eos_token_id")
+        )
         model_config.complete(self.config, "generation_config.json", self.row)
 
     def check_tied(self):
         """A tied head that is stored all the same is the embedding: Hugging Face would not tie another."""
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
-        if self.config["tie_word_embeddings"] and head in self.shard_of and not np.array_equal(
-                self.shard_of[head].read_f32(head), self.shard_of[embedding].read_f32(embedding)):
-            raise InputError(f"config.json: tie_word_embeddings is true, but {head} differs from {embedding}, "
-                             f"expected false there, or no such tensor")
+        if (
+            self.config["tie_word_embeddings"]
+            and head in self.shard_of
+            and not np.array_equal(
+                self.shard_of[head].read_f32(head), self.shard_of[embedding].read_f32(embedding)
+            )
+        ):
+            raise InputError(
+                f"config.json: tie_word_embeddings is true, but {head} differs from {embedding}, "
+                f"expected false there, or no such tensor"
+            )
 
     def default_dtype(self):
         return self.dtypes.copy().pop() if len(self.dtypes) == 1 else "f32"
@@ -88,8 +108,12 @@ class HFSource:
         if path.is_file():
             return path.read_text(encoding="utf-8")
         template = self.tokenizer_config.get("chat_template")
-        if isinstance(template, list):      # several named templates
-            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        if isinstance(template, list):  # several named templates
+            named = {
+                entry.get("name"): entry.get("template")
+                for entry in template
+                if isinstance(entry, dict)
+            }
             template = named.get("default")
         return template if isinstance(template, str) else None
 
@@ -117,8 +141,10 @@ def read_json(path, optional=False):
     if not path.is_file():
         if optional:
             return {}
-        raise InputError(f"{path.parent}: no {path.name}, expected a folder with config.json, "
-                         f"safetensors and tokenizer.json")
+        raise InputError(
+            f"{path.parent}: no {path.name}, expected a folder with config.json, "
+            f"safetensors and tokenizer.json"
+        )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

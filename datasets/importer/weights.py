@@ -18,12 +18,13 @@ class SafetensorsFile:
         self.path = path
         try:
             with safetensors.safe_open(str(path), framework="numpy"):
-                pass    # the library checks lengths, offsets and overlaps
+                pass  # the library checks lengths, offsets and overlaps
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise InputError(f"{path.name}: {' '.join(str(error).split())}, "
-                             f"expected a complete safetensors file") from None
+            raise InputError(
+                f"{path.name}: {' '.join(str(error).split())}, expected a complete safetensors file"
+            ) from None
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
@@ -33,8 +34,10 @@ class SafetensorsFile:
         self.data = np.memmap(path, mode="r", offset=8 + length) if header else None
         for name, entry in header.items():
             if entry["dtype"] not in SUFFIX:
-                raise InputError(f"{path.name}: tensor {name} has dtype {entry['dtype']}, "
-                                 f"expected one of: {', '.join(SUFFIX)}")
+                raise InputError(
+                    f"{path.name}: tensor {name} has dtype {entry['dtype']}, "
+                    f"expected one of: {', '.join(SUFFIX)}"
+                )
 
     def dtypes(self):
         return {SUFFIX[entry["dtype"]] for entry in self.entries.values()}
@@ -56,7 +59,9 @@ def encode(values, dtype):
         return np.ascontiguousarray(values, "<f4")
     if dtype == "f16":
         if values.size and np.abs(values).max() > np.finfo(np.float16).max:
-            raise InputError("weights are larger than float16 can hold, expected --dtype f32 or bf16")
+            raise InputError(
+                "weights are larger than float16 can hold, expected --dtype f32 or bf16"
+            )
         return np.ascontiguousarray(values, "<f2")
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     # Round to nearest, ties to even; the weights are known to be finite.
@@ -70,21 +75,28 @@ def write_weights(path, specs, read_f32, dtype, where):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for spec in specs:
         size = item * int(np.prod(spec.shape, dtype=np.int64))
-        header[spec.hf_name] = {"dtype": code, "shape": list(spec.shape), "data_offsets": [offset, offset + size]}
+        header[spec.hf_name] = {
+            "dtype": code,
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + size],
+        }
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % 64)      # the data starts on a cache line when mapped
+    text += b" " * (-(8 + len(text)) % 64)  # the data starts on a cache line when mapped
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for spec in specs:
             values = read_f32(spec)
             if not np.isfinite(values).all():
-                raise InputError(f"{where}: tensor {spec.hf_name} holds NaN or infinity, expected finite weights")
+                raise InputError(
+                    f"{where}: tensor {spec.hf_name} holds NaN or infinity, expected finite weights"
+                )
             file.write(encode(values, dtype).data)
 
 
 def write_arrays(path, arrays, metadata=None):
     """A small safetensors file of numpy arrays, by the library."""
     from safetensors.numpy import save_file
+
     save_file(arrays, str(path), metadata=metadata)
-    path.chmod(0o644)       # the library makes it readable by the owner only
+    path.chmod(0o644)  # the library makes it readable by the owner only

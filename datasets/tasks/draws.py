@@ -23,7 +23,9 @@ class Draws:
         while True:
             serial = next(self.serial)
             # The first draw of a sample is counted by the sample alone, as in the first version of niah_single_1.
-            drawn = KINDS[kind](self.rng, self.purpose, *([self.index, serial] if serial else [self.index]))
+            drawn = KINDS[kind](
+                self.rng, self.purpose, *([self.index, serial] if serial else [self.index])
+            )
             if drawn not in self.seen:
                 self.seen.add(drawn)
                 return drawn
@@ -44,7 +46,9 @@ def random_uuid(rng, purpose, *at):
 
 def letters(alphabet, length):
     """A kind that spells `length` random letters."""
-    return lambda rng, purpose, *at: "".join(rng.choice(alphabet, purpose, *at, place) for place in range(length))
+    return lambda rng, purpose, *at: "".join(
+        rng.choice(alphabet, purpose, *at, place) for place in range(length)
+    )
 
 
 def five_digits(rng, purpose, *at):
@@ -52,7 +56,11 @@ def five_digits(rng, purpose, *at):
 
 
 KINDS = {
-    "word": word, "number": number, "uuid": random_uuid, "five digits": five_digits,
-    "three capitals": letters(string.ascii_uppercase, 3), "five capitals": letters(string.ascii_uppercase, 5),
+    "word": word,
+    "number": number,
+    "uuid": random_uuid,
+    "five digits": five_digits,
+    "three capitals": letters(string.ascii_uppercase, 3),
+    "five capitals": letters(string.ascii_uppercase, 5),
     "six letters": letters(string.ascii_lowercase, 6),
 }

@@ -25,7 +25,9 @@ def json_lines(path):
             number += 1
             place = f"{path}:{number}"
             if len(line) > LARGEST_LINE:
-                raise InputError(f"{place}: more than {LARGEST_LINE >> 20} MiB, expected one sample a line")
+                raise InputError(
+                    f"{place}: more than {LARGEST_LINE >> 20} MiB, expected one sample a line"
+                )
             if line.strip():
                 yield place, parse(line.rstrip(), place)
 
@@ -40,19 +42,25 @@ def parse(data, place):
     def each_once(pairs):
         if len(mapping := dict(pairs)) < len(pairs):
             names = [name for name, _ in pairs]
-            raise InputError(f"{place}: {shown(next(name for name in names if names.count(name) > 1))} is there twice in an object, expected each key once")
+            raise InputError(
+                f"{place}: {shown(next(name for name in names if names.count(name) > 1))} is there twice in an object, expected each key once"
+            )
         return mapping
 
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once)
     except UnicodeDecodeError as error:
-        raise InputError(f"{place}: byte {error.start} is not UTF-8, expected JSON in UTF-8") from None
+        raise InputError(
+            f"{place}: byte {error.start} is not UTF-8, expected JSON in UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise InputError(f"{place}: {error.msg} at {line}column {error.colno}, expected JSON") from None
+        raise InputError(
+            f"{place}: {error.msg} at {line}column {error.colno}, expected JSON"
+        ) from None
     except RecursionError:
         raise InputError(f"{place}: nested too deep, expected JSON of a benchmark") from None
-    except ValueError as error:     # a number of thousands of digits
+    except ValueError as error:  # a number of thousands of digits
         raise InputError(f"{place}: {error}, expected JSON of a benchmark") from None
 
 
@@ -70,7 +78,9 @@ def get(mapping, key, kind, place):
 def check(value, kind, place):
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{place} is {shown(value)}, expected {NAMES[kind]}")
-    if kind is str and ("\0" in value or any("\ud800" <= character <= "\udfff" for character in value)):
+    if kind is str and (
+        "\0" in value or any("\ud800" <= character <= "\udfff" for character in value)
+    ):
         raise InputError(f"{place} has a NUL or half a surrogate pair, expected text")
 
 

@@ -6,7 +6,7 @@ makes up the rest.  Everything is judged by tokenising the whole prompt: the tok
 
 from cli import InputError
 
-WINDOW = 16     # how far, in tokens, a tail's own length may be off inside the prompt
+WINDOW = 16  # how far, in tokens, a tail's own length may be off inside the prompt
 
 
 class TooShort(InputError):
@@ -15,8 +15,10 @@ class TooShort(InputError):
     def __init__(self, job, needed):
         # Another sample or context draws other words, which may take some more tokens.
         least = -(-(needed + needed // 8 + 16) // 32) * 32
-        super().__init__(f"context {job.context} is too short for {job.task.name}, expected at least {least} "
-                         f"with this model's tokenizer")
+        super().__init__(
+            f"context {job.context} is too short for {job.task.name}, expected at least {least} "
+            f"with this model's tokenizer"
+        )
         self.needed = needed
 
 
@@ -36,15 +38,17 @@ def fit(job, prompt, following, least=0):
     for stop in ("", ".", "..."):
         for fewer in range(min(n_units - least, 2) + 1):
             lacking = target - len(prompt(n_units - fewer, ""))
-            off = []                # by how much tails inside the prompt differ from their own lengths
+            off = []  # by how much tails inside the prompt differ from their own lengths
             for tokens, tail in tails(job.model, following(n_units - fewer, fewer + 1), lacking):
                 if len(off) >= 3 and not min(off) - 1 <= lacking - tokens <= max(off) + 1:
-                    continue        # a long prompt takes a second to tokenise
+                    continue  # a long prompt takes a second to tokenise
                 ids = prompt(n_units - fewer, tail + stop)
                 if len(ids) == target:
                     return n_units - fewer, ids
                 off.append(len(ids) - (target - lacking) - tokens)
-    raise InputError(f"{job.task.name}: no filler gives exactly {target} tokens with this model's tokenizer")
+    raise InputError(
+        f"{job.task.name}: no filler gives exactly {target} tokens with this model's tokenizer"
+    )
 
 
 def most_units(count, target, least):
@@ -57,13 +61,19 @@ def most_units(count, target, least):
         if found > target:
             high, high_count = n, found
         elif n - least > 64 * target:
-            raise InputError("the tokenizer makes no tokens of the haystack, expected one that knows its letters")
+            raise InputError(
+                "the tokenizer makes no tokens of the haystack, expected one that knows its letters"
+            )
         else:
             step = min((target - found) * step // max(found - low_count, 1) + 1, 8 * target)
             low, low_count = n, found
     halve = False
     while high - low > 1:
-        share = (high - low) // 2 if halve else (target - low_count) * (high - low) // (high_count - low_count)
+        share = (
+            (high - low) // 2
+            if halve
+            else (target - low_count) * (high - low) // (high_count - low_count)
+        )
         n = min(max(low + share, low + 1), high - 1)
         found = count(n)
         if found <= target:
@@ -82,11 +92,14 @@ def tails(model, text, lacking):
     ends = [end for _, end in model.encode_text(text).offsets]
     first = ends[min(lacking - WINDOW, len(ends)) - 1] if ends and lacking > WINDOW else 0
     last = ends[lacking + WINDOW] if lacking + WINDOW < len(ends) else len(text)
-    near = [(len(model.encode_text("\n" + text[:end]).ids), text[:end]) for end in range(first, last + 1)]
+    near = [
+        (len(model.encode_text("\n" + text[:end]).ids), text[:end])
+        for end in range(first, last + 1)
+    ]
     return sorted(near, key=lambda found: (abs(found[0] - lacking), not ends_well(found[1], text)))
 
 
 def ends_well(tail, text):
     """Whether the cut is at the end of a word or a sentence."""
-    following = text[len(tail):len(tail) + 1] or " "
+    following = text[len(tail) : len(tail) + 1] or " "
     return tail[-1:] != " " and not (tail[-1:].isalpha() and following.isalpha())

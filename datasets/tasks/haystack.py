@@ -12,9 +12,9 @@ from cli import InputError
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 GOLDEN = (math.sqrt(5) - 1) / 2
-SLOTS = 40              # RULER's depths are 40 steps, and no two needles share one
+SLOTS = 40  # RULER's depths are 40 steps, and no two needles share one
 SENTENCE_END = r"(?<=[.!?])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.) +|(?<=[.!?][\"'”’)]) +"
-LONGEST = 400           # characters of a sentence; a longer one is cut at a space
+LONGEST = 400  # characters of a sentence; a longer one is cut at a space
 
 
 def depths(rng, index, count):
@@ -26,11 +26,14 @@ def depths(rng, index, count):
     first = (rng.uniform("depth") + index * GOLDEN) % 1.0
     slots = [slot for slot in range(SLOTS) if slot != int(first * SLOTS)]
     slots.sort(key=lambda slot: rng.bits64("slot", index, slot))
-    return [first] + [(slot + rng.uniform("depth", index, slot)) / SLOTS for slot in slots[:count - 1]]
+    return [first] + [
+        (slot + rng.uniform("depth", index, slot)) / SLOTS for slot in slots[: count - 1]
+    ]
 
 
 class Lines:
     """Lines that are all of about the same length: unit(i) is the i-th."""
+
     separator = "\n"
 
     def __init__(self, unit, tail_separator="\n"):
@@ -61,6 +64,7 @@ def noise():
 
 class Essay(Lines):
     """Sentences of a text from the start-th on, and again from its beginning where it ends."""
+
     separator = " "
 
     def __init__(self, text, start):
@@ -75,7 +79,9 @@ class Essay(Lines):
         """Depth counts characters here, because sentences differ in length; a needle goes between two of them."""
         aim = depth * self.characters(n)
         after = bisect.bisect_left(range(n + 1), aim, key=self.characters)
-        nearer = after > 0 and (after > n or aim - self.characters(after - 1) < self.characters(after) - aim)
+        nearer = after > 0 and (
+            after > n or aim - self.characters(after - 1) < self.characters(after) - aim
+        )
         return after - 1 if nearer else after
 
     def share(self, before, n):

@@ -12,24 +12,28 @@ from tasks.task import Job, Sample, Task
 
 # RULER's wording.  It turns the plural into the singular for one needle, except in the needle itself.
 NEEDLE = "One of the special magic {values} for {key} is: {value}."
-ONE = ("A special magic {value} is hidden within the following text. Make sure to memorize it. "
-       "I will quiz you about the {value} afterwards.\n{haystack}\n"
-       "What is the special magic {value} for {keys} mentioned in the provided text?",
-       " The special magic {value} for {keys} mentioned in the provided text is")
-SEVERAL = ("Some special magic {value}s are hidden within the following text. Make sure to memorize it. "
-           "I will quiz you about the {value}s afterwards.\n{haystack}\n"
-           "What are all the special magic {value}s for {keys} mentioned in the provided text?",
-           " The special magic {value}s for {keys} mentioned in the provided text are")
+ONE = (
+    "A special magic {value} is hidden within the following text. Make sure to memorize it. "
+    "I will quiz you about the {value} afterwards.\n{haystack}\n"
+    "What is the special magic {value} for {keys} mentioned in the provided text?",
+    " The special magic {value} for {keys} mentioned in the provided text is",
+)
+SEVERAL = (
+    "Some special magic {value}s are hidden within the following text. Make sure to memorize it. "
+    "I will quiz you about the {value}s afterwards.\n{haystack}\n"
+    "What are all the special magic {value}s for {keys} mentioned in the provided text?",
+    " The special magic {value}s for {keys} mentioned in the provided text are",
+)
 
 
 @dataclass(frozen=True)
 class Needles:
-    hidden_in: str                  # "noise", "essay", or "needles": other keys with other values
+    hidden_in: str  # "noise", "essay", or "needles": other keys with other values
     key: str = "word"
     value: str = "number"
     keys: int = 1
-    values: int = 1                 # of each key
-    asked: int = 1                  # keys that the question asks for, the first ones
+    values: int = 1  # of each key
+    asked: int = 1  # keys that the question asks for, the first ones
 
 
 def make(needles: Needles, job: Job):
@@ -39,7 +43,7 @@ def make(needles: Needles, job: Job):
 
 def make_sample(needles, job, rng, index):
     draw_key, draw_value = Draws(rng, "key", index), Draws(rng, "value", index)
-    hidden = {}                     # key -> its values
+    hidden = {}  # key -> its values
     for _ in range(needles.keys):
         key = draw_key.draw(needles.key)
         hidden[key] = [draw_value.draw(needles.value) for _ in range(needles.values)]
@@ -58,16 +62,21 @@ def make_sample(needles, job, rng, index):
     elif needles.hidden_in == "needles":
         hay = haystack.Lines(distractor)
     else:
-        hay = haystack.Essay(job.material, rng.below(len(haystack.sentences(job.material)[0]), "start", index))
+        hay = haystack.Essay(
+            job.material, rng.below(len(haystack.sentences(job.material)[0]), "start", index)
+        )
 
-    asked = list(hidden)[:needles.asked]
+    asked = list(hidden)[: needles.asked]
     references = [value for key in asked for value in hidden[key]]
     question, prefix = ONE if len(references) == 1 else SEVERAL
     words = {"value": needles.value, "keys": listed(asked)}
 
     def prompt(n, tail):
-        return job.model.encode_prompt(question.format(haystack=hay.text(n, placed, tail), **words),
-                                       prefix.format(**words), job.chat)
+        return job.model.encode_prompt(
+            question.format(haystack=hay.text(n, placed, tail), **words),
+            prefix.format(**words),
+            job.chat,
+        )
 
     n, ids = fit(job, prompt, hay.following)
     depth = hay.share(hay.before(placed[0][0], n), n) if len(references) == 1 else math.nan
@@ -79,8 +88,14 @@ def listed(keys):
 
 
 def task(name, needles):
-    return Task(name, score="all", max_new_tokens=128, make=functools.partial(make, needles),
-                material="text" if needles.hidden_in == "essay" else "", uses_chat=True)
+    return Task(
+        name,
+        score="all",
+        max_new_tokens=128,
+        make=functools.partial(make, needles),
+        material="text" if needles.hidden_in == "essay" else "",
+        uses_chat=True,
+    )
 
 
 TASKS = (

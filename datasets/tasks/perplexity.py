@@ -17,15 +17,19 @@ def make_windows(job: Job):
     length = job.context - len(bos)
     share = len(encoding) // job.samples
     if share < length:
-        raise InputError(f"{text.source}: has {len(encoding)} tokens, expected at least "
-                         f"{job.samples * length} for {job.samples} windows of {job.context}; "
-                         f"ask for fewer samples or give a longer text")
+        raise InputError(
+            f"{text.source}: has {len(encoding)} tokens, expected at least "
+            f"{job.samples * length} for {job.samples} windows of {job.context}; "
+            f"ask for fewer samples or give a longer text"
+        )
     rng = CounterRng(job.seed, job.task.name, job.context)
     ids, spans = encoding.ids, encoding.offsets
     samples = []
     for index in range(job.samples):
         start = index * share + rng.below(share - length + 1, index)
-        samples.append(Sample(ids=bos + ids[start:start + length], origin=text.place(spans[start][0])))
+        samples.append(
+            Sample(ids=bos + ids[start : start + length], origin=text.place(spans[start][0]))
+        )
     return samples
 
 

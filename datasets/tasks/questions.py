@@ -11,9 +11,16 @@ from tasks.filler import TooShort, fit
 from tasks.task import Job, Sample, Task
 
 # RULER's wording.
-INSTRUCTION = ("Answer the question based on the given documents. Only give me the answer and do not output any other "
-               "words.")
-QUESTION = INSTRUCTION + "\n\nThe following are given documents.\n\n{documents}\n\n" + INSTRUCTION + "\n\nQuestion: {question}"
+INSTRUCTION = (
+    "Answer the question based on the given documents. Only give me the answer and do not output any other "
+    "words."
+)
+QUESTION = (
+    INSTRUCTION
+    + "\n\nThe following are given documents.\n\n{documents}\n\n"
+    + INSTRUCTION
+    + "\n\nQuestion: {question}"
+)
 ANSWER_PREFIX = " Answer:"
 DOCUMENT = "Document {number}:\n{text}"
 
@@ -22,8 +29,8 @@ DOCUMENT = "Document {number}:\n{text}"
 class Question:
     text: str
     answers: list
-    gold: list                      # numbers of the documents that the answer is in
-    near: range | list              # numbers of documents on the same subject, which distract first
+    gold: list  # numbers of the documents that the answer is in
+    near: range | list  # numbers of documents on the same subject, which distract first
     id: str
 
 
@@ -43,14 +50,24 @@ def read_squad(path):
         place = f"{path}: data[{a}]"
         numbers, paragraphs = [], external.get(article, "paragraphs", list, place)
         for p, paragraph in enumerate(paragraphs):
-            numbers.append(documents.number(external.get(paragraph, "context", str, f"{place}.paragraphs[{p}]")))
+            numbers.append(
+                documents.number(
+                    external.get(paragraph, "context", str, f"{place}.paragraphs[{p}]")
+                )
+            )
         for p, paragraph in enumerate(paragraphs):
-            for q, asked in enumerate(external.get(paragraph, "qas", list, f"{place}.paragraphs[{p}]")):
+            for q, asked in enumerate(
+                external.get(paragraph, "qas", list, f"{place}.paragraphs[{p}]")
+            ):
                 at = f"{place}.paragraphs[{p}].qas[{q}]"
-                answers = [external.get(answer, "text", str, f"{at}.answers") for answer in
-                           external.get(asked, "answers", list, at)]
+                answers = [
+                    external.get(answer, "text", str, f"{at}.answers")
+                    for answer in external.get(asked, "answers", list, at)
+                ]
                 if not asked.get("is_impossible") and any(map(str.strip, answers)):
-                    questions.append(question(asked, "question", "id", answers, [numbers[p]], numbers, at))
+                    questions.append(
+                        question(asked, "question", "id", answers, [numbers[p]], numbers, at)
+                    )
     return finished(path, sha256, documents, questions)
 
 
@@ -64,7 +81,9 @@ def read_hotpotqa(path):
         gold = []
         for entry in external.get(asked, "context", list, at):
             if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], list)):
-                raise InputError(f"{at}.context: {external.shown(entry)}, expected [title, [sentence, …]]")
+                raise InputError(
+                    f"{at}.context: {external.shown(entry)}, expected [title, [sentence, …]]"
+                )
             for text in (entry[0], *entry[1]):
                 external.check(text, str, f"{at}.context")
             gold.append(documents.number(entry[0] + "\n" + "".join(entry[1])))
@@ -85,9 +104,13 @@ class Numbering(dict):
 
 
 def question(asked, text, id, answers, gold, near, place):
-    return Question(external.get(asked, text, str, place), list(dict.fromkeys(filter(str.strip, answers))),
-                    list(dict.fromkeys(gold)), [number for number in near if number not in gold],
-                    external.get(asked, id, str, place) if id in asked else "")
+    return Question(
+        external.get(asked, text, str, place),
+        list(dict.fromkeys(filter(str.strip, answers))),
+        list(dict.fromkeys(gold)),
+        [number for number in near if number not in gold],
+        external.get(asked, id, str, place) if id in asked else "",
+    )
 
 
 def finished(path, sha256, documents, questions):
@@ -101,9 +124,13 @@ def make(job: Job):
     rng = CounterRng(job.seed, job.task.name, job.context)
     material = job.material
     if len(material.questions) < job.samples:
-        raise InputError(f"{material.source}: has {len(material.questions)} questions, expected at least {job.samples}; "
-                         f"ask for fewer samples")
-    order = sorted(range(len(material.questions)), key=lambda number: rng.bits64("question", number))
+        raise InputError(
+            f"{material.source}: has {len(material.questions)} questions, expected at least {job.samples}; "
+            f"ask for fewer samples"
+        )
+    order = sorted(
+        range(len(material.questions)), key=lambda number: rng.bits64("question", number)
+    )
     samples, too_short = [], []
     for number in order:
         if len(samples) == job.samples:
@@ -120,16 +147,22 @@ def make(job: Job):
 def make_sample(job, rng, index, question):
     """Documents in a random order, the ones that hold the answer among them, and the last one cut to fit."""
     documents = job.material.documents
-    gold_places = haystack.depths(rng, index, 1) + [rng.uniform("gold", index, i) for i in range(1, len(question.gold))]
+    gold_places = haystack.depths(rng, index, 1) + [
+        rng.uniform("gold", index, i) for i in range(1, len(question.gold))
+    ]
 
-    @functools.cache                # a question whose documents do not fit needs none
+    @functools.cache  # a question whose documents do not fit needs none
     def distractors():
         own = {*question.gold, *question.near}
         others = [number for number in range(len(documents)) if number not in own]
         if not others and not question.near:
-            raise InputError(f"{job.material.source}: has no documents but the question's, expected some to distract")
-        return [*sorted(question.near, key=lambda number: rng.bits64("near", index, number)),
-                *sorted(others, key=lambda number: rng.bits64("other", index, number))]
+            raise InputError(
+                f"{job.material.source}: has no documents but the question's, expected some to distract"
+            )
+        return [
+            *sorted(question.near, key=lambda number: rng.bits64("near", index, number)),
+            *sorted(others, key=lambda number: rng.bits64("other", index, number)),
+        ]
 
     def distractor(i):
         """A file that has too few gives them again."""
@@ -141,19 +174,30 @@ def make_sample(job, rng, index, question):
         return sorted([*zip(gold_places, question.gold), *places])
 
     def prompt(n, tail):
-        shown = [DOCUMENT.format(number=i, text=documents[number]) for i, (_, number) in enumerate(shuffled(n), 1)]
+        shown = [
+            DOCUMENT.format(number=i, text=documents[number])
+            for i, (_, number) in enumerate(shuffled(n), 1)
+        ]
         text = "\n\n".join(shown + ([tail] if tail else []))
-        return job.model.encode_prompt(QUESTION.format(documents=text, question=question.text), ANSWER_PREFIX, job.chat)
+        return job.model.encode_prompt(
+            QUESTION.format(documents=text, question=question.text), ANSWER_PREFIX, job.chat
+        )
 
     def following(n, more):
         first = len(question.gold) + n
-        return "\n\n".join(DOCUMENT.format(number=first + i + 1, text=documents[distractor(n + i)])
-                           for i in range(more))
+        return "\n\n".join(
+            DOCUMENT.format(number=first + i + 1, text=documents[distractor(n + i)])
+            for i in range(more)
+        )
 
     n, ids = fit(job, prompt, following)
     depth = [number for _, number in shuffled(n)].index(question.gold[0]) / max(n, 1)
-    return Sample(ids=ids, references=question.answers, depth=depth if len(question.gold) == 1 else math.nan,
-                  origin=question.id)
+    return Sample(
+        ids=ids,
+        references=question.answers,
+        depth=depth if len(question.gold) == 1 else math.nan,
+        origin=question.id,
+    )
 
 
 def task(name, material):

@@ -7,11 +7,15 @@ from tasks.filler import fit, most_units
 from tasks.task import Job, Sample, Task
 
 # RULER's wording.
-QUESTION = ("Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n{haystack}\n"
-            "Question: Find all variables that are assigned the value {value} in the text above.")
-ANSWER_PREFIX = (" Answer: According to the chain(s) of variable assignment in the text above, {count} variables are "
-                 "assigned the value {value}, they are: ")
-VARIABLES = 5                   # a value and four hops
+QUESTION = (
+    "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n{haystack}\n"
+    "Question: Find all variables that are assigned the value {value} in the text above."
+)
+ANSWER_PREFIX = (
+    " Answer: According to the chain(s) of variable assignment in the text above, {count} variables are "
+    "assigned the value {value}, they are: "
+)
+VARIABLES = 5  # a value and four hops
 # The example has as many noise lines as fit in 500 tokens and at least 5, as RULER's; a quarter of a short context.
 EXAMPLE_TOKENS, EXAMPLE_LINES = 500, 5
 
@@ -28,16 +32,25 @@ def make_sample(job, rng, index):
     chain = Chain(rng, index, "chain", "five capitals", values)
 
     def solved(n):
-        return example.question(hay.text(n, example.lines, "")) + example.prefix() + " ".join(example.variables) + "\n\n"
+        return (
+            example.question(hay.text(n, example.lines, ""))
+            + example.prefix()
+            + " ".join(example.variables)
+            + "\n\n"
+        )
 
     def tokens(n):
         return len(job.model.encode_text(solved(n)).ids)
 
     limit = min(EXAMPLE_TOKENS, job.context // 4)
-    before = solved(most_units(tokens, limit, EXAMPLE_LINES) if tokens(EXAMPLE_LINES) < limit else EXAMPLE_LINES)
+    before = solved(
+        most_units(tokens, limit, EXAMPLE_LINES) if tokens(EXAMPLE_LINES) < limit else EXAMPLE_LINES
+    )
 
     def prompt(n, tail):
-        return job.model.encode_prompt(before + chain.question(hay.text(n, chain.lines, tail)), chain.prefix(), job.chat)
+        return job.model.encode_prompt(
+            before + chain.question(hay.text(n, chain.lines, tail)), chain.prefix(), job.chat
+        )
 
     _, ids = fit(job, prompt, hay.following)
     return Sample(ids=ids, references=chain.variables)

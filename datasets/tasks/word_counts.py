@@ -13,9 +13,11 @@ from tasks.task import Job, Sample, Task
 # --- cwe: ten words come 30 times each, the others 3 times; after one solved example ------------------------------
 
 # RULER's wording.
-CWE_QUESTION = ("Below is a numbered list of words. In these words, some appear more often than others. "
-                "Memorize the ones that appear most often.\n{words}\n"
-                "Question: What are the 10 most common words in the above list?")
+CWE_QUESTION = (
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most often.\n{words}\n"
+    "Question: What are the 10 most common words in the above list?"
+)
 CWE_PREFIX = " Answer: The top 10 words that appear most often in the list are:"
 COMMON = 10
 
@@ -46,7 +48,7 @@ class WordList:
     def following(self, n, more):
         """Further entries, each of a word that comes nowhere else."""
         first = COMMON * self.of_common + n * self.of_others + 1
-        return numbered(self.others[n:n + more * self.of_others], first)
+        return numbered(self.others[n : n + more * self.of_others], first)
 
 
 def numbered(words, first=1):
@@ -60,7 +62,9 @@ def make_cwe(job: Job):
 
 def cwe_sample(job, rng, index):
     # RULER asks less of contexts below 4,096 tokens.
-    repeats, example_repeats, example_others = ((30, 3), (10, 3), 30) if job.context >= 4096 else ((6, 1), (3, 1), 10)
+    repeats, example_repeats, example_others = (
+        ((30, 3), (10, 3), 30) if job.context >= 4096 else ((6, 1), (3, 1), 10)
+    )
     words = vocabulary(job.material)
     shuffled = iter(sorted(words, key=lambda word: rng.bits64("word", index, word)))
     # An answer must be found in a prediction only where it is meant: no word of the lists contains a common one.
@@ -72,17 +76,29 @@ def cwe_sample(job, rng, index):
             break
     others = [word for word in shuffled if not any(one in word for one in common)]
     if len(others) < 2 * example_others:
-        raise InputError(f"{job.material.source}: has {len(words)} different words of 4 to 12 small letters, "
-                         f"expected some hundreds for {job.task.name}")
+        raise InputError(
+            f"{job.material.source}: has {len(words)} different words of 4 to 12 small letters, "
+            f"expected some hundreds for {job.task.name}"
+        )
     example = WordList(rng, index, common[COMMON:], others[:example_others], example_repeats)
     asked = WordList(rng, index, common[:COMMON], others[example_others:], repeats)
-    before = (CWE_QUESTION.format(words=example.text(example_others)) + CWE_PREFIX + " " + numbered(example.common) + "\n")
+    before = (
+        CWE_QUESTION.format(words=example.text(example_others))
+        + CWE_PREFIX
+        + " "
+        + numbered(example.common)
+        + "\n"
+    )
 
     def prompt(n, tail):
         if n >= len(asked.others) - 3 * repeats[1]:
-            raise InputError(f"{job.material.source}: has {len(words)} different words of 4 to 12 small letters, "
-                             f"expected more for {job.task.name} at context {job.context}")
-        return job.model.encode_prompt(before + CWE_QUESTION.format(words=asked.text(n, tail)), CWE_PREFIX, job.chat)
+            raise InputError(
+                f"{job.material.source}: has {len(words)} different words of 4 to 12 small letters, "
+                f"expected more for {job.task.name} at context {job.context}"
+            )
+        return job.model.encode_prompt(
+            before + CWE_QUESTION.format(words=asked.text(n, tail)), CWE_PREFIX, job.chat
+        )
 
     _, ids = fit(job, prompt, asked.following, least=COMMON)
     return Sample(ids=ids, references=asked.common)
@@ -91,14 +107,18 @@ def cwe_sample(job, rng, index):
 # --- fwe: the k-th coded word comes N k^-2 / zeta(2) times, and the first one is dots -------------------------------
 
 # RULER's wording.
-FWE_QUESTION = ("Read the following coded text and track the frequency of each coded word. Find the three most frequently "
-                "appeared coded words. {words}\nQuestion: Do not provide any explanation. Please ignore the dots '....'. "
-                "What are the three most frequently appeared words in the above coded text?")
-FWE_PREFIX = " Answer: According to the coded text above, the three most frequently appeared words are:"
+FWE_QUESTION = (
+    "Read the following coded text and track the frequency of each coded word. Find the three most frequently "
+    "appeared coded words. {words}\nQuestion: Do not provide any explanation. Please ignore the dots '....'. "
+    "What are the three most frequently appeared words in the above coded text?"
+)
+FWE_PREFIX = (
+    " Answer: According to the coded text above, the three most frequently appeared words are:"
+)
 DOTS = "..."
 ZETA_2 = math.pi**2 / 6
-FWE_WORDS = 8           # coded words in the shortest contexts; others have one for 50 tokens
-FWE_LEAST = 73          # from this N on the fourth word comes more often than the fifth: N (1/16 - 1/25) / zeta(2) > 1
+FWE_WORDS = 8  # coded words in the shortest contexts; others have one for 50 tokens
+FWE_LEAST = 73  # from this N on the fourth word comes more often than the fifth: N (1/16 - 1/25) / zeta(2) > 1
 
 
 def make_fwe(job: Job):
@@ -108,7 +128,9 @@ def make_fwe(job: Job):
 
 def fwe_sample(job, rng, index):
     draws = Draws(rng, "word", index)
-    words = [DOTS] + [draws.draw("six letters") for _ in range(max(job.prompt_tokens // 50, FWE_WORDS) - 1)]
+    words = [DOTS] + [
+        draws.draw("six letters") for _ in range(max(job.prompt_tokens // 50, FWE_WORDS) - 1)
+    ]
 
     priority = functools.cache(lambda copy: rng.bits64("order", index, *copy))
 

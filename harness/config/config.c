@@ -1,5 +1,6 @@
-/* From the tree of a config file to struct sw_config, by the tables of options.c. Every function here reports what it dislikes as a problem
- * and goes on, so that one run shows them all; only running out of memory stops it. */
+/* From the tree of a config file to struct sw_config, by the tables of options.c. Every function
+ * here reports what it dislikes as a problem and goes on, so that one run shows them all; only
+ * running out of memory stops it. */
 #include "harness/config/config.h"
 
 #include <stdlib.h>
@@ -9,14 +10,17 @@
 #include "harness/config/yaml_tree.h"
 
 enum { PATH_SIZE = 200, FOUND_SIZE = 80, EXPECTED_SIZE = 256, LONGEST_TEXT = 1000 };
-#define CONTROLS "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27\30\31\32\33\34\35\36\37\177"
+#define CONTROLS \
+    "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27\30\31\32\33\34\35\36\37\177"
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "no memory for the config"); }
 
-static void unexpected(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const char *expected)
+static void unexpected(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                       const char *expected)
 {
     char found[FOUND_SIZE];
-    sw_problem(problems, node, path, "found %s, expected %s", sw_yaml_found(node, found, sizeof found), expected);
+    sw_problem(problems, node, path, "found %s, expected %s",
+               sw_yaml_found(node, found, sizeof found), expected);
 }
 
 static void join(char path[PATH_SIZE], const char *parent, const char *key)
@@ -55,19 +59,22 @@ static void texts_clear(struct sw_texts *texts)
     *texts = (struct sw_texts){0};
 }
 
-/* --------------------------------------------------------------------------------------------------------------- single values */
+/* --- single values ---------------------------------------------------------------------------- */
 
 /* One scalar into a parameter. *accepted: false when a problem was written. */
-static enum sw_status bind_scalar(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_param *param,
-                                  void *base, bool *accepted)
+static enum sw_status bind_scalar(struct sw_problems *problems, const struct sw_yaml *node,
+                                  const char *path, const struct sw_param *param, void *base,
+                                  bool *accepted)
 {
     char expected[EXPECTED_SIZE];
     *accepted = false;
     bool text = param->type == SW_PARAM_TEXT || param->type == SW_PARAM_CHOICE;
-    if (node->kind != SW_YAML_SCALAR || sw_yaml_is_null(node) || *node->text == '\0' || (node->quoted && !text)) {
+    if (node->kind != SW_YAML_SCALAR || sw_yaml_is_null(node) || *node->text == '\0' ||
+        (node->quoted && !text)) {
         sw_param_expected(param, expected, sizeof expected);
         if (node->kind == SW_YAML_SCALAR && node->quoted && !text)
-            snprintf(expected + strlen(expected), sizeof expected - strlen(expected), " without quotes");
+            snprintf(expected + strlen(expected), sizeof expected - strlen(expected),
+                     " without quotes");
         unexpected(problems, node, path, expected);
         return SW_OK;
     }
@@ -85,14 +92,16 @@ static enum sw_status bind_scalar(struct sw_problems *problems, const struct sw_
     return st;
 }
 
-static void bind_seed(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_option *option, uint64_t *out)
+static void bind_seed(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                      const struct sw_option *option, uint64_t *out)
 {
     char expected[EXPECTED_SIZE];
     uint64_t value = 0;
     bool good = node->kind == SW_YAML_SCALAR && !node->quoted && *node->text;
     for (const char *p = good ? node->text : ""; *p && good; p++) {
         uint64_t digit = (uint64_t)(unsigned char)*p - '0';
-        good = digit <= 9 && value <= ((uint64_t)INT64_MAX - digit) / 10 && (p == node->text || node->text[0] != '0');
+        good = digit <= 9 && value <= ((uint64_t)INT64_MAX - digit) / 10 &&
+               (p == node->text || node->text[0] != '0');
         value = good ? 10 * value + digit : 0;
     }
     if (good)
@@ -101,10 +110,11 @@ static void bind_seed(struct sw_problems *problems, const struct sw_yaml *node, 
         unexpected(problems, node, path, sw_option_expected(option, expected, sizeof expected));
 }
 
-/* --------------------------------------------------------------------------------------------------------------- lists of values */
+/* --- lists of values -------------------------------------------------------------------------- */
 
 /* A scalar counts as a list of one. 0 with a problem written when there is nothing to take. */
-static int list_count(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const char *expected)
+static int list_count(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                      const char *expected)
 {
     if (node->kind == SW_YAML_SCALAR)
         return 1;
@@ -117,14 +127,20 @@ static int list_count(struct sw_problems *problems, const struct sw_yaml *node, 
     return 0;
 }
 
-static const struct sw_yaml *list_item(const struct sw_yaml *node, int i) { return node->kind == SW_YAML_LIST ? node->items[i] : node; }
+static const struct sw_yaml *list_item(const struct sw_yaml *node, int i)
+{
+    return node->kind == SW_YAML_LIST ? node->items[i] : node;
+}
 
-/* Every value of a list into `texts`, in the one spelling that sw_param_text gives it, so that twins are found. scratch: where param points. */
-static enum sw_status bind_list(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_param *param,
-                                void *scratch, struct sw_texts *texts)
+/* Every value of a list into `texts`, in the one spelling that sw_param_text gives it, so that
+ * twins are found. scratch: where param points. */
+static enum sw_status bind_list(struct sw_problems *problems, const struct sw_yaml *node,
+                                const char *path, const struct sw_param *param, void *scratch,
+                                struct sw_texts *texts)
 {
     char expected[EXPECTED_SIZE];
-    int count = list_count(problems, node, path, sw_param_expected(param, expected, sizeof expected));
+    int count =
+        list_count(problems, node, path, sw_param_expected(param, expected, sizeof expected));
     for (int i = 0; i < count; i++) {
         char text[LONGEST_TEXT + 1];
         bool accepted;
@@ -135,7 +151,8 @@ static enum sw_status bind_list(struct sw_problems *problems, const struct sw_ya
         sw_param_text(param, scratch, text, sizeof text);
         if (texts_have(texts, text)) {
             char quoted[FOUND_SIZE];
-            sw_problem(problems, item, path, "%s is there twice", sw_quote(text, quoted, sizeof quoted));
+            sw_problem(problems, item, path, "%s is there twice",
+                       sw_quote(text, quoted, sizeof quoted));
             continue;
         }
         SW_TRY(texts_add(texts, text));
@@ -143,8 +160,8 @@ static enum sw_status bind_list(struct sw_problems *problems, const struct sw_ya
     return SW_OK;
 }
 
-static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_option *option,
-                                char *base)
+static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_yaml *node,
+                                const char *path, const struct sw_option *option, char *base)
 {
     struct sw_texts texts = {0};
     struct sw_param one = option->param;
@@ -158,7 +175,8 @@ static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_ya
     for (int i = 0; st == SW_OK && i < texts.count; i++)
         st = sw_param_set(&one, values + (size_t)i * size, texts.items[i]);
     if (st == SW_OK) {
-        memcpy(base + option->param.offset, &values, sizeof values); /* keys do not repeat: it was NULL */
+        /* keys do not repeat: it was NULL */
+        memcpy(base + option->param.offset, &values, sizeof values);
         memcpy(base + option->count_offset, &texts.count, sizeof texts.count);
     } else {
         free(values);
@@ -167,11 +185,13 @@ static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_ya
     return st;
 }
 
-static enum sw_status bind_names(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_option *option,
+static enum sw_status bind_names(struct sw_problems *problems, const struct sw_yaml *node,
+                                 const char *path, const struct sw_option *option,
                                  struct sw_texts *out)
 {
     char expected[EXPECTED_SIZE];
-    int count = list_count(problems, node, path, sw_option_expected(option, expected, sizeof expected));
+    int count =
+        list_count(problems, node, path, sw_option_expected(option, expected, sizeof expected));
     for (int i = 0; i < count; i++) {
         const struct sw_yaml *item = list_item(node, i);
         if (item->kind != SW_YAML_SCALAR || sw_yaml_is_null(item) || !sw_is_file_name(item->text))
@@ -184,7 +204,8 @@ static enum sw_status bind_names(struct sw_problems *problems, const struct sw_y
     return SW_OK;
 }
 
-static void bind_set(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_option *option, unsigned *out)
+static void bind_set(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                     const struct sw_option *option, unsigned *out)
 {
     char expected[EXPECTED_SIZE];
     sw_option_expected(option, expected, sizeof expected);
@@ -209,7 +230,8 @@ static void bind_set(struct sw_problems *problems, const struct sw_yaml *node, c
     }
 }
 
-static void bind_shape(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_named_shape **out)
+static void bind_shape(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                       const struct sw_named_shape **out)
 {
     *out = node->kind == SW_YAML_SCALAR ? sw_shape_find(node->text) : NULL;
     if (*out)
@@ -222,11 +244,12 @@ static void bind_shape(struct sw_problems *problems, const struct sw_yaml *node,
         snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "", names[i]);
     }
     const char *nearest = node->kind == SW_YAML_SCALAR ? sw_nearest_name(names, node->text) : NULL;
-    sw_problem(problems, node, path, "found %s, expected a shape: %s%s%s%s", sw_yaml_found(node, found, sizeof found), expected,
+    sw_problem(problems, node, path, "found %s, expected a shape: %s%s%s%s",
+               sw_yaml_found(node, found, sizeof found), expected,
                nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- sections */
+/* --- sections --------------------------------------------------------------------------------- */
 
 /* Defaults of a section's values; its axes and names stay empty. */
 static enum sw_status section_defaults(const struct sw_section *section, char *base)
@@ -248,7 +271,8 @@ static enum sw_status section_defaults(const struct sw_section *section, char *b
     return SW_OK;
 }
 
-static void unknown_key(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_section *section)
+static void unknown_key(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                        const struct sw_section *section)
 {
     const char *nearest = sw_option_nearest(section, node->key);
     if (nearest) {
@@ -257,18 +281,22 @@ static void unknown_key(struct sw_problems *problems, const struct sw_yaml *node
     }
     for (int i = 0; sw_sections[i]; i++)
         if (sw_option_find(sw_sections[i], node->key)) {
-            sw_problem(problems, node, path, "unknown key; it belongs %s%s", i == 0 ? "at the top level" : "in ", i == 0 ? "" : sw_sections[i]->name);
+            sw_problem(problems, node, path, "unknown key; it belongs %s%s",
+                       i == 0 ? "at the top level" : "in ", i == 0 ? "" : sw_sections[i]->name);
             return;
         }
     sw_problem(problems, node, path, "unknown key; `swbench help config` lists them");
 }
 
-static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_config *config);
-static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_config *config);
+static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node,
+                                     const char *path, struct sw_config *config);
+static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node,
+                                   const char *path, struct sw_config *config);
 
 /* Fills the struct at base from a mapping. kind: of a workload, or -1. */
-static enum sw_status bind_section(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const struct sw_section *section,
-                                   char *base, int kind)
+static enum sw_status bind_section(struct sw_problems *problems, const struct sw_yaml *node,
+                                   const char *path, const struct sw_section *section, char *base,
+                                   int kind)
 {
     if (node->kind != SW_YAML_MAP) {
         unexpected(problems, node, path, "a mapping");
@@ -285,36 +313,59 @@ static enum sw_status bind_section(struct sw_problems *problems, const struct sw
             continue;
         }
         if (kind >= 0 && o->kinds && !(o->kinds & 1u << kind)) {
-            sw_problem(problems, value, at, "workloads of kind %s have no such key", sw_workload_kind_names[kind]);
+            sw_problem(problems, value, at, "workloads of kind %s have no such key",
+                       sw_workload_kind_names[kind]);
             continue;
         }
         void *to = base + o->param.offset;
         switch (o->form) {
-        case SW_OPTION_VALUE: SW_TRY(bind_scalar(problems, value, at, &o->param, base, &accepted)); break;
-        case SW_OPTION_SEED: bind_seed(problems, value, at, o, to); break;
-        case SW_OPTION_AXIS: SW_TRY(bind_axis(problems, value, at, o, base)); break;
-        case SW_OPTION_NAMES: SW_TRY(bind_names(problems, value, at, o, to)); break;
-        case SW_OPTION_SET: bind_set(problems, value, at, o, to); break;
-        case SW_OPTION_SHAPE: bind_shape(problems, value, at, to); break;
-        case SW_OPTION_SECTION: SW_TRY(bind_section(problems, value, at, o->section, base, -1)); break;
-        case SW_OPTION_WORKLOADS: SW_TRY(bind_workloads(problems, value, at, (struct sw_config *)base)); break;
-        case SW_OPTION_METHODS: SW_TRY(bind_methods(problems, value, at, (struct sw_config *)base)); break;
+        case SW_OPTION_VALUE:
+            SW_TRY(bind_scalar(problems, value, at, &o->param, base, &accepted));
+            break;
+        case SW_OPTION_SEED:
+            bind_seed(problems, value, at, o, to);
+            break;
+        case SW_OPTION_AXIS:
+            SW_TRY(bind_axis(problems, value, at, o, base));
+            break;
+        case SW_OPTION_NAMES:
+            SW_TRY(bind_names(problems, value, at, o, to));
+            break;
+        case SW_OPTION_SET:
+            bind_set(problems, value, at, o, to);
+            break;
+        case SW_OPTION_SHAPE:
+            bind_shape(problems, value, at, to);
+            break;
+        case SW_OPTION_SECTION:
+            SW_TRY(bind_section(problems, value, at, o->section, base, -1));
+            break;
+        case SW_OPTION_WORKLOADS:
+            SW_TRY(bind_workloads(problems, value, at, (struct sw_config *)base));
+            break;
+        case SW_OPTION_METHODS:
+            SW_TRY(bind_methods(problems, value, at, (struct sw_config *)base));
+            break;
         case SW_OPTION_METHOD:
-        case SW_OPTION_PARAMS: break; /* bind_method reads them */
+        case SW_OPTION_PARAMS:
+            break; /* bind_method reads them */
         }
     }
     for (const struct sw_option *o = section->options; o->param.name; o++)
-        if (o->required && (kind < 0 || !o->kinds || o->kinds & 1u << kind) && !sw_yaml_get(node, o->param.name)) {
+        if (o->required && (kind < 0 || !o->kinds || o->kinds & 1u << kind) &&
+            !sw_yaml_get(node, o->param.name)) {
             char at[PATH_SIZE], expected[EXPECTED_SIZE];
             join(at, path, o->param.name);
-            sw_problem(problems, node, at, "missing, expected %s", sw_option_expected(o, expected, sizeof expected));
+            sw_problem(problems, node, at, "missing, expected %s",
+                       sw_option_expected(o, expected, sizeof expected));
         }
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- workloads */
+/* --- workloads -------------------------------------------------------------------------------- */
 
-/* "a/b/" → "a/b" and "b/" → "./b", so that the last part of a path is always what follows the last slash. */
+/* "a/b/" → "a/b" and "b/" → "./b", so that the last part of a path is always what follows the last
+ * slash. */
 static enum sw_status tidy_path(char **path)
 {
     size_t n = *path ? strlen(*path) : 0;
@@ -332,7 +383,8 @@ static enum sw_status tidy_path(char **path)
     return SW_OK;
 }
 
-static enum sw_status bind_workload(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_workload *workload)
+static enum sw_status bind_workload(struct sw_problems *problems, const struct sw_yaml *node,
+                                    const char *path, struct sw_workload *workload)
 {
     workload->line = node->line;
     const struct sw_yaml *kind = sw_yaml_get(node, "kind");
@@ -344,16 +396,19 @@ static enum sw_status bind_workload(struct sw_problems *problems, const struct s
     char at[PATH_SIZE];
     join(at, path, "kind");
     if (kind)
-        SW_TRY(bind_scalar(problems, kind, at, &sw_option_find(&sw_workload_section, "kind")->param, workload, &accepted));
+        SW_TRY(bind_scalar(problems, kind, at, &sw_option_find(&sw_workload_section, "kind")->param,
+                           workload, &accepted));
     if (!accepted)
         return SW_OK; /* without the kind, the other keys cannot be judged */
-    SW_TRY(bind_section(problems, node, path, &sw_workload_section, (char *)workload, (int)workload->kind));
+    SW_TRY(bind_section(problems, node, path, &sw_workload_section, (char *)workload,
+                        (int)workload->kind));
     SW_TRY(tidy_path(&workload->model));
     if (workload->kind == SW_WORKLOAD_TASK && workload->recovery_samples > workload->samples) {
         const struct sw_yaml *given = sw_yaml_get(node, "recovery_samples");
         if (given) {
             join(at, path, "recovery_samples");
-            sw_problem(problems, given, at, "found %d, expected at most samples (%d)", workload->recovery_samples, workload->samples);
+            sw_problem(problems, given, at, "found %d, expected at most samples (%d)",
+                       workload->recovery_samples, workload->samples);
         } else {
             workload->recovery_samples = workload->samples;
         }
@@ -361,7 +416,8 @@ static enum sw_status bind_workload(struct sw_problems *problems, const struct s
     return SW_OK;
 }
 
-static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_config *config)
+static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node,
+                                     const char *path, struct sw_config *config)
 {
     if (node->kind != SW_YAML_LIST || node->count == 0) {
         unexpected(problems, node, path, "a list of at least one workload");
@@ -380,24 +436,29 @@ static enum sw_status bind_workloads(struct sw_problems *problems, const struct 
     return SW_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- methods */
+/* --- methods ---------------------------------------------------------------------------------- */
 
-static void unknown_method(struct sw_problems *problems, const struct sw_yaml *node, const char *path)
+static void unknown_method(struct sw_problems *problems, const struct sw_yaml *node,
+                           const char *path)
 {
     char expected[EXPECTED_SIZE] = "a method:";
     for (int i = 0; sw_methods[i]; i++) {
         size_t used = strlen(expected);
-        snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "", sw_methods[i]->name);
+        snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
+                 sw_methods[i]->name);
     }
-    const struct sw_method *nearest = node->kind == SW_YAML_SCALAR ? sw_method_nearest(node->text) : NULL;
+    const struct sw_method *nearest =
+        node->kind == SW_YAML_SCALAR ? sw_method_nearest(node->text) : NULL;
     char found[FOUND_SIZE];
-    sw_problem(problems, node, path, "found %s, expected %s%s%s%s", sw_yaml_found(node, found, sizeof found), expected,
-               nearest ? "; did you mean '" : "", nearest ? nearest->name : "", nearest ? "'?" : "");
+    sw_problem(problems, node, path, "found %s, expected %s%s%s%s",
+               sw_yaml_found(node, found, sizeof found), expected,
+               nearest ? "; did you mean '" : "", nearest ? nearest->name : "",
+               nearest ? "'?" : "");
 }
 
 /* scratch: a parameter struct of the method, holding its defaults. */
-static enum sw_status bind_params(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_method_config *mc,
-                                  void *scratch)
+static enum sw_status bind_params(struct sw_problems *problems, const struct sw_yaml *node,
+                                  const char *path, struct sw_method_config *mc, void *scratch)
 {
     const struct sw_param *table = mc->method->params;
     if (node && node->kind != SW_YAML_MAP) {
@@ -422,12 +483,14 @@ static enum sw_status bind_params(struct sw_problems *problems, const struct sw_
         if (nearest)
             sw_problem(problems, value, at, "unknown key; did you mean '%s'?", nearest->name);
         else
-            sw_problem(problems, value, at, "unknown key; `swbench help %s` lists them", mc->method->name);
+            sw_problem(problems, value, at, "unknown key; `swbench help %s` lists them",
+                       mc->method->name);
     }
     return SW_OK;
 }
 
-static enum sw_status bind_method(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_method_config *mc)
+static enum sw_status bind_method(struct sw_problems *problems, const struct sw_yaml *node,
+                                  const char *path, struct sw_method_config *mc)
 {
     char at[PATH_SIZE];
     mc->line = node->line;
@@ -480,7 +543,8 @@ static bool methods_meet(const struct sw_method_config *a, const struct sw_metho
     return true;
 }
 
-static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node, const char *path, struct sw_config *config)
+static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node,
+                                   const char *path, struct sw_config *config)
 {
     if (node->kind != SW_YAML_LIST || node->count == 0) {
         unexpected(problems, node, path, "a list of at least one method");
@@ -495,21 +559,24 @@ static enum sw_status bind_methods(struct sw_problems *problems, const struct sw
         SW_TRY(bind_method(problems, node->items[i], at, &config->methods[config->n_methods++]));
         for (int j = 0; j < i; j++)
             if (methods_meet(&config->methods[j], &config->methods[i])) {
-                sw_problem(problems, node->items[i], at, "the same method with the same parameters as methods[%d]", j);
+                sw_problem(problems, node->items[i], at,
+                           "the same method with the same parameters as methods[%d]", j);
                 break;
             }
     }
     return SW_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- whole config */
+/* --- whole config ----------------------------------------------------------------------------- */
 
 /* What no single key shows. */
-static enum sw_status check_whole(struct sw_problems *problems, const struct sw_yaml *root, struct sw_config *config)
+static enum sw_status check_whole(struct sw_problems *problems, const struct sw_yaml *root,
+                                  struct sw_config *config)
 {
     bool needs_context = false, needs_density = false;
     for (int i = 0; i < config->n_methods; i++)
-        needs_density |= config->methods[i].method && !(config->methods[i].method->flags & SW_METHOD_DENSE);
+        needs_density |=
+            config->methods[i].method && !(config->methods[i].method->flags & SW_METHOD_DENSE);
     bool all_have_density = config->n_workloads > 0;
     for (int i = 0; i < config->n_workloads; i++) {
         const struct sw_workload *w = &config->workloads[i];
@@ -521,12 +588,15 @@ static enum sw_status check_whole(struct sw_problems *problems, const struct sw_
     if (axes && axes->kind != SW_YAML_MAP)
         needs_context = needs_density = false; /* its own problem is written */
     if (needs_context && !sw_yaml_get(axes, "context"))
-        sw_problem(problems, axes ? axes : root, "axes.context", "missing, expected an integer 1…%d, or a list of these", 1 << 24);
+        sw_problem(problems, axes ? axes : root, "axes.context",
+                   "missing, expected an integer 1…%d, or a list of these", 1 << 24);
     if (needs_density && config->budget != SW_BUDGET_NATIVE && !sw_yaml_get(axes, "density"))
-        sw_problem(problems, axes ? axes : root, "axes.density", "missing, expected a number in (0, 1], or a list of these");
+        sw_problem(problems, axes ? axes : root, "axes.density",
+                   "missing, expected a number in (0, 1], or a list of these");
     if (config->name && !sw_is_file_name(config->name)) {
         const struct sw_yaml *name = sw_yaml_get(root, "name");
-        unexpected(problems, name ? name : root, "name", "a file name of at most 100 bytes, without '/', not starting with '.' or '-'");
+        unexpected(problems, name ? name : root, "name",
+                   "a file name of at most 100 bytes, without '/', not starting with '.' or '-'");
     }
     if (config->n_phases == 0 && !sw_yaml_get(axes, "phase")) {
         if (!(config->phases = calloc(1, sizeof *config->phases)))
@@ -538,7 +608,8 @@ static enum sw_status check_whole(struct sw_problems *problems, const struct sw_
 }
 
 /* The file's text and the overrides, as provenance. */
-static enum sw_status keep_text(struct sw_config *config, const char *text, const char *const *sets, int n_sets)
+static enum sw_status keep_text(struct sw_config *config, const char *text, const char *const *sets,
+                                int n_sets)
 {
     size_t size = 0;
     FILE *out = open_memstream(&config->text, &size);
@@ -552,8 +623,8 @@ static enum sw_status keep_text(struct sw_config *config, const char *text, cons
     return fclose(out) != 0 || failed || !config->text ? no_memory() : SW_OK;
 }
 
-static enum sw_status read_tree(struct sw_problems *problems, const char *text, size_t size, const char *const *sets, int n_sets,
-                                struct sw_yaml **out)
+static enum sw_status read_tree(struct sw_problems *problems, const char *text, size_t size,
+                                const char *const *sets, int n_sets, struct sw_yaml **out)
 {
     SW_TRY(sw_yaml_parse(text, size, NULL, problems, out));
     if ((*out)->kind != SW_YAML_MAP) {
@@ -570,7 +641,8 @@ static enum sw_status read_tree(struct sw_problems *problems, const char *text, 
     return SW_OK;
 }
 
-static enum sw_status read_config(struct sw_problems *problems, const char *const *sets, int n_sets, struct sw_config *config)
+static enum sw_status read_config(struct sw_problems *problems, const char *const *sets, int n_sets,
+                                  struct sw_config *config)
 {
     char *text = NULL;
     size_t size;
@@ -587,13 +659,15 @@ static enum sw_status read_config(struct sw_problems *problems, const char *cons
     if (st == SW_OK)
         st = keep_text(config, text, sets, n_sets);
     if (st == SW_OK && problems->count > 0)
-        st = SW_FAIL(SW_EINPUT, "%s: %d problem%s", problems->file, problems->count, problems->count == 1 ? "" : "s");
+        st = SW_FAIL(SW_EINPUT, "%s: %d problem%s", problems->file, problems->count,
+                     problems->count == 1 ? "" : "s");
     sw_yaml_free(tree);
     free(text);
     return st;
 }
 
-enum sw_status sw_config_read(const char *file, const char *const *sets, int n_sets, FILE *messages, struct sw_config **out)
+enum sw_status sw_config_read(const char *file, const char *const *sets, int n_sets, FILE *messages,
+                              struct sw_config **out)
 {
     *out = NULL;
     struct sw_problems problems = {.out = messages, .file = file};

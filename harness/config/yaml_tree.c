@@ -10,9 +10,10 @@
 
 enum { SHOWN_PROBLEMS = 50 };
 
-/* ------------------------------------------------------------------------------------------------------------------ problems */
+/* --- problems --------------------------------------------------------------------------------- */
 
-void sw_problem(struct sw_problems *problems, const struct sw_yaml *node, const char *path, const char *fmt, ...)
+void sw_problem(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
+                const char *fmt, ...)
 {
     problems->count++;
     FILE *out = problems->out;
@@ -38,7 +39,7 @@ void sw_problem(struct sw_problems *problems, const struct sw_yaml *node, const 
     fputc('\n', out);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- nodes */
+/* --- nodes ------------------------------------------------------------------------------------ */
 
 static struct sw_yaml *node_new(enum sw_yaml_kind kind, int line, const char *origin)
 {
@@ -113,9 +114,10 @@ const char *sw_yaml_found(const struct sw_yaml *node, char *text, size_t size)
     return text;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- reading */
+/* --- reading ---------------------------------------------------------------------------------- */
 
-enum sw_status sw_yaml_read_text(const char *file, struct sw_problems *problems, char **text, size_t *size)
+enum sw_status sw_yaml_read_text(const char *file, struct sw_problems *problems, char **text,
+                                 size_t *size)
 {
     *text = NULL;
     *size = 0;
@@ -178,14 +180,16 @@ static enum sw_status syntax_error(struct builder *b)
     char what[256];
     int line = p->error == YAML_READER_ERROR ? 0 : (int)p->problem_mark.line + 1;
     if (p->error == YAML_READER_ERROR)
-        snprintf(what, sizeof what, "not YAML text: %s at byte %zu", p->problem ? p->problem : "unreadable", p->problem_offset);
+        snprintf(what, sizeof what, "not YAML text: %s at byte %zu",
+                 p->problem ? p->problem : "unreadable", p->problem_offset);
     else
-        snprintf(what, sizeof what, "not valid YAML: %s%s%s", p->context ? p->context : "", p->context ? ", " : "",
-                 p->problem ? p->problem : "unreadable");
+        snprintf(what, sizeof what, "not valid YAML: %s%s%s", p->context ? p->context : "",
+                 p->context ? ", " : "", p->problem ? p->problem : "unreadable");
     return refuse(b, line, what);
 }
 
-/* Puts a finished scalar or a just opened list or mapping in its place. Takes node over, also on failure. */
+/* Puts a finished scalar or a just opened list or mapping in its place. Takes node over, also on
+ * failure. */
 static enum sw_status place(struct builder *b, struct sw_yaml *node)
 {
     if (++b->nodes > SW_YAML_MAX_NODES) {
@@ -215,8 +219,8 @@ static enum sw_status take_key(struct builder *b, const yaml_event_t *event)
     if (twin >= 0) {
         char quoted[80];
         struct sw_yaml at = {.line = b->key_line, .origin = b->origin};
-        sw_problem(b->problems, &at, "", "key %s is there twice; first in line %d", sw_quote(text, quoted, sizeof quoted),
-                   map->items[twin]->line);
+        sw_problem(b->problems, &at, "", "key %s is there twice; first in line %d",
+                   sw_quote(text, quoted, sizeof quoted), map->items[twin]->line);
     }
     b->key = strdup(text);
     return b->key ? SW_OK : no_memory();
@@ -241,7 +245,8 @@ static enum sw_status take_scalar(struct builder *b, const yaml_event_t *event)
     return place(b, node);
 }
 
-static enum sw_status open_container(struct builder *b, enum sw_yaml_kind kind, const yaml_event_t *event)
+static enum sw_status open_container(struct builder *b, enum sw_yaml_kind kind,
+                                     const yaml_event_t *event)
 {
     int line = (int)event->start_mark.line + 1;
     bool map = kind == SW_YAML_MAP;
@@ -264,22 +269,34 @@ static enum sw_status take_event(struct builder *b, const yaml_event_t *event, b
 {
     int line = (int)event->start_mark.line + 1;
     switch (event->type) {
-    case YAML_STREAM_END_EVENT: *done = true; return SW_OK;
-    case YAML_DOCUMENT_START_EVENT: return ++b->documents > 1 ? refuse(b, line, "found a second document, expected one") : SW_OK;
-    case YAML_ALIAS_EVENT: return refuse(b, line, "aliases are not accepted here");
-    case YAML_SCALAR_EVENT: return take_scalar(b, event);
-    case YAML_SEQUENCE_START_EVENT: return open_container(b, SW_YAML_LIST, event);
-    case YAML_MAPPING_START_EVENT: return open_container(b, SW_YAML_MAP, event);
+    case YAML_STREAM_END_EVENT:
+        *done = true;
+        return SW_OK;
+    case YAML_DOCUMENT_START_EVENT:
+        return ++b->documents > 1 ? refuse(b, line, "found a second document, expected one")
+                                  : SW_OK;
+    case YAML_ALIAS_EVENT:
+        return refuse(b, line, "aliases are not accepted here");
+    case YAML_SCALAR_EVENT:
+        return take_scalar(b, event);
+    case YAML_SEQUENCE_START_EVENT:
+        return open_container(b, SW_YAML_LIST, event);
+    case YAML_MAPPING_START_EVENT:
+        return open_container(b, SW_YAML_MAP, event);
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT: b->depth--; return SW_OK;
+    case YAML_MAPPING_END_EVENT:
+        b->depth--;
+        return SW_OK;
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
-    case YAML_DOCUMENT_END_EVENT: return SW_OK;
+    case YAML_DOCUMENT_END_EVENT:
+        return SW_OK;
     }
     return SW_OK;
 }
 
-enum sw_status sw_yaml_parse(const char *text, size_t size, const char *origin, struct sw_problems *problems, struct sw_yaml **out)
+enum sw_status sw_yaml_parse(const char *text, size_t size, const char *origin,
+                             struct sw_problems *problems, struct sw_yaml **out)
 {
     *out = NULL;
     struct builder b = {.problems = problems, .origin = origin};
@@ -314,9 +331,10 @@ enum sw_status sw_yaml_parse(const char *text, size_t size, const char *origin, 
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- overlays */
+/* --- overlays --------------------------------------------------------------------------------- */
 
-static enum sw_status bad_set(struct sw_problems *problems, const char *set, const char *path, const char *what)
+static enum sw_status bad_set(struct sw_problems *problems, const char *set, const char *path,
+                              const char *what)
 {
     struct sw_yaml at = {.origin = set};
     sw_problem(problems, &at, path, "%s", what);
@@ -362,22 +380,27 @@ static enum sw_status put(struct sw_yaml *parent, int index, const char *step, s
     return SW_OK;
 }
 
-/* Walks from root along path, making mappings, and puts node there. Takes node over, also on failure. */
-static enum sw_status overlay_at(struct sw_yaml *root, char *path, const char *set, struct sw_yaml *node, struct sw_problems *problems)
+/* Walks from root along path, making mappings, and puts node there. Takes node over, also on
+ * failure. */
+static enum sw_status overlay_at(struct sw_yaml *root, char *path, const char *set,
+                                 struct sw_yaml *node, struct sw_problems *problems)
 {
     struct sw_yaml *at = root;
     for (int depth = 1;; depth++) {
         char *step, *rest = next_step(path, &step), what[160], quoted[80];
-        int index = rest ? at->kind == SW_YAML_LIST ? list_index(at, step) : key_index(at, step) : -1;
+        int index =
+            rest ? at->kind == SW_YAML_LIST ? list_index(at, step) : key_index(at, step) : -1;
         what[0] = '\0';
         if (!rest)
             snprintf(what, sizeof what, "an empty step in the key, expected KEY.KEY=VALUE");
         else if (depth > SW_YAML_MAX_DEPTH)
             snprintf(what, sizeof what, "too many steps in the key");
         else if (at->kind == SW_YAML_SCALAR)
-            snprintf(what, sizeof what, "found %s one step up, expected a list or mapping", sw_yaml_found(at, quoted, sizeof quoted));
+            snprintf(what, sizeof what, "found %s one step up, expected a list or mapping",
+                     sw_yaml_found(at, quoted, sizeof quoted));
         else if (at->kind == SW_YAML_LIST && index < 0)
-            snprintf(what, sizeof what, "found %s, expected an index below %d", sw_quote(step, quoted, sizeof quoted), at->count);
+            snprintf(what, sizeof what, "found %s, expected an index below %d",
+                     sw_quote(step, quoted, sizeof quoted), at->count);
         if (what[0]) {
             sw_yaml_free(node);
             return bad_set(problems, set, "", what);

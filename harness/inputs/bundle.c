@@ -53,7 +53,8 @@ const struct sw_shape *sw_bundle_shape(const struct sw_bundle *b) { return &b->i
 int sw_bundle_tokens(const struct sw_bundle *b) { return b->info.n; }
 int sw_bundle_decode_tokens(const struct sw_bundle *b) { return b->info.decode_tokens; }
 
-static enum sw_status read_dataset(struct sw_bundle *b, bool decode, int layer, const char *what, int tokens, int heads, float *out)
+static enum sw_status read_dataset(struct sw_bundle *b, bool decode, int layer, const char *what,
+                                   int tokens, int heads, float *out)
 {
     char name[64];
     snprintf(name, sizeof name, "%s/layer_%03d/%s", decode ? "/decode" : "", layer, what);
@@ -63,24 +64,33 @@ static enum sw_status read_dataset(struct sw_bundle *b, bool decode, int layer, 
     sw_h5_close(set);
     if (st != SW_OK)
         return sw_context(st, "%s", b->path);
-    size_t d = (size_t)b->info.shape.head_dim, token = (size_t)heads * d, count = (size_t)tokens * token;
+    size_t d = (size_t)b->info.shape.head_dim, token = (size_t)heads * d,
+           count = (size_t)tokens * token;
     for (size_t i = 0; i < count; i++)
         if (!isfinite(out[i]))
-            return SW_FAIL(SW_EINPUT, "%s: dataset %s holds %s at [%zu, %zu, %zu], expected finite numbers", b->path, name,
-                           isnan(out[i]) ? "NaN" : "an infinity", i / token, i % token / d, i % d);
+            return SW_FAIL(SW_EINPUT,
+                           "%s: dataset %s holds %s at [%zu, %zu, %zu], expected finite numbers",
+                           b->path, name, isnan(out[i]) ? "NaN" : "an infinity", i / token,
+                           i % token / d, i % d);
     return SW_OK;
 }
 
 enum sw_status sw_bundle_read(struct sw_bundle *b, int layer, float *q, float *k, float *v)
 {
     const struct sw_shape *shape = &b->info.shape;
-    const struct { const char *what; int heads; float *out; } parts[] = {
+    const struct {
+        const char *what;
+        int heads;
+        float *out;
+    } parts[] = {
         {"q", shape->n_heads, q}, {"k", shape->n_kv_heads, k}, {"v", shape->n_kv_heads, v}};
     for (size_t i = 0; i < 3; i++) {
         size_t prompt = (size_t)b->info.n * (size_t)parts[i].heads * (size_t)shape->head_dim;
-        SW_TRY(read_dataset(b, false, layer, parts[i].what, b->info.n, parts[i].heads, parts[i].out));
+        SW_TRY(
+            read_dataset(b, false, layer, parts[i].what, b->info.n, parts[i].heads, parts[i].out));
         if (b->info.decode_tokens)
-            SW_TRY(read_dataset(b, true, layer, parts[i].what, b->info.decode_tokens, parts[i].heads, parts[i].out + prompt));
+            SW_TRY(read_dataset(b, true, layer, parts[i].what, b->info.decode_tokens,
+                                parts[i].heads, parts[i].out + prompt));
     }
     return SW_OK;
 }

@@ -1,7 +1,9 @@
-/* bundle.h: tensor bundles: captured queries, keys and values of any model, in HDF5 (README has the five lines that write one).
+/* bundle.h: tensor bundles: captured queries, keys and values of any model, in HDF5 (README has the
+ * five lines that write one).
  *
- * Root attributes format="swbench-tensors", version=1, n_layers, n_heads, n_kv_heads, head_dim; /layer_NNN/{q,k,v} [n, heads, head_dim] float32 or
- * float16 after RoPE; optional /decode/layer_NNN/{q,k,v}: the tokens after the n of the prompt. */
+ * Root attributes format="swbench-tensors", version=1, n_layers, n_heads, n_kv_heads, head_dim;
+ * /layer_NNN/{q,k,v} [n, heads, head_dim] float32 or float16 after RoPE; optional
+ * /decode/layer_NNN/{q,k,v}: the tokens after the n of the prompt. */
 #ifndef SW_BUNDLE_H
 #define SW_BUNDLE_H
 
@@ -10,7 +12,8 @@
 
 struct sw_bundle;
 
-/* Opens and checks attributes, and shape and type of every dataset. SW_EINPUT: "FILE: dataset: found, expected". */
+/* Opens and checks attributes, and shape and type of every dataset. SW_EINPUT: "FILE: dataset:
+ * found, expected". */
 SW_MUST_CHECK enum sw_status sw_bundle_open(const char *path, struct sw_bundle **out);
 void sw_bundle_close(struct sw_bundle *bundle); /* NULL is fine */
 
@@ -18,8 +21,9 @@ const struct sw_shape *sw_bundle_shape(const struct sw_bundle *bundle);
 int sw_bundle_tokens(const struct sw_bundle *bundle);        /* n, of the prompt */
 int sw_bundle_decode_tokens(const struct sw_bundle *bundle); /* 0 when there is no /decode */
 
-/* Reads a layer, prompt and decode tokens end to end: q [n + m, H, d], k, v [n + m, Hkv, d] fp32. SW_EINPUT for NaN or infinity, naming dataset and
- * place; SW_EIO. */
-SW_MUST_CHECK enum sw_status sw_bundle_read(struct sw_bundle *bundle, int layer, float *q, float *k, float *v);
+/* Reads a layer, prompt and decode tokens end to end: q [n + m, H, d], k, v [n + m, Hkv, d] fp32.
+ * SW_EINPUT for NaN or infinity, naming dataset and place; SW_EIO. */
+SW_MUST_CHECK enum sw_status sw_bundle_read(struct sw_bundle *bundle, int layer, float *q, float *k,
+                                            float *v);
 
 #endif

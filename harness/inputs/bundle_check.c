@@ -7,11 +7,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "harness/config/yaml_tree.h"
 #include "harness/inputs/foreign.h"
 #include "harness/store/h5_data.h"
-#include "harness/config/yaml_tree.h"
 
-enum { LAYERS_MAX = 1000, HEADS_MAX = 4096, HEAD_DIM_MAX = 1024, TOKENS_MAX = 1 << 24, SCAN_FLOATS = 1 << 20 };
+enum {
+    LAYERS_MAX = 1000,
+    HEADS_MAX = 4096,
+    HEAD_DIM_MAX = 1024,
+    TOKENS_MAX = 1 << 24,
+    SCAN_FLOATS = 1 << 20
+};
 
 struct check {
     struct sw_problems problems;
@@ -21,7 +27,7 @@ struct check {
     struct sw_bundle_info info;
 };
 
-/* ----------------------------------------------------------------------------------------------------------------- attributes */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 static void close_type(hid_t type)
 {
@@ -35,7 +41,8 @@ static void close_space(hid_t space)
         H5Sclose(space);
 }
 
-/* A text of any of HDF5's kinds (fixed or variable length) into `text`; false when it is missing, too long or something else. */
+/* A text of any of HDF5's kinds (fixed or variable length) into `text`; false when it is missing,
+ * too long or something else. */
 static bool read_text(hid_t object, const char *name, char *text, size_t size)
 {
     if (H5Aexists(object, name) <= 0)
@@ -45,7 +52,8 @@ static bool read_text(hid_t object, const char *name, char *text, size_t size)
     if (attribute < 0)
         return false;
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
-    if (type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING && H5Sget_simple_extent_npoints(space) == 1) {
+    if (type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING &&
+        H5Sget_simple_extent_npoints(space) == 1) {
         hid_t memory = H5Tcopy(H5T_C_S1);
         H5Tset_cset(memory, H5Tget_cset(type));
         if (H5Tis_variable_str(type) > 0) {
@@ -73,7 +81,8 @@ static bool read_int(hid_t object, const char *name, int64_t *out)
     if (attribute < 0)
         return false;
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
-    bool good = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_INTEGER && H5Sget_simple_extent_npoints(space) == 1 &&
+    bool good = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_INTEGER &&
+                H5Sget_simple_extent_npoints(space) == 1 &&
                 H5Aread(attribute, H5T_NATIVE_INT64, out) >= 0;
     close_type(type);
     close_space(space);
@@ -89,7 +98,8 @@ static int check_int(struct check *c, const char *name, int low, int high)
     if (!read_int(c->file, name, &value))
         sw_problem(&c->problems, NULL, place, "found none, expected an integer %d…%d", low, high);
     else if (value < low || value > high)
-        sw_problem(&c->problems, NULL, place, "found %lld, expected %d…%d", (long long)value, low, high);
+        sw_problem(&c->problems, NULL, place, "found %lld, expected %d…%d", (long long)value, low,
+                   high);
     else
         return (int)value;
     return 0;
@@ -99,7 +109,8 @@ static void check_attributes(struct check *c)
 {
     char format[64];
     int64_t version;
-    if (!read_text(c->file, "format", format, sizeof format) || strcmp(format, "swbench-tensors") != 0)
+    if (!read_text(c->file, "format", format, sizeof format) ||
+        strcmp(format, "swbench-tensors") != 0)
         sw_problem(&c->problems, NULL, "attribute format", "expected the text \"swbench-tensors\"");
     if (!read_int(c->file, "version", &version) || version != 1)
         sw_problem(&c->problems, NULL, "attribute version", "expected the integer 1");
@@ -109,16 +120,17 @@ static void check_attributes(struct check *c)
     s->n_kv_heads = check_int(c, "n_kv_heads", 1, HEADS_MAX);
     s->head_dim = check_int(c, "head_dim", 1, HEAD_DIM_MAX);
     if (s->n_heads && s->n_kv_heads && s->n_heads % s->n_kv_heads != 0)
-        sw_problem(&c->problems, NULL, "attribute n_heads", "found %d, expected a multiple of n_kv_heads (%d)", s->n_heads, s->n_kv_heads);
+        sw_problem(&c->problems, NULL, "attribute n_heads",
+                   "found %d, expected a multiple of n_kv_heads (%d)", s->n_heads, s->n_kv_heads);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- datasets */
+/* --- datasets --------------------------------------------------------------------------------- */
 
 /* Whether every step of an absolute path is there. */
 static bool path_exists(hid_t file, const char *path)
 {
     char part[64];
-    for (const char *p = path + 1; ; p++)
+    for (const char *p = path + 1;; p++)
         if (*p == '/' || *p == '\0') {
             snprintf(part, sizeof part, "%.*s", (int)(p - path), path);
             if (H5Lexists(file, part, H5P_DEFAULT) <= 0)
@@ -136,12 +148,15 @@ static bool is_float16_or_32(hid_t type)
     if (H5Tget_fields(type, &sign, &exponent_at, &exponent, &mantissa_at, &mantissa) < 0)
         return false;
     size_t size = H5Tget_size(type);
-    return (size == 4 && exponent == 8 && mantissa == 23) || (size == 2 && exponent == 5 && mantissa == 10);
+    return (size == 4 && exponent == 8 && mantissa == 23) ||
+           (size == 2 && exponent == 5 && mantissa == 10);
 }
 
 static const char *describe_type(hid_t type, char *text, size_t size)
 {
-    static const char *const classes[] = {"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "vlen", "array"};
+    static const char *const classes[] = {"integer",  "float",  "time",     "string",
+                                          "bitfield", "opaque", "compound", "reference",
+                                          "enum",     "vlen",   "array"};
     H5T_class_t class = type < 0 ? H5T_NO_CLASS : H5Tget_class(type);
     if (class < 0 || class >= H5T_NCLASSES)
         snprintf(text, size, "an unknown type");
@@ -161,13 +176,17 @@ static void scan_values(struct check *c, hid_t dataset, const char *path, const 
     hsize_t first[3] = {0};
     float first_value = 0;
     for (hsize_t t = 0; t < dims[0]; t += step) {
-        hsize_t start[3] = {t, 0, 0}, count[3] = {dims[0] - t < step ? dims[0] - t : step, dims[1], dims[2]};
+        hsize_t start[3] = {t, 0, 0},
+                count[3] = {dims[0] - t < step ? dims[0] - t : step, dims[1], dims[2]};
         hid_t memory = H5Screate_simple(3, count, NULL);
-        bool good = memory >= 0 && H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+        bool good = memory >= 0 &&
+                    H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
                     H5Dread(dataset, H5T_NATIVE_FLOAT, memory, space, H5P_DEFAULT, c->buffer) >= 0;
         close_space(memory);
         if (!good) {
-            sw_problem(&c->problems, NULL, path, "cannot be read from token %llu on (damaged or truncated file)", (unsigned long long)t);
+            sw_problem(&c->problems, NULL, path,
+                       "cannot be read from token %llu on (damaged or truncated file)",
+                       (unsigned long long)t);
             break;
         }
         for (hsize_t e = 0; e < count[0] * row; e++)
@@ -180,8 +199,10 @@ static void scan_values(struct check *c, hid_t dataset, const char *path, const 
     }
     close_space(space);
     if (bad > 0)
-        sw_problem(&c->problems, NULL, path, "found %s at [%llu, %llu, %llu]%s, expected finite numbers", isnan(first_value) ? "NaN" : "infinity",
-                   (unsigned long long)first[0], (unsigned long long)first[1], (unsigned long long)first[2],
+        sw_problem(&c->problems, NULL, path,
+                   "found %s at [%llu, %llu, %llu]%s, expected finite numbers",
+                   isnan(first_value) ? "NaN" : "infinity", (unsigned long long)first[0],
+                   (unsigned long long)first[1], (unsigned long long)first[2],
                    bad > 1 ? " and in more places" : "");
 }
 
@@ -190,7 +211,8 @@ static void check_dataset(struct check *c, const char *path, int heads, int *n)
 {
     hid_t dataset = path_exists(c->file, path) ? H5Oopen(c->file, path, H5P_DEFAULT) : -1;
     if (dataset < 0 || H5Iget_type(dataset) != H5I_DATASET) {
-        sw_problem(&c->problems, NULL, path, "%s, expected a dataset", dataset < 0 ? "missing" : "found something else");
+        sw_problem(&c->problems, NULL, path, "%s, expected a dataset",
+                   dataset < 0 ? "missing" : "found something else");
         if (dataset >= 0)
             H5Oclose(dataset);
         return;
@@ -204,16 +226,22 @@ static void check_dataset(struct check *c, const char *path, int heads, int *n)
         H5Sget_simple_extent_dims(space, dims, NULL);
     bool good = false;
     if (!is_float16_or_32(type))
-        sw_problem(&c->problems, NULL, path, "found %s, expected float32 or float16", describe_type(type, found, sizeof found));
+        sw_problem(&c->problems, NULL, path, "found %s, expected float32 or float16",
+                   describe_type(type, found, sizeof found));
     else if (rank != 3)
-        sw_problem(&c->problems, NULL, path, "found %d dimensions, expected 3: [tokens, %d, %d]", rank, heads, s->head_dim);
+        sw_problem(&c->problems, NULL, path, "found %d dimensions, expected 3: [tokens, %d, %d]",
+                   rank, heads, s->head_dim);
     else if (dims[1] != (hsize_t)heads || dims[2] != (hsize_t)s->head_dim)
-        sw_problem(&c->problems, NULL, path, "found [%llu, %llu, %llu], expected [tokens, %d, %d]", (unsigned long long)dims[0],
-                   (unsigned long long)dims[1], (unsigned long long)dims[2], heads, s->head_dim);
+        sw_problem(&c->problems, NULL, path, "found [%llu, %llu, %llu], expected [tokens, %d, %d]",
+                   (unsigned long long)dims[0], (unsigned long long)dims[1],
+                   (unsigned long long)dims[2], heads, s->head_dim);
     else if (dims[0] < 1 || dims[0] > TOKENS_MAX)
-        sw_problem(&c->problems, NULL, path, "found %llu tokens, expected 1…%d", (unsigned long long)dims[0], TOKENS_MAX);
+        sw_problem(&c->problems, NULL, path, "found %llu tokens, expected 1…%d",
+                   (unsigned long long)dims[0], TOKENS_MAX);
     else if (*n && dims[0] != (hsize_t)*n)
-        sw_problem(&c->problems, NULL, path, "found %llu tokens, expected %d as in the first dataset", (unsigned long long)dims[0], *n);
+        sw_problem(&c->problems, NULL, path,
+                   "found %llu tokens, expected %d as in the first dataset",
+                   (unsigned long long)dims[0], *n);
     else if (!sw_h5_is_stored(dataset))
         sw_problem(&c->problems, NULL, path, "claims more values than are stored");
     else
@@ -250,9 +278,11 @@ static enum sw_status check_file(struct check *c)
     if (c->problems.count > 0)
         return SW_OK; /* without a shape, the datasets cannot be judged */
     const struct sw_shape *s = &c->info.shape;
-    size_t token = (size_t)s->n_heads * (size_t)s->head_dim, floats = token > SCAN_FLOATS ? token : SCAN_FLOATS;
+    size_t token = (size_t)s->n_heads * (size_t)s->head_dim,
+           floats = token > SCAN_FLOATS ? token : SCAN_FLOATS;
     if (c->scan && !(c->buffer = malloc(floats * sizeof *c->buffer)))
-        return SW_FAIL(SW_ENOMEM, "no memory to read %s (%zu bytes)", c->problems.file, floats * sizeof *c->buffer);
+        return SW_FAIL(SW_ENOMEM, "no memory to read %s (%zu bytes)", c->problems.file,
+                       floats * sizeof *c->buffer);
     check_layers(c, "", &c->info.n);
     if (path_exists(c->file, "/decode"))
         check_layers(c, "/decode", &c->info.decode_tokens);
@@ -260,7 +290,8 @@ static enum sw_status check_file(struct check *c)
     return SW_OK;
 }
 
-static enum sw_status check_bundle(const char *path, FILE *messages, bool scan, struct sw_bundle_info *out)
+static enum sw_status check_bundle(const char *path, FILE *messages, bool scan,
+                                   struct sw_bundle_info *out)
 {
     struct check c = {.problems = {.out = messages, .file = path}, .scan = scan};
     *out = c.info;
@@ -273,7 +304,8 @@ static enum sw_status check_bundle(const char *path, FILE *messages, bool scan, 
     H5Fclose(c.file);
     *out = c.info;
     if (st == SW_OK && c.problems.count > 0)
-        st = SW_FAIL(SW_EINPUT, "%s: %d problem%s", path, c.problems.count, c.problems.count == 1 ? "" : "s");
+        st = SW_FAIL(SW_EINPUT, "%s: %d problem%s", path, c.problems.count,
+                     c.problems.count == 1 ? "" : "s");
     return st;
 }
 
@@ -296,7 +328,10 @@ static enum sw_status first_problem(const char *path, bool scan, struct sw_bundl
     return st;
 }
 
-enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out) { return first_problem(path, false, out); }
+enum sw_status sw_bundle_describe(const char *path, struct sw_bundle_info *out)
+{
+    return first_problem(path, false, out);
+}
 
 enum sw_status sw_bundle_check(const char *path, FILE *messages, struct sw_bundle_info *out)
 {

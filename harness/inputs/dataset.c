@@ -15,7 +15,8 @@ struct source {
 };
 
 /* A list of integers as `type`, malloc'd into *out also when it fails later. */
-static enum sw_status get_ints(const struct source *s, const char *name, hid_t type, size_t size, void **out, int64_t *count)
+static enum sw_status get_ints(const struct source *s, const char *name, hid_t type, size_t size,
+                               void **out, int64_t *count)
 {
     *out = NULL;
     hid_t set = H5Dopen2(s->file, name, H5P_DEFAULT);
@@ -28,13 +29,15 @@ static enum sw_status get_ints(const struct source *s, const char *name, hid_t t
         H5Sget_simple_extent_dims(space, &n, NULL);
     enum sw_status st = SW_OK;
     if (rank != 1 || n > MAX_VALUES || H5Tget_class(stored) != H5T_INTEGER)
-        st = SW_FAIL(SW_EINPUT, "%s: dataset %s is no list of at most %d integers", s->path, name, MAX_VALUES);
+        st = SW_FAIL(SW_EINPUT, "%s: dataset %s is no list of at most %d integers", s->path, name,
+                     MAX_VALUES);
     else if (!sw_h5_is_stored(set))
         st = SW_FAIL(SW_EINPUT, "%s: dataset %s claims more values than are stored", s->path, name);
     H5Sclose(space);
     H5Tclose(stored);
     if (st == SW_OK && !(*out = calloc((size_t)n + 1, size)))
-        st = SW_FAIL(SW_ENOMEM, "%s: asked %llu bytes of host memory", s->path, (unsigned long long)n * size);
+        st = SW_FAIL(SW_ENOMEM, "%s: asked %llu bytes of host memory", s->path,
+                     (unsigned long long)n * size);
     if (st == SW_OK && n > 0 && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *out) < 0)
         st = SW_H5_FAIL(SW_EIO, s->path);
     H5Dclose(set);
@@ -42,7 +45,8 @@ static enum sw_status get_ints(const struct source *s, const char *name, hid_t t
     return st;
 }
 
-static enum sw_status get_int32(const struct source *s, const char *name, int32_t **out, int64_t *count)
+static enum sw_status get_int32(const struct source *s, const char *name, int32_t **out,
+                                int64_t *count)
 {
     void *p;
     enum sw_status st = get_ints(s, name, H5T_NATIVE_INT32, sizeof **out, &p, count);
@@ -50,8 +54,10 @@ static enum sw_status get_int32(const struct source *s, const char *name, int32_
     return st;
 }
 
-/* Offsets of n samples into `total` values: n + 1 of them, from 0 to total, every sample with at least one value. */
-static enum sw_status get_offsets(const struct source *s, const char *name, int n, int64_t total, int64_t **out)
+/* Offsets of n samples into `total` values: n + 1 of them, from 0 to total, every sample with at
+ * least one value. */
+static enum sw_status get_offsets(const struct source *s, const char *name, int n, int64_t total,
+                                  int64_t **out)
 {
     void *p;
     int64_t count;
@@ -59,26 +65,33 @@ static enum sw_status get_offsets(const struct source *s, const char *name, int 
     int64_t *offsets = *out = p;
     SW_TRY(st);
     if (count != n + 1 || offsets[0] != 0 || offsets[n] != total)
-        return SW_FAIL(SW_EINPUT, "%s: %s has %lld entries, the last %lld; expected %d from 0 to %lld", s->path, name, (long long)count,
+        return SW_FAIL(SW_EINPUT,
+                       "%s: %s has %lld entries, the last %lld; expected %d from 0 to %lld",
+                       s->path, name, (long long)count,
                        (long long)(count ? offsets[count - 1] : -1), n + 1, (long long)total);
     for (int i = 0; i < n; i++)
         if (offsets[i + 1] <= offsets[i])
-            return SW_FAIL(SW_EINPUT, "%s: %s: sample %d is empty or goes backwards", s->path, name, i);
+            return SW_FAIL(SW_EINPUT, "%s: %s: sample %d is empty or goes backwards", s->path, name,
+                           i);
     return SW_OK;
 }
 
-static enum sw_status check_samples(const struct source *s, const struct sw_dataset *d, bool at_most)
+static enum sw_status check_samples(const struct source *s, const struct sw_dataset *d,
+                                    bool at_most)
 {
     for (int i = 0; i < d->n_samples; i++) {
         int64_t length = d->offsets[i + 1] - d->offsets[i], filled = length + d->max_new_tokens;
         if (at_most ? filled > d->context : filled != d->context)
-            return SW_FAIL(SW_EINPUT, "%s: sample %d has %lld ids and %d to generate, expected %s%d together", s->path, i, (long long)length,
-                           d->max_new_tokens, at_most ? "at most " : "", d->context);
+            return SW_FAIL(SW_EINPUT,
+                           "%s: sample %d has %lld ids and %d to generate, expected %s%d together",
+                           s->path, i, (long long)length, d->max_new_tokens,
+                           at_most ? "at most " : "", d->context);
         const int32_t *ids = d->ids + d->offsets[i];
         for (int64_t t = 0; t < length; t++)
             if (ids[t] < 0 || ids[t] >= d->vocab)
-                return SW_FAIL(SW_EINPUT, "%s: sample %d, token %lld: id %d is outside the vocabulary of %d", s->path, i, (long long)t, ids[t],
-                               d->vocab);
+                return SW_FAIL(SW_EINPUT,
+                               "%s: sample %d, token %lld: id %d is outside the vocabulary of %d",
+                               s->path, i, (long long)t, ids[t], d->vocab);
     }
     return SW_OK;
 }
@@ -90,7 +103,8 @@ static enum sw_status get_texts(const struct source *s, const char *name, struct
         return sw_context(st, "%s", s->path);
     for (int i = 0; i < out->count; i++)
         if (!out->items[i][0])
-            return SW_FAIL(SW_EINPUT, "%s: %s: text %d is empty, expected an answer or a label", s->path, name, i);
+            return SW_FAIL(SW_EINPUT, "%s: %s: text %d is empty, expected an answer or a label",
+                           s->path, name, i);
     return SW_OK;
 }
 
@@ -99,14 +113,17 @@ static enum sw_status get_expected(const struct source *s, struct sw_dataset *d)
 {
     const struct sw_scorer *scorer = d->scorer;
     SW_TRY(get_texts(s, "/references", &d->references));
-    SW_TRY(get_offsets(s, "/reference_offsets", d->n_samples, d->references.count, &d->reference_offsets));
+    SW_TRY(get_offsets(s, "/reference_offsets", d->n_samples, d->references.count,
+                       &d->reference_offsets));
     for (int i = 0; i < d->references.count && scorer->usable; i++)
         if (!scorer->usable(d->references.items[i]))
-            return SW_FAIL(SW_EINPUT, "%s: reference %d: found none, score %s expects %s", s->path, i, scorer->name, scorer->expects);
+            return SW_FAIL(SW_EINPUT, "%s: reference %d: found none, score %s expects %s", s->path,
+                           i, scorer->name, scorer->expects);
     if (scorer->classes)
         SW_TRY(get_texts(s, "/classes", &d->classes));
     if (scorer->classes && d->classes.count == 0)
-        return SW_FAIL(SW_EINPUT, "%s: /classes is empty, expected the labels of the task", s->path);
+        return SW_FAIL(SW_EINPUT, "%s: /classes is empty, expected the labels of the task",
+                       s->path);
     return SW_OK;
 }
 
@@ -120,7 +137,8 @@ static enum sw_status get_depth(const struct source *s, struct sw_dataset *d)
     if (st != SW_OK)
         return sw_context(st, "%s", s->path);
     if (rank != 1 || dims[0] != (hsize_t)d->n_samples)
-        return SW_FAIL(SW_EINPUT, "%s: /depth is no list of %d real numbers", s->path, d->n_samples);
+        return SW_FAIL(SW_EINPUT, "%s: /depth is no list of %d real numbers", s->path,
+                       d->n_samples);
     return SW_OK;
 }
 

@@ -1,4 +1,5 @@
-/* dataset.h: prepared datasets, loaded: token ids of prompts or text windows, and what answers are scored against (datasets/README.md). */
+/* dataset.h: prepared datasets, loaded: token ids of prompts or text windows, and what answers are
+ * scored against (datasets/README.md). */
 #ifndef SW_DATASET_H
 #define SW_DATASET_H
 
@@ -16,13 +17,16 @@ struct sw_dataset {
     struct sw_texts references; /* of sample s: reference_offsets[s] … */
     int64_t *reference_offsets; /* [n_samples + 1]; NULL without a scorer */
     struct sw_texts classes;    /* all labels of a classification, else none */
-    double *depth;              /* [n_samples]: share of the haystack before the needle, NaN where there is none; NULL: of none */
+    /* [n_samples]: share of the haystack before the needle, NaN where there is none; NULL: of
+     * none */
+    double *depth;
     int32_t *stop_ids;
     int n_stop_ids;
 };
 
-/* Reads and checks everything: every sample and what it generates fill the context exactly (or at most, where the file says so), ids are in the
- * vocabulary, each sample has a reference. SW_EINPUT: "FILE: found, expected". */
+/* Reads and checks everything: every sample and what it generates fill the context exactly (or at
+ * most, where the file says so), ids are in the vocabulary, each sample has a reference. SW_EINPUT:
+ * "FILE: found, expected". */
 SW_MUST_CHECK enum sw_status sw_dataset_read(const char *path, struct sw_dataset **out);
 void sw_dataset_free(struct sw_dataset *dataset); /* NULL is fine */
 

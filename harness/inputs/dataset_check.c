@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/config/yaml_tree.h"
 #include "harness/inputs/foreign.h"
 #include "harness/store/h5_data.h"
-#include "harness/config/yaml_tree.h"
 
 enum { VALUES_MAX = 1 << 28 };
 
-/* ------------------------------------------------------------------------------------------------------------------ attributes */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 static int check_int(struct sw_problems *problems, hid_t file, const char *name, int low, int high)
 {
@@ -24,13 +24,15 @@ static int check_int(struct sw_problems *problems, hid_t file, const char *name,
         return low;
     }
     if (value < low || value > high) {
-        sw_problem(problems, NULL, place, "found %lld, expected %d…%d", (long long)value, low, high);
+        sw_problem(problems, NULL, place, "found %lld, expected %d…%d", (long long)value, low,
+                   high);
         return low;
     }
     return (int)value;
 }
 
-static void check_text(struct sw_problems *problems, hid_t file, const char *name, const char *expected, char *out, size_t size)
+static void check_text(struct sw_problems *problems, hid_t file, const char *name,
+                       const char *expected, char *out, size_t size)
 {
     char *text = NULL, place[64];
     snprintf(place, sizeof place, "attribute %s", name);
@@ -66,13 +68,18 @@ static void check_score(struct sw_problems *problems, hid_t file, struct sw_data
     if (problems->count > 0)
         return; /* what the score is to be judged by is wrong itself */
     if (!windows && !info->scorer)
-        sw_problem(problems, NULL, "attribute score", "expected one of %s", score_names(names, sizeof names));
-    else if (windows && (info->scored_tokens < 1 || info->scored_tokens >= info->context || info->max_new_tokens != 0))
-        sw_problem(problems, NULL, "attribute scored_tokens", "found %d, and max_new_tokens %d; score ppl expects 1…%d and 0", info->scored_tokens,
-                   info->max_new_tokens, info->context - 1);
-    else if (!windows && (info->max_new_tokens < 1 || info->max_new_tokens >= info->context || info->scored_tokens != 0))
-        sw_problem(problems, NULL, "attribute max_new_tokens", "found %d, and scored_tokens %d; score %s expects 1…%d and 0", info->max_new_tokens,
-                   info->scored_tokens, score, info->context - 1);
+        sw_problem(problems, NULL, "attribute score", "expected one of %s",
+                   score_names(names, sizeof names));
+    else if (windows && (info->scored_tokens < 1 || info->scored_tokens >= info->context ||
+                         info->max_new_tokens != 0))
+        sw_problem(problems, NULL, "attribute scored_tokens",
+                   "found %d, and max_new_tokens %d; score ppl expects 1…%d and 0",
+                   info->scored_tokens, info->max_new_tokens, info->context - 1);
+    else if (!windows && (info->max_new_tokens < 1 || info->max_new_tokens >= info->context ||
+                          info->scored_tokens != 0))
+        sw_problem(problems, NULL, "attribute max_new_tokens",
+                   "found %d, and scored_tokens %d; score %s expects 1…%d and 0",
+                   info->max_new_tokens, info->scored_tokens, score, info->context - 1);
 }
 
 static void check_lengths(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
@@ -83,7 +90,8 @@ static void check_lengths(struct sw_problems *problems, hid_t file, struct sw_da
     if (*lengths && !info->at_most && strcmp(lengths, "exact") != 0)
         sw_problem(problems, NULL, "attribute lengths", "expected exact or at_most");
     if (info->at_most && !info->scorer)
-        sw_problem(problems, NULL, "attribute lengths", "found at_most; windows of score ppl are exact");
+        sw_problem(problems, NULL, "attribute lengths",
+                   "found at_most; windows of score ppl are exact");
 }
 
 static void check_attributes(struct sw_problems *problems, hid_t file, struct sw_dataset_info *info)
@@ -91,14 +99,20 @@ static void check_attributes(struct sw_problems *problems, hid_t file, struct sw
     enum { VERSION = 2, MANY = 1 << 24 };
     int64_t version = VERSION;
     check_text(problems, file, "format", "swbench-dataset", NULL, 0);
-    if (sw_h5_get_int(file, "version", &version) == SW_OK && version >= 1 && version < VERSION) { /* whatever else is missing: it was not there yet */
-        sw_problem(problems, NULL, "attribute version", "found %d, expected %d; datasets/prepare.py makes it anew", (int)version, VERSION);
+    /* whatever else is missing: it was not there yet */
+    if (sw_h5_get_int(file, "version", &version) == SW_OK && version >= 1 && version < VERSION) {
+        sw_problem(problems, NULL, "attribute version",
+                   "found %d, expected %d; datasets/prepare.py makes it anew", (int)version,
+                   VERSION);
         return;
     }
     check_int(problems, file, "version", VERSION, VERSION);
-    check_text(problems, file, "tokenizer_sha256", NULL, info->tokenizer_sha256, sizeof info->tokenizer_sha256);
-    check_text(problems, file, "tokenizer_json_sha256", NULL, info->tokenizer_json_sha256, sizeof info->tokenizer_json_sha256);
-    check_text(problems, file, "chat_template_sha256", NULL, info->chat_template_sha256, sizeof info->chat_template_sha256);
+    check_text(problems, file, "tokenizer_sha256", NULL, info->tokenizer_sha256,
+               sizeof info->tokenizer_sha256);
+    check_text(problems, file, "tokenizer_json_sha256", NULL, info->tokenizer_json_sha256,
+               sizeof info->tokenizer_json_sha256);
+    check_text(problems, file, "chat_template_sha256", NULL, info->chat_template_sha256,
+               sizeof info->chat_template_sha256);
     check_text(problems, file, "special_ids", NULL, info->special_ids, sizeof info->special_ids);
     info->vocab = check_int(problems, file, "vocab_size", 1, MANY);
     info->context = check_int(problems, file, "context", 1, MANY);
@@ -110,17 +124,21 @@ static void check_attributes(struct sw_problems *problems, hid_t file, struct sw
     check_lengths(problems, file, info);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- values */
+/* --- values ----------------------------------------------------------------------------------- */
 
-/* A whole one-dimensional integer dataset as int64. NULL with a problem written when it cannot be had. */
-static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *name, int64_t *count)
+/* A whole one-dimensional integer dataset as int64. NULL with a problem written when it cannot be
+ * had. */
+static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *name,
+                          int64_t *count)
 {
     hid_t dataset = H5Lexists(file, name, H5P_DEFAULT) > 0 ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
-    hid_t type = dataset < 0 ? -1 : H5Dget_type(dataset), space = dataset < 0 ? -1 : H5Dget_space(dataset);
+    hid_t type = dataset < 0 ? -1 : H5Dget_type(dataset),
+          space = dataset < 0 ? -1 : H5Dget_space(dataset);
     hssize_t n = space < 0 ? -1 : H5Sget_simple_extent_npoints(space);
     int64_t *values = NULL;
     *count = 0;
-    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_ndims(space) != 1 || n < 0 || n > VALUES_MAX)
+    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_ndims(space) != 1 ||
+        n < 0 || n > VALUES_MAX)
         sw_problem(problems, NULL, name, "expected a list of integers");
     else if (!sw_h5_is_stored(dataset))
         sw_problem(problems, NULL, name, "claims more values than are stored");
@@ -143,7 +161,8 @@ static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *
 }
 
 /* n_samples + 1 ascending offsets from 0 to `end` (negative: any end). */
-static void check_offsets(struct sw_problems *problems, hid_t file, const char *name, int samples, int64_t end)
+static void check_offsets(struct sw_problems *problems, hid_t file, const char *name, int samples,
+                          int64_t end)
 {
     int64_t n, *offsets = read_ints(problems, file, name, &n);
     if (!offsets)
@@ -152,12 +171,15 @@ static void check_offsets(struct sw_problems *problems, hid_t file, const char *
     for (int64_t i = 1; good && i < n; i++)
         good = offsets[i] >= offsets[i - 1];
     if (!good)
-        sw_problem(problems, NULL, name, "expected %d ascending offsets from 0 to the length of what they index", samples + 1);
+        sw_problem(problems, NULL, name,
+                   "expected %d ascending offsets from 0 to the length of what they index",
+                   samples + 1);
     free(offsets);
 }
 
 /* The texts of a list, each of them not empty. Returns how many, -1 with a problem written. */
-static int check_texts(struct sw_problems *problems, hid_t file, const char *name, struct sw_texts *texts)
+static int check_texts(struct sw_problems *problems, hid_t file, const char *name,
+                       struct sw_texts *texts)
 {
     if (H5Lexists(file, name, H5P_DEFAULT) <= 0 || sw_h5_read_texts(file, name, texts) != SW_OK) {
         sw_error_clear();
@@ -173,7 +195,8 @@ static int check_texts(struct sw_problems *problems, hid_t file, const char *nam
 }
 
 /* What answers are scored against. */
-static void check_expected(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+static void check_expected(struct sw_problems *problems, hid_t file,
+                           const struct sw_dataset_info *info)
 {
     const struct sw_scorer *scorer = info->scorer;
     struct sw_texts references = {0}, classes = {0};
@@ -181,7 +204,8 @@ static void check_expected(struct sw_problems *problems, hid_t file, const struc
     check_offsets(problems, file, "reference_offsets", info->samples, n);
     for (int i = 0; i < n && scorer->usable; i++)
         if (references.items[i][0] && !scorer->usable(references.items[i])) {
-            sw_problem(problems, NULL, "references", "found none in [%d]; score %s expects %s", i, scorer->name, scorer->expects);
+            sw_problem(problems, NULL, "references", "found none in [%d]; score %s expects %s", i,
+                       scorer->name, scorer->expects);
             break;
         }
     if (scorer->classes && check_texts(problems, file, "classes", &classes) == 0)
@@ -190,26 +214,30 @@ static void check_expected(struct sw_problems *problems, hid_t file, const struc
     sw_h5_texts_clear(&classes);
 }
 
-static void check_depth(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+static void check_depth(struct sw_problems *problems, hid_t file,
+                        const struct sw_dataset_info *info)
 {
     double *depth = NULL;
     hsize_t dims[3] = {0};
     int rank = 0;
     if (H5Lexists(file, "depth", H5P_DEFAULT) <= 0)
         return;
-    bool good = sw_h5_read_reals(file, "depth", &depth, dims, &rank) == SW_OK && rank == 1 && dims[0] == (hsize_t)info->samples;
+    bool good = sw_h5_read_reals(file, "depth", &depth, dims, &rank) == SW_OK && rank == 1 &&
+                dims[0] == (hsize_t)info->samples;
     sw_error_clear();
     if (!good)
         sw_problem(problems, NULL, "depth", "expected a list of %d real numbers", info->samples);
     for (int i = 0; good && i < info->samples; i++)
         if (depth[i] < 0 || depth[i] > 1) { /* NaN: the sample has none */
-            sw_problem(problems, NULL, "depth", "found %g at [%d], expected 0…1 or NaN", depth[i], i);
+            sw_problem(problems, NULL, "depth", "found %g at [%d], expected 0…1 or NaN", depth[i],
+                       i);
             break;
         }
     free(depth);
 }
 
-static void check_values(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+static void check_values(struct sw_problems *problems, hid_t file,
+                         const struct sw_dataset_info *info)
 {
     if (info->scorer)
         check_expected(problems, file, info);
@@ -219,14 +247,16 @@ static void check_values(struct sw_problems *problems, hid_t file, const struct 
         return;
     for (int64_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= info->vocab) {
-            sw_problem(problems, NULL, "ids", "found %lld at [%lld], expected 0…%d", (long long)ids[i], (long long)i, info->vocab - 1);
+            sw_problem(problems, NULL, "ids", "found %lld at [%lld], expected 0…%d",
+                       (long long)ids[i], (long long)i, info->vocab - 1);
             break;
         }
     free(ids);
     check_offsets(problems, file, "offsets", info->samples, n);
 }
 
-static enum sw_status check_dataset(const char *path, FILE *messages, bool all, struct sw_dataset_info *out)
+static enum sw_status check_dataset(const char *path, FILE *messages, bool all,
+                                    struct sw_dataset_info *out)
 {
     struct sw_problems problems = {.out = messages, .file = path};
     *out = (struct sw_dataset_info){0};
@@ -241,7 +271,8 @@ static enum sw_status check_dataset(const char *path, FILE *messages, bool all, 
         check_values(&problems, file, out);
     H5Fclose(file);
     if (problems.count > 0)
-        return SW_FAIL(SW_EINPUT, "%s: %d problem%s", path, problems.count, problems.count == 1 ? "" : "s");
+        return SW_FAIL(SW_EINPUT, "%s: %d problem%s", path, problems.count,
+                       problems.count == 1 ? "" : "s");
     return SW_OK;
 }
 

@@ -1,5 +1,6 @@
-/* HDF5 believes what a file says of its global heap, which is where texts of variable length are: of datasets with one to five bits changed, 1.10.8
- * crashed on one in fifty and looped for ever on one in two hundred. So a child process reads them first, and its end is not ours. */
+/* HDF5 believes what a file says of its global heap, which is where texts of variable length are:
+ * of datasets with one to five bits changed, 1.10.8 crashed on one in fifty and looped for ever on
+ * one in two hundred. So a child process reads them first, and its end is not ours. */
 #define H5_USE_110_API
 #include "harness/inputs/foreign.h"
 
@@ -12,11 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TRIAL_SECONDS = 10 }; /* of processor time: ten thousand answers of a dataset take a few milliseconds */
+/* of processor time: ten thousand answers of a dataset take a few milliseconds */
+enum { TRIAL_SECONDS = 10 };
 
 bool sw_foreign_trial = true;
 
-/* All texts of an attribute or dataset, unless they claim more bytes than the file has. What cannot be read is for the reader to say. */
+/* All texts of an attribute or dataset, unless they claim more bytes than the file has. What cannot
+ * be read is for the reader to say. */
 static void read_texts(hid_t object, hid_t type, hid_t space, bool is_attribute, hsize_t size)
 {
     hssize_t n = H5Sget_simple_extent_npoints(space);
@@ -26,7 +29,9 @@ static void read_texts(hid_t object, hid_t type, hid_t space, bool is_attribute,
     H5Tset_size(memory, H5T_VARIABLE);
     H5Tset_cset(memory, H5Tget_cset(type));
     char **texts = calloc((size_t)n, sizeof *texts);
-    if (texts && (is_attribute ? H5Aread(object, memory, texts) : H5Dread(object, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts)) >= 0)
+    if (texts &&
+        (is_attribute ? H5Aread(object, memory, texts)
+                      : H5Dread(object, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts)) >= 0)
         H5Dvlen_reclaim(memory, space, H5P_DEFAULT, texts);
     free(texts);
     H5Tclose(memory);
@@ -35,7 +40,8 @@ static void read_texts(hid_t object, hid_t type, hid_t space, bool is_attribute,
 static herr_t read_attribute(hid_t object, const char *name, const H5A_info_t *info, void *size)
 {
     (void)info;
-    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT), type = H5Aget_type(attribute),
+          space = H5Aget_space(attribute);
     read_texts(attribute, type, space, true, *(const hsize_t *)size);
     H5Sclose(space);
     H5Tclose(type);
@@ -72,9 +78,11 @@ static _Noreturn void try_it(const char *path, hsize_t size)
 
 static bool survives(const char *path, const struct stat *about)
 {
-    static struct stat last; /* the one that was tried last: a run asks for its input with every cell */
-    bool same = last.st_ino == about->st_ino && last.st_dev == about->st_dev && last.st_size == about->st_size &&
-                last.st_mtim.tv_sec == about->st_mtim.tv_sec && last.st_mtim.tv_nsec == about->st_mtim.tv_nsec;
+    /* the one that was tried last: a run asks for its input with every cell */
+    static struct stat last;
+    bool same = last.st_ino == about->st_ino && last.st_dev == about->st_dev &&
+                last.st_size == about->st_size && last.st_mtim.tv_sec == about->st_mtim.tv_sec &&
+                last.st_mtim.tv_nsec == about->st_mtim.tv_nsec;
     if (same || !sw_foreign_trial)
         return true;
     int status = 0;
@@ -102,7 +110,12 @@ enum sw_status sw_foreign_open(const char *path, hid_t *out)
     if (!is_file)
         return SW_FAIL(SW_EINPUT, "%s: found something else, expected a file", path);
     if (!survives(path, &about))
-        return SW_FAIL(SW_EINPUT, "%s: damaged: the HDF5 library does not survive reading its texts", path);
+        return SW_FAIL(SW_EINPUT,
+                       "%s: damaged: the HDF5 library does not survive reading its texts", path);
     *out = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    return *out >= 0 ? SW_OK : SW_FAIL(SW_EINPUT, "%s: not a readable HDF5 file (truncated, damaged, or something else)", path);
+    return *out >= 0
+               ? SW_OK
+               : SW_FAIL(SW_EINPUT,
+                         "%s: not a readable HDF5 file (truncated, damaged, or something else)",
+                         path);
 }

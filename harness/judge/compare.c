@@ -21,13 +21,14 @@ enum {
     LAYER_ACROSS = 20,  /* times the tolerance across machines: of one layer */
 };
 
-/* --- what is compared ---------------------------------------------------------------------------------------------------------- */
+/* --- what is compared ------------------------------------------------------------------------- */
 
 enum rule { PAIRED, EXACT, TIMED, BYTES };
 
 /* ppl, nll_delta, selection times (a part of attention's) and effective_* follow from these.
- * Tolerances: within a kind of machine only the compiler rounds differently. Across machines rounding may turn a near tie of two blocks' scores:
- * one turned in one layer of configs/ci.yaml moves the mean over layers by about 0.0003 and that layer by 0.008. (None turned between SSE2 and
+ * Tolerances: within a kind of machine only the compiler rounds differently. Across machines
+ * rounding may turn a near tie of two blocks' scores: one turned in one layer of configs/ci.yaml
+ * moves the mean over layers by about 0.0003 and that layer by 0.008. (None turned between SSE2 and
  * AVX2 and three cores of OpenBLAS there: lists were equal, losses within 5e-7.) */
 static const struct watched {
     const char *metric;
@@ -54,14 +55,15 @@ static const struct watched {
     {.metric = NULL},
 };
 
-/* --- the cells of a folder ----------------------------------------------------------------------------------------------------- */
+/* --- the cells of a folder -------------------------------------------------------------------- */
 
 struct cell {
     const struct sw_tidy_row *row; /* its first */
     int64_t from, to;              /* rows of the tidy table */
-    char *experiment;              /* what is the same whatever code, machine or content of inputs */
-    char *input;                   /* hash of the inputs */
-    char *kernels;                 /* instruction set and libraries: what rounding depends on */
+    /* what is the same whatever code, machine or content of inputs */
+    char *experiment;
+    char *input;   /* hash of the inputs */
+    char *kernels; /* instruction set and libraries: what rounding depends on */
     char *label;
     int64_t threads;
     bool matched;
@@ -78,11 +80,11 @@ struct side {
 /* A figure before all of them are known: what its verdict will need. */
 struct pending {
     const struct watched *what;
-    double error;     /* bootstrap standard deviation of a timed log ratio; NaN: too few samples */
+    double error; /* bootstrap standard deviation of a timed log ratio; NaN: too few samples */
     double tolerance, allowance;
     int moved, better;
     bool relative;
-    bool broken;      /* NEW has no number where BASE has one */
+    bool broken; /* NEW has no number where BASE has one */
 };
 
 struct work {
@@ -104,7 +106,8 @@ static void clear_side(struct side *s)
     sw_tidy_free(s->tidy);
 }
 
-/* Parameters at their defaults go: what older code did not know yet is what it did. Those this build does not know stay. */
+/* Parameters at their defaults go: what older code did not know yet is what it did. Those this
+ * build does not know stay. */
 static void drop_defaults(json_t *params, const struct sw_method *method)
 {
     for (const struct sw_param *p = method ? method->params : NULL; p && p->name; ++p) {
@@ -116,7 +119,8 @@ static void drop_defaults(json_t *params, const struct sw_method *method)
 
 static char *experiment_of(const json_t *identity, const struct sw_method *method)
 {
-    static const char *const others[] = {"code", "device", "input", "measure", "save", "threads", "timing"};
+    static const char *const others[] = {"code", "device",  "input", "measure",
+                                         "save", "threads", "timing"};
     json_t *same = json_deep_copy(identity);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i)
         json_object_del(same, others[i]);
@@ -134,11 +138,13 @@ static char *label_of(const struct sw_tidy_row *row, bool with_seed)
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return NULL;
-    fprintf(out, "%s%s%s n=%lld %s %s", row->model, *row->task ? " " : "", row->task, (long long)row->context, row->phase, row->method);
+    fprintf(out, "%s%s%s n=%lld %s %s", row->model, *row->task ? " " : "", row->task,
+            (long long)row->context, row->phase, row->method);
     json_t *params = json_loads(row->params, 0, NULL), *value;
     const char *name;
     drop_defaults(params, sw_method_find(row->method));
-    json_object_foreach(params, name, value) {
+    json_object_foreach(params, name, value)
+    {
         char *shown = sw_param_json_text(value);
         fprintf(out, " %s=%s", name, shown ? shown : "?");
         free(shown);
@@ -178,7 +184,8 @@ static enum sw_status describe_cell(const struct side *side, struct cell *cell)
     drop_threads(cell->kernels);
     json = json_loads(identity, 0, NULL);
     if (!json_is_object(json)) {
-        st = SW_FAIL(SW_EINPUT, "%s, cell %s: /provenance: identity is not a JSON object", side->results, cell->row->cell);
+        st = SW_FAIL(SW_EINPUT, "%s, cell %s: /provenance: identity is not a JSON object",
+                     side->results, cell->row->cell);
         goto out;
     }
     const char *input = json_string_value(json_object_get(json, "input"));
@@ -215,9 +222,10 @@ static enum sw_status read_side(const char *results, struct side *side)
     return SW_OK;
 }
 
-/* --- findings and figures ------------------------------------------------------------------------------------------------------ */
+/* --- findings and figures --------------------------------------------------------------------- */
 
-/* A text that lives as long as the comparison; "" when out of memory, which the next allocation reports. */
+/* A text that lives as long as the comparison; "" when out of memory, which the next allocation
+ * reports. */
 static const char *text(struct work *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static const char *text(struct work *w, const char *fmt, ...)
 {
@@ -236,7 +244,8 @@ static const char *text(struct work *w, const char *fmt, ...)
     return "";
 }
 
-static enum sw_status find(struct work *w, enum sw_finding_kind kind, const struct cell *cell, const char *why)
+static enum sw_status find(struct work *w, enum sw_finding_kind kind, const struct cell *cell,
+                           const char *why)
 {
     struct sw_comparison *c = w->out;
     struct sw_finding *grown = realloc(c->findings, ((size_t)c->n_findings + 1) * sizeof *grown);
@@ -247,8 +256,10 @@ static enum sw_status find(struct work *w, enum sw_finding_kind kind, const stru
     return SW_OK;
 }
 
-/* A new figure of the pair, with what its verdict will need. NULL: out of memory. The pointers hold until the next one. */
-static struct sw_figure *add_figure(struct work *w, const struct cell *cell, const struct watched *what, struct pending **pending)
+/* A new figure of the pair, with what its verdict will need. NULL: out of memory. The pointers hold
+ * until the next one. */
+static struct sw_figure *add_figure(struct work *w, const struct cell *cell,
+                                    const struct watched *what, struct pending **pending)
 {
     struct sw_comparison *c = w->out;
     if ((c->n_figures & (c->n_figures - 1)) == 0) { /* room for 1, 2, 4, … */
@@ -266,14 +277,25 @@ static struct sw_figure *add_figure(struct work *w, const struct cell *cell, con
     *pending = &w->pending[c->n_figures];
     **pending = (struct pending){.what = what, .error = NAN, .better = info->better};
     struct sw_figure *f = &c->figures[c->n_figures++];
-    *f = (struct sw_figure){.cell = cell->label, .metric = what->metric, .unit = info->unit, .class = what->class, .base = NAN, .now = NAN,
-                            .change = NAN, .lo = NAN, .hi = NAN, .p = NAN, .judged = true, .verdict = SW_VERDICT_SAME, .note = ""};
+    *f = (struct sw_figure){.cell = cell->label,
+                            .metric = what->metric,
+                            .unit = info->unit,
+                            .class = what->class,
+                            .base = NAN,
+                            .now = NAN,
+                            .change = NAN,
+                            .lo = NAN,
+                            .hi = NAN,
+                            .p = NAN,
+                            .judged = true,
+                            .verdict = SW_VERDICT_SAME,
+                            .note = ""};
     return f;
 }
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "out of memory (figures)"); }
 
-/* --- a pair of cells ------------------------------------------------------------------------------------------------------------ */
+/* --- a pair of cells -------------------------------------------------------------------------- */
 
 struct pair {
     const struct cell *base, *now;
@@ -282,7 +304,8 @@ struct pair {
     bool same_kernels; /* the same bits can be expected */
 };
 
-static const struct sw_tidy_row *find_row(const struct side *side, const struct cell *cell, const char *metric)
+static const struct sw_tidy_row *find_row(const struct side *side, const struct cell *cell,
+                                          const char *metric)
 {
     for (int64_t i = cell->from; i < cell->to; ++i)
         if (side->tidy->rows[i].layer < 0 && strcmp(side->tidy->rows[i].metric, metric) == 0)
@@ -290,7 +313,10 @@ static const struct sw_tidy_row *find_row(const struct side *side, const struct 
     return NULL;
 }
 
-struct values { double *base, *now; int n_base, n_now; };
+struct values {
+    double *base, *now;
+    int n_base, n_now;
+};
 
 static void free_values(struct values *v)
 {
@@ -298,14 +324,16 @@ static void free_values(struct values *v)
     free(v->now);
 }
 
-static enum sw_status read_values(const struct pair *pair, const char *group, const char *metric, struct values *v)
+static enum sw_status read_values(const struct pair *pair, const char *group, const char *metric,
+                                  struct values *v)
 {
     *v = (struct values){0};
     SW_TRY(sw_cell_reader_values(pair->base_reader, group, metric, &v->base, &v->n_base));
     return sw_cell_reader_values(pair->now_reader, group, metric, &v->now, &v->n_now);
 }
 
-static enum sw_status incomparable(struct work *w, struct sw_figure *f, const char *what, int base, int now)
+static enum sw_status incomparable(struct work *w, struct sw_figure *f, const char *what, int base,
+                                   int now)
 {
     f->verdict = SW_VERDICT_INCOMPARABLE;
     f->note = text(w, "%d %s in BASE, %d in NEW", base, what, now);
@@ -321,7 +349,8 @@ static bool has_lost(const double *base, const double *now, int n)
     return lost;
 }
 
-static enum sw_status compare_paired(struct work *w, const struct pair *pair, struct sw_figure *f, struct pending *pending)
+static enum sw_status compare_paired(struct work *w, const struct pair *pair, struct sw_figure *f,
+                                     struct pending *pending)
 {
     struct values v;
     enum sw_status st = read_values(pair, "samples", f->metric, &v);
@@ -339,7 +368,8 @@ static enum sw_status compare_paired(struct work *w, const struct pair *pair, st
     f->change = f->now - f->base;
     if (pending->moved && n > 0) {
         struct sw_interval x;
-        SW_TRY_GOTO(st, out, sw_interval_paired(v.now, v.base, n, (uint64_t)pair->base->row->seed, &x));
+        SW_TRY_GOTO(st, out,
+                    sw_interval_paired(v.now, v.base, n, (uint64_t)pair->base->row->seed, &x));
         f->lo = x.lo;
         f->hi = x.hi;
         for (int i = 0; i < n; ++i)
@@ -352,10 +382,13 @@ out:
     return st;
 }
 
-/* Overall value, layers, heads. Across machines a head's few blocks say more about ties than about the rule: layers count, heads do not. */
-static enum sw_status compare_exact(struct work *w, const struct pair *pair, struct sw_figure *f, struct pending *pending)
+/* Overall value, layers, heads. Across machines a head's few blocks say more about ties than about
+ * the rule: layers count, heads do not. */
+static enum sw_status compare_exact(struct work *w, const struct pair *pair, struct sw_figure *f,
+                                    struct pending *pending)
 {
-    static const char *const groups[] = {"per_layer", "per_layer_head"}, *const names[] = {"layers", "values of layers and heads"};
+    static const char *const groups[] = {"per_layer", "per_layer_head"},
+                             *const names[] = {"layers", "values of layers and heads"};
     double tolerance = pair->same_kernels ? pending->tolerance : LAYER_ACROSS * pending->tolerance;
     pending->moved = sw_differing(&f->base, &f->now, 1, pending->tolerance);
     f->change = f->now - f->base;
@@ -376,7 +409,8 @@ static enum sw_status compare_exact(struct work *w, const struct pair *pair, str
     return SW_OK;
 }
 
-static enum sw_status read_dense(const struct side *side, const struct sw_tidy_row *row, double **values, int *n)
+static enum sw_status read_dense(const struct side *side, const struct sw_tidy_row *row,
+                                 double **values, int *n)
 {
     struct sw_cell_reader *reader;
     const struct sw_tidy_row *dense = sw_tidy_dense(side->tidy, row);
@@ -391,7 +425,8 @@ static enum sw_status read_dense(const struct side *side, const struct sw_tidy_r
 }
 
 /* The log ratio of two or, with dense, four medians. */
-static enum sw_status time_ratio(struct sw_figure *f, struct pending *pending, const struct sw_sample_set *sets, int n_sets, uint64_t seed)
+static enum sw_status time_ratio(struct sw_figure *f, struct pending *pending,
+                                 const struct sw_sample_set *sets, int n_sets, uint64_t seed)
 {
     struct sw_interval x;
     bool enough = true;
@@ -409,9 +444,11 @@ static enum sw_status time_ratio(struct sw_figure *f, struct pending *pending, c
     return SW_OK;
 }
 
-static enum sw_status compare_times(struct work *w, const struct pair *pair, const struct watched *what)
+static enum sw_status compare_times(struct work *w, const struct pair *pair,
+                                    const struct watched *what)
 {
-    const struct sw_tidy_row *base_row = find_row(&w->base, pair->base, what->metric), *now_row = find_row(&w->now, pair->now, what->metric);
+    const struct sw_tidy_row *base_row = find_row(&w->base, pair->base, what->metric),
+                             *now_row = find_row(&w->now, pair->now, what->metric);
     struct values v, dense = {0};
     struct pending *pending;
     uint64_t seed = (uint64_t)base_row->seed;
@@ -421,10 +458,14 @@ static enum sw_status compare_times(struct work *w, const struct pair *pair, con
     SW_TRY_GOTO(st, out, read_dense(&w->now, now_row, &dense.now, &dense.n_now));
     if (v.n_base == 0 || v.n_now == 0)
         goto out;
-    const struct sw_sample_set sets[] = {{v.now, v.n_now, +1}, {v.base, v.n_base, -1}, {dense.now, dense.n_now, -1}, {dense.base, dense.n_base, +1}};
+    const struct sw_sample_set sets[] = {{v.now, v.n_now, +1},
+                                         {v.base, v.n_base, -1},
+                                         {dense.now, dense.n_now, -1},
+                                         {dense.base, dense.n_base, +1}};
     if (dense.n_base && dense.n_now) {
         struct sw_figure *f = add_figure(w, pair->base, what, &pending);
-        double base_dense = sw_tidy_dense(w->base.tidy, base_row)->value, now_dense = sw_tidy_dense(w->now.tidy, now_row)->value;
+        double base_dense = sw_tidy_dense(w->base.tidy, base_row)->value,
+               now_dense = sw_tidy_dense(w->now.tidy, now_row)->value;
         if (!f)
             SW_TRY_GOTO(st, out, no_memory());
         f->base = base_row->value / base_dense;
@@ -446,9 +487,11 @@ out:
     return st;
 }
 
-static enum sw_status compare_metric(struct work *w, const struct pair *pair, const struct watched *what)
+static enum sw_status compare_metric(struct work *w, const struct pair *pair,
+                                     const struct watched *what)
 {
-    const struct sw_tidy_row *base = find_row(&w->base, pair->base, what->metric), *now = find_row(&w->now, pair->now, what->metric);
+    const struct sw_tidy_row *base = find_row(&w->base, pair->base, what->metric),
+                             *now = find_row(&w->now, pair->now, what->metric);
     struct pending *pending;
     if (!base || (what->rule == BYTES && !pair->same_machine))
         return SW_OK;
@@ -477,7 +520,8 @@ static enum sw_status compare_metric(struct work *w, const struct pair *pair, co
 static enum sw_status compare_pair(struct work *w, struct pair *pair)
 {
     SW_TRY(sw_cell_reader_open(w->base.results, pair->base->row->cell, &pair->base_reader));
-    enum sw_status st = sw_cell_reader_open(w->now.results, pair->now->row->cell, &pair->now_reader);
+    enum sw_status st =
+        sw_cell_reader_open(w->now.results, pair->now->row->cell, &pair->now_reader);
     for (const struct watched *what = watched; what->metric && st == SW_OK; ++what)
         st = compare_metric(w, pair, what);
     sw_cell_reader_close(pair->base_reader);
@@ -486,17 +530,22 @@ static enum sw_status compare_pair(struct work *w, struct pair *pair)
     return st;
 }
 
-/* --- which cells belong together ------------------------------------------------------------------------------------------------ */
+/* --- which cells belong together -------------------------------------------------------------- */
 
-static bool is(const struct cell *cell, enum sw_result_status status) { return strcmp(cell->row->status, sw_result_status_names[status]) == 0; }
+static bool is(const struct cell *cell, enum sw_result_status status)
+{
+    return strcmp(cell->row->status, sw_result_status_names[status]) == 0;
+}
 
 static int likeness(const struct cell *a, const struct cell *b)
 {
-    return 8 * (strcmp(a->input, b->input) == 0) + 4 * (strcmp(a->row->device, b->row->device) == 0) +
+    return 8 * (strcmp(a->input, b->input) == 0) +
+           4 * (strcmp(a->row->device, b->row->device) == 0) +
            2 * (strcmp(a->kernels, b->kernels) == 0) + (a->threads == b->threads);
 }
 
-/* Of several cells of the experiment (a folder that was merged from machines) the one made most alike. */
+/* Of several cells of the experiment (a folder that was merged from machines) the one made most
+ * alike. */
 static struct cell *partner_of(struct side *side, const struct cell *cell)
 {
     struct cell *best = NULL;
@@ -512,24 +561,33 @@ static struct cell *partner_of(struct side *side, const struct cell *cell)
 
 static enum sw_status judge_pair(struct work *w, const struct cell *base, const struct cell *now)
 {
-    struct pair pair = {.base = base, .now = now, .same_kernels = strcmp(base->kernels, now->kernels) == 0};
-    pair.same_machine = pair.same_kernels && strcmp(base->row->device, now->row->device) == 0 && base->threads == now->threads;
+    struct pair pair = {
+        .base = base, .now = now, .same_kernels = strcmp(base->kernels, now->kernels) == 0};
+    pair.same_machine = pair.same_kernels && strcmp(base->row->device, now->row->device) == 0 &&
+                        base->threads == now->threads;
     if (!is(base, SW_RESULT_OK)) {
         if (is(now, SW_RESULT_OK))
-            return find(w, SW_FINDING_EXTRA, base, text(w, "%s in BASE, ok in NEW", base->row->status));
+            return find(w, SW_FINDING_EXTRA, base,
+                        text(w, "%s in BASE, ok in NEW", base->row->status));
         return is(base, SW_RESULT_SKIPPED) && is(now, SW_RESULT_SKIPPED)
                    ? SW_OK /* neither machine can run it */
-                   : find(w, SW_FINDING_INCOMPARABLE, base, text(w, "%s in BASE, %s in NEW", base->row->status, now->row->status));
+                   : find(w, SW_FINDING_INCOMPARABLE, base,
+                          text(w, "%s in BASE, %s in NEW", base->row->status, now->row->status));
     }
     if (!is(now, SW_RESULT_OK))
         return find(w, is(now, SW_RESULT_FAILED) ? SW_FINDING_FAILED : SW_FINDING_MISSING, base,
                     text(w, "%s in NEW: %s", now->row->status, now->row->reason));
     if (strcmp(base->input, now->input) != 0)
-        return find(w, SW_FINDING_INCOMPARABLE, base, text(w, "the inputs differ (model or dataset): %s in BASE, %s in NEW", base->input, now->input));
+        return find(w, SW_FINDING_INCOMPARABLE, base,
+                    text(w, "the inputs differ (model or dataset): %s in BASE, %s in NEW",
+                         base->input, now->input));
     if (!pair.same_machine && !w->rules->across_machines)
         return find(w, SW_FINDING_INCOMPARABLE, base,
-                    text(w, "the machines differ: %s (%s, %lld threads) in BASE, %s (%s, %lld threads) in NEW; --across-machines compares what can be",
-                         base->row->device, base->kernels, (long long)base->threads, now->row->device, now->kernels, (long long)now->threads));
+                    text(w,
+                         "the machines differ: %s (%s, %lld threads) in BASE, %s (%s, %lld "
+                         "threads) in NEW; --across-machines compares what can be",
+                         base->row->device, base->kernels, (long long)base->threads,
+                         now->row->device, now->kernels, (long long)now->threads));
     return compare_pair(w, &pair);
 }
 
@@ -547,11 +605,12 @@ static enum sw_status match(struct work *w)
     }
     for (int i = 0; i < w->now.n; ++i)
         if (!w->now.cells[i].matched)
-            SW_TRY(find(w, SW_FINDING_EXTRA, &w->now.cells[i], is(&w->now.cells[i], SW_RESULT_OK) ? "" : w->now.cells[i].row->status));
+            SW_TRY(find(w, SW_FINDING_EXTRA, &w->now.cells[i],
+                        is(&w->now.cells[i], SW_RESULT_OK) ? "" : w->now.cells[i].row->status));
     return SW_OK;
 }
 
-/* --- verdicts ------------------------------------------------------------------------------------------------------------------- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 static bool is_timed(const struct pending *p) { return p->what->rule == TIMED; }
 
@@ -563,7 +622,8 @@ static enum sw_status correct(struct work *w, double *noise)
         return no_memory();
     int times = 0;
     for (int i = 0; i < c->n_figures; ++i) {
-        bool tells = is_timed(&w->pending[i]) && w->pending[i].relative && !isnan(w->pending[i].error);
+        bool tells =
+            is_timed(&w->pending[i]) && w->pending[i].relative && !isnan(w->pending[i].error);
         x[i] = tells ? log(c->figures[i].change) : NAN;
         times += tells;
     }
@@ -583,13 +643,18 @@ static enum sw_status correct(struct work *w, double *noise)
     return st;
 }
 
-static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pending *p, const struct sw_compare_rules *rules, double noise)
+static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pending *p,
+                                  const struct sw_compare_rules *rules, double noise)
 {
     switch (p->what->rule) {
-    case PAIRED: return sw_verdict_paired(f->change, p->moved > 0, p->better, p->allowance, f->p);
-    case EXACT: return sw_verdict_exact(f->change, p->moved, p->better, p->tolerance);
-    case TIMED: return sw_verdict_timed(log(f->change), rules->slowdown, noise, f->p);
-    case BYTES: break;
+    case PAIRED:
+        return sw_verdict_paired(f->change, p->moved > 0, p->better, p->allowance, f->p);
+    case EXACT:
+        return sw_verdict_exact(f->change, p->moved, p->better, p->tolerance);
+    case TIMED:
+        return sw_verdict_timed(log(f->change), rules->slowdown, noise, f->p);
+    case BYTES:
+        break;
     }
     return sw_verdict_memory(f->base, f->now);
 }
@@ -603,7 +668,8 @@ static enum sw_status judge(struct work *w)
     for (int i = 0; i < c->n_figures; ++i) {
         struct sw_figure *f = &c->figures[i];
         if (f->verdict != SW_VERDICT_INCOMPARABLE)
-            f->verdict = w->pending[i].broken ? SW_VERDICT_WORSE : verdict_of(f, &w->pending[i], w->rules, noise);
+            f->verdict = w->pending[i].broken ? SW_VERDICT_WORSE
+                                              : verdict_of(f, &w->pending[i], w->rules, noise);
         if (w->pending[i].broken)
             f->note = "no number in NEW";
         if (f->judged)
@@ -614,7 +680,8 @@ static enum sw_status judge(struct work *w)
     return SW_OK;
 }
 
-enum sw_status sw_compare(const char *base, const char *now, const struct sw_compare_rules *rules, struct sw_comparison *out)
+enum sw_status sw_compare(const char *base, const char *now, const struct sw_compare_rules *rules,
+                          struct sw_comparison *out)
 {
     *out = (struct sw_comparison){.noise = NAN};
     struct work w = {.rules = rules, .out = out};
@@ -649,10 +716,12 @@ enum sw_verdict sw_comparison_verdict(const struct sw_comparison *c)
             found[v] += c->counts[i][v];
     for (int i = 0; i < c->n_findings; ++i) {
         found[SW_VERDICT_WORSE] += c->findings[i].kind == SW_FINDING_FAILED;
-        found[SW_VERDICT_INCOMPARABLE] += c->findings[i].kind == SW_FINDING_MISSING || c->findings[i].kind == SW_FINDING_INCOMPARABLE;
+        found[SW_VERDICT_INCOMPARABLE] += c->findings[i].kind == SW_FINDING_MISSING ||
+                                          c->findings[i].kind == SW_FINDING_INCOMPARABLE;
     }
     found[SW_VERDICT_INCOMPARABLE] += c->pairs == 0;
-    static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE, SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER};
+    static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE,
+                                            SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; ++i)
         if (found[order[i]])
             return order[i];

@@ -13,11 +13,15 @@ static bool is_whole(const struct sw_tidy_row *row, const char *metric)
 }
 
 /* The same metric of `method` on the same inputs, beside as many dense layers. */
-static bool is_counterpart(const struct sw_tidy_row *d, const struct sw_tidy_row *row, const char *method)
+static bool is_counterpart(const struct sw_tidy_row *d, const struct sw_tidy_row *row,
+                           const char *method)
 {
-    return is_whole(d, row->metric) && strcmp(d->method, method) == 0 && d->context == row->context && d->seed == row->seed && d->dense_layers == row->dense_layers &&
-           strcmp(d->workload, row->workload) == 0 && strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
-           strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 && strcmp(d->device, row->device) == 0;
+    return is_whole(d, row->metric) && strcmp(d->method, method) == 0 &&
+           d->context == row->context && d->seed == row->seed &&
+           d->dense_layers == row->dense_layers && strcmp(d->workload, row->workload) == 0 &&
+           strcmp(d->model, row->model) == 0 && strcmp(d->task, row->task) == 0 &&
+           strcmp(d->phase, row->phase) == 0 && strcmp(d->backend, row->backend) == 0 &&
+           strcmp(d->device, row->device) == 0;
 }
 
 const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
@@ -31,12 +35,14 @@ const struct sw_tidy_row *sw_tidy_dense(const struct sw_tidy *tidy, const struct
 const struct sw_tidy_row *sw_tidy_one_hop(const struct sw_tidy *tidy, const struct sw_tidy_row *row)
 {
     for (int64_t i = 0; i < tidy->count; i++)
-        if (is_counterpart(&tidy->rows[i], row, "onehop") && tidy->rows[i].density == row->density && strcmp(tidy->rows[i].budget, row->budget) == 0)
+        if (is_counterpart(&tidy->rows[i], row, "onehop") &&
+            tidy->rows[i].density == row->density && strcmp(tidy->rows[i].budget, row->budget) == 0)
             return &tidy->rows[i];
     return NULL;
 }
 
-static enum sw_status read_samples(const char *results, const struct sw_tidy_row *row, double **values, int *n)
+static enum sw_status read_samples(const char *results, const struct sw_tidy_row *row,
+                                   double **values, int *n)
 {
     struct sw_cell_reader *reader;
     SW_TRY(sw_cell_reader_open(results, row->cell, &reader));
@@ -45,9 +51,13 @@ static enum sw_status read_samples(const char *results, const struct sw_tidy_row
     return st;
 }
 
-struct two_samples { double *a, *b; int n_a, n_b; };
+struct two_samples {
+    double *a, *b;
+    int n_a, n_b;
+};
 
-static enum sw_status read_two(const char *results, const struct sw_tidy_row *a, const struct sw_tidy_row *b, struct two_samples *s)
+static enum sw_status read_two(const char *results, const struct sw_tidy_row *a,
+                               const struct sw_tidy_row *b, struct two_samples *s)
 {
     *s = (struct two_samples){0};
     SW_TRY(read_samples(results, a, &s->a, &s->n_a));
@@ -60,7 +70,8 @@ static void free_two(struct two_samples *s)
     free(s->b);
 }
 
-enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row, const struct sw_tidy_row *dense, struct sw_interval *out)
+enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row *row,
+                                  const struct sw_tidy_row *dense, struct sw_interval *out)
 {
     struct two_samples s;
     *out = (struct sw_interval){row->value - dense->value, NAN, NAN};
@@ -71,7 +82,8 @@ enum sw_status sw_tidy_difference(const char *results, const struct sw_tidy_row 
     return st;
 }
 
-enum sw_status sw_tidy_ratio(const char *results, const struct sw_tidy_row *a, const struct sw_tidy_row *b, struct sw_interval *out)
+enum sw_status sw_tidy_ratio(const char *results, const struct sw_tidy_row *a,
+                             const struct sw_tidy_row *b, struct sw_interval *out)
 {
     struct two_samples s;
     *out = (struct sw_interval){NAN, NAN, NAN};
@@ -87,7 +99,8 @@ enum sw_status sw_tidy_derive(const char *results, struct sw_tidy *tidy)
     int64_t losses = 0, added = 0;
     for (int64_t i = 0; i < tidy->count; i++)
         losses += is_whole(&tidy->rows[i], "nll");
-    struct sw_tidy_row *rows = realloc(tidy->rows, (size_t)(tidy->count + losses + 1) * sizeof *rows);
+    struct sw_tidy_row *rows =
+        realloc(tidy->rows, (size_t)(tidy->count + losses + 1) * sizeof *rows);
     if (!rows)
         return SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
     tidy->rows = rows;

@@ -8,9 +8,11 @@
 enum { ENUMERATED = 20, DRAWS = 100000, TELLING = 4 };
 static const double FLOOR = 0.02, FLOOR_UNTOLD = 0.04, MEMORY_RATIO = 1.02;
 
-const char *const sw_verdict_names[] = {"same", "better", "worse", "ambiguous", "not comparable", NULL};
+const char *const sw_verdict_names[] = {"same",      "better",         "worse",
+                                        "ambiguous", "not comparable", NULL};
 
-/* Patterns whose |sum| reaches `least`, all 2^n of them in Gray-code order, where one sign flips at a time. The sum is made anew now and then, so
+/* Patterns whose |sum| reaches `least`, all 2^n of them in Gray-code order, where one sign flips at
+ * a time. The sum is made anew now and then, so
  * that rounding does not pile up. */
 static uint64_t enumerate(const double *d, int n, double least)
 {
@@ -70,7 +72,10 @@ enum sw_status sw_sign_flip(const double *d, int n, uint64_t seed, double *p)
     return SW_OK;
 }
 
-struct ranked { double p; int at; };
+struct ranked {
+    double p;
+    int at;
+};
 
 static int by_p(const void *a, const void *b)
 {
@@ -164,5 +169,7 @@ enum sw_verdict sw_verdict_timed(double log_ratio, double slowdown, double noise
 
 enum sw_verdict sw_verdict_memory(double base, double now)
 {
-    return now > MEMORY_RATIO * base ? SW_VERDICT_WORSE : base > MEMORY_RATIO * now ? SW_VERDICT_BETTER : SW_VERDICT_SAME;
+    return now > MEMORY_RATIO * base   ? SW_VERDICT_WORSE
+           : base > MEMORY_RATIO * now ? SW_VERDICT_BETTER
+                                       : SW_VERDICT_SAME;
 }

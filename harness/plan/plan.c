@@ -7,8 +7,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "harness/plan/calibration.h"
 #include "harness/inputs/inputs.h"
+#include "harness/plan/calibration.h"
 #include "harness/store/store.h"
 #include "sw_version.h"
 
@@ -31,15 +31,21 @@ struct maker {
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "no memory for the plan"); }
 
-const char *sw_cell_workload(const struct sw_cell *cell) { return sw_workload_kind_names[cell->workload->kind]; }
+const char *sw_cell_workload(const struct sw_cell *cell)
+{
+    return sw_workload_kind_names[cell->workload->kind];
+}
 
 const char *sw_cell_model(const struct sw_cell *cell)
 {
     const struct sw_workload *w = cell->workload;
     switch (w->kind) {
-    case SW_WORKLOAD_TASK: return sw_input_base_name(w->model);
-    case SW_WORKLOAD_TENSORS: return sw_input_base_name(w->path);
-    case SW_WORKLOAD_SYNTHETIC: return w->shape->name;
+    case SW_WORKLOAD_TASK:
+        return sw_input_base_name(w->model);
+    case SW_WORKLOAD_TENSORS:
+        return sw_input_base_name(w->path);
+    case SW_WORKLOAD_SYNTHETIC:
+        return w->shape->name;
     }
     return "";
 }
@@ -51,10 +57,10 @@ const char *sw_cell_task(const struct sw_cell *cell)
     return cell->task ? cell->task : "";
 }
 
-/* ------------------------------------------------------------------------------------------------------ what is hashed: JSON */
+/* --- what is hashed: JSON --------------------------------------------------------------------- */
 
-/* Compact JSON with members in the order written. Numbers and texts are written as sw_param_text does, so that equal settings give equal
- * bytes on every machine. */
+/* Compact JSON with members in the order written. Numbers and texts are written as sw_param_text
+ * does, so that equal settings give equal bytes on every machine. */
 struct json {
     FILE *out;
     char *text;
@@ -73,7 +79,8 @@ static enum sw_status json_end(struct json *j, char **text)
 {
     bool failed = ferror(j->out) != 0;
     *text = NULL;
-    if (fclose(j->out) != 0 || failed || !j->text) { /* the C library may close well and have no text */
+    /* the C library may close well and have no text */
+    if (fclose(j->out) != 0 || failed || !j->text) {
         free(j->text);
         return no_memory();
     }
@@ -175,7 +182,8 @@ static void workload_json(struct json *j, const struct sw_cell *cell)
     const struct sw_workload *w = cell->workload;
     json_open(j, "workload", '{');
     json_text(j, "kind", sw_workload_kind_names[w->kind]);
-    json_text(j, "model", sw_cell_model(cell)); /* names, not paths: content counts, by the input's hash */
+    /* names, not paths: content counts, by the input's hash */
+    json_text(j, "model", sw_cell_model(cell));
     if (w->kind == SW_WORKLOAD_TASK) {
         json_text(j, "task", cell->task);
         json_int(j, "samples", w->samples);
@@ -195,7 +203,8 @@ static enum sw_status param_files_json(struct json *j, const struct sw_cell *cel
 {
     bool opened = false;
     for (const struct sw_param *p = cell->method->params; p->name; p++) {
-        const char *path = p->file ? *(char *const *)(const void *)((const char *)cell->params + p->offset) : NULL;
+        const char *path =
+            p->file ? *(char *const *)(const void *)((const char *)cell->params + p->offset) : NULL;
         char hash[33];
         if (!path)
             continue;
@@ -210,8 +219,9 @@ static enum sw_status param_files_json(struct json *j, const struct sw_cell *cel
     return SW_OK;
 }
 
-/* The canonical text of all that decides a cell's outcome, and its hash. The number of threads decides no metric but time, so it is there only when
- * time is measured, and as configured: a sweep that shares cores out among processes keeps its keys. */
+/* The canonical text of all that decides a cell's outcome, and its hash. The number of threads
+ * decides no metric but time, so it is there only when time is measured, and as configured: a sweep
+ * that shares cores out among processes keeps its keys. */
 static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
 {
     const struct sw_config *c = m->config;
@@ -259,39 +269,54 @@ static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- estimates */
+/* --- estimates -------------------------------------------------------------------------------- */
 
-/* Rough, for planning only: sustained floating-point operations a second, and bytes read a second. */
+/* Rough, for planning only: sustained floating-point operations a second, and bytes read a
+ * second. */
 static double speed(const struct sw_backend *backend)
 {
-    return strcmp(backend->name, "cuda") == 0 ? 2e14 : 1.2e11 * (backend->threads > 0 ? backend->threads : 1);
+    return strcmp(backend->name, "cuda") == 0
+               ? 2e14
+               : 1.2e11 * (backend->threads > 0 ? backend->threads : 1);
 }
-static double bandwidth(const struct sw_backend *backend) { return strcmp(backend->name, "cuda") == 0 ? 2e12 : 3e10; }
+static double bandwidth(const struct sw_backend *backend)
+{
+    return strcmp(backend->name, "cuda") == 0 ? 2e12 : 3e10;
+}
 
-/* Memory: weights, KV cache, one layer's Q, K, V and output, the widest activations, and two b × b matrices a head for the methods' scores.
- * Time: a pass costs 2 operations a weight and token and 4·H·d a causal pair, all of them in dense layers and the kept share in others; a decode
- * step reads weights and KV cache once. Accuracy takes a pass and its decode steps a sample; recovery two dense passes (the run, the truth) and a
- * sparse one a probe; each of two timed figures its warm-up and the runs that fit into a second, but no fewer than min_runs. */
+/* Memory: weights, KV cache, one layer's Q, K, V and output, the widest activations, and two b × b
+ * matrices a head for the methods' scores. Time: a pass costs 2 operations a weight and token and
+ * 4·H·d a causal pair, all of them in dense layers and the kept share in others; a decode step
+ * reads weights and KV cache once. Accuracy takes a pass and its decode steps a sample; recovery
+ * two dense passes (the run, the truth) and a sparse one a probe; each of two timed figures its
+ * warm-up and the runs that fit into a second, but no fewer than min_runs. */
 static void estimate(const struct maker *m, struct sw_cell *cell)
 {
     const struct sw_config *c = m->config;
     const struct sw_shape *s = &cell->shape;
     const struct sw_workload *w = cell->workload;
     bool task = w->kind == SW_WORKLOAD_TASK;
-    double n = cell->context, total = n + m->input.decode_tokens, L = s->n_layers, H = s->n_heads, d = s->head_dim;
+    double n = cell->context, total = n + m->input.decode_tokens, L = s->n_layers, H = s->n_heads,
+           d = s->head_dim;
     double kept = isnan(cell->density) ? 0.3 : cell->density;
-    double sparse_layers = cell->method->flags & SW_METHOD_DENSE || cell->phase == SW_PHASE_DECODE || L < cell->dense_layers ? 0 : L - cell->dense_layers;
+    double sparse_layers = cell->method->flags & SW_METHOD_DENSE ||
+                                   cell->phase == SW_PHASE_DECODE || L < cell->dense_layers
+                               ? 0
+                               : L - cell->dense_layers;
     double rate = speed(m->backend), act = (double)sw_dtype_size(m->backend->act);
     double dense_pass = (2 * m->input.parameters * n + 2 * L * H * d * n * n) / rate;
     double pass = dense_pass - 2 * sparse_layers * H * d * n * n * (1 - kept) / rate;
-    double step = (m->input.parameters + 2 * L * total * s->n_kv_heads * d) * act / bandwidth(m->backend);
-    double steps = m->input.decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input.scored_tokens);
+    double step =
+        (m->input.parameters + 2 * L * total * s->n_kv_heads * d) * act / bandwidth(m->backend);
+    double steps =
+        m->input.decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input.scored_tokens);
     int block = ((const struct sw_method_params *)cell->params)->block_size;
     double b = ceil(n / block), layers_held = task ? L : 1;
 
-    cell->memory_bytes = m->input.parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
-                         2 * total * (2 * H + 2 * s->n_kv_heads) * d * act + 2 * H * b * b * sizeof(float) +
-                         (task ? 0 : total * (H + 2 * s->n_kv_heads) * d * sizeof(float));
+    cell->memory_bytes =
+        m->input.parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
+        2 * total * (2 * H + 2 * s->n_kv_heads) * d * act + 2 * H * b * b * sizeof(float) +
+        (task ? 0 : total * (H + 2 * s->n_kv_heads) * d * sizeof(float));
     cell->seconds = 0;
     if (task && c->measure & SW_MEASURE_ACCURACY)
         cell->seconds += w->samples * (pass + steps * step);
@@ -299,11 +324,12 @@ static void estimate(const struct maker *m, struct sw_cell *cell)
         cell->seconds += (task ? w->recovery_samples : 1) * (2 * dense_pass + pass);
     if (c->measure & SW_MEASURE_LATENCY) {
         double runs = c->timing.min_runs * (cell->phase == SW_PHASE_DECODE ? step : pass);
-        cell->seconds += 2 * (c->timing.warmup_ms / 1e3 + fmax(runs, fmin(1, c->timing.max_seconds)));
+        cell->seconds +=
+            2 * (c->timing.warmup_ms / 1e3 + fmax(runs, fmin(1, c->timing.max_seconds)));
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- one cell */
+/* --- one cell --------------------------------------------------------------------------------- */
 
 static void cell_clear(struct sw_cell *cell)
 {
@@ -315,7 +341,8 @@ static void cell_clear(struct sw_cell *cell)
     free(cell->reason);
 }
 
-static enum sw_status skip(struct sw_cell *cell, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static enum sw_status skip(struct sw_cell *cell, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static enum sw_status skip(struct sw_cell *cell, const char *format, ...)
 {
     if (cell->reason)
@@ -340,7 +367,8 @@ static enum sw_status set_params(const struct maker *m, struct sw_cell *cell)
     if (!cell->params)
         return no_memory();
     for (int i = 0; method->params[i].name; i++)
-        SW_TRY(sw_param_set(&method->params[i], cell->params, m->method->values[i].items[m->choice[i]]));
+        SW_TRY(sw_param_set(&method->params[i], cell->params,
+                            m->method->values[i].items[m->choice[i]]));
     return params_json(method, cell->params, &cell->params_json);
 }
 
@@ -349,17 +377,24 @@ static enum sw_status calibrate(const struct maker *m, struct sw_cell *cell)
 {
     const char *threshold = cell->method->threshold;
     double value;
-    if (cell->budget != SW_BUDGET_CALIBRATED || m->config->calibrating || cell->method->flags & SW_METHOD_DENSE)
+    if (cell->budget != SW_BUDGET_CALIBRATED || m->config->calibrating ||
+        cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
     if (!m->calibration)
-        return skip(cell, "a calibrated %s needs the file that 'swbench calibrate' writes (key calibration)", threshold);
+        return skip(
+            cell,
+            "a calibrated %s needs the file that 'swbench calibrate' writes (key calibration)",
+            threshold);
     if (!sw_calibration_find(m->calibration, cell, &value))
-        return skip(cell, "%s has no %s for this input and density; run 'swbench calibrate' again", m->config->calibration, threshold);
+        return skip(cell, "%s has no %s for this input and density; run 'swbench calibrate' again",
+                    m->config->calibration, threshold);
     char text[64];
     snprintf(text, sizeof text, "%.17g", value);
-    enum sw_status st = sw_param_set(sw_param_find(cell->method->params, threshold), cell->params, text);
+    enum sw_status st =
+        sw_param_set(sw_param_find(cell->method->params, threshold), cell->params, text);
     if (st != SW_OK)
-        return sw_context(st, "%s: %s of %s", m->config->calibration, threshold, cell->method->name);
+        return sw_context(st, "%s: %s of %s", m->config->calibration, threshold,
+                          cell->method->name);
     free(cell->params_json);
     cell->params_json = NULL;
     return params_json(cell->method, cell->params, &cell->params_json);
@@ -386,16 +421,28 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
         SW_TRY(skip(cell, "%s selects in decode only", method->name));
     if (cell->phase != SW_PHASE_PREFILL && !(method->flags & SW_METHOD_DECODE))
         SW_TRY(skip(cell, "%s selects in prefill only", method->name));
-    if (cell->phase != SW_PHASE_PREFILL && cell->workload->kind == SW_WORKLOAD_TENSORS && m->input.decode_tokens == 0)
+    if (cell->phase != SW_PHASE_PREFILL && cell->workload->kind == SW_WORKLOAD_TENSORS &&
+        m->input.decode_tokens == 0)
         SW_TRY(skip(cell, "the bundle has no /decode"));
     return SW_OK;
 }
 
-static enum sw_status fill_cell(const struct maker *m, double density, enum sw_phase phase, struct sw_cell *cell)
+static enum sw_status fill_cell(const struct maker *m, double density, enum sw_phase phase,
+                                struct sw_cell *cell)
 {
-    *cell = (struct sw_cell){.config = m->config, .workload = m->workload, .task = m->task, .method = m->method->method, .context = m->input.n,
-                             .density = density, .phase = phase, .seed = m->config->seed, .shape = m->input.shape, .budget = m->config->budget,
-                             .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers : m->config->dense_layers};
+    *cell =
+        (struct sw_cell){.config = m->config,
+                         .workload = m->workload,
+                         .task = m->task,
+                         .method = m->method->method,
+                         .context = m->input.n,
+                         .density = density,
+                         .phase = phase,
+                         .seed = m->config->seed,
+                         .shape = m->input.shape,
+                         .budget = m->config->budget,
+                         .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers
+                                                                        : m->config->dense_layers};
     SW_TRY(set_params(m, cell));
     if (cell->budget == SW_BUDGET_CALIBRATED && !cell->method->threshold)
         cell->budget = SW_BUDGET_MATCHED;
@@ -404,7 +451,8 @@ static enum sw_status fill_cell(const struct maker *m, double density, enum sw_p
     estimate(m, cell);
     SW_TRY(identify(m, cell));
     bool failed = false;
-    if (cell->state == SW_CELL_TODO && m->output && sw_store_has_cell(m->output, cell->key, &failed) && !failed)
+    if (cell->state == SW_CELL_TODO && m->output &&
+        sw_store_has_cell(m->output, cell->key, &failed) && !failed)
         cell->state = SW_CELL_CACHED;
     return SW_OK;
 }
@@ -413,7 +461,8 @@ static enum sw_status add_cell(struct maker *m, double density, enum sw_phase ph
 {
     struct sw_plan *plan = m->plan;
     if (plan->count == CELLS_MAX)
-        return SW_FAIL(SW_EINPUT, "%s: found more than %d cells, expected fewer values on the axes", m->config->file, CELLS_MAX);
+        return SW_FAIL(SW_EINPUT, "%s: found more than %d cells, expected fewer values on the axes",
+                       m->config->file, CELLS_MAX);
     if (plan->count == m->capacity) {
         int capacity = m->capacity ? 2 * m->capacity : 64;
         struct sw_cell *cells = realloc(plan->cells, (size_t)capacity * sizeof *cells);
@@ -425,10 +474,11 @@ static enum sw_status add_cell(struct maker *m, double density, enum sw_phase ph
     return fill_cell(m, density, phase, &plan->cells[plan->count++]);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- the expansion */
+/* --- the expansion ---------------------------------------------------------------------------- */
 
-/* The densities that this combination of parameters runs at: those of the axis; or, where a native rule decides density, none (NaN: it is what
- * comes out). A native budget without a density axis means the 20 % that the papers speak of. */
+/* The densities that this combination of parameters runs at: those of the axis; or, where a native
+ * rule decides density, none (NaN: it is what comes out). A native budget without a density axis
+ * means the 20 % that the papers speak of. */
 static enum sw_status densities_of(const struct maker *m, const double **values, int *n)
 {
     static const double all[] = {1}, own[] = {NAN}, published[] = {0.2};
@@ -556,17 +606,22 @@ static enum sw_status check_unique(const struct sw_plan *plan)
     for (int i = 1; i < plan->count && st == SW_OK; i++)
         if (strcmp(sorted[i]->key, sorted[i - 1]->key) == 0) {
             int a = sorted[i]->workload->line, b = sorted[i - 1]->workload->line;
-            st = SW_FAIL(SW_EINPUT, "%s:%d: workloads: found the cells of line %d again (%s, %s), expected another workload", sorted[i]->config->file,
-                         a > b ? a : b, a > b ? b : a, sw_cell_model(sorted[i]), sw_cell_task(sorted[i]));
+            st = SW_FAIL(SW_EINPUT,
+                         "%s:%d: workloads: found the cells of line %d again (%s, %s), expected "
+                         "another workload",
+                         sorted[i]->config->file, a > b ? a : b, a > b ? b : a,
+                         sw_cell_model(sorted[i]), sw_cell_task(sorted[i]));
         }
     free(sorted);
     return st;
 }
 
-enum sw_status sw_plan_make(const struct sw_config *config, const struct sw_backend *backend, const char *output, struct sw_plan **out)
+enum sw_status sw_plan_make(const struct sw_config *config, const struct sw_backend *backend,
+                            const char *output, struct sw_plan **out)
 {
     *out = NULL;
-    struct maker m = {.config = config, .backend = backend, .output = output, .plan = calloc(1, sizeof *m.plan)};
+    struct maker m = {
+        .config = config, .backend = backend, .output = output, .plan = calloc(1, sizeof *m.plan)};
     if (!m.plan)
         return no_memory();
     struct sw_calibration *calibration = NULL;

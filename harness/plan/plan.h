@@ -15,21 +15,24 @@ enum sw_cell_state {
 struct sw_cell {
     const struct sw_config *config;
     const struct sw_workload *workload;
-    const char *task;        /* of workload->tasks; NULL unless kind is task */
-    struct sw_shape shape;   /* of the input */
+    const char *task;      /* of workload->tasks; NULL unless kind is task */
+    struct sw_shape shape; /* of the input */
     const struct sw_method *method;
-    void *params;            /* method->params_size bytes, filled through its table */
-    char *params_json;       /* {"block_size": 64, …}: every parameter, in table order; numbers and booleans as JSON has them */
-    int context;             /* tokens; the bundle's n for tensors */
-    double density;          /* asked for; 1 for dense; NaN where a native budget decides */
+    void *params;      /* method->params_size bytes, filled through its table */
+    char *params_json; /* {"block_size": 64, …}: every parameter, in table order; numbers and
+                          booleans as JSON has them */
+    int context;       /* tokens; the bundle's n for tensors */
+    double density;    /* asked for; 1 for dense; NaN where a native budget decides */
     enum sw_phase phase;
     uint64_t seed;
-    enum sw_budget_mode budget; /* the config's; matched where that is calibrated and the method has no threshold */
-    int dense_layers;        /* the first layers, dense for every method */
-    char key[33];            /* 32 hex digits: hash of all that decides the outcome */
-    char *identity;          /* the canonical text (JSON) that was hashed, kept in the cell for audit */
+    /* the config's; matched where that is calibrated and the method has no threshold */
+    enum sw_budget_mode budget;
+    int dense_layers; /* the first layers, dense for every method */
+    char key[33];     /* 32 hex digits: hash of all that decides the outcome */
+    /* the canonical text (JSON) that was hashed, kept in the cell for audit */
+    char *identity;
     enum sw_cell_state state;
-    char *reason;            /* of SKIPPED */
+    char *reason;                 /* of SKIPPED */
     double memory_bytes, seconds; /* estimates */
 };
 
@@ -40,13 +43,16 @@ struct sw_plan {
 
 /* Names for the tidy table. */
 const char *sw_cell_workload(const struct sw_cell *cell); /* task | tensors | synthetic */
-const char *sw_cell_model(const struct sw_cell *cell);    /* model folder's name | bundle's file name | shape */
-const char *sw_cell_task(const struct sw_cell *cell);     /* task | "" | generator */
+/* model folder's name | bundle's file name | shape */
+const char *sw_cell_model(const struct sw_cell *cell);
+const char *sw_cell_task(const struct sw_cell *cell); /* task | "" | generator */
 
-/* Expands the config: workloads × tasks × contexts × methods × their parameter lists × densities × phases. A method that ignores an axis
- * is there once. Order: workload, task, context, then methods, so that a model and its dense truth are made once. Inputs are opened
- * and hashed (missing ones: SW_EINPUT with the config's line). Cells already in `output` are CACHED. */
-SW_MUST_CHECK enum sw_status sw_plan_make(const struct sw_config *config, const struct sw_backend *backend, const char *output,
+/* Expands the config: workloads × tasks × contexts × methods × their parameter lists × densities ×
+ * phases. A method that ignores an axis is there once. Order: workload, task, context, then
+ * methods, so that a model and its dense truth are made once. Inputs are opened and hashed (missing
+ * ones: SW_EINPUT with the config's line). Cells already in `output` are CACHED. */
+SW_MUST_CHECK enum sw_status sw_plan_make(const struct sw_config *config,
+                                          const struct sw_backend *backend, const char *output,
                                           struct sw_plan **out);
 void sw_plan_free(struct sw_plan *plan);
 

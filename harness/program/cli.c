@@ -16,7 +16,7 @@ const struct sw_verb *sw_verb_find(const char *name)
     return NULL;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- parsing */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
 static const struct sw_flag *find_flag(const struct sw_verb *verb, const char *text, size_t length)
 {
@@ -36,15 +36,19 @@ static enum sw_status unknown_flag(const struct sw_verb *verb, const char *arg)
     const char *nearest = sw_nearest_name(names, name);
     sw_quote(name, shown, sizeof shown);
     if (nearest)
-        return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; did you mean '%s'?", verb->name, shown, nearest);
-    return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; `swbench help %s` lists them", verb->name, shown, verb->name);
+        return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; did you mean '%s'?", verb->name, shown,
+                       nearest);
+    return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; `swbench help %s` lists them", verb->name,
+                   shown, verb->name);
 }
 
 /* Takes argv[*i] and, when it wants one, its value. */
-static enum sw_status take_flag(const struct sw_verb *verb, int argc, char **argv, int *i, struct sw_cli *out)
+static enum sw_status take_flag(const struct sw_verb *verb, int argc, char **argv, int *i,
+                                struct sw_cli *out)
 {
     const char *arg = argv[*i], *equals = strchr(arg, '=');
-    const struct sw_flag *flag = find_flag(verb, arg, equals ? (size_t)(equals - arg) : strlen(arg));
+    const struct sw_flag *flag =
+        find_flag(verb, arg, equals ? (size_t)(equals - arg) : strlen(arg));
     if (!flag)
         return unknown_flag(verb, arg);
     const char *value = equals ? equals + 1 : NULL;
@@ -66,7 +70,8 @@ enum sw_status sw_cli_parse(int argc, char **argv, int least, int most, struct s
     if (!verb)
         return SW_FAIL(SW_EINTERNAL, "verb '%s' is not in the table", argv[0]);
     if (argc > SW_CLI_MAX)
-        return SW_FAIL(SW_EINPUT, "%s: found %d arguments, expected at most %d", verb->name, argc - 1, SW_CLI_MAX - 1);
+        return SW_FAIL(SW_EINPUT, "%s: found %d arguments, expected at most %d", verb->name,
+                       argc - 1, SW_CLI_MAX - 1);
     bool flags = true;
     for (int i = 1; i < argc; i++) {
         if (flags && strcmp(argv[i], "--") == 0)
@@ -77,12 +82,12 @@ enum sw_status sw_cli_parse(int argc, char **argv, int least, int most, struct s
             out->positional[out->n_positional++] = argv[i];
     }
     if (out->n_positional < least || out->n_positional > most)
-        return SW_FAIL(SW_EINPUT, "found %s arguments, expected: swbench %s %s", out->n_positional < least ? "too few" : "too many", verb->name,
-                       verb->usage);
+        return SW_FAIL(SW_EINPUT, "found %s arguments, expected: swbench %s %s",
+                       out->n_positional < least ? "too few" : "too many", verb->name, verb->usage);
     return SW_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- reading */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 int sw_cli_values(const struct sw_cli *cli, const char *flag, const char *values[SW_CLI_MAX])
 {
@@ -106,7 +111,8 @@ const char *sw_cli_value(const struct sw_cli *cli, const char *flag)
     return n > 0 ? values[n - 1] : NULL;
 }
 
-enum sw_status sw_cli_int(const struct sw_cli *cli, const char *flag, int low, int high, int otherwise, int *out)
+enum sw_status sw_cli_int(const struct sw_cli *cli, const char *flag, int low, int high,
+                          int otherwise, int *out)
 {
     const char *text = sw_cli_value(cli, flag);
     struct sw_param param = {.name = flag, .type = SW_PARAM_INT, .min = low, .max = high};
@@ -131,7 +137,8 @@ static enum sw_status apply_flags(const struct sw_cli *cli, struct sw_config *co
 {
     const char *backend = sw_cli_value(cli, "--backend"), *output = sw_cli_value(cli, "--output");
     if (backend) {
-        enum sw_status st = sw_param_set(&sw_option_find(&sw_config_section, "backend")->param, config, *backend ? backend : "none");
+        enum sw_status st = sw_param_set(&sw_option_find(&sw_config_section, "backend")->param,
+                                         config, *backend ? backend : "none");
         if (st != SW_OK)
             return sw_context(st, "--backend");
     }
@@ -164,7 +171,7 @@ enum sw_status sw_cli_config(const struct sw_cli *cli, struct sw_config **out)
     return st;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- ending */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 int sw_cli_exit(enum sw_status status)
 {
@@ -174,14 +181,17 @@ int sw_cli_exit(enum sw_status status)
         fprintf(stderr, "swbench: %s\n", sw_error_message());
     sw_error_clear();
     switch (status) {
-    case SW_EINTERRUPTED: return SW_EXIT_INTERRUPTED;
+    case SW_EINTERRUPTED:
+        return SW_EXIT_INTERRUPTED;
     case SW_ENOMEM:
     case SW_EDEVICE:
-    case SW_EINTERNAL: return SW_EXIT_FAILED_CELLS;
+    case SW_EINTERNAL:
+        return SW_EXIT_FAILED_CELLS;
     case SW_OK:
     case SW_EINPUT:
     case SW_EUNSUPPORTED:
-    case SW_EIO: break;
+    case SW_EIO:
+        break;
     }
     return SW_EXIT_USAGE;
 }
@@ -191,6 +201,7 @@ int sw_cli_flush(int code)
     errno = 0;
     if ((fflush(stdout) == 0 && !ferror(stdout)) || code != SW_EXIT_OK)
         return code; /* a failure has its line already */
-    fprintf(stderr, "swbench: cannot write to standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+    fprintf(stderr, "swbench: cannot write to standard output%s%s\n", errno ? ": " : "",
+            errno ? strerror(errno) : "");
     return SW_EXIT_USAGE;
 }

@@ -1,24 +1,33 @@
-/* Completion for bash and zsh. What may follow a flag or a verb is read off the placeholder that the tables of verbs.c show: "a|b" are choices, DIR
- * is a folder, CONFIG a YAML file, and so on; an unknown one is a file after a verb, and nothing after a flag. */
+/* Completion for bash and zsh. What may follow a flag or a verb is read off the placeholder that
+ * the tables of verbs.c show: "a|b" are choices, DIR
+ * is a folder, CONFIG a YAML file, and so on; an unknown one is a file after a verb, and nothing
+ * after a flag. */
 #include <stdbool.h>
 #include <string.h>
 
 #include "core/method.h"
-#include "harness/program/manual.h"
 #include "harness/config/options.h"
-#include "harness/store/result.h"
+#include "harness/program/manual.h"
 #include "harness/program/verbs.h"
+#include "harness/store/result.h"
 #include "sw_version.h"
 
 enum kind { NOTHING, CHOICES, FOLDER, CONFIG, FILES, METRIC, TOPIC, KEY };
 
-static bool is(const char *text, size_t length, const char *name) { return strlen(name) == length && strncmp(text, name, length) == 0; }
+static bool is(const char *text, size_t length, const char *name)
+{
+    return strlen(name) == length && strncmp(text, name, length) == 0;
+}
 
 static enum kind kind_of(const char *placeholder, size_t length)
 {
-    static const struct { const char *name; enum kind kind; } kinds[] = {
-        {"DIR", FOLDER}, {"RESULTS", FOLDER}, {"BASE", FOLDER}, {"NEW", FOLDER}, {"OUT", FOLDER}, {"CONFIG", CONFIG}, {"FILE", FILES},
-        {"METRIC", METRIC}, {"TOPIC", TOPIC}, {"KEY=VALUE", KEY},
+    static const struct {
+        const char *name;
+        enum kind kind;
+    } kinds[] = {
+        {"DIR", FOLDER},  {"RESULTS", FOLDER}, {"BASE", FOLDER}, {"NEW", FOLDER},
+        {"OUT", FOLDER},  {"CONFIG", CONFIG},  {"FILE", FILES},  {"METRIC", METRIC},
+        {"TOPIC", TOPIC}, {"KEY=VALUE", KEY},
     };
     if (memchr(placeholder, '|', length))
         return CHOICES;
@@ -66,8 +75,10 @@ static void metrics(FILE *out)
         fprintf(out, "%s%s", m == sw_metric_table ? "" : " ", m->name);
 }
 
-/* Calls visit for every key of the config that has a value of its own, as --set names it; keys inside lists are left to the user. */
-static void each_key(FILE *out, void (*visit)(FILE *out, const char *section, const struct sw_option *option))
+/* Calls visit for every key of the config that has a value of its own, as --set names it; keys
+ * inside lists are left to the user. */
+static void each_key(FILE *out,
+                     void (*visit)(FILE *out, const char *section, const struct sw_option *option))
 {
     for (const struct sw_option *o = sw_config_section.options; o->param.name; o++) {
         if (o->form == SW_OPTION_SECTION)
@@ -95,12 +106,18 @@ static void words(FILE *out, enum kind kind, const char *placeholder, size_t len
         each_key(out, key);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- bash */
+/* --- bash ------------------------------------------------------------------------------------- */
 
 static void bash_reply(FILE *out, enum kind kind, const char *placeholder, size_t length)
 {
-    static const char *const kinds[] = {[NOTHING] = "", [CHOICES] = "", [METRIC] = "", [TOPIC] = "", [FOLDER] = " kind=folder",
-                                        [CONFIG] = " kind=config", [FILES] = " kind=file", [KEY] = " kind=key"};
+    static const char *const kinds[] = {[NOTHING] = "",
+                                        [CHOICES] = "",
+                                        [METRIC] = "",
+                                        [TOPIC] = "",
+                                        [FOLDER] = " kind=folder",
+                                        [CONFIG] = " kind=config",
+                                        [FILES] = " kind=file",
+                                        [KEY] = " kind=key"};
     fputs(" words='", out);
     words(out, kind, placeholder, length);
     fprintf(out, "'%s", kinds[kind]);
@@ -110,7 +127,8 @@ static void bash_key_values(FILE *out, const char *section, const struct sw_opti
 {
     if (!option->param.choices)
         return;
-    fprintf(out, "        %s%s%s) words='", section ? section : "", section ? "." : "", option->param.name);
+    fprintf(out, "        %s%s%s) words='", section ? section : "", section ? "." : "",
+            option->param.name);
     choices(out, option->param.choices, strlen(option->param.choices));
     fputs("' ;;\n", out);
 }
@@ -139,10 +157,12 @@ static void bash_verb(FILE *out, const struct sw_verb *verb)
 
 void sw_completion_bash(FILE *out)
 {
-    fprintf(out, "# bash completion for swbench %s, made by `swbench help --format bash`.\n", SW_VERSION);
+    fprintf(out, "# bash completion for swbench %s, made by `swbench help --format bash`.\n",
+            SW_VERSION);
     fputs("_swbench()\n"
           "{\n"
-          "    local at=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev verb=${COMP_WORDS[1]} words='' kind='' flags='' key=''\n"
+          "    local at=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev verb=${COMP_WORDS[1]} "
+          "words='' kind='' flags='' key=''\n"
           "    COMPREPLY=()\n"
           "    # \"--flag=value\" and \"--set key=value\" come as three words.\n"
           "    if [[ $cur == = ]]; then\n"
@@ -151,18 +171,22 @@ void sw_completion_bash(FILE *out)
           "        ((at--))\n"
           "    fi\n"
           "    prev=${COMP_WORDS[at - 1]}\n"
-          "    ((at > 2)) && [[ ${COMP_WORDS[at]} == = && ${COMP_WORDS[at - 2]} == --set ]] && key=$prev\n"
+          "    ((at > 2)) && [[ ${COMP_WORDS[at]} == = && ${COMP_WORDS[at - 2]} == --set ]] && "
+          "key=$prev\n"
           "    if ((COMP_CWORD == 1)); then\n"
-          "        words='--help --version", out);
+          "        words='--help --version",
+          out);
     for (const struct sw_verb *v = sw_verbs; v->name; v++)
         fprintf(out, " %s", v->name);
     fputs("'\n"
           "    elif [[ $key ]]; then\n"
-          "        case $key in\n", out);
+          "        case $key in\n",
+          out);
     each_key(out, bash_key_values);
     fputs("        esac\n"
           "    else\n"
-          "        case $verb:$prev in\n", out);
+          "        case $verb:$prev in\n",
+          out);
     for (const struct sw_verb *v = sw_verbs; v->name; v++)
         bash_verb(out, v);
     fputs("        esac\n"
@@ -177,14 +201,16 @@ void sw_completion_bash(FILE *out)
           "    case $kind in\n"
           "    folder) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\") ;;\n"
           "    file) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n"
-          "    config) mapfile -t COMPREPLY < <(compgen -f -X '!*.yaml' -- \"$cur\"; compgen -f -X '!*.yml' -- \"$cur\"; compgen -d -- \"$cur\") ;;\n"
+          "    config) mapfile -t COMPREPLY < <(compgen -f -X '!*.yaml' -- \"$cur\"; compgen -f -X "
+          "'!*.yml' -- \"$cur\"; compgen -d -- \"$cur\") ;;\n"
           "    *) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
           "    esac\n"
           "}\n"
-          "complete -F _swbench swbench\n", out);
+          "complete -F _swbench swbench\n",
+          out);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- zsh */
+/* --- zsh -------------------------------------------------------------------------------------- */
 
 /* Help inside '…[help]…' or 'name:help': quotes end the string, brackets and colons the help. */
 static void zsh_text(FILE *out, const char *s)
@@ -206,7 +232,10 @@ static void zsh_action(FILE *out, enum kind kind, const char *placeholder, size_
         fputc(placeholder[i], out);
     fputs(kind == CHOICES ? "choice:" : ":", out);
     if (kind == FOLDER || kind == FILES || kind == CONFIG) {
-        fputs(kind == FOLDER ? "_files -/" : kind == FILES ? "_files" : "_files -g \"*.(yaml|yml)\"", out);
+        fputs(kind == FOLDER  ? "_files -/"
+              : kind == FILES ? "_files"
+                              : "_files -g \"*.(yaml|yml)\"",
+              out);
         return;
     }
     fputs(kind == KEY ? "{compadd -S \"\" -- " : "(", out);
@@ -238,24 +267,31 @@ static void zsh_verb(FILE *out, const struct sw_verb *verb)
 
 void sw_completion_zsh(FILE *out)
 {
-    fprintf(out, "#compdef swbench\n# zsh completion for swbench %s, made by `swbench help --format zsh`.\n", SW_VERSION);
+    fprintf(
+        out,
+        "#compdef swbench\n# zsh completion for swbench %s, made by `swbench help --format zsh`.\n",
+        SW_VERSION);
     fputs("local context state state_descr line\n"
           "typeset -A opt_args\n"
-          "local -a verbs=(\n", out);
+          "local -a verbs=(\n",
+          out);
     for (const struct sw_verb *v = sw_verbs; v->name; v++) {
         fprintf(out, "    '%s:", v->name);
         zsh_text(out, v->summary);
         fputs("'\n", out);
     }
     fputs(")\n"
-          "_arguments -C '--help[verbs]' '--version[version, commit and code]' '1:verb:->verb' '*::argument:->rest'\n"
+          "_arguments -C '--help[verbs]' '--version[version, commit and code]' '1:verb:->verb' "
+          "'*::argument:->rest'\n"
           "case $state in\n"
           "verb) _describe verb verbs ;;\n"
           "rest)\n"
-          "    case $words[1] in\n", out);
+          "    case $words[1] in\n",
+          out);
     for (const struct sw_verb *v = sw_verbs; v->name; v++)
         zsh_verb(out, v);
     fputs("    esac\n"
           "    ;;\n"
-          "esac\n", out);
+          "esac\n",
+          out);
 }

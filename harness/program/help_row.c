@@ -16,13 +16,15 @@ void sw_help_option(const struct sw_option *option, struct sw_help_row *row)
     char kinds[64] = "";
     for (int k = 0; option->kinds && sw_workload_kind_names[k]; k++)
         if (option->kinds & 1u << k)
-            snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s", *kinds ? ", " : "", sw_workload_kind_names[k]);
+            snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s",
+                     *kinds ? ", " : "", sw_workload_kind_names[k]);
     row->name = option->param.name;
     sw_option_expected(option, row->expected, sizeof row->expected);
     set_initial(&option->param, row);
     if (option->required)
         snprintf(row->initial, sizeof row->initial, "required");
-    snprintf(row->help, sizeof row->help, "%s%s%s%s", option->param.help, *kinds ? " (" : "", kinds, *kinds ? ")" : "");
+    snprintf(row->help, sizeof row->help, "%s%s%s%s", option->param.help, *kinds ? " (" : "", kinds,
+             *kinds ? ")" : "");
 }
 
 void sw_help_param(const struct sw_param *param, struct sw_help_row *row)

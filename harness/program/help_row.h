@@ -1,4 +1,5 @@
-/* help_row.h: what there is to say about a config key or a method's parameter, for `swbench help` and the manual page. */
+/* help_row.h: what there is to say about a config key or a method's parameter, for `swbench help`
+ * and the manual page. */
 #ifndef SW_HELP_ROW_H
 #define SW_HELP_ROW_H
 

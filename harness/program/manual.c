@@ -1,4 +1,5 @@
-/* The manual page, in man(7). Words from tables may hold anything: each is escaped, and lines are broken below 80 bytes. */
+/* The manual page, in man(7). Words from tables may hold anything: each is escaped, and lines are
+ * broken below 80 bytes. */
 #include "harness/program/manual.h"
 
 #include <stdarg.h>
@@ -7,11 +8,11 @@
 
 #include "core/method.h"
 #include "harness/program/help_row.h"
-#include "harness/store/result.h"
 #include "harness/program/verbs.h"
+#include "harness/store/result.h"
 #include "sw_version.h"
 
-/* --------------------------------------------------------------------------------------------------------------------- writing */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* One character of UTF-8 as groff and mandoc both read it; returns its bytes. */
 static int put_escaped(FILE *out, const unsigned char *s)
@@ -94,7 +95,7 @@ static void heading(FILE *out, const char *macro, const char *bold, const char *
     fputc('\n', out);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- sections */
+/* --- sections --------------------------------------------------------------------------------- */
 
 static void synopsis(FILE *out)
 {
@@ -131,7 +132,8 @@ static void row(FILE *out, const struct sw_help_row *r)
 static void config(FILE *out)
 {
     section(out, "CONFIGURATION");
-    flow(out, "A config is a YAML file. Keys that are not listed here are errors. `--set KEY=VALUE` overrides any of them.");
+    flow(out, "A config is a YAML file. Keys that are not listed here are errors. `--set "
+              "KEY=VALUE` overrides any of them.");
     for (int i = 0; sw_sections[i]; i++) {
         heading(out, ".SS", sw_sections[i]->name, NULL);
         flow(out, "%s", sw_sections[i]->help);
@@ -163,7 +165,10 @@ static void metrics(FILE *out)
     section(out, "METRICS");
     for (const struct sw_metric_info *m = sw_metric_table; m->name; m++) {
         heading(out, ".TP", m->name, m->unit);
-        flow(out, "%s%s", m->long_name, m->better > 0 ? "; higher is better" : m->better < 0 ? "; lower is better" : "");
+        flow(out, "%s%s", m->long_name,
+             m->better > 0   ? "; higher is better"
+             : m->better < 0 ? "; lower is better"
+                             : "");
     }
 }
 
@@ -176,10 +181,14 @@ static void exit_status(FILE *out)
 
 static void environment(FILE *out)
 {
-    static const struct { const char *name, *help; } variables[] = {
+    static const struct {
+        const char *name, *help;
+    } variables[] = {
         {"SWBENCH_THREADS", "CPU threads where the config says 0; results do not depend on it"},
-        {"SWBENCH_DATASETS", "a folder with models and prepared datasets, where ./datasets has not got them"},
-        {"SWBENCH_ISA", "avx512, avx2, or sse2 (base where that is not x86): these vector instructions, not the best that the processor has"},
+        {"SWBENCH_DATASETS",
+         "a folder with models and prepared datasets, where ./datasets has not got them"},
+        {"SWBENCH_ISA", "avx512, avx2, or sse2 (base where that is not x86): these vector "
+                        "instructions, not the best that the processor has"},
     };
     section(out, "ENVIRONMENT");
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
@@ -190,9 +199,13 @@ static void environment(FILE *out)
 
 static void examples(FILE *out)
 {
-    static const struct { const char *call, *help; } calls[] = {
-        {"swbench plan quickstart.yaml", "what would run, what is there already, and how much memory and time it takes"},
-        {"swbench run quickstart.yaml --set axes.density=[0.2]", "runs it at one density; interrupt it, run it again, it goes on"},
+    static const struct {
+        const char *call, *help;
+    } calls[] = {
+        {"swbench plan quickstart.yaml",
+         "what would run, what is there already, and how much memory and time it takes"},
+        {"swbench run quickstart.yaml --set axes.density=[0.2]",
+         "runs it at one density; interrupt it, run it again, it goes on"},
         {"swbench report results/quickstart", "tables with intervals and provenance"},
         {"swbench export results/quickstart --metric ppl", "one metric as CSV"},
     };
@@ -210,8 +223,10 @@ void sw_manual_print(FILE *out)
     fputs("swbench \\- measure sparse attention\n", out);
     synopsis(out);
     section(out, "DESCRIPTION");
-    flow(out, "swbench runs dense and sparse attention on one code path and measures accuracy, recovery of the true top blocks and time with the "
-              "same kernels. A config names workloads, methods and axes; every list in it is an axis, and the plan is their product. Each cell of the "
+    flow(out, "swbench runs dense and sparse attention on one code path and measures accuracy, "
+              "recovery of the true top blocks and time with the "
+              "same kernels. A config names workloads, methods and axes; every list in it is an "
+              "axis, and the plan is their product. Each cell of the "
               "plan becomes one HDF5 file in the folder of results, complete or not there.");
     fputs(".PP\n", out);
     flow(out, "Data goes to standard output, progress and messages to standard error.");

@@ -1,5 +1,6 @@
-/* manual.h: everything that `swbench help` knows as a manual page (man(7), for groff and mandoc) and as completion for shells. Made from the
- * same tables, so that neither can fall behind; a build writes them to files that are installed. */
+/* manual.h: everything that `swbench help` knows as a manual page (man(7), for groff and mandoc)
+ * and as completion for shells. Made from the same tables, so that neither can fall behind; a build
+ * writes them to files that are installed. */
 #ifndef SW_MANUAL_H
 #define SW_MANUAL_H
 

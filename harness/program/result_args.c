@@ -12,7 +12,8 @@ static enum sw_status check_format(const char *format, const char *const *format
     for (const char *const *f = formats; *f; ++f) {
         if (strcmp(*f, format) == 0)
             return SW_OK;
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", f == formats ? "" : "|", *f);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", f == formats ? "" : "|",
+                 *f);
     }
     return SW_FAIL(SW_EINPUT, "--format: found '%s', expected %s", format, list);
 }
@@ -25,10 +26,12 @@ static enum sw_status check_metric(const char *name)
     for (const struct sw_metric_info *m = sw_metric_table; m->name; ++m)
         if (sw_edit_distance(name, m->name) < sw_edit_distance(name, nearest->name))
             nearest = m;
-    return SW_FAIL(SW_EINPUT, "--metric: found '%s', expected a metric's name; did you mean '%s'?", name, nearest->name);
+    return SW_FAIL(SW_EINPUT, "--metric: found '%s', expected a metric's name; did you mean '%s'?",
+                   name, nearest->name);
 }
 
-enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *formats, struct sw_result_args *out)
+enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *formats,
+                                    struct sw_result_args *out)
 {
     struct sw_cli cli;
     *out = (struct sw_result_args){.format = formats[0]};
@@ -38,16 +41,19 @@ enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *fo
     SW_TRY(check_format(out->format, formats));
     if (sw_cli_has(&cli, "--metric"))
         out->n_metrics = sw_cli_values(&cli, "--metric", out->metrics);
-    /* "--metric A B C" names several: of the arguments without a flag, one is the folder, the others are metrics. */
+    /* "--metric A B C" names several: of the arguments without a flag, one is the folder, the
+     * others are metrics. */
     int folder = 0;
-    while (folder + 1 < cli.n_positional && out->n_metrics && sw_metric_find(cli.positional[folder]))
+    while (folder + 1 < cli.n_positional && out->n_metrics &&
+           sw_metric_find(cli.positional[folder]))
         ++folder;
     out->results = cli.positional[folder];
     for (int i = 0; i < cli.n_positional; ++i) {
         if (i == folder)
             continue;
         if (!sw_cli_has(&cli, "--metric"))
-            return SW_FAIL(SW_EINPUT, "found '%s' after '%s', expected one result folder", cli.positional[i], out->results);
+            return SW_FAIL(SW_EINPUT, "found '%s' after '%s', expected one result folder",
+                           cli.positional[i], out->results);
         out->metrics[out->n_metrics++] = cli.positional[i];
     }
     for (int i = 0; i < out->n_metrics; ++i)

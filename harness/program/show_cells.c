@@ -8,16 +8,28 @@
 
 #include "core/param.h"
 
-/* --- filters ------------------------------------------------------------------------------------------------------------------ */
+/* --- filters ---------------------------------------------------------------------------------- */
 
 static bool is_dense(const struct sw_tidy_row *row) { return strcmp(row->method, "dense") == 0; }
 
 enum { VALUE = 128 };
 
-static void task_of(const struct sw_tidy_row *row, char out[VALUE]) { snprintf(out, VALUE, "%s", row->task); }
-static void context_of(const struct sw_tidy_row *row, char out[VALUE]) { snprintf(out, VALUE, "%lld", (long long)row->context); }
-static void phase_of(const struct sw_tidy_row *row, char out[VALUE]) { snprintf(out, VALUE, "%s", row->phase); }
-static void method_of(const struct sw_tidy_row *row, char out[VALUE]) { snprintf(out, VALUE, "%s", row->method); }
+static void task_of(const struct sw_tidy_row *row, char out[VALUE])
+{
+    snprintf(out, VALUE, "%s", row->task);
+}
+static void context_of(const struct sw_tidy_row *row, char out[VALUE])
+{
+    snprintf(out, VALUE, "%lld", (long long)row->context);
+}
+static void phase_of(const struct sw_tidy_row *row, char out[VALUE])
+{
+    snprintf(out, VALUE, "%s", row->phase);
+}
+static void method_of(const struct sw_tidy_row *row, char out[VALUE])
+{
+    snprintf(out, VALUE, "%s", row->method);
+}
 static void density_of(const struct sw_tidy_row *row, char out[VALUE])
 {
     if (isnan(row->density))
@@ -31,10 +43,8 @@ static const struct filter {
     void (*value_of)(const struct sw_tidy_row *row, char out[VALUE]);
     bool dense_stays, number;
 } filters[] = {
-    {"--task", task_of, false, false},
-    {"--context", context_of, false, true},
-    {"--phase", phase_of, false, false},
-    {"--density", density_of, true, true},
+    {"--task", task_of, false, false},     {"--context", context_of, false, true},
+    {"--phase", phase_of, false, false},   {"--density", density_of, true, true},
     {"--method", method_of, false, false},
 };
 
@@ -47,7 +57,8 @@ static bool same_value(const struct filter *filter, const char *have, const char
     return strcmp(have, wanted) == 0;
 }
 
-static bool passes(const struct filter *filter, const struct sw_tidy_row *row, const char *const *wanted, int n)
+static bool passes(const struct filter *filter, const struct sw_tidy_row *row,
+                   const char *const *wanted, int n)
 {
     char have[VALUE];
     filter->value_of(row, have);
@@ -58,7 +69,8 @@ static bool passes(const struct filter *filter, const struct sw_tidy_row *row, c
 }
 
 /* "a, b, c": the different values that the cells have. */
-static const char *values_there(const struct filter *filter, const struct sw_show_cells *cells, char *text, size_t size)
+static const char *values_there(const struct filter *filter, const struct sw_show_cells *cells,
+                                char *text, size_t size)
 {
     text[0] = '\0';
     for (int i = 0; i < cells->count; i++) {
@@ -75,7 +87,8 @@ static const char *values_there(const struct filter *filter, const struct sw_sho
     return text;
 }
 
-static enum sw_status apply(const struct filter *filter, const struct sw_cli *cli, struct sw_show_cells *cells)
+static enum sw_status apply(const struct filter *filter, const struct sw_cli *cli,
+                            struct sw_show_cells *cells)
 {
     const char *wanted[SW_CLI_MAX];
     char there[400], shown[80];
@@ -85,9 +98,11 @@ static enum sw_status apply(const struct filter *filter, const struct sw_cli *cl
     for (int w = 0; w < n; w++) { /* each that is asked for is there */
         int found = 0;
         for (int i = 0; i < cells->count; i++)
-            found += passes(filter, cells->items[i].row, wanted + w, 1) && !(filter->dense_stays && is_dense(cells->items[i].row));
+            found += passes(filter, cells->items[i].row, wanted + w, 1) &&
+                     !(filter->dense_stays && is_dense(cells->items[i].row));
         if (found == 0)
-            return SW_FAIL(SW_EINPUT, "show: %s: found %s, expected of what is there: %s", filter->flag, sw_quote(wanted[w], shown, sizeof shown),
+            return SW_FAIL(SW_EINPUT, "show: %s: found %s, expected of what is there: %s",
+                           filter->flag, sw_quote(wanted[w], shown, sizeof shown),
                            values_there(filter, cells, there, sizeof there));
     }
     for (int i = 0; i < cells->count; i++)
@@ -97,14 +112,16 @@ static enum sw_status apply(const struct filter *filter, const struct sw_cli *cl
     return SW_OK;
 }
 
-/* --- labels ------------------------------------------------------------------------------------------------------------------- */
+/* --- labels ----------------------------------------------------------------------------------- */
 
 /* Appends " name=value" of each parameter in which other cells of the method differ. */
-static void add_params(const struct sw_show_cells *cells, const struct sw_tidy_row *row, char *out, size_t size)
+static void add_params(const struct sw_show_cells *cells, const struct sw_tidy_row *row, char *out,
+                       size_t size)
 {
     json_t *params = json_loads(row->params, 0, NULL), *value;
     const char *name;
-    json_object_foreach(params, name, value) {
+    json_object_foreach(params, name, value)
+    {
         bool tells = false;
         for (int i = 0; i < cells->count && !tells; i++) {
             const struct sw_tidy_row *other = cells->items[i].row;
@@ -114,9 +131,12 @@ static void add_params(const struct sw_show_cells *cells, const struct sw_tidy_r
             tells = !json_equal(json_object_get(theirs, name), value);
             json_decref(theirs);
         }
-        char *shown = tells ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+        char *shown =
+            tells ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15))
+                  : NULL;
         if (shown)
-            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name, json_is_string(value) ? json_string_value(value) : shown);
+            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name,
+                     json_is_string(value) ? json_string_value(value) : shown);
         free(shown);
     }
     json_decref(params);
@@ -131,14 +151,15 @@ static enum sw_status label_cells(struct sw_show_cells *cells)
         add_params(cells, row, label, sizeof label);
         density_of(row, density);
         if (!is_dense(row))
-            snprintf(label + strlen(label), sizeof label - strlen(label), isnan(row->density) ? ", native" : " at %s", density);
+            snprintf(label + strlen(label), sizeof label - strlen(label),
+                     isnan(row->density) ? ", native" : " at %s", density);
         if (!(cells->items[i].label = strdup(label)))
             return SW_FAIL(SW_ENOMEM, "out of memory (a label)");
     }
     return SW_OK;
 }
 
-/* --- order -------------------------------------------------------------------------------------------------------------------- */
+/* --- order ------------------------------------------------------------------------------------ */
 
 static int by_place(const struct sw_tidy_row *a, const struct sw_tidy_row *b)
 {
@@ -152,7 +173,8 @@ static int by_place(const struct sw_tidy_row *a, const struct sw_tidy_row *b)
 
 static int by_place_dense_first(const void *left, const void *right)
 {
-    const struct sw_tidy_row *a = ((const struct sw_show_cell *)left)->row, *b = ((const struct sw_show_cell *)right)->row;
+    const struct sw_tidy_row *a = ((const struct sw_show_cell *)left)->row,
+                             *b = ((const struct sw_show_cell *)right)->row;
     int c = by_place(a, b);
     c = c ? c : is_dense(b) - is_dense(a);
     return c ? c : (a > b) - (a < b); /* the table's own order: method, parameters, density */
@@ -161,7 +183,8 @@ static int by_place_dense_first(const void *left, const void *right)
 int sw_show_same_place(const struct sw_show_cells *cells, int from)
 {
     int n = 1;
-    while (from + n < cells->count && by_place(cells->items[from].row, cells->items[from + n].row) == 0)
+    while (from + n < cells->count &&
+           by_place(cells->items[from].row, cells->items[from + n].row) == 0)
         n++;
     return n;
 }
@@ -178,15 +201,15 @@ static void order_as_asked(struct sw_show_cells *cells, const struct sw_cli *cli
             for (int i = to; i < from + size; i++)
                 if (strcmp(cells->items[i].row->method, wanted[w]) == 0) {
                     moved = cells->items[i];
-                    memmove(cells->items + to + 1, cells->items + to, (size_t)(i - to) * sizeof moved);
+                    memmove(cells->items + to + 1, cells->items + to,
+                            (size_t)(i - to) * sizeof moved);
                     cells->items[to++] = moved;
                 }
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------------ */
-
-enum sw_status sw_show_cells_read(const char *results, const struct sw_cli *cli, struct sw_show_cells *out)
+enum sw_status sw_show_cells_read(const char *results, const struct sw_cli *cli,
+                                  struct sw_show_cells *out)
 {
     *out = (struct sw_show_cells){0};
     SW_TRY(sw_tidy_read(results, &out->tidy));
@@ -195,11 +218,13 @@ enum sw_status sw_show_cells_read(const char *results, const struct sw_cli *cli,
         return SW_FAIL(SW_ENOMEM, "out of memory (%lld rows)", (long long)out->tidy->count);
     for (int64_t i = 0; i < out->tidy->count; i++) {
         const struct sw_tidy_row *row = &out->tidy->rows[i];
-        if (strcmp(row->workload, "task") == 0 && row->layer < 0 && (strcmp(row->metric, "accuracy") == 0 || strcmp(row->metric, "nll") == 0))
+        if (strcmp(row->workload, "task") == 0 && row->layer < 0 &&
+            (strcmp(row->metric, "accuracy") == 0 || strcmp(row->metric, "nll") == 0))
             out->items[out->count++].row = row;
     }
     if (out->count == 0)
-        return SW_FAIL(SW_EINPUT, "%s: no answers or losses of a task in it, nothing to show", results);
+        return SW_FAIL(SW_EINPUT, "%s: no answers or losses of a task in it, nothing to show",
+                       results);
     qsort(out->items, (size_t)out->count, sizeof *out->items, by_place_dense_first);
     for (size_t f = 0; f < sizeof filters / sizeof filters[0]; f++)
         SW_TRY(apply(&filters[f], cli, out));

@@ -7,7 +7,8 @@
 
 struct sw_show_cell {
     const struct sw_tidy_row *row; /* of its accuracy or nll, over all layers */
-    char *label;                   /* method, the parameters that tell it from others here, density */
+    /* method, the parameters that tell it from others here, density */
+    char *label;
 };
 
 /* Cells of the same model, task, context, phase and seed lie together, dense first. */
@@ -17,9 +18,11 @@ struct sw_show_cells {
     int count;
 };
 
-/* Those of `results` that --task, --context, --phase, --density and --method leave (dense whatever the density); with --method in that order.
- * SW_EINPUT, one line: nothing is left, and what there would be. sw_show_cells_free also after a failure. */
-SW_MUST_CHECK enum sw_status sw_show_cells_read(const char *results, const struct sw_cli *cli, struct sw_show_cells *out);
+/* Those of `results` that --task, --context, --phase, --density and --method leave (dense whatever
+ * the density); with --method in that order. SW_EINPUT, one line: nothing is left, and what there
+ * would be. sw_show_cells_free also after a failure. */
+SW_MUST_CHECK enum sw_status sw_show_cells_read(const char *results, const struct sw_cli *cli,
+                                                struct sw_show_cells *out);
 void sw_show_cells_free(struct sw_show_cells *cells);
 
 /* How many cells from `from` on are of one place. */

@@ -1,18 +1,20 @@
-/* swbench calibrate: for every method of a config that has a threshold of its own, the threshold at which it keeps the densities of the axes, on
- * prompts that the config does not use. Density grows with the threshold, so that bisection finds it. */
+/* swbench calibrate: for every method of a config that has a threshold of its own, the threshold at
+ * which it keeps the densities of the axes, on prompts that the config does not use. Density grows
+ * with the threshold, so that bisection finds it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/inputs/inputs.h"
 #include "harness/plan/calibration.h"
 #include "harness/program/cli.h"
-#include "harness/inputs/inputs.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/runner.h"
 
 enum { ROUNDS = 30, PROMPTS = 2 };
-static const double CLOSE_ENOUGH = 0.005; /* of the density asked for; within 0.02 is what a calibrated budget promises */
+/* of the density asked for; within 0.02 is what a calibrated budget promises */
+static const double CLOSE_ENOUGH = 0.005;
 static const double PROMISED = 0.02;
 static const double FINEST = 1e-6; /* of the threshold's range */
 
@@ -20,7 +22,7 @@ struct search {
     struct sw_cell *cell;
     double low, high, at; /* where the threshold lies, and what is tried now: first the least */
     double range;
-    double sum;           /* of densities over the prompts of this round */
+    double sum; /* of densities over the prompts of this round */
     double best, achieved;
     bool done;
 };
@@ -31,7 +33,8 @@ static void set_threshold(const struct sw_cell *cell, double value)
     *(double *)(void *)((char *)cell->params + p->offset) = value;
 }
 
-/* One round: the density that each open search's threshold gives, a prompt's searches one after the other, so that its tensors are made once. */
+/* One round: the density that each open search's threshold gives, a prompt's searches one after the
+ * other, so that its tensors are made once. */
 static enum sw_status evaluate(struct sw_runner *runner, struct search *s, int n, int prompts)
 {
     for (int i = 0; i < n; i++)
@@ -64,7 +67,8 @@ static void narrow(struct search *s, int prompts)
         s->high = s->at;
     s->at = 0.5 * (s->low + s->high);
     /* Also done: what the least threshold keeps is too much already, or the range is a point. */
-    s->done = fabs(s->achieved - wanted) <= CLOSE_ENOUGH * wanted || s->high - s->low <= 2 * FINEST * s->range;
+    s->done = fabs(s->achieved - wanted) <= CLOSE_ENOUGH * wanted ||
+              s->high - s->low <= 2 * FINEST * s->range;
 }
 
 /* All searches over one input. */
@@ -87,9 +91,11 @@ static void tell(const struct search *s, bool quiet)
 {
     double off = fabs(s->achieved - s->cell->density) / s->cell->density;
     if (!quiet || off > PROMISED)
-        fprintf(stderr, "%s%s %s n=%d %s density %g: %s %.6g keeps %.4f\n", off > PROMISED ? "warning: no threshold comes within 2 %: " : "",
-                sw_cell_model(s->cell), sw_cell_task(s->cell), s->cell->context, s->cell->method->name, s->cell->density, s->cell->method->threshold,
-                s->best, s->achieved);
+        fprintf(stderr, "%s%s %s n=%d %s density %g: %s %.6g keeps %.4f\n",
+                off > PROMISED ? "warning: no threshold comes within 2 %: " : "",
+                sw_cell_model(s->cell), sw_cell_task(s->cell), s->cell->context,
+                s->cell->method->name, s->cell->density, s->cell->method->threshold, s->best,
+                s->achieved);
 }
 
 static bool same_input(const struct sw_cell *a, const struct sw_cell *b)
@@ -106,11 +112,17 @@ static enum sw_status collect(struct sw_plan *plan, struct search **out, int *n)
         return SW_FAIL(SW_ENOMEM, "calibration: out of host memory");
     for (int i = 0; i < plan->count; i++) {
         struct sw_cell *cell = &plan->cells[i];
-        if (cell->state == SW_CELL_SKIPPED || cell->budget != SW_BUDGET_CALIBRATED || cell->method->flags & SW_METHOD_DENSE)
+        if (cell->state == SW_CELL_SKIPPED || cell->budget != SW_BUDGET_CALIBRATED ||
+            cell->method->flags & SW_METHOD_DENSE)
             continue;
         const struct sw_param *p = sw_param_find(cell->method->params, cell->method->threshold);
         double range = p->max - p->min;
-        s[(*n)++] = (struct search){.cell = cell, .low = p->min, .high = p->max, .at = p->min + FINEST * range, .range = range, .achieved = NAN};
+        s[(*n)++] = (struct search){.cell = cell,
+                                    .low = p->min,
+                                    .high = p->max,
+                                    .at = p->min + FINEST * range,
+                                    .range = range,
+                                    .achieved = NAN};
     }
     *out = s;
     return SW_OK;
@@ -139,15 +151,21 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     SW_TRY_GOTO(st, done, sw_backend_open(config->backend, config->threads, &backend));
     st = sw_plan_make(&held_out, backend, NULL, &plan);
     if (st != SW_OK)
-        SW_TRY_GOTO(st, done, sw_context(st, "held-out prompts (seed %llu; `prepare.py --held-out`)", (unsigned long long)held_out.seed));
+        SW_TRY_GOTO(st, done,
+                    sw_context(st, "held-out prompts (seed %llu; `prepare.py --held-out`)",
+                               (unsigned long long)held_out.seed));
     SW_TRY_GOTO(st, done, collect(plan, &searches, &n));
     if (n == 0)
-        SW_TRY_GOTO(st, done, SW_FAIL(SW_EINPUT, "%s: found no method with a threshold, expected one of those that 'swbench help calibrate' names",
-                                      config->file));
+        SW_TRY_GOTO(st, done,
+                    SW_FAIL(SW_EINPUT,
+                            "%s: found no method with a threshold, expected one of those that "
+                            "'swbench help calibrate' names",
+                            config->file));
     SW_TRY_GOTO(st, done, sw_calibration_writable(config->calibration));
     SW_TRY_GOTO(st, done, sw_runner_new(backend, "", &runner));
     for (int i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && same_input(searches[i].cell, searches[end].cell); end++) {}
+        for (end = i + 1; end < n && same_input(searches[i].cell, searches[end].cell); end++) {
+        }
         bool bundle = searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS;
         other_prompts = other_prompts && !bundle;
         SW_TRY_GOTO(st, done, search_input(runner, searches + i, end - i, bundle ? 1 : prompts));
@@ -158,8 +176,9 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     if (!found)
         SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "calibration: out of host memory"));
     for (int i = 0; i < n; i++)
-        found[i] = (struct sw_calibrated){searches[i].cell, searches[i].best, searches[i].achieved,
-                                          searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS ? 1 : prompts};
+        found[i] = (struct sw_calibrated){
+            searches[i].cell, searches[i].best, searches[i].achieved,
+            searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS ? 1 : prompts};
     st = sw_calibration_write(config->calibration, found, n, other_prompts);
 done:
     free(found);
@@ -181,7 +200,10 @@ int sw_verb_calibrate(int argc, char **argv)
     if (st == SW_OK)
         st = sw_cli_config(&cli, &config);
     if (st == SW_OK && !config->calibration)
-        st = SW_FAIL(SW_EINPUT, "%s: calibration: missing, expected the file to write (a key of the config, or --set calibration=FILE)", config->file);
+        st = SW_FAIL(SW_EINPUT,
+                     "%s: calibration: missing, expected the file to write (a key of the config, "
+                     "or --set calibration=FILE)",
+                     config->file);
     if (st == SW_OK) {
         sw_interrupt_install();
         st = calibrate(config, prompts, sw_cli_has(&cli, "-q"));

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "core/param.h"
-#include "harness/program/cli.h"
 #include "harness/judge/compare.h"
+#include "harness/program/cli.h"
 
 enum ambiguous { PASS, FAIL };
 
@@ -27,10 +27,25 @@ static enum sw_status take(const struct sw_cli *cli, const struct sw_param *para
 static enum sw_status parse(const struct sw_cli *cli, struct options *o)
 {
     static const struct sw_param params[] = {
-        {.name = "--accuracy-drop", .type = SW_PARAM_REAL, .offset = offsetof(struct options, rules.accuracy_drop), .min = 0, .max = 100},
-        {.name = "--slowdown", .type = SW_PARAM_REAL, .offset = offsetof(struct options, rules.slowdown), .min = 1, .min_open = true, .max = 1000},
-        {.name = "--on-ambiguous", .type = SW_PARAM_CHOICE, .offset = offsetof(struct options, ambiguous), .choices = "pass|fail"},
-        {.name = "--format", .type = SW_PARAM_CHOICE, .offset = offsetof(struct options, format), .choices = "text|json|junit|md"},
+        {.name = "--accuracy-drop",
+         .type = SW_PARAM_REAL,
+         .offset = offsetof(struct options, rules.accuracy_drop),
+         .min = 0,
+         .max = 100},
+        {.name = "--slowdown",
+         .type = SW_PARAM_REAL,
+         .offset = offsetof(struct options, rules.slowdown),
+         .min = 1,
+         .min_open = true,
+         .max = 1000},
+        {.name = "--on-ambiguous",
+         .type = SW_PARAM_CHOICE,
+         .offset = offsetof(struct options, ambiguous),
+         .choices = "pass|fail"},
+        {.name = "--format",
+         .type = SW_PARAM_CHOICE,
+         .offset = offsetof(struct options, format),
+         .choices = "text|json|junit|md"},
         SW_PARAM_END,
     };
     *o = (struct options){.rules = {.accuracy_drop = 1, .slowdown = 1.10}, .ambiguous = PASS};
@@ -45,10 +60,16 @@ static enum sw_status parse(const struct sw_cli *cli, struct options *o)
 static int exit_code(enum sw_verdict verdict, enum ambiguous ambiguous)
 {
     switch (verdict) {
-    case SW_VERDICT_WORSE: return SW_EXIT_REGRESSION;
-    case SW_VERDICT_INCOMPARABLE: return SW_EXIT_INCONCLUSIVE;
-    case SW_VERDICT_AMBIGUOUS: return ambiguous == FAIL ? SW_EXIT_INCONCLUSIVE : SW_EXIT_OK;
-    case SW_VERDICT_SAME: case SW_VERDICT_BETTER: case SW_VERDICTS: break;
+    case SW_VERDICT_WORSE:
+        return SW_EXIT_REGRESSION;
+    case SW_VERDICT_INCOMPARABLE:
+        return SW_EXIT_INCONCLUSIVE;
+    case SW_VERDICT_AMBIGUOUS:
+        return ambiguous == FAIL ? SW_EXIT_INCONCLUSIVE : SW_EXIT_OK;
+    case SW_VERDICT_SAME:
+    case SW_VERDICT_BETTER:
+    case SW_VERDICTS:
+        break;
     }
     return SW_EXIT_OK;
 }

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "harness/program/result_args.h"
-#include "harness/store/store.h"
 #include "harness/program/verbs.h"
+#include "harness/store/store.h"
 
 /* Fewest digits that read back to the same value. */
 static const char *shortest(double value, char text[32])
@@ -19,7 +19,8 @@ static const char *shortest(double value, char text[32])
     return text;
 }
 
-/* RFC 4180, with plain line feeds between rows: quoted where a comma, a quote or a line break asks for it. */
+/* RFC 4180, with plain line feeds between rows: quoted where a comma, a quote or a line break asks
+ * for it. */
 static void csv_text(const char *text)
 {
     if (text[strcspn(text, ",\"\r\n")] == '\0') {
@@ -50,7 +51,8 @@ static void json_text(const char *text)
 }
 
 /* A figure as text, NULL where the field is empty: no value, no layer, not counted. */
-static const char *figure(const struct sw_tidy_row *row, const struct sw_tidy_column *c, char text[32])
+static const char *figure(const struct sw_tidy_row *row, const struct sw_tidy_column *c,
+                          char text[32])
 {
     const char *field = (const char *)row + c->offset;
     if (c->kind == SW_COLUMN_REAL) {
@@ -66,7 +68,8 @@ static const char *figure(const struct sw_tidy_row *row, const struct sw_tidy_co
         memcpy(&narrow, field, sizeof narrow);
         value = narrow;
     }
-    if ((c->offset == offsetof(struct sw_tidy_row, layer) && value < 0) || (c->offset == offsetof(struct sw_tidy_row, n) && value == 0))
+    if ((c->offset == offsetof(struct sw_tidy_row, layer) && value < 0) ||
+        (c->offset == offsetof(struct sw_tidy_row, n) && value == 0))
         return NULL;
     snprintf(text, 32, "%lld", (long long)value);
     return text;
@@ -93,7 +96,8 @@ static void print_row(const struct sw_tidy_row *row, bool json)
     fputs(json ? "}\n" : "\n", stdout);
 }
 
-/* Cells without any metric (failed, skipped) stay in a selection of metrics: what is missing must not look as if it had not been asked. */
+/* Cells without any metric (failed, skipped) stay in a selection of metrics: what is missing must
+ * not look as if it had not been asked. */
 static bool wanted(const struct sw_tidy_row *row, const struct sw_result_args *args)
 {
     bool found = args->n_metrics == 0 || row->metric[0] == '\0';
@@ -121,4 +125,7 @@ static enum sw_status print_table(int argc, char **argv)
     return SW_OK;
 }
 
-int sw_verb_export(int argc, char **argv) { return sw_cli_flush(sw_cli_exit(print_table(argc, argv))); }
+int sw_verb_export(int argc, char **argv)
+{
+    return sw_cli_flush(sw_cli_exit(print_table(argc, argv)));
+}

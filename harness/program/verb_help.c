@@ -1,15 +1,16 @@
-/* swbench help: printed from the tables that parse: verbs.c, options.c, each method's parameters, the metrics of result.c. */
+/* swbench help: printed from the tables that parse: verbs.c, options.c, each method's parameters,
+ * the metrics of result.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/answers/score.h"
+#include "harness/config/options.h"
 #include "harness/program/cli.h"
 #include "harness/program/help_row.h"
 #include "harness/program/manual.h"
-#include "harness/config/options.h"
-#include "harness/store/result.h"
 #include "harness/report/table.h"
+#include "harness/store/result.h"
 
 static enum sw_status help_verbs(void)
 {
@@ -21,9 +22,11 @@ static enum sw_status help_verbs(void)
             st = sw_table_add(&table, "%s", v->summary);
     }
     if (st == SW_OK) {
-        printf("swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
+        printf(
+            "swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
         sw_table_print(&table, stdout);
-        printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, timing), a method, metrics, scores\n"
+        printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, "
+               "timing), a method, metrics, scores\n"
                "Exit codes:");
         for (const struct sw_exit_info *e = sw_exit_table; e->meaning; e++)
             printf("%s %d %s", e == sw_exit_table ? "" : ",", e->code, e->meaning);
@@ -38,7 +41,8 @@ static enum sw_status help_verb(const struct sw_verb *verb)
     struct sw_table table = {.columns = 2};
     enum sw_status st = SW_OK;
     for (const struct sw_flag *f = verb->flags; f->name && st == SW_OK; f++) {
-        st = sw_table_add(&table, "  %s%s%s", f->name, f->value ? " " : "", f->value ? f->value : "");
+        st = sw_table_add(&table, "  %s%s%s", f->name, f->value ? " " : "",
+                          f->value ? f->value : "");
         if (st == SW_OK)
             st = sw_table_add(&table, "%s", f->help);
     }
@@ -50,7 +54,7 @@ static enum sw_status help_verb(const struct sw_verb *verb)
     return st;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- options */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static enum sw_status add_row(struct sw_table *table, const struct sw_help_row *row)
 {
@@ -87,7 +91,7 @@ static enum sw_status help_config(void)
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- methods and metrics */
+/* --- methods and metrics ---------------------------------------------------------------------- */
 
 static enum sw_status help_method(const struct sw_method *method)
 {
@@ -127,7 +131,10 @@ static enum sw_status help_metrics(void)
         if (st == SW_OK)
             st = sw_table_add(&table, "%s", m->unit);
         if (st == SW_OK)
-            st = sw_table_add(&table, "%s", m->better > 0 ? "higher" : m->better < 0 ? "lower" : "-");
+            st = sw_table_add(&table, "%s",
+                              m->better > 0   ? "higher"
+                              : m->better < 0 ? "lower"
+                                              : "-");
         if (st == SW_OK)
             st = sw_table_add(&table, "%s", m->long_name);
     }
@@ -153,10 +160,14 @@ static enum sw_status help_scores(void)
     return st;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- topics */
+/* --- topics ----------------------------------------------------------------------------------- */
 
-static const struct { const char *name; enum sw_status (*print)(void); } topics[] = {
-    {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics}, {"scores", help_scores}, {"verbs", help_verbs},
+static const struct {
+    const char *name;
+    enum sw_status (*print)(void);
+} topics[] = {
+    {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics},
+    {"scores", help_scores}, {"verbs", help_verbs},
 };
 enum { TOPICS = sizeof topics / sizeof topics[0], NAMES_MAX = 128 };
 
@@ -174,8 +185,9 @@ static enum sw_status unknown_topic(const char *topic)
     for (int i = 0; sw_methods[i] && n < NAMES_MAX; i++)
         names[n++] = sw_methods[i]->name;
     const char *nearest = sw_nearest_name(names, topic);
-    return SW_FAIL(SW_EINPUT, "help: unknown topic %s%s%s%s; `swbench help` lists them", sw_quote(topic, shown, sizeof shown),
-                   nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    return SW_FAIL(SW_EINPUT, "help: unknown topic %s%s%s%s; `swbench help` lists them",
+                   sw_quote(topic, shown, sizeof shown), nearest ? "; did you mean '" : "",
+                   nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 static enum sw_status help_topic(const char *topic)
@@ -196,18 +208,23 @@ static enum sw_status help_topic(const char *topic)
 /* Formats for machines: everything at once. */
 static enum sw_status print_whole(const struct sw_cli *cli, const char *format)
 {
-    static const struct { const char *name; void (*print)(FILE *out); } formats[] = {
+    static const struct {
+        const char *name;
+        void (*print)(FILE *out);
+    } formats[] = {
         {"man", sw_manual_print}, {"bash", sw_completion_bash}, {"zsh", sw_completion_zsh}};
     char shown[80];
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (strcmp(formats[i].name, format) != 0)
             continue;
         if (cli->n_positional)
-            return SW_FAIL(SW_EINPUT, "help: --format %s is of everything; found a topic beside it", format);
+            return SW_FAIL(SW_EINPUT, "help: --format %s is of everything; found a topic beside it",
+                           format);
         formats[i].print(stdout);
         return SW_OK;
     }
-    return SW_FAIL(SW_EINPUT, "help: --format: found %s, expected text, man, bash or zsh", sw_quote(format, shown, sizeof shown));
+    return SW_FAIL(SW_EINPUT, "help: --format: found %s, expected text, man, bash or zsh",
+                   sw_quote(format, shown, sizeof shown));
 }
 
 int sw_verb_help(int argc, char **argv)

@@ -6,14 +6,15 @@
 #include <sys/stat.h>
 
 #include "core/model/model.h"
-#include "harness/program/cli.h"
-#include "harness/inputs/dataset_check.h"
 #include "harness/config/options.h"
+#include "harness/inputs/dataset_check.h"
+#include "harness/program/cli.h"
 #include "harness/report/table.h"
 
 static enum sw_status ls_methods(struct sw_table *table)
 {
-    static const char *const titles[] = {"method", "prefill", "decode", "native budget", "what it does"};
+    static const char *const titles[] = {"method", "prefill", "decode", "native budget",
+                                         "what it does"};
     table->columns = 5;
     table->titles = titles;
     for (int i = 0; sw_methods[i]; i++) {
@@ -21,7 +22,10 @@ static enum sw_status ls_methods(struct sw_table *table)
         SW_TRY(sw_table_add(table, "%s", m->name));
         SW_TRY(sw_table_add(table, "%s", m->flags & SW_METHOD_PREFILL ? "yes" : "no"));
         SW_TRY(sw_table_add(table, "%s", m->flags & SW_METHOD_DECODE ? "yes" : "no"));
-        SW_TRY(sw_table_add(table, "%s", m->flags & SW_METHOD_DENSE ? "-" : m->flags & SW_METHOD_NATIVE ? "yes" : "no"));
+        SW_TRY(sw_table_add(table, "%s",
+                            m->flags & SW_METHOD_DENSE    ? "-"
+                            : m->flags & SW_METHOD_NATIVE ? "yes"
+                                                          : "no"));
         SW_TRY(sw_table_add(table, "%s", m->summary));
     }
     return SW_OK;
@@ -29,7 +33,8 @@ static enum sw_status ls_methods(struct sw_table *table)
 
 static enum sw_status ls_shapes(struct sw_table *table)
 {
-    static const char *const titles[] = {"shape", "layers", "heads", "KV heads", "head_dim", "max context", "source"};
+    static const char *const titles[] = {"shape",    "layers",      "heads", "KV heads",
+                                         "head_dim", "max context", "source"};
     table->columns = 7;
     table->titles = titles;
     table->right = "lrrrrrl";
@@ -53,18 +58,24 @@ static enum sw_status ls_backends(struct sw_table *table)
     for (int i = 0; sw_backend_names[i]; i++) {
         char state[512];
         SW_TRY(sw_table_add(table, "%s", sw_backend_names[i]));
-        SW_TRY(sw_table_add(table, "%s", sw_backend_state(sw_backend_names[i], state, sizeof state)));
+        SW_TRY(
+            sw_table_add(table, "%s", sw_backend_state(sw_backend_names[i], state, sizeof state)));
     }
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- found in folders */
+/* --- found in folders ------------------------------------------------------------------------- */
 
 static int visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 /* Calls `add` for every entry of `folder`, in the order of names. No such folder is no entry. */
-static enum sw_status each_entry(const char *folder, enum sw_status (*add)(struct sw_table *, const char *path, const char *name),
+static enum sw_status each_entry(const char *folder,
+                                 enum sw_status (*add)(struct sw_table *, const char *path,
+                                                       const char *name),
                                  struct sw_table *table)
 {
     struct dirent **entries = NULL;
@@ -86,7 +97,9 @@ static enum sw_status each_entry(const char *folder, enum sw_status (*add)(struc
 }
 
 /* The same under datasets/PART and $SWBENCH_DATASETS/PART. */
-static enum sw_status each_in_datasets(const char *part, enum sw_status (*add)(struct sw_table *, const char *path, const char *name),
+static enum sw_status each_in_datasets(const char *part,
+                                       enum sw_status (*add)(struct sw_table *, const char *path,
+                                                             const char *name),
                                        struct sw_table *table)
 {
     const char *elsewhere = getenv("SWBENCH_DATASETS");
@@ -126,7 +139,8 @@ static enum sw_status add_model(struct sw_table *table, const char *path, const 
 
 static enum sw_status ls_models(struct sw_table *table)
 {
-    static const char *const titles[] = {"model", "type", "layers", "heads", "KV heads", "head_dim", "max context", "folder"};
+    static const char *const titles[] = {"model",    "type",     "layers",      "heads",
+                                         "KV heads", "head_dim", "max context", "folder"};
     table->columns = 8;
     table->titles = titles;
     table->right = "llrrrrrl";
@@ -173,14 +187,19 @@ static enum sw_status ls_tasks(struct sw_table *table)
     table->right = "lrrll";
     SW_TRY(each_in_datasets("prepared", add_prepared_model, table));
     if (table->count == 0)
-        fprintf(stderr, "swbench: no prepared tasks here; `python datasets/prepare.py CONFIG` makes those of a config\n");
+        fprintf(stderr, "swbench: no prepared tasks here; `python datasets/prepare.py CONFIG` "
+                        "makes those of a config\n");
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ verb */
+/* --- verb ------------------------------------------------------------------------------------- */
 
-static const struct { const char *name; enum sw_status (*list)(struct sw_table *table); } topics[] = {
-    {"methods", ls_methods}, {"models", ls_models}, {"tasks", ls_tasks}, {"shapes", ls_shapes}, {"backends", ls_backends},
+static const struct {
+    const char *name;
+    enum sw_status (*list)(struct sw_table *table);
+} topics[] = {
+    {"methods", ls_methods}, {"models", ls_models},     {"tasks", ls_tasks},
+    {"shapes", ls_shapes},   {"backends", ls_backends},
 };
 
 static enum sw_status list(const char *topic)
@@ -200,8 +219,10 @@ static enum sw_status list(const char *topic)
         return st;
     }
     const char *nearest = sw_nearest_name(names, topic);
-    return SW_FAIL(SW_EINPUT, "ls: found %s, expected methods, models, tasks, shapes or backends%s%s%s", sw_quote(topic, shown, sizeof shown),
-                   nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    return SW_FAIL(SW_EINPUT,
+                   "ls: found %s, expected methods, models, tasks, shapes or backends%s%s%s",
+                   sw_quote(topic, shown, sizeof shown), nearest ? "; did you mean '" : "",
+                   nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 int sw_verb_ls(int argc, char **argv)

@@ -1,5 +1,6 @@
-/* swbench merge: joins the results of machines that share nothing. Everything is read and checked before anything is written; each cell then
- * appears in OUT whole or not at all, so an interrupted merge is simply run again. */
+/* swbench merge: joins the results of machines that share nothing. Everything is read and checked
+ * before anything is written; each cell then appears in OUT whole or not at all, so an interrupted
+ * merge is simply run again. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -7,10 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "harness/judge/verdict.h"
 #include "harness/program/cli.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
-#include "harness/judge/verdict.h"
 
 /* Machines of one kind may have other instruction sets: what rounding does is no conflict. */
 static const double ROUNDING = 1e-5;
@@ -18,9 +19,9 @@ static const double ROUNDING = 1e-5;
 /* A cell file of some folder. */
 struct found {
     char *path, *key;
-    bool ok;       /* its status */
-    int order;     /* folders in the order given, OUT before all */
-    bool in_out;   /* it lies in OUT already */
+    bool ok;     /* its status */
+    int order;   /* folders in the order given, OUT before all */
+    bool in_out; /* it lies in OUT already */
 };
 
 struct merge {
@@ -53,7 +54,8 @@ static enum sw_status read_cell(const char *path, struct found *out)
     if (strcmp(format, "swbench-cell") != 0)
         st = SW_FAIL(SW_EINPUT, "found another format than swbench-cell");
     else if (strcmp(name, slash ? slash + 1 : path) != 0)
-        st = SW_FAIL(SW_EINPUT, "found the cell with key %.40s, expected a file of that name", out->key);
+        st = SW_FAIL(SW_EINPUT, "found the cell with key %.40s, expected a file of that name",
+                     out->key);
     out->ok = strcmp(status, sw_result_status_names[SW_RESULT_OK]) == 0;
     out->path = strdup(path);
     if (st == SW_OK && !out->path)
@@ -76,7 +78,9 @@ static enum sw_status read_folder(struct merge *m, const char *folder, int order
     enum sw_status st = sw_store_list_cells(folder, &files);
     if (st == SW_OK && files.count == 0 && order > 0)
         st = SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", folder);
-    struct found *grown = st == SW_OK ? realloc(m->cells, ((size_t)m->n + (size_t)files.count + 1) * sizeof *grown) : NULL;
+    struct found *grown =
+        st == SW_OK ? realloc(m->cells, ((size_t)m->n + (size_t)files.count + 1) * sizeof *grown)
+                    : NULL;
     if (st == SW_OK && !grown)
         st = SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", files.count);
     if (grown)
@@ -92,7 +96,7 @@ static enum sw_status read_folder(struct merge *m, const char *folder, int order
     return st;
 }
 
-/* --- the same key twice -------------------------------------------------------------------------------------------------------- */
+/* --- the same key twice ----------------------------------------------------------------------- */
 
 /* Two runs of one cell never agree in these. */
 static bool is_of_the_moment(const struct sw_metric_info *info)
@@ -104,7 +108,8 @@ static bool is_of_the_moment(const struct sw_metric_info *info)
     return false;
 }
 
-static enum sw_status differs_in(struct sw_cell_reader *a, struct sw_cell_reader *b, const char *metric, bool *differs)
+static enum sw_status differs_in(struct sw_cell_reader *a, struct sw_cell_reader *b,
+                                 const char *metric, bool *differs)
 {
     static const char *const groups[] = {"metrics", "per_layer", "per_layer_head", "samples"};
     *differs = false;
@@ -135,7 +140,8 @@ static enum sw_status difference(const char *one, const char *other, char *names
         if (!is_of_the_moment(info))
             st = differs_in(a, b, info->name, &differs);
         if (differs)
-            snprintf(names + strlen(names), size - strlen(names), "%s%s", *names ? ", " : "", info->name);
+            snprintf(names + strlen(names), size - strlen(names), "%s%s", *names ? ", " : "",
+                     info->name);
     }
     sw_cell_reader_close(a);
     sw_cell_reader_close(b);
@@ -145,10 +151,11 @@ static enum sw_status difference(const char *one, const char *other, char *names
 static bool same_file(const char *one, const char *other)
 {
     struct stat a, b;
-    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
-/* --- merging ------------------------------------------------------------------------------------------------------------------- */
+/* --- merging ---------------------------------------------------------------------------------- */
 
 /* Cells of a key together; those that are ok before others, then in the order of the folders. */
 static int by_key(const void *left, const void *right)
@@ -171,7 +178,8 @@ static enum sw_status settle(struct merge *m, int first, int last)
         SW_TRY(difference(kept->path, other->path, names, sizeof names));
         if (!*names)
             continue;
-        fprintf(stderr, "conflict: %s and %s differ in %s; the first is kept\n", kept->path, other->path, names);
+        fprintf(stderr, "conflict: %s and %s differ in %s; the first is kept\n", kept->path,
+                other->path, names);
         m->conflicts++;
     }
     return SW_OK;
@@ -211,7 +219,8 @@ static bool has_cells(const char *folder)
 {
     char path[PATH_MAX];
     struct stat info;
-    return snprintf(path, sizeof path, "%s/cells", folder) < (int)sizeof path && stat(path, &info) == 0;
+    return snprintf(path, sizeof path, "%s/cells", folder) < (int)sizeof path &&
+           stat(path, &info) == 0;
 }
 
 static enum sw_status merge_folders(const struct sw_cli *cli, struct merge *m)
@@ -235,8 +244,8 @@ int sw_verb_merge(int argc, char **argv)
     if (st == SW_OK)
         st = merge_folders(&cli, &m);
     if (st == SW_OK)
-        fprintf(stderr, "%s: %d cells: %d copied, %d there already, %d conflicts\n", cli.positional[0], m.copied + m.there, m.copied, m.there,
-                m.conflicts);
+        fprintf(stderr, "%s: %d cells: %d copied, %d there already, %d conflicts\n",
+                cli.positional[0], m.copied + m.there, m.copied, m.there, m.conflicts);
     int code = sw_cli_exit(st);
     if (st == SW_EIO)
         code = SW_EXIT_FAILED_CELLS; /* a full disk: what was copied before is good */

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/program/cli.h"
 #include "harness/inputs/inputs.h"
 #include "harness/plan/plan.h"
+#include "harness/program/cli.h"
 #include "harness/report/table.h"
 
 static const char *bytes_text(double bytes, char text[32])
@@ -42,7 +42,8 @@ static enum sw_status method_text(const struct sw_cell *cell, char *text, size_t
     for (const struct sw_param *p = table; st == SW_OK && p->name; p++) {
         char is[128], was[128];
         size_t used = strlen(text);
-        if (strcmp(sw_param_text(p, cell->params, is, sizeof is), sw_param_text(p, defaults, was, sizeof was)) != 0)
+        if (strcmp(sw_param_text(p, cell->params, is, sizeof is),
+                   sw_param_text(p, defaults, was, sizeof was)) != 0)
             snprintf(text + used, size - used, " %s=%s", p->name, is);
     }
     sw_param_free(table, defaults);
@@ -61,7 +62,8 @@ static enum sw_status add_row(struct sw_table *table, const struct sw_cell *cell
     SW_TRY(sw_table_add(table, "%s", sw_cell_task(cell)));
     SW_TRY(sw_table_add(table, "%d", cell->context));
     SW_TRY(sw_table_add(table, "%s", method));
-    SW_TRY(isnan(cell->density) ? sw_table_add(table, "native") : sw_table_add(table, "%g", cell->density));
+    SW_TRY(isnan(cell->density) ? sw_table_add(table, "native")
+                                : sw_table_add(table, "%g", cell->density));
     SW_TRY(sw_table_add(table, "%s", sw_phase_names[cell->phase]));
     SW_TRY(sw_table_add(table, "%s", todo ? bytes_text(cell->memory_bytes, memory) : ""));
     SW_TRY(sw_table_add(table, "%s", todo ? seconds_text(cell->seconds, time) : ""));
@@ -70,7 +72,8 @@ static enum sw_status add_row(struct sw_table *table, const struct sw_cell *cell
 
 static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
 {
-    static const char *const titles[] = {"state", "model", "task", "context", "method", "density", "phase", "memory", "time", "reason"};
+    static const char *const titles[] = {"state",   "model", "task",   "context", "method",
+                                         "density", "phase", "memory", "time",    "reason"};
     struct sw_table table = {.columns = 10, .titles = titles, .right = "lllrlrlrrl"};
     int count[3] = {0};
     double seconds = 0, memory = 0;
@@ -87,8 +90,10 @@ static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
     }
     if (st == SW_OK) {
         sw_table_print(&table, stdout);
-        printf("%d cell%s: %d to do, %d cached, %d skipped; about %s, %s at most; results in %s\n", plan->count, plan->count == 1 ? "" : "s",
-               count[SW_CELL_TODO], count[SW_CELL_CACHED], count[SW_CELL_SKIPPED], seconds_text(seconds, time), bytes_text(memory, peak), output);
+        printf("%d cell%s: %d to do, %d cached, %d skipped; about %s, %s at most; results in %s\n",
+               plan->count, plan->count == 1 ? "" : "s", count[SW_CELL_TODO], count[SW_CELL_CACHED],
+               count[SW_CELL_SKIPPED], seconds_text(seconds, time), bytes_text(memory, peak),
+               output);
     }
     sw_table_free(&table);
     return st;
@@ -101,7 +106,9 @@ static void note_all_dense(const struct sw_plan *plan)
     for (int i = 0; i < plan->count; i++) {
         const struct sw_cell *cell = &plan->cells[i];
         if (cell->dense_layers >= cell->shape.n_layers && strcmp(sw_cell_model(cell), last) != 0) {
-            fprintf(stderr, "swbench: note: dense_layers %d covers all %d layers of %s: all layers are dense, methods do nothing\n",
+            fprintf(stderr,
+                    "swbench: note: dense_layers %d covers all %d layers of %s: all layers are "
+                    "dense, methods do nothing\n",
                     cell->dense_layers, cell->shape.n_layers, sw_cell_model(cell));
             last = sw_cell_model(cell);
         }

@@ -1,5 +1,6 @@
-/* swbench run: plans, runs what is not done, saves each cell as it is done. Other processes may do the same in the same folder: each cell is run by who
- * claims it, and what another one finished counts as there. */
+/* swbench run: plans, runs what is not done, saves each cell as it is done. Other processes may do
+ * the same in the same folder: each cell is run by who claims it, and what another one finished
+ * counts as there. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,18 +9,19 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "harness/store/claim.h"
-#include "harness/program/cli.h"
-#include "harness/judge/sanity.h"
 #include "harness/inputs/inputs.h"
+#include "harness/judge/sanity.h"
+#include "harness/plan/plan.h"
+#include "harness/program/cli.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/measure.h"
-#include "harness/plan/plan.h"
 #include "harness/run/ranks.h"
 #include "harness/run/runner.h"
+#include "harness/store/claim.h"
 #include "harness/store/store.h"
 
-/* A cell to run, and its file as the plan found it: none (inode 0), failed, damaged, or good where everything is run again. */
+/* A cell to run, and its file as the plan found it: none (inode 0), failed, damaged, or good where
+ * everything is run again. */
 struct todo {
     const struct sw_cell *cell;
     int input;            /* which one */
@@ -39,21 +41,23 @@ struct run {
     int n_todo;
     char folder[PATH_MAX]; /* cells/ */
     bool quiet, strict, fresh;
-    int limit;      /* cells to run at most; -1: all */
-    int done, failed, skipped, warnings, elsewhere; /* elsewhere: another process did it meanwhile */
+    int limit; /* cells to run at most; -1: all */
+    /* elsewhere: another process did it meanwhile */
+    int done, failed, skipped, warnings, elsewhere;
     bool elsewhere_failed;
-    double begin;   /* seconds */
+    double begin;          /* seconds */
     double planned, spent; /* estimated seconds of the cells to run, and of those that are over */
 };
 
 static void describe(const struct sw_cell *cell, char *text, size_t size)
 {
     const char *task = sw_cell_task(cell);
-    snprintf(text, size, "%s%s%s n=%d %s %s density %g", sw_cell_model(cell), *task ? " " : "", task, cell->context, cell->method->name,
-             sw_phase_names[cell->phase], cell->density);
+    snprintf(text, size, "%s%s%s n=%d %s %s density %g", sw_cell_model(cell), *task ? " " : "",
+             task, cell->context, cell->method->name, sw_phase_names[cell->phase], cell->density);
 }
 
-/* In front of what one of several ranks has to say; "" where there is only one, or for the first, which speaks for all. */
+/* In front of what one of several ranks has to say; "" where there is only one, or for the first,
+ * which speaks for all. */
 static const char *speaker(const struct run *r)
 {
     static char text[32];
@@ -83,20 +87,23 @@ static void tell(struct run *r, const struct sw_cell *cell, const struct sw_resu
     describe(cell, what, sizeof what);
     if (result->status == SW_RESULT_FAILED) {
         r->failed++;
-        fprintf(stderr, "%sfailed: %s: %s\n", speaker(r), what, result->reason ? result->reason : "");
+        fprintf(stderr, "%sfailed: %s: %s\n", speaker(r), what,
+                result->reason ? result->reason : "");
     }
     if (result->status == SW_RESULT_SKIPPED) {
         r->skipped++;
-        fprintf(stderr, "%sskipped: %s: %s\n", speaker(r), what, result->reason ? result->reason : "");
+        fprintf(stderr, "%sskipped: %s: %s\n", speaker(r), what,
+                result->reason ? result->reason : "");
     }
     for (int i = 0; i < result->n_warnings; i++)
         fprintf(stderr, "%sgate: %s: %s\n", speaker(r), what, result->warnings[i]);
     r->warnings += result->n_warnings;
 }
 
-/* --- cells shared with other processes ---------------------------------------------------------------------------------------------- */
+/* --- cells shared with other processes -------------------------------------------------------- */
 
-static void look_at_file(const struct run *r, const char *key, ino_t *inode, struct timespec *changed)
+static void look_at_file(const struct run *r, const char *key, ino_t *inode,
+                         struct timespec *changed)
 {
     char path[PATH_MAX + 64];
     struct stat info = {0};
@@ -106,7 +113,8 @@ static void look_at_file(const struct run *r, const char *key, ino_t *inode, str
     *changed = there ? info.st_mtim : (struct timespec){0};
 }
 
-/* Somebody finished the cell since it was planned. A damaged file is said, since it is about to be replaced. */
+/* Somebody finished the cell since it was planned. A damaged file is said, since it is about to be
+ * replaced. */
 static bool is_done_elsewhere(struct run *r, const struct todo *t)
 {
     ino_t inode;
@@ -115,9 +123,11 @@ static bool is_done_elsewhere(struct run *r, const struct todo *t)
     look_at_file(r, t->cell->key, &inode, &changed);
     if (inode == 0)
         return false;
-    bool same = inode == t->inode && changed.tv_sec == t->changed.tv_sec && changed.tv_nsec == t->changed.tv_nsec;
+    bool same = inode == t->inode && changed.tv_sec == t->changed.tv_sec &&
+                changed.tv_nsec == t->changed.tv_nsec;
     if (!sw_store_has_cell(r->config->output, t->cell->key, &failed)) {
-        fprintf(stderr, "%sdamaged: %s/%s.h5: its checksum does not hold; the cell is run again\n", speaker(r), r->folder, t->cell->key);
+        fprintf(stderr, "%sdamaged: %s/%s.h5: its checksum does not hold; the cell is run again\n",
+                speaker(r), r->folder, t->cell->key);
         return false;
     }
     if (same && (failed || r->fresh))
@@ -160,7 +170,8 @@ static enum sw_status take(struct run *r, struct todo *t, int *at, int total)
     return st;
 }
 
-/* What others are at is waited for, and run here if they give it up: then the end of any process is the end of the sweep. */
+/* What others are at is waited for, and run here if they give it up: then the end of any process is
+ * the end of the sweep. */
 static enum sw_status take_all(struct run *r)
 {
     int ran = 0, total = r->limit >= 0 && r->limit < r->n_todo ? r->limit : r->n_todo;
@@ -176,7 +187,8 @@ static enum sw_status take_all(struct run *r)
         if (left == 0)
             return SW_OK;
         if (round == 0 && !r->quiet && r->ranks.size == 1)
-            fprintf(stderr, "waiting for %d cell%s that other processes are running\n", left, left > 1 ? "s" : "");
+            fprintf(stderr, "waiting for %d cell%s that other processes are running\n", left,
+                    left > 1 ? "s" : "");
         nanosleep(&(struct timespec){.tv_nsec = (round < 9 ? round + 1 : 10) * 50000000L}, NULL);
     }
 }
@@ -215,15 +227,15 @@ static enum sw_status run_cells(struct run *r)
     return take_all(r);
 }
 
-/* --- before and after -------------------------------------------------------------------------------------------------------------- */
+/* --- before and after ------------------------------------------------------------------------- */
 
 static bool share_input(const struct sw_cell *a, const struct sw_cell *b)
 {
     return a->workload == b->workload && a->task == b->task && a->context == b->context;
 }
 
-/* Ranks take the dearest cells first, so that they end together; by inputs, since what its cells share (a model, the dense truth) is kept from one to
- * the next. */
+/* Ranks take the dearest cells first, so that they end together; by inputs, since what its cells
+ * share (a model, the dense truth) is kept from one to the next. */
 static int dearest_first(const void *left, const void *right)
 {
     const struct todo *a = left, *b = right;
@@ -282,7 +294,8 @@ static enum sw_status prepare(struct run *r)
     bool shared = r->ranks.threads > 0 && r->config->threads <= 0 && !getenv("SWBENCH_THREADS");
     if (snprintf(r->folder, sizeof r->folder, "%s/cells", output) >= (int)sizeof r->folder)
         return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", output);
-    SW_TRY(sw_backend_open(r->config->backend, shared ? r->ranks.threads : r->config->threads, &r->backend));
+    SW_TRY(sw_backend_open(r->config->backend, shared ? r->ranks.threads : r->config->threads,
+                           &r->backend));
     SW_TRY(sw_plan_make(r->config, r->backend, output, &r->plan));
     if (r->fresh)
         for (int i = 0; i < r->plan->count; i++)
@@ -291,7 +304,8 @@ static enum sw_status prepare(struct run *r)
     SW_TRY(list_todo(r));
     SW_TRY(sw_runner_new(r->backend, output, &r->runner));
     for (int i = 0; i < r->n_todo; i++)
-        if (i == 0 || !share_input(r->todo[i].cell, r->todo[i - 1].cell)) /* neighbours share their inputs */
+        if (i == 0 ||
+            !share_input(r->todo[i].cell, r->todo[i - 1].cell)) /* neighbours share their inputs */
             SW_TRY(sw_runner_check(r->runner, r->todo[i].cell));
     return sw_store_open_folder(output);
 }
@@ -304,14 +318,18 @@ static int count_cached(const struct run *r)
     return cached;
 }
 
-/* The last line: all ranks' cells. What the first rank found done by others is there already, unless they were ranks of this run. */
+/* The last line: all ranks' cells. What the first rank found done by others is there already,
+ * unless they were ranks of this run. */
 static void summarise(const struct run *r, const int64_t sums[3], int code)
 {
     int64_t others = sums[0] - r->done + sums[1] - r->failed + sums[2] - r->skipped;
     int64_t there = count_cached(r) + (r->elsewhere > others ? r->elsewhere - others : 0);
     if (!r->quiet || code != SW_EXIT_OK || sums[1])
-        fprintf(stderr, "%s: %lld cells done, %lld there already, %lld skipped, %lld failed; results in %s\n", r->config->name,
-                (long long)sums[0], (long long)there, (long long)sums[2], (long long)sums[1], r->config->output);
+        fprintf(
+            stderr,
+            "%s: %lld cells done, %lld there already, %lld skipped, %lld failed; results in %s\n",
+            r->config->name, (long long)sums[0], (long long)there, (long long)sums[2],
+            (long long)sums[1], r->config->output);
 }
 
 /* On a full disk what was saved before is good. */
@@ -321,7 +339,8 @@ static int exit_of(enum sw_status st)
     return st == SW_EIO ? SW_EXIT_FAILED_CELLS : code;
 }
 
-/* The exit code of how the run ended, after what is done was presented in results.h5. Ranks that meet let the first one do that. */
+/* The exit code of how the run ended, after what is done was presented in results.h5. Ranks that
+ * meet let the first one do that. */
 static int finish(struct run *r, enum sw_status st)
 {
     int gates = 0, code = SW_EXIT_OK;

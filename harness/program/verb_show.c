@@ -1,32 +1,44 @@
-/* swbench show: what methods answered to the same prompt, side by side; or the score of every sample by method, to see where they differ. */
+/* swbench show: what methods answered to the same prompt, side by side; or the score of every
+ * sample by method, to see where they differ. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/utf8.h"
 #include "core/model/vocab.h"
-#include "harness/program/cli.h"
+#include "core/utf8.h"
 #include "harness/inputs/dataset.h"
 #include "harness/inputs/inputs.h"
+#include "harness/program/cli.h"
 #include "harness/program/show_cells.h"
 #include "harness/program/show_text.h"
 #include "harness/report/table.h"
 
-enum { COLUMNS = 96, PROMPT_CHARACTERS = 300, PROMPT_TOKENS = 2048, METHODS_ASIDE = 2, TABLE_METHODS = 12 };
+enum {
+    COLUMNS = 96,
+    PROMPT_CHARACTERS = 300,
+    PROMPT_TOKENS = 2048,
+    METHODS_ASIDE = 2,
+    TABLE_METHODS = 12
+};
 static const char indent[] = "  | ";
 
 static void print_place(const struct sw_tidy_row *row)
 {
-    printf("%s, %s, %lld tokens, %s, seed %lld", row->task, row->model, (long long)row->context, row->phase, (long long)row->seed);
+    printf("%s, %s, %lld tokens, %s, seed %lld", row->task, row->model, (long long)row->context,
+           row->phase, (long long)row->seed);
 }
 
-/* --- all samples -------------------------------------------------------------------------------------------------------------- */
+/* --- all samples ------------------------------------------------------------------------------ */
 
 /* The score of each sample in one cell, or its loss. */
-struct column { double *values; int n; };
+struct column {
+    double *values;
+    int n;
+};
 
-static enum sw_status read_column(const char *results, const struct sw_tidy_row *row, struct column *out)
+static enum sw_status read_column(const char *results, const struct sw_tidy_row *row,
+                                  struct column *out)
 {
     struct sw_cell_reader *reader;
     SW_TRY(sw_cell_reader_open(results, row->cell, &reader));
@@ -38,7 +50,8 @@ static enum sw_status read_column(const char *results, const struct sw_tidy_row 
 /* "A" … of cell i; the letters are explained below the table. */
 static char letter_of(int i) { return (char)('A' + i); }
 
-static enum sw_status add_sample(struct sw_table *table, const struct column *columns, int n, int sample)
+static enum sw_status add_sample(struct sw_table *table, const struct column *columns, int n,
+                                 int sample)
 {
     bool differ = false;
     double first = NAN;
@@ -92,20 +105,23 @@ static enum sw_status show_table(const char *results, const struct sw_show_cells
         if (from > 0)
             putchar('\n');
         print_place(row);
-        printf(": %s of each sample\n\n", strcmp(row->metric, "nll") == 0 ? "loss (nat/token)" : "score");
+        printf(": %s of each sample\n\n",
+               strcmp(row->metric, "nll") == 0 ? "loss (nat/token)" : "score");
         for (int at = 0; at < n; at += TABLE_METHODS) {
             if (at > 0)
                 putchar('\n');
-            SW_TRY(print_samples(results, cells->items + from + at, n - at < TABLE_METHODS ? n - at : TABLE_METHODS));
+            SW_TRY(print_samples(results, cells->items + from + at,
+                                 n - at < TABLE_METHODS ? n - at : TABLE_METHODS));
         }
     }
     return SW_OK;
 }
 
-/* --- one sample --------------------------------------------------------------------------------------------------------------- */
+/* --- one sample ------------------------------------------------------------------------------- */
 
 /* The end of a prompt as text. Malloc'd. */
-static enum sw_status decode_end(const struct sw_answers_source *source, const struct sw_dataset *dataset, int sample, char **out)
+static enum sw_status decode_end(const struct sw_answers_source *source,
+                                 const struct sw_dataset *dataset, int sample, char **out)
 {
     struct sw_vocab *vocab;
     char *bytes = NULL;
@@ -130,8 +146,9 @@ static enum sw_status read_end(const struct sw_answers_source *source, int sampl
     if (strcmp(hash, source->dataset_hash) != 0)
         return SW_FAIL(SW_EINPUT, "%s: has changed since the run", source->dataset);
     SW_TRY(sw_dataset_read(source->dataset, &dataset));
-    enum sw_status st = sample < dataset->n_samples ? decode_end(source, dataset, sample, out)
-                                                    : SW_FAIL(SW_EINPUT, "%s: has no sample %d", source->dataset, sample);
+    enum sw_status st = sample < dataset->n_samples
+                            ? decode_end(source, dataset, sample, out)
+                            : SW_FAIL(SW_EINPUT, "%s: has no sample %d", source->dataset, sample);
     sw_dataset_free(dataset);
     return st;
 }
@@ -147,7 +164,8 @@ static enum sw_status print_prompt(const struct sw_answers_source *source, int s
         return SW_OK;
     }
     printf("\nprompt, the last %d characters:\n", PROMPT_CHARACTERS);
-    st = sw_show_text(stdout, sw_text_tail(text, PROMPT_CHARACTERS), indent, COLUMNS - (int)strlen(indent));
+    st = sw_show_text(stdout, sw_text_tail(text, PROMPT_CHARACTERS), indent,
+                      COLUMNS - (int)strlen(indent));
     free(text);
     return st;
 }
@@ -160,7 +178,8 @@ static enum sw_status print_text(const char *text)
 }
 
 /* What does not depend on the method. */
-static enum sw_status print_question(const struct sw_tidy_row *row, const struct sw_answers *answers, int sample)
+static enum sw_status print_question(const struct sw_tidy_row *row,
+                                     const struct sw_answers *answers, int sample)
 {
     const struct sw_answer *answer = &answers->items[sample];
     print_place(row);
@@ -183,7 +202,8 @@ static enum sw_status print_answer(const struct sw_show_cell *cell, const struct
     return print_text(answer->prediction);
 }
 
-static enum sw_status print_cell(const char *results, const struct sw_show_cell *cell, int sample, bool first)
+static enum sw_status print_cell(const char *results, const struct sw_show_cell *cell, int sample,
+                                 bool first)
 {
     struct sw_cell_reader *reader;
     struct sw_answers answers = {0};
@@ -191,9 +211,13 @@ static enum sw_status print_cell(const char *results, const struct sw_show_cell 
     enum sw_status st = sw_cell_reader_answers(reader, &answers);
     sw_cell_reader_close(reader);
     if (st == SW_OK && answers.count == 0)
-        st = SW_FAIL(SW_EINPUT, "show: --sample: cells of %s hold no answers; without --sample the losses of its windows are shown", cell->row->task);
+        st = SW_FAIL(SW_EINPUT,
+                     "show: --sample: cells of %s hold no answers; without --sample the losses of "
+                     "its windows are shown",
+                     cell->row->task);
     else if (st == SW_OK && sample >= answers.count)
-        st = SW_FAIL(SW_EINPUT, "show: --sample: found %d, expected 0…%d", sample, answers.count - 1);
+        st = SW_FAIL(SW_EINPUT, "show: --sample: found %d, expected 0…%d", sample,
+                     answers.count - 1);
     if (st == SW_OK && first)
         st = print_question(cell->row, &answers, sample);
     if (st == SW_OK)
@@ -202,16 +226,19 @@ static enum sw_status print_cell(const char *results, const struct sw_show_cell 
     return st;
 }
 
-static enum sw_status show_sample(const char *results, const struct sw_show_cells *cells, int sample, bool all)
+static enum sw_status show_sample(const char *results, const struct sw_show_cells *cells,
+                                  int sample, bool all)
 {
     int n = sw_show_same_place(cells, 0), shown = all || n < METHODS_ASIDE ? n : METHODS_ASIDE;
     for (int i = 0; i < shown; i++)
         SW_TRY(print_cell(results, &cells->items[i], sample, i == 0));
     fflush(stdout);
     if (n < cells->count)
-        fprintf(stderr, "swbench: the results hold other tasks, contexts or phases too: --task, --context, --phase choose\n");
+        fprintf(stderr, "swbench: the results hold other tasks, contexts or phases too: --task, "
+                        "--context, --phase choose\n");
     if (shown < n)
-        fprintf(stderr, "swbench: %d more method%s: --method and --density choose\n", n - shown, n - shown == 1 ? "" : "s");
+        fprintf(stderr, "swbench: %d more method%s: --method and --density choose\n", n - shown,
+                n - shown == 1 ? "" : "s");
     return SW_OK;
 }
 
@@ -224,7 +251,9 @@ static enum sw_status show(int argc, char **argv)
     SW_TRY(sw_cli_int(&cli, "--sample", 0, 1 << 24, -1, &sample));
     enum sw_status st = sw_show_cells_read(cli.positional[0], &cli, &cells);
     if (st == SW_OK)
-        st = sample < 0 ? show_table(cli.positional[0], &cells) : show_sample(cli.positional[0], &cells, sample, sw_cli_has(&cli, "--method"));
+        st = sample < 0
+                 ? show_table(cli.positional[0], &cells)
+                 : show_sample(cli.positional[0], &cells, sample, sw_cli_has(&cli, "--method"));
     sw_show_cells_free(&cells);
     return st;
 }

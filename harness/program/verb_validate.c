@@ -1,5 +1,5 @@
-/* swbench validate: what a file is, and everything that is wrong with it. Problems go to stderr, one line each with their place; a good file is one
- * line on stdout. */
+/* swbench validate: what a file is, and everything that is wrong with it. Problems go to stderr,
+ * one line each with their place; a good file is one line on stdout. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +9,9 @@
 
 #include "core/model/model.h"
 #include "harness/inputs/bundle_check.h"
-#include "harness/program/cli.h"
 #include "harness/inputs/dataset.h"
 #include "harness/inputs/dataset_check.h"
+#include "harness/program/cli.h"
 #include "harness/store/store.h"
 
 static bool has_file(const char *folder, const char *name)
@@ -28,8 +28,9 @@ static enum sw_status validate_config(const char *path)
 {
     struct sw_config *config;
     SW_TRY(sw_config_read(path, NULL, 0, stderr, &config));
-    printf("%s: good: config '%s', %d workload%s, %d method%s\n", path, config->name, config->n_workloads, config->n_workloads == 1 ? "" : "s",
-           config->n_methods, config->n_methods == 1 ? "" : "s");
+    printf("%s: good: config '%s', %d workload%s, %d method%s\n", path, config->name,
+           config->n_workloads, config->n_workloads == 1 ? "" : "s", config->n_methods,
+           config->n_methods == 1 ? "" : "s");
     sw_config_free(config);
     return SW_OK;
 }
@@ -38,8 +39,10 @@ static enum sw_status validate_bundle(const char *path)
 {
     struct sw_bundle_info info;
     SW_TRY(sw_bundle_check(path, stderr, &info));
-    printf("%s: good: tensor bundle, %d layers, %d heads, %d KV heads, head_dim %d, %d tokens and %d of decode\n", path, info.shape.n_layers,
-           info.shape.n_heads, info.shape.n_kv_heads, info.shape.head_dim, info.n, info.decode_tokens);
+    printf("%s: good: tensor bundle, %d layers, %d heads, %d KV heads, head_dim %d, %d tokens and "
+           "%d of decode\n",
+           path, info.shape.n_layers, info.shape.n_heads, info.shape.n_kv_heads,
+           info.shape.head_dim, info.n, info.decode_tokens);
     return SW_OK;
 }
 
@@ -48,13 +51,15 @@ static enum sw_status validate_dataset(const char *path)
     struct sw_dataset_info info;
     struct sw_dataset *dataset;
     SW_TRY(sw_dataset_check(path, stderr, &info));
-    enum sw_status st = sw_dataset_read(path, &dataset); /* as a run does: what it still finds comes one at a time */
+    /* as a run does: what it still finds comes one at a time */
+    enum sw_status st = sw_dataset_read(path, &dataset);
     if (st == SW_EINPUT)
         fprintf(stderr, "%s\n", sw_error_message());
     if (st != SW_OK)
         return st;
     sw_dataset_free(dataset);
-    printf("%s: good: dataset, %d samples at context %d, score %s\n", path, info.samples, info.context, info.scorer ? info.scorer->name : "ppl");
+    printf("%s: good: dataset, %d samples at context %d, score %s\n", path, info.samples,
+           info.context, info.scorer ? info.scorer->name : "ppl");
     return SW_OK;
 }
 
@@ -81,7 +86,9 @@ static enum sw_status validate_result(const char *path)
 
 static enum sw_status unknown_kind(const char *path, const char *found)
 {
-    fprintf(stderr, "%s: found %s, expected a config, tensor bundle, dataset, model folder or result\n", path, found);
+    fprintf(stderr,
+            "%s: found %s, expected a config, tensor bundle, dataset, model folder or result\n",
+            path, found);
     return SW_FAIL(SW_EINPUT, "%s: found %s", path, found);
 }
 
@@ -119,7 +126,8 @@ static enum sw_status validate(const char *path)
         return validate_dataset(path);
     if (strcmp(format, "swbench-cell") == 0 || strcmp(format, "swbench-results") == 0)
         return validate_result(path);
-    return unknown_kind(path, *format ? "an HDF5 file of another format" : "an HDF5 file without a readable attribute 'format'");
+    return unknown_kind(path, *format ? "an HDF5 file of another format"
+                                      : "an HDF5 file without a readable attribute 'format'");
 }
 
 int sw_verb_validate(int argc, char **argv)

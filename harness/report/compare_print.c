@@ -1,4 +1,5 @@
-/* A comparison as text for people, md for pull requests, json for programs, junit for CI systems. */
+/* A comparison as text for people, md for pull requests, json for programs, junit for CI
+ * systems. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,12 +7,15 @@
 #include <string.h>
 
 #include "harness/judge/compare.h"
-#include "harness/store/h5_data.h"
 #include "harness/report/report_table.h"
+#include "harness/store/h5_data.h"
 
 const char *const sw_comparison_formats[] = {"text", "json", "junit", "md", NULL};
 
-static bool is_ratio(const struct sw_figure *f) { return f->class == SW_FIGURE_SPEED || f->class == SW_FIGURE_MEMORY; }
+static bool is_ratio(const struct sw_figure *f)
+{
+    return f->class == SW_FIGURE_SPEED || f->class == SW_FIGURE_MEMORY;
+}
 
 /* "+0.0124 [+0.0101, +0.0150]", "×1.152 [1.138, 1.166]" */
 static void change_text(const struct sw_figure *f, char *out, size_t size)
@@ -21,7 +25,8 @@ static void change_text(const struct sw_figure *f, char *out, size_t size)
         return;
     int used = snprintf(out, size, is_ratio(f) ? "×%.3f" : "%+.4g", f->change);
     if (!isnan(f->lo) && !isnan(f->hi))
-        snprintf(out + used, size - (size_t)used, is_ratio(f) ? " [%.3f, %.3f]" : " [%+.4g, %+.4g]", f->lo, f->hi);
+        snprintf(out + used, size - (size_t)used, is_ratio(f) ? " [%.3f, %.3f]" : " [%+.4g, %+.4g]",
+                 f->lo, f->hi);
 }
 
 static void value_text(double value, char *out, size_t size)
@@ -40,18 +45,29 @@ static void p_text(const struct sw_figure *f, char *out, size_t size)
         snprintf(out, size, f->p < 1e-4 ? "<0.0001" : "%.4f", f->p);
 }
 
-static bool shown(const struct sw_figure *f, bool all) { return all || (f->judged && f->verdict != SW_VERDICT_SAME); }
+static bool shown(const struct sw_figure *f, bool all)
+{
+    return all || (f->judged && f->verdict != SW_VERDICT_SAME);
+}
 
 static bool is_relative(const struct sw_figure *f) { return strcmp(f->unit, "of dense") == 0; }
 
-static const char *verdict_text(const struct sw_figure *f) { return f->judged ? sw_verdict_names[f->verdict] : "(shown)"; }
+static const char *verdict_text(const struct sw_figure *f)
+{
+    return f->judged ? sw_verdict_names[f->verdict] : "(shown)";
+}
 
-/* --- tables -------------------------------------------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 enum { VERDICT, METRIC, BASE, NEW, CHANGE, P, CELL, NOTE, COLUMNS };
-static const char *titles[COLUMNS] = {"verdict", "metric", "BASE", "NEW", "change", "p", "cell", ""};
+static const char *titles[COLUMNS] = {"verdict", "metric", "BASE", "NEW",
+                                      "change",  "p",      "cell", ""};
 
-struct table { const char **texts; int rows; struct sw_texts made; };
+struct table {
+    const char **texts;
+    int rows;
+    struct sw_texts made;
+};
 
 static enum sw_status put(struct table *t, int column, const char *text)
 {
@@ -83,14 +99,17 @@ static enum sw_status put_figure(struct table *t, const struct sw_figure *f)
 /* Worst first, each kind in the order of the cells. */
 static enum sw_status fill(const struct sw_comparison *c, bool all, struct table *t)
 {
-    static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE, SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER, SW_VERDICT_SAME};
+    static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE,
+                                            SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER,
+                                            SW_VERDICT_SAME};
     *t = (struct table){.texts = calloc(((size_t)c->n_figures + 1) * COLUMNS, sizeof *t->texts)};
     if (!t->texts)
         return SW_FAIL(SW_ENOMEM, "out of memory (table of %d figures)", c->n_figures);
     for (int judged = 1; judged >= 0; --judged)
         for (size_t v = 0; v < sizeof order / sizeof order[0]; ++v)
             for (int i = 0; i < c->n_figures; ++i)
-                if (c->figures[i].judged == judged && c->figures[i].verdict == order[v] && shown(&c->figures[i], all))
+                if (c->figures[i].judged == judged && c->figures[i].verdict == order[v] &&
+                    shown(&c->figures[i], all))
                     SW_TRY(put_figure(t, &c->figures[i]));
     return SW_OK;
 }
@@ -121,7 +140,9 @@ static void print_plain_table(const struct table *t)
     int widths[COLUMNS] = {0};
     for (int row = -1; row < t->rows; ++row)
         for (int column = 0; column < COLUMNS; ++column)
-            widths[column] = width(text_at(t, row, column)) > widths[column] ? width(text_at(t, row, column)) : widths[column];
+            widths[column] = width(text_at(t, row, column)) > widths[column]
+                                 ? width(text_at(t, row, column))
+                                 : widths[column];
     for (int row = -1; row < t->rows; ++row) {
         for (int column = 0; column < NOTE; ++column) {
             const char *text = text_at(t, row, column);
@@ -134,9 +155,12 @@ static void print_plain_table(const struct table *t)
     }
 }
 
-/* --- text and md --------------------------------------------------------------------------------------------------------------- */
+/* --- text and md ------------------------------------------------------------------------------ */
 
-static bool alike(const struct sw_finding *a, const struct sw_finding *b) { return a->kind == b->kind && strcmp(a->text, b->text) == 0; }
+static bool alike(const struct sw_finding *a, const struct sw_finding *b)
+{
+    return a->kind == b->kind && strcmp(a->text, b->text) == 0;
+}
 
 /* One line for all cells of which the same is to say. */
 static void print_findings(const struct sw_comparison *c, const char *bullet)
@@ -175,11 +199,13 @@ static void print_summary(const struct sw_comparison *c, const char *bullet)
                 comma = ",";
             }
         if (i == SW_FIGURE_SPEED && !isnan(c->noise))
-            printf(" (noise between cells %.1f %%%s)", 100 * c->noise, c->too_noisy ? ": too much to tell such a slowdown" : "");
+            printf(" (noise between cells %.1f %%%s)", 100 * c->noise,
+                   c->too_noisy ? ": too much to tell such a slowdown" : "");
         putchar('\n');
     }
     if (c->unjudged)
-        printf("%s%d times have too few samples to be judged (--all shows them)\n", bullet, c->unjudged);
+        printf("%s%d times have too few samples to be judged (--all shows them)\n", bullet,
+               c->unjudged);
 }
 
 static enum sw_status print_text(const struct sw_comparison *c, bool all)
@@ -204,19 +230,23 @@ static enum sw_status print_md(const struct sw_comparison *c, bool all)
     struct table t;
     enum sw_status st = fill(c, all, &t);
     if (st == SW_OK) {
-        printf("### swbench: %s (%d cells compared)\n\n", sw_verdict_names[sw_comparison_verdict(c)], c->pairs);
+        printf("### swbench: %s (%d cells compared)\n\n",
+               sw_verdict_names[sw_comparison_verdict(c)], c->pairs);
         print_summary(c, "- ");
         putchar('\n');
         print_findings(c, "- ");
         titles[NOTE] = "note";
         if (t.rows)
-            sw_report_table_markdown(&(struct report_table){.columns = COLUMNS, .rows = t.rows, .titles = titles, .texts = t.texts}, METRIC + 1);
+            sw_report_table_markdown(
+                &(struct report_table){
+                    .columns = COLUMNS, .rows = t.rows, .titles = titles, .texts = t.texts},
+                METRIC + 1);
     }
     clear_table(&t);
     return st;
 }
 
-/* --- json ---------------------------------------------------------------------------------------------------------------------- */
+/* --- json ------------------------------------------------------------------------------------- */
 
 static json_t *real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
@@ -226,23 +256,29 @@ static enum sw_status print_json(const struct sw_comparison *c, bool all)
     for (int i = 0; i < c->n_figures; ++i) {
         const struct sw_figure *f = &c->figures[i];
         if (shown(f, all))
-            json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "cell", f->cell, "metric",
-                                                     f->metric, "unit", f->unit, "class", sw_figure_class_names[f->class], "verdict",
-                                                     sw_verdict_names[f->verdict], "base", real(f->base), "new", real(f->now), "change",
-                                                     real(f->change), "lo", real(f->lo), "hi", real(f->hi), "p", real(f->p), "judged",
-                                                     f->judged, "note", f->note));
+            json_array_append_new(
+                figures,
+                json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}",
+                          "cell", f->cell, "metric", f->metric, "unit", f->unit, "class",
+                          sw_figure_class_names[f->class], "verdict", sw_verdict_names[f->verdict],
+                          "base", real(f->base), "new", real(f->now), "change", real(f->change),
+                          "lo", real(f->lo), "hi", real(f->hi), "p", real(f->p), "judged",
+                          f->judged, "note", f->note));
     }
     for (int i = 0; i < c->n_findings; ++i)
-        json_array_append_new(findings, json_pack("{s:s, s:s, s:s}", "kind", sw_finding_names[c->findings[i].kind], "cell",
-                                                  c->findings[i].cell, "text", c->findings[i].text));
+        json_array_append_new(
+            findings, json_pack("{s:s, s:s, s:s}", "kind", sw_finding_names[c->findings[i].kind],
+                                "cell", c->findings[i].cell, "text", c->findings[i].text));
     for (int i = 0; i < SW_FIGURE_CLASSES; ++i) {
         json_t *class = json_object();
         for (int v = 0; v < SW_VERDICTS; ++v)
             json_object_set_new(class, sw_verdict_names[v], json_integer(c->counts[i][v]));
         json_object_set_new(counts, sw_figure_class_names[i], class);
     }
-    json_t *root = json_pack("{s:s, s:i, s:o, s:b, s:o, s:o, s:o}", "verdict", sw_verdict_names[sw_comparison_verdict(c)], "pairs", c->pairs,
-                             "noise", real(c->noise), "too_noisy", c->too_noisy, "counts", counts, "figures", figures, "findings", findings);
+    json_t *root = json_pack("{s:s, s:i, s:o, s:b, s:o, s:o, s:o}", "verdict",
+                             sw_verdict_names[sw_comparison_verdict(c)], "pairs", c->pairs, "noise",
+                             real(c->noise), "too_noisy", c->too_noisy, "counts", counts, "figures",
+                             figures, "findings", findings);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
     if (!text)
@@ -252,7 +288,7 @@ static enum sw_status print_json(const struct sw_comparison *c, bool all)
     return SW_OK;
 }
 
-/* --- junit --------------------------------------------------------------------------------------------------------------------- */
+/* --- junit ------------------------------------------------------------------------------------ */
 
 /* Text of XML 1.0; control characters, which it cannot hold, become '?'. */
 static void xml(const char *text)
@@ -272,7 +308,8 @@ static void xml(const char *text)
     }
 }
 
-static void test_case(const char *group, const char *name, const char *what, const char *outcome, const char *type, const char *message)
+static void test_case(const char *group, const char *name, const char *what, const char *outcome,
+                      const char *type, const char *message)
 {
     printf("  <testcase classname=\"swbench.%s\" name=\"", group);
     xml(name);
@@ -295,17 +332,25 @@ static void test_case(const char *group, const char *name, const char *what, con
 static const char *outcome_of(enum sw_verdict verdict, bool ambiguous_fails)
 {
     switch (verdict) {
-    case SW_VERDICT_WORSE: return "failure";
-    case SW_VERDICT_INCOMPARABLE: return "error";
-    case SW_VERDICT_AMBIGUOUS: return ambiguous_fails ? "error" : "skipped";
-    case SW_VERDICT_SAME: case SW_VERDICT_BETTER: case SW_VERDICTS: break;
+    case SW_VERDICT_WORSE:
+        return "failure";
+    case SW_VERDICT_INCOMPARABLE:
+        return "error";
+    case SW_VERDICT_AMBIGUOUS:
+        return ambiguous_fails ? "error" : "skipped";
+    case SW_VERDICT_SAME:
+    case SW_VERDICT_BETTER:
+    case SW_VERDICTS:
+        break;
     }
     return NULL;
 }
 
 static enum sw_verdict finding_verdict(const struct sw_finding *f)
 {
-    return f->kind == SW_FINDING_FAILED ? SW_VERDICT_WORSE : f->kind == SW_FINDING_EXTRA ? SW_VERDICT_SAME : SW_VERDICT_INCOMPARABLE;
+    return f->kind == SW_FINDING_FAILED  ? SW_VERDICT_WORSE
+           : f->kind == SW_FINDING_EXTRA ? SW_VERDICT_SAME
+                                         : SW_VERDICT_INCOMPARABLE;
 }
 
 static enum sw_status print_junit(const struct sw_comparison *c, bool ambiguous_fails)
@@ -314,14 +359,17 @@ static enum sw_status print_junit(const struct sw_comparison *c, bool ambiguous_
     for (int pass = 0; pass < 2; ++pass) { /* counts stand before the cases */
         if (pass) {
             puts("<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
-            printf("<testsuite name=\"swbench compare\" tests=\"%d\" failures=\"%d\" errors=\"%d\" skipped=\"%d\">\n", tests, failures, errors, skipped);
+            printf("<testsuite name=\"swbench compare\" tests=\"%d\" failures=\"%d\" errors=\"%d\" "
+                   "skipped=\"%d\">\n",
+                   tests, failures, errors, skipped);
         }
         for (int i = 0; i < c->n_figures + c->n_findings; ++i) {
             const struct sw_figure *f = i < c->n_figures ? &c->figures[i] : NULL;
             const struct sw_finding *found = f ? NULL : &c->findings[i - c->n_figures];
             if (f && !f->judged)
                 continue;
-            const char *outcome = outcome_of(f ? f->verdict : finding_verdict(found), ambiguous_fails);
+            const char *outcome =
+                outcome_of(f ? f->verdict : finding_verdict(found), ambiguous_fails);
             if (!pass) {
                 tests++;
                 failures += outcome && strcmp(outcome, "failure") == 0;
@@ -330,7 +378,8 @@ static enum sw_status print_junit(const struct sw_comparison *c, bool ambiguous_
                 continue;
             }
             if (found) {
-                test_case("cells", found->cell, "", outcome, sw_finding_names[found->kind], found->text);
+                test_case("cells", found->cell, "", outcome, sw_finding_names[found->kind],
+                          found->text);
                 continue;
             }
             char what[128], message[400], change[160], base[40], now[40];
@@ -338,15 +387,18 @@ static enum sw_status print_junit(const struct sw_comparison *c, bool ambiguous_
             change_text(f, change, sizeof change);
             value_text(f->base, base, sizeof base);
             value_text(f->now, now, sizeof now);
-            snprintf(message, sizeof message, "%s to %s %s, %s %s", base, now, f->unit, change, f->note);
-            test_case(sw_figure_class_names[f->class], f->cell, what, outcome, sw_verdict_names[f->verdict], message);
+            snprintf(message, sizeof message, "%s to %s %s, %s %s", base, now, f->unit, change,
+                     f->note);
+            test_case(sw_figure_class_names[f->class], f->cell, what, outcome,
+                      sw_verdict_names[f->verdict], message);
         }
     }
     puts("</testsuite>");
     return SW_OK;
 }
 
-enum sw_status sw_comparison_print(const struct sw_comparison *c, const char *format, bool all, bool ambiguous_fails)
+enum sw_status sw_comparison_print(const struct sw_comparison *c, const char *format, bool all,
+                                   bool ambiguous_fails)
 {
     if (strcmp(format, "json") == 0)
         return print_json(c, all);

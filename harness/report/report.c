@@ -1,4 +1,5 @@
-/* swbench report: readable tables of a result folder, what to distrust in them, and where they come from. */
+/* swbench report: readable tables of a result folder, what to distrust in them, and where they come
+ * from. */
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
@@ -6,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/interval.h"
 #include "core/method.h"
 #include "harness/judge/derived.h"
-#include "harness/store/h5_data.h"
-#include "core/interval.h"
-#include "harness/store/param_json.h"
-#include "harness/report/report_table.h"
 #include "harness/program/result_args.h"
-#include "harness/store/store.h"
 #include "harness/program/verbs.h"
+#include "harness/report/report_table.h"
+#include "harness/store/h5_data.h"
+#include "harness/store/param_json.h"
+#include "harness/store/store.h"
 
 /* A cell: rows from … to-1 of the tidy table, the first of which stands for what they share. */
 struct cell {
@@ -35,7 +36,8 @@ struct report {
 };
 
 /* A text that lives as long as the report; NULL (and the status) when out of memory. */
-static const char *text(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *text(struct report *r, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 static const char *text(struct report *r, const char *fmt, ...)
 {
     char buffer[1024];
@@ -48,22 +50,31 @@ static const char *text(struct report *r, const char *fmt, ...)
     return r->status == SW_OK ? r->texts.items[r->texts.count - 1] : NULL;
 }
 
-/* --- cells --------------------------------------------------------------------------------------------------------------------- */
+/* --- cells ------------------------------------------------------------------------------------ */
 
 /* Same experiment but for what `ignore` names: method (with parameters, density) or task. */
 enum { ANY_METHOD = 1, ANY_TASK = 2 };
-static bool same_density(double x, double y) { return x == y || (isnan(x) && isnan(y)); } /* NaN: the method's own */
+static bool same_density(double x, double y)
+{
+    return x == y || (isnan(x) && isnan(y));
+} /* NaN: the method's own */
 
 static bool same(const struct cell *a, const struct cell *b, int ignore)
 {
     const struct sw_tidy_row *x = a->row, *y = b->row;
-    return strcmp(x->workload, y->workload) == 0 && strcmp(x->model, y->model) == 0 && strcmp(x->phase, y->phase) == 0 &&
-           x->context == y->context && x->dense_layers == y->dense_layers && (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
-           (ignore & ANY_METHOD || (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 && strcmp(x->budget, y->budget) == 0 && same_density(x->density, y->density) &&
-                                    x->seed == y->seed && strcmp(x->device, y->device) == 0 && strcmp(x->backend, y->backend) == 0));
+    return strcmp(x->workload, y->workload) == 0 && strcmp(x->model, y->model) == 0 &&
+           strcmp(x->phase, y->phase) == 0 && x->context == y->context &&
+           x->dense_layers == y->dense_layers &&
+           (ignore & ANY_TASK || strcmp(x->task, y->task) == 0) &&
+           (ignore & ANY_METHOD ||
+            (strcmp(x->method, y->method) == 0 && strcmp(x->params, y->params) == 0 &&
+             strcmp(x->budget, y->budget) == 0 && same_density(x->density, y->density) &&
+             x->seed == y->seed && strcmp(x->device, y->device) == 0 &&
+             strcmp(x->backend, y->backend) == 0));
 }
 
-static const struct sw_tidy_row *find_metric(const struct report *r, const struct cell *cell, const char *name)
+static const struct sw_tidy_row *find_metric(const struct report *r, const struct cell *cell,
+                                             const char *name)
 {
     for (int64_t i = cell->from; i < cell->to; ++i)
         if (r->tidy->rows[i].layer < 0 && strcmp(r->tidy->rows[i].metric, name) == 0)
@@ -79,7 +90,10 @@ static double metric(const struct report *r, const struct cell *cell, const char
 
 static bool is_dense(const struct cell *cell) { return strcmp(cell->row->method, "dense") == 0; }
 
-static int compare_densities(double x, double y) { return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y); }
+static int compare_densities(double x, double y)
+{
+    return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y);
+}
 
 /* Tables in a reader's order (prefill before decode, short before long), rows with dense first. */
 static int reading_order(const void *a, const void *b)
@@ -89,20 +103,25 @@ static int reading_order(const void *a, const void *b)
     c = c ? c : strcmp(x->row->model, y->row->model);
     c = c ? c : strcmp(y->row->phase, x->row->phase); /* prefill, decode, both */
     c = c ? c : (x->row->context > y->row->context) - (x->row->context < y->row->context);
-    c = c ? c : (x->row->dense_layers > y->row->dense_layers) - (x->row->dense_layers < y->row->dense_layers);
+    c = c ? c
+          : (x->row->dense_layers > y->row->dense_layers) -
+                (x->row->dense_layers < y->row->dense_layers);
     c = c ? c : is_dense(y) - is_dense(x);
-    c = c ? c : compare_densities(x->row->density, y->row->density); /* at equal density methods compare */
+    /* at equal density methods compare */
+    c = c ? c : compare_densities(x->row->density, y->row->density);
     return c ? c : (x->from > y->from) - (x->from < y->from); /* the tidy table's own order */
 }
 
-/* Parameters of a method that differ among its cells here, or from their defaults: "variant=icml sketch_dim=64". */
+/* Parameters of a method that differ among its cells here, or from their defaults: "variant=icml
+ * sketch_dim=64". */
 static void describe_params(struct report *r, const struct cell *cell, char *out, size_t size)
 {
     const struct sw_method *method = sw_method_find(cell->row->method);
     json_t *params = json_loads(cell->row->params, 0, NULL), *value;
     const char *name;
     out[0] = '\0';
-    json_object_foreach(params, name, value) {
+    json_object_foreach(params, name, value)
+    {
         char *shown = sw_param_json_text(value);
         if (!shown)
             continue;
@@ -110,7 +129,8 @@ static void describe_params(struct report *r, const struct cell *cell, char *out
         bool tells = param && !sw_param_json_is_default(param, value);
         for (int i = 0; i < r->n_cells && !tells; ++i) {
             const struct cell *other = &r->cells[i];
-            if (strcmp(other->row->method, cell->row->method) != 0 || strcmp(other->row->params, cell->row->params) == 0)
+            if (strcmp(other->row->method, cell->row->method) != 0 ||
+                strcmp(other->row->params, cell->row->params) == 0)
                 continue;
             json_t *theirs = json_loads(other->row->params, 0, NULL);
             tells = !json_equal(json_object_get(theirs, name), value);
@@ -128,8 +148,11 @@ static void label_cells(struct report *r)
     for (int i = 0; i < r->n_cells; ++i) {
         struct cell *cell = &r->cells[i];
         for (int j = 0; j < i && !cell->label; ++j)
-            if (strcmp(r->cells[j].row->method, cell->row->method) == 0 && strcmp(r->cells[j].row->params, cell->row->params) == 0 &&
-                strcmp(r->cells[j].row->budget, cell->row->budget) == 0 && r->cells[j].row->seed == cell->row->seed && strcmp(r->cells[j].row->device, cell->row->device) == 0)
+            if (strcmp(r->cells[j].row->method, cell->row->method) == 0 &&
+                strcmp(r->cells[j].row->params, cell->row->params) == 0 &&
+                strcmp(r->cells[j].row->budget, cell->row->budget) == 0 &&
+                r->cells[j].row->seed == cell->row->seed &&
+                strcmp(r->cells[j].row->device, cell->row->device) == 0)
                 cell->label = r->cells[j].label;
         if (cell->label)
             continue;
@@ -159,14 +182,15 @@ static enum sw_status collect_cells(struct report *r)
         r->several_seeds |= row->seed != tidy->rows[0].seed;
         r->several_budgets |= strcmp(row->budget, tidy->rows[0].budget) != 0;
         r->several_dense_layers |= row->dense_layers != tidy->rows[0].dense_layers;
-        r->several_devices |= strcmp(row->device, tidy->rows[0].device) != 0 && row->device[0] && tidy->rows[0].device[0];
+        r->several_devices |= strcmp(row->device, tidy->rows[0].device) != 0 && row->device[0] &&
+                              tidy->rows[0].device[0];
     }
     qsort(r->cells, (size_t)r->n_cells, sizeof *r->cells, reading_order);
     label_cells(r);
     return r->status;
 }
 
-/* --- figures ------------------------------------------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 static int decimals(double value)
 {
@@ -182,7 +206,8 @@ static const char *number(struct report *r, double value, const char *sign, int 
 }
 
 /* "0.021 [0.004, 0.038]"; signed differences get their sign; `suffix` follows the value. */
-static const char *interval(struct report *r, struct sw_interval x, bool with_sign, int places, const char *suffix)
+static const char *interval(struct report *r, struct sw_interval x, bool with_sign, int places,
+                            const char *suffix)
 {
     const char *value = number(r, x.value, with_sign ? "+" : "", places);
     if (!value)
@@ -193,7 +218,10 @@ static const char *interval(struct report *r, struct sw_interval x, bool with_si
                      : text(r, "%s%s [%.*f, %.*f]", value, suffix, places, x.lo, places, x.hi);
 }
 
-static const char *percent(struct report *r, double share) { return isfinite(share) ? text(r, "%.1f %%", 100 * share) : NULL; }
+static const char *percent(struct report *r, double share)
+{
+    return isfinite(share) ? text(r, "%.1f %%", 100 * share) : NULL;
+}
 
 static const char *density_text(struct report *r, const struct cell *cell)
 {
@@ -202,7 +230,8 @@ static const char *density_text(struct report *r, const struct cell *cell)
 
 /* Difference with dense, or with one-hop at the same density, on the same windows or prompts. */
 enum counterpart { DENSE, ONE_HOP };
-static const char *difference(struct report *r, const struct cell *cell, const char *name, enum counterpart whose, int places)
+static const char *difference(struct report *r, const struct cell *cell, const char *name,
+                              enum counterpart whose, int places)
 {
     const struct sw_tidy_row *row = find_metric(r, cell, name), *other = NULL;
     if (row)
@@ -215,10 +244,12 @@ static const char *difference(struct report *r, const struct cell *cell, const c
     return interval(r, x, true, places, "");
 }
 
-/* --- a table of one model, phase and context ----------------------------------------------------------------------------------- */
+/* --- a table of one model, phase and context -------------------------------------------------- */
 
 /* A row of a table: one cell per task (NULL: none). */
-struct line { const struct cell **cells; };
+struct line {
+    const struct cell **cells;
+};
 
 struct group {
     const char **tasks;
@@ -238,7 +269,8 @@ static void free_group(struct group *g)
 /* Gathers the ok cells that share workload, model, phase and context with `first`. */
 static enum sw_status gather(const struct report *r, const struct cell *first, struct group *g)
 {
-    *g = (struct group){.tasks = calloc((size_t)r->n_cells, sizeof *g->tasks), .lines = calloc((size_t)r->n_cells, sizeof *g->lines)};
+    *g = (struct group){.tasks = calloc((size_t)r->n_cells, sizeof *g->tasks),
+                        .lines = calloc((size_t)r->n_cells, sizeof *g->lines)};
     if (!g->tasks || !g->lines)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", r->n_cells);
     for (int i = 0; i < r->n_cells; ++i) {
@@ -269,7 +301,8 @@ static enum sw_status gather(const struct report *r, const struct cell *first, s
 }
 
 /* Mean over the tasks of a row. */
-static double mean_metric(const struct report *r, const struct group *g, const struct line *line, const char *name)
+static double mean_metric(const struct report *r, const struct group *g, const struct line *line,
+                          const char *name)
 {
     double sum = 0;
     int n = 0;
@@ -284,13 +317,16 @@ static double mean_metric(const struct report *r, const struct group *g, const s
 }
 
 /* Dense time / time. With one task, from the raw samples and with an interval. */
-static const char *speed_up(struct report *r, const struct group *g, const struct line *line, const char *name)
+static const char *speed_up(struct report *r, const struct group *g, const struct line *line,
+                            const char *name)
 {
     double ours = 0, theirs = 0;
     struct sw_interval x = {NAN, NAN, NAN};
     for (int t = 0; t < g->n_tasks; ++t) {
-        const struct sw_tidy_row *row = line->cells[t] ? find_metric(r, line->cells[t], name) : NULL;
-        const struct sw_tidy_row *dense = row && isfinite(row->value) ? sw_tidy_dense(r->tidy, row) : NULL;
+        const struct sw_tidy_row *row =
+            line->cells[t] ? find_metric(r, line->cells[t], name) : NULL;
+        const struct sw_tidy_row *dense =
+            row && isfinite(row->value) ? sw_tidy_dense(r->tidy, row) : NULL;
         if (!dense || dense == row)
             continue;
         ours += row->value;
@@ -303,9 +339,13 @@ static const char *speed_up(struct report *r, const struct group *g, const struc
     return interval(r, x, false, 2, "×");
 }
 
-/* The columns after the tasks' own. Times of the other phase are empty, and empty columns are not printed. */
+/* The columns after the tasks' own. Times of the other phase are empty, and empty columns are not
+ * printed. */
 enum figure_kind { FIGURE, SPEED_UP, SHARE };
-static const struct { const char *title, *metric; enum figure_kind kind; } figures[] = {
+static const struct {
+    const char *title, *metric;
+    enum figure_kind kind;
+} figures[] = {
     {"block recall", "block_recall", FIGURE},
     {"rollout recall", "block_recall_rollout", FIGURE},
     {"mass recall", "mass_recall", FIGURE},
@@ -326,23 +366,28 @@ enum { FIGURES = sizeof figures / sizeof figures[0], FIXED = 4, PER_TASK = 6 };
 
 static void fill_task(struct report *r, const struct cell *cell, const char **out)
 {
-    const struct sw_tidy_row *score = find_metric(r, cell, "accuracy"), *ppl = find_metric(r, cell, "ppl");
+    const struct sw_tidy_row *score = find_metric(r, cell, "accuracy"),
+                             *ppl = find_metric(r, cell, "ppl");
     if (score) {
-        out[0] = interval(r, (struct sw_interval){score->value, score->lo, score->hi}, false, 1, "");
+        out[0] =
+            interval(r, (struct sw_interval){score->value, score->lo, score->hi}, false, 1, "");
         out[1] = difference(r, cell, "accuracy", DENSE, 1);
         out[2] = difference(r, cell, "accuracy", ONE_HOP, 1);
     }
     if (ppl) {
-        out[3] = interval(r, (struct sw_interval){ppl->value, ppl->lo, ppl->hi}, false, decimals(ppl->value), "");
+        out[3] = interval(r, (struct sw_interval){ppl->value, ppl->lo, ppl->hi}, false,
+                          decimals(ppl->value), "");
         out[4] = difference(r, cell, "nll", DENSE, 4);
         const struct sw_tidy_row *delta = out[4] ? NULL : find_metric(r, cell, "nll_delta");
         if (delta && !is_dense(cell))
-            out[4] = interval(r, (struct sw_interval){delta->value, delta->lo, delta->hi}, true, 4, "");
+            out[4] =
+                interval(r, (struct sw_interval){delta->value, delta->lo, delta->hi}, true, 4, "");
         out[5] = difference(r, cell, "nll", ONE_HOP, 4);
     }
 }
 
-static void fill_line(struct report *r, const struct group *g, const struct line *line, const char **out)
+static void fill_line(struct report *r, const struct group *g, const struct line *line,
+                      const char **out)
 {
     const struct cell *cell = NULL;
     for (int t = 0; !cell; ++t)
@@ -361,7 +406,9 @@ static void fill_line(struct report *r, const struct group *g, const struct line
         if (figures[f].kind == SPEED_UP)
             out[f] = speed_up(r, g, line, figures[f].metric);
         else if (figures[f].kind == SHARE) /* of selection in attention: the title before it */
-            out[f] = is_dense(cell) ? NULL : percent(r, mean_metric(r, g, line, figures[f - 1].metric) / value);
+            out[f] = is_dense(cell)
+                         ? NULL
+                         : percent(r, mean_metric(r, g, line, figures[f - 1].metric) / value);
         else
             out[f] = number(r, value, "", decimals(value));
     }
@@ -396,11 +443,15 @@ static void print_group(struct report *r, const struct cell *first, const struct
         fill_line(r, g, &g->lines[i], table.texts + (size_t)i * (size_t)columns);
     if (r->status != SW_OK)
         goto out;
-    const char *what = first->row->workload, *both = strcmp(first->row->phase, "both") == 0 ? "prefill and decode" : first->row->phase;
+    const char *what = first->row->workload, *both = strcmp(first->row->phase, "both") == 0
+                                                         ? "prefill and decode"
+                                                         : first->row->phase;
     char layers[48] = "";
     if (r->several_dense_layers)
-        snprintf(layers, sizeof layers, ", %lld layer%s dense", (long long)first->row->dense_layers, first->row->dense_layers == 1 ? "" : "s");
-    const char *title = text(r, "%s (%s), %s, %lld tokens%s", first->row->model, what, both, (long long)first->row->context, layers);
+        snprintf(layers, sizeof layers, ", %lld layer%s dense", (long long)first->row->dense_layers,
+                 first->row->dense_layers == 1 ? "" : "s");
+    const char *title = text(r, "%s (%s), %s, %lld tokens%s", first->row->model, what, both,
+                             (long long)first->row->context, layers);
     if (!title)
         goto out;
     if (r->latex) {
@@ -434,7 +485,7 @@ static void print_tables(struct report *r)
     }
 }
 
-/* --- what else a reader must know ---------------------------------------------------------------------------------------------- */
+/* --- what else a reader must know ------------------------------------------------------------- */
 
 static void print_line(const struct report *r, const char *start, const char *line)
 {
@@ -455,8 +506,10 @@ static void print_missing(struct report *r)
         if (!any && !r->latex)
             putchar('\n');
         any = true;
-        const char *line = text(r, "%s, density %s, %s%s%s, %s, %lld tokens: %s: %s", r->cells[i].label, density_text(r, &r->cells[i]), row->model, *row->task ? " " : "", row->task, row->phase, (long long)row->context, row->status,
-                                row->reason);
+        const char *line =
+            text(r, "%s, density %s, %s%s%s, %s, %lld tokens: %s: %s", r->cells[i].label,
+                 density_text(r, &r->cells[i]), row->model, *row->task ? " " : "", row->task,
+                 row->phase, (long long)row->context, row->status, row->reason);
         if (line)
             print_line(r, "- ", line);
     }
@@ -478,7 +531,7 @@ static bool add_unique(struct report *r, struct sw_texts *list, const char *item
 enum { VERSION, DEVICE, HOST, CONFIG, LIBRARIES, FACTS };
 struct origins {
     struct sw_texts facts[FACTS], warnings;
-    int *warned; /* cells per warning */
+    int *warned;        /* cells per warning */
     char *first, *last; /* earliest start, latest end */
 };
 
@@ -495,9 +548,11 @@ static void read_origins(struct report *r, const struct cell *cell, struct origi
     struct sw_cell_reader *reader = NULL;
     struct sw_texts warnings = {0};
     r->status = sw_cell_reader_open(r->results, cell->row->cell, &reader);
-    char *version = provenance(r, reader, "version"), *code = provenance(r, reader, "code"), *git = provenance(r, reader, "git");
+    char *version = provenance(r, reader, "version"), *code = provenance(r, reader, "code"),
+         *git = provenance(r, reader, "git");
     char *host = provenance(r, reader, "host"), *config = provenance(r, reader, "config_name");
-    char *libraries = provenance(r, reader, "libraries"), *started = provenance(r, reader, "started"), *ended = provenance(r, reader, "ended");
+    char *libraries = provenance(r, reader, "libraries"),
+         *started = provenance(r, reader, "started"), *ended = provenance(r, reader, "ended");
     if (r->status == SW_OK)
         r->status = sw_cell_reader_warnings(reader, &warnings);
     if (r->status == SW_OK) {
@@ -523,7 +578,8 @@ static void read_origins(struct report *r, const struct cell *cell, struct origi
     }
     for (int i = 0; i < warnings.count && r->status == SW_OK; ++i) {
         bool fresh = add_unique(r, &o->warnings, warnings.items[i]);
-        int *grown = fresh ? realloc(o->warned, (size_t)o->warnings.count * sizeof *grown) : o->warned;
+        int *grown =
+            fresh ? realloc(o->warned, (size_t)o->warnings.count * sizeof *grown) : o->warned;
         if (!grown) {
             r->status = SW_FAIL(SW_ENOMEM, "out of memory (warnings)");
             break;
@@ -571,11 +627,16 @@ static void print_origins(struct report *r)
         if (!r->latex)
             putchar('\n');
         if (o.facts[VERSION].count > 1)
-            print_line(r, "- ", "results of different code versions are mixed here (see below); their figures may not be comparable");
+            print_line(r, "- ",
+                       "results of different code versions are mixed here (see below); their "
+                       "figures may not be comparable");
         if (o.facts[DEVICE].count > 1)
-            print_line(r, "- ", "results of different devices are mixed here (see below); their times are not comparable");
+            print_line(r, "- ",
+                       "results of different devices are mixed here (see below); their times are "
+                       "not comparable");
         for (int i = 0; i < o.warnings.count; ++i) {
-            const char *line = text(r, "%s (%d cell%s)", o.warnings.items[i], o.warned[i], o.warned[i] == 1 ? "" : "s");
+            const char *line = text(r, "%s (%d cell%s)", o.warnings.items[i], o.warned[i],
+                                    o.warned[i] == 1 ? "" : "s");
             if (line)
                 print_line(r, "- ", line);
         }
@@ -589,9 +650,10 @@ static void print_origins(struct report *r)
     print_fact(r, "host", &o.facts[HOST]);
     print_fact(r, "config", &o.facts[CONFIG]);
     print_fact(r, "libraries", &o.facts[LIBRARIES]);
-    const char *line = text(r, "seed %lld%s; %d cells ok, %d failed, %d skipped; run from %s to %s", (long long)r->cells[0].row->seed,
-                            r->several_seeds ? " and others" : "", counts[SW_RESULT_OK], counts[SW_RESULT_FAILED], counts[SW_RESULT_SKIPPED],
-                            o.first, o.last);
+    const char *line = text(r, "seed %lld%s; %d cells ok, %d failed, %d skipped; run from %s to %s",
+                            (long long)r->cells[0].row->seed, r->several_seeds ? " and others" : "",
+                            counts[SW_RESULT_OK], counts[SW_RESULT_FAILED],
+                            counts[SW_RESULT_SKIPPED], o.first, o.last);
     if (line)
         print_line(r, "- ", line);
 out:
@@ -605,8 +667,12 @@ out:
 
 static void print_legend(struct report *r)
 {
-    print_line(r, "", "density: asked for; kept: counted share of causal token pairs; [low, high]: 95 % interval; Δ to dense: paired over the same");
-    print_line(r, "", "prompts or windows; speed-up: dense attention time / attention time, selection included.");
+    print_line(r, "",
+               "density: asked for; kept: counted share of causal token pairs; [low, high]: 95 % "
+               "interval; Δ to dense: paired over the same");
+    print_line(
+        r, "",
+        "prompts or windows; speed-up: dense attention time / attention time, selection included.");
     putchar('\n');
 }
 
@@ -620,7 +686,8 @@ static enum sw_status print_report(int argc, char **argv)
     if (r.status == SW_OK)
         r.status = collect_cells(&r);
     if (r.status == SW_OK && r.n_cells == 0)
-        r.status = SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", args.results);
+        r.status =
+            SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", args.results);
     if (r.status == SW_OK)
         print_tables(&r);
     if (r.status == SW_OK) {
@@ -634,4 +701,7 @@ static enum sw_status print_report(int argc, char **argv)
     return r.status;
 }
 
-int sw_verb_report(int argc, char **argv) { return sw_cli_flush(sw_cli_exit(print_report(argc, argv))); }
+int sw_verb_report(int argc, char **argv)
+{
+    return sw_cli_flush(sw_cli_exit(print_report(argc, argv)));
+}

@@ -65,10 +65,28 @@ void sw_report_table_markdown(const struct report_table *t, int left)
 
 void sw_report_latex(const char *text)
 {
-    static const struct { const char *from, *to; } marks[] = {
-        {"\\", "\\textbackslash{}"}, {"~", "\\textasciitilde{}"}, {"^", "\\textasciicircum{}"}, {"&", "\\&"}, {"%", "\\%"}, {"$", "\\$"},
-        {"#", "\\#"}, {"_", "\\_"}, {"{", "\\{"}, {"}", "\\}"}, {"Δ", "$\\Delta$"}, {"×", "$\\times$"}, {"≥", "$\\ge$"}, {"…", "\\dots{}"},
-        {"½", "$\\frac12$"}, {"·", "$\\cdot$"}, {"[", "{[}"}, {"]", "{]}"}, {"±", "$\\pm$"},
+    static const struct {
+        const char *from, *to;
+    } marks[] = {
+        {"\\", "\\textbackslash{}"},
+        {"~", "\\textasciitilde{}"},
+        {"^", "\\textasciicircum{}"},
+        {"&", "\\&"},
+        {"%", "\\%"},
+        {"$", "\\$"},
+        {"#", "\\#"},
+        {"_", "\\_"},
+        {"{", "\\{"},
+        {"}", "\\}"},
+        {"Δ", "$\\Delta$"},
+        {"×", "$\\times$"},
+        {"≥", "$\\ge$"},
+        {"…", "\\dots{}"},
+        {"½", "$\\frac12$"},
+        {"·", "$\\cdot$"},
+        {"[", "{[}"},
+        {"]", "{]}"},
+        {"±", "$\\pm$"},
     };
     while (*text) {
         size_t i = 0, n = sizeof marks / sizeof marks[0];

@@ -10,7 +10,8 @@ struct report_table {
     const char **texts;  /* [rows * columns]; NULL: nothing there */
 };
 
-/* Columns without any text are left out; the first `left` columns are aligned left, the rest right. */
+/* Columns without any text are left out; the first `left` columns are aligned left, the rest
+ * right. */
 void sw_report_table_markdown(const struct report_table *table, int left);
 void sw_report_table_latex(const struct report_table *table, int left, const char *caption);
 

@@ -35,7 +35,8 @@ static int width_of(const char *text)
     return width;
 }
 
-static void print_row(const struct sw_table *table, const char *const *row, const int *width, FILE *out)
+static void print_row(const struct sw_table *table, const char *const *row, const int *width,
+                      FILE *out)
 {
     int last = table->columns - 1, owed = 0; /* blanks not yet written: none may end a line */
     while (last > 0 && !*row[last])

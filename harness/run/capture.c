@@ -33,12 +33,21 @@ struct sw_capture {
     size_t truth_bytes, truth_room;
 };
 
-static size_t q_count(const struct sw_capture *c) { return (size_t)c->tokens * (size_t)c->shape.n_heads * (size_t)c->shape.head_dim; }
-static size_t k_count(const struct sw_capture *c) { return (size_t)c->tokens * (size_t)c->shape.n_kv_heads * (size_t)c->shape.head_dim; }
+static size_t q_count(const struct sw_capture *c)
+{
+    return (size_t)c->tokens * (size_t)c->shape.n_heads * (size_t)c->shape.head_dim;
+}
+static size_t k_count(const struct sw_capture *c)
+{
+    return (size_t)c->tokens * (size_t)c->shape.n_kv_heads * (size_t)c->shape.head_dim;
+}
 
-static enum sw_status out_of_memory(size_t bytes) { return SW_FAIL(SW_ENOMEM, "capture: asked %zu bytes of host memory", bytes); }
+static enum sw_status out_of_memory(size_t bytes)
+{
+    return SW_FAIL(SW_ENOMEM, "capture: asked %zu bytes of host memory", bytes);
+}
 
-/* --- making ------------------------------------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static enum sw_status allocate_slot(struct sw_capture *c, int slot)
 {
@@ -48,7 +57,8 @@ static enum sw_status allocate_slot(struct sw_capture *c, int slot)
     return c->backend->alloc(c->backend, k_count(c) * width, &c->v[slot]);
 }
 
-static enum sw_status make(struct sw_backend *be, const struct sw_shape *shape, int tokens, bool must_be_resident, struct sw_capture **out)
+static enum sw_status make(struct sw_backend *be, const struct sw_shape *shape, int tokens,
+                           bool must_be_resident, struct sw_capture **out)
 {
     *out = NULL;
     struct sw_capture *c = calloc(1, sizeof *c);
@@ -69,7 +79,8 @@ static enum sw_status make(struct sw_backend *be, const struct sw_shape *shape, 
     }
     size_t all = layers * (q_count(c) + 2 * k_count(c)) * sw_dtype_size(be->act);
     c->resident = must_be_resident || all <= be->free_bytes(be) / 2;
-    /* Dense truth is recomputed rather than let it take more than a quarter of the host's memory. */
+    /* Dense truth is recomputed rather than let it take more than a quarter of the host's
+     * memory. */
     c->truth_room = (size_t)sysconf(_SC_PHYS_PAGES) / 4 * (size_t)sysconf(_SC_PAGESIZE);
     enum sw_status st = SW_OK;
     for (int slot = 0; slot < (c->resident ? shape->n_layers : 1) && st == SW_OK; slot++)
@@ -82,9 +93,12 @@ static enum sw_status make(struct sw_backend *be, const struct sw_shape *shape, 
     return SW_OK;
 }
 
-enum sw_status sw_capture_bundle(struct sw_backend *be, struct sw_bundle *bundle, struct sw_capture **out)
+enum sw_status sw_capture_bundle(struct sw_backend *be, struct sw_bundle *bundle,
+                                 struct sw_capture **out)
 {
-    enum sw_status st = make(be, sw_bundle_shape(bundle), sw_bundle_tokens(bundle) + sw_bundle_decode_tokens(bundle), false, out);
+    enum sw_status st =
+        make(be, sw_bundle_shape(bundle),
+             sw_bundle_tokens(bundle) + sw_bundle_decode_tokens(bundle), false, out);
     if (st != SW_OK) {
         sw_bundle_close(bundle);
         return st;
@@ -93,8 +107,8 @@ enum sw_status sw_capture_bundle(struct sw_backend *be, struct sw_bundle *bundle
     return SW_OK;
 }
 
-enum sw_status sw_capture_synthetic(struct sw_backend *be, const struct sw_shape *shape, int planted, uint64_t seed, int tokens,
-                                    struct sw_capture **out)
+enum sw_status sw_capture_synthetic(struct sw_backend *be, const struct sw_shape *shape,
+                                    int planted, uint64_t seed, int tokens, struct sw_capture **out)
 {
     SW_TRY(make(be, shape, tokens, false, out));
     (*out)->synthetic = true;
@@ -104,7 +118,8 @@ enum sw_status sw_capture_synthetic(struct sw_backend *be, const struct sw_shape
 }
 
 /* Attention hook of the dense run: copies the layer, then attends. */
-static enum sw_status keep_layer(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status keep_layer(void *context, int layer, int n_q, int n_k, const void *q,
+                                 const void *k, const void *v, void *out)
 {
     struct sw_capture *c = context;
     struct sw_backend *be = c->backend;
@@ -113,12 +128,23 @@ static enum sw_status keep_layer(void *context, int layer, int n_q, int n_k, con
     SW_TRY(be->copy(be, c->k[layer], k, k_count(c) * width));
     SW_TRY(be->copy(be, c->v[layer], v, k_count(c) * width));
     c->loaded[layer] = true;
-    return be->attend(be, &(struct sw_attend){.batch = 1, .n_q = n_q, .n_k = n_k, .n_heads = c->shape.n_heads,
-                                              .n_kv_heads = c->shape.n_kv_heads, .head_dim = c->shape.head_dim, .kv_stride = n_k, .q = q, .k = k,
-                                              .v = v, .out = out, .scale = (float)(1.0 / sqrt((double)c->shape.head_dim))});
+    return be->attend(be,
+                      &(struct sw_attend){.batch = 1,
+                                          .n_q = n_q,
+                                          .n_k = n_k,
+                                          .n_heads = c->shape.n_heads,
+                                          .n_kv_heads = c->shape.n_kv_heads,
+                                          .head_dim = c->shape.head_dim,
+                                          .kv_stride = n_k,
+                                          .q = q,
+                                          .k = k,
+                                          .v = v,
+                                          .out = out,
+                                          .scale = (float)(1.0 / sqrt((double)c->shape.head_dim))});
 }
 
-enum sw_status sw_capture_model(struct sw_backend *be, struct sw_model *model, const int32_t *ids, int tokens, struct sw_capture **out)
+enum sw_status sw_capture_model(struct sw_backend *be, struct sw_model *model, const int32_t *ids,
+                                int tokens, struct sw_capture **out)
 {
     struct sw_pass *pass;
     SW_TRY(make(be, &sw_model_config(model)->shape, tokens, true, out));
@@ -157,7 +183,7 @@ void sw_capture_free(struct sw_capture *c)
 const struct sw_shape *sw_capture_shape(const struct sw_capture *c) { return &c->shape; }
 bool sw_capture_resident(const struct sw_capture *c) { return c->resident; }
 
-/* --- layers ------------------------------------------------------------------------------------------------------------------- */
+/* --- layers ----------------------------------------------------------------------------------- */
 
 static enum sw_status load(struct sw_capture *c, int layer, int slot)
 {
@@ -167,8 +193,9 @@ static enum sw_status load(struct sw_capture *c, int layer, int slot)
     if (!host)
         return out_of_memory((nq + 2 * nk) * sizeof *host);
     float *q = host, *k = host + nq, *v = k + nk;
-    enum sw_status st = c->synthetic ? sw_synthetic_layer(&c->shape, c->planted, c->seed, layer, c->tokens, q, k, v)
-                                     : sw_bundle_read(c->bundle, layer, q, k, v);
+    enum sw_status st =
+        c->synthetic ? sw_synthetic_layer(&c->shape, c->planted, c->seed, layer, c->tokens, q, k, v)
+                     : sw_bundle_read(c->bundle, layer, q, k, v);
     if (st == SW_OK)
         st = be->upload_act(be, c->q[slot], q, SW_F32, nq);
     if (st == SW_OK)
@@ -192,13 +219,14 @@ enum sw_status sw_capture_get(struct sw_capture *c, int layer, struct sw_capture
     return SW_OK;
 }
 
-/* --- truth -------------------------------------------------------------------------------------------------------------------- */
+/* --- truth ------------------------------------------------------------------------------------ */
 
 static const float *recall(const struct sw_capture *c, struct truth key)
 {
     for (int i = 0; i < c->n_truths; i++) {
         const struct truth *t = &c->truths[i];
-        if (t->what == key.what && t->layer == key.layer && t->n == key.n && t->n_q == key.n_q && t->block == key.block)
+        if (t->what == key.what && t->layer == key.layer && t->n == key.n && t->n_q == key.n_q &&
+            t->block == key.block)
             return t->data;
     }
     return NULL;
@@ -234,18 +262,29 @@ static void forget_last(struct sw_capture *c)
     free(t->data);
 }
 
-static enum sw_status attention_of(struct sw_capture *c, int layer, int n, int n_q, struct sw_attend *a)
+static enum sw_status attention_of(struct sw_capture *c, int layer, int n, int n_q,
+                                   struct sw_attend *a)
 {
     struct sw_capture_layer x;
     SW_TRY(sw_capture_get(c, layer, &x));
-    size_t first = (size_t)(n - n_q) * (size_t)c->shape.n_heads * (size_t)c->shape.head_dim * sw_dtype_size(c->backend->act);
-    *a = (struct sw_attend){.batch = 1, .n_q = n_q, .n_k = n, .n_heads = c->shape.n_heads, .n_kv_heads = c->shape.n_kv_heads,
-                            .head_dim = c->shape.head_dim, .kv_stride = n, .q = (const char *)x.q + first, .k = x.k, .v = x.v,
+    size_t first = (size_t)(n - n_q) * (size_t)c->shape.n_heads * (size_t)c->shape.head_dim *
+                   sw_dtype_size(c->backend->act);
+    *a = (struct sw_attend){.batch = 1,
+                            .n_q = n_q,
+                            .n_k = n,
+                            .n_heads = c->shape.n_heads,
+                            .n_kv_heads = c->shape.n_kv_heads,
+                            .head_dim = c->shape.head_dim,
+                            .kv_stride = n,
+                            .q = (const char *)x.q + first,
+                            .k = x.k,
+                            .v = x.v,
                             .scale = (float)(1.0 / sqrt((double)c->shape.head_dim))};
     return SW_OK;
 }
 
-enum sw_status sw_capture_output(struct sw_capture *c, int layer, int n, int n_q, const float **output)
+enum sw_status sw_capture_output(struct sw_capture *c, int layer, int n, int n_q,
+                                 const float **output)
 {
     struct truth key = {.what = OUTPUT, .layer = layer, .n = n, .n_q = n_q};
     if ((*output = recall(c, key)))
@@ -268,7 +307,8 @@ enum sw_status sw_capture_output(struct sw_capture *c, int layer, int n, int n_q
     return st;
 }
 
-enum sw_status sw_capture_mass(struct sw_capture *c, int layer, int n, int n_q, int block, const float **mass)
+enum sw_status sw_capture_mass(struct sw_capture *c, int layer, int n, int n_q, int block,
+                               const float **mass)
 {
     struct truth key = {.what = MASS, .layer = layer, .n = n, .n_q = n_q, .block = block};
     if ((*mass = recall(c, key)))
@@ -294,8 +334,10 @@ enum sw_status sw_capture_mass(struct sw_capture *c, int layer, int n, int n_q, 
     return st;
 }
 
-/* P^l = ½P^(l-1) + ½M^l·P^(l-1), P^-1 = I; the rollout of layer l is M^l·P^(l-1). All lower triangular, on the backend. */
-static enum sw_status roll(struct sw_capture *c, int n, int block, struct sw_walk *w, float *mass, float *mean, float *p, float *out)
+/* P^l = ½P^(l-1) + ½M^l·P^(l-1), P^-1 = I; the rollout of layer l is M^l·P^(l-1). All lower
+ * triangular, on the backend. */
+static enum sw_status roll(struct sw_capture *c, int n, int block, struct sw_walk *w, float *mass,
+                           float *mean, float *p, float *out)
 {
     struct sw_backend *be = c->backend;
     int b = sw_blocks(n, block);
@@ -321,7 +363,9 @@ static enum sw_status roll(struct sw_capture *c, int n, int block, struct sw_wal
         w->anchor = NULL;
         SW_TRY(be->walk(be, w));
         float *kept;
-        SW_TRY(remember(c, (struct truth){.what = ROLLOUT, .layer = l, .n = n, .n_q = n, .block = block}, bytes, &kept));
+        SW_TRY(remember(
+            c, (struct truth){.what = ROLLOUT, .layer = l, .n = n, .n_q = n, .block = block}, bytes,
+            &kept));
         st = be->download(be, kept, out, bytes);
         if (st != SW_OK) {
             forget_last(c);
@@ -335,7 +379,8 @@ static enum sw_status roll(struct sw_capture *c, int n, int block, struct sw_wal
     return SW_OK;
 }
 
-enum sw_status sw_capture_rollout(struct sw_capture *c, int layer, int n, int block, const float **rollout)
+enum sw_status sw_capture_rollout(struct sw_capture *c, int layer, int n, int block,
+                                  const float **rollout)
 {
     struct truth key = {.what = ROLLOUT, .layer = layer, .n = n, .n_q = n, .block = block};
     if ((*rollout = recall(c, key)))
@@ -343,7 +388,8 @@ enum sw_status sw_capture_rollout(struct sw_capture *c, int layer, int n, int bl
     struct sw_backend *be = c->backend;
     int b = sw_blocks(n, block);
     size_t bytes = sizeof(float) * (size_t)b * (size_t)b;
-    struct sw_walk w = {.units = 1, .rows = b, .b = b, .ld = b, .ld_rows = b, .a_ld_rows = b, .causal = true};
+    struct sw_walk w = {
+        .units = 1, .rows = b, .b = b, .ld = b, .ld_rows = b, .a_ld_rows = b, .causal = true};
     void *mass = NULL, *mean = NULL, *p = NULL, *out = NULL;
     enum sw_status st = be->alloc(be, bytes * (size_t)c->shape.n_heads, &mass);
     if (st == SW_OK)
@@ -360,5 +406,8 @@ enum sw_status sw_capture_rollout(struct sw_capture *c, int layer, int n, int bl
     be->free(be, out);
     SW_TRY(st);
     *rollout = recall(c, key);
-    return *rollout ? SW_OK : SW_FAIL(SW_ENOMEM, "rollout truth of %d layers of %d tokens does not fit in host memory", c->shape.n_layers, n);
+    return *rollout ? SW_OK
+                    : SW_FAIL(SW_ENOMEM,
+                              "rollout truth of %d layers of %d tokens does not fit in host memory",
+                              c->shape.n_layers, n);
 }

@@ -19,4 +19,7 @@ void sw_interrupt_install(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-enum sw_status sw_interrupt_check(void) { return interrupted ? SW_FAIL(SW_EINTERRUPTED, "interrupted by a signal") : SW_OK; }
+enum sw_status sw_interrupt_check(void)
+{
+    return interrupted ? SW_FAIL(SW_EINTERRUPTED, "interrupted by a signal") : SW_OK;
+}

@@ -5,6 +5,7 @@
 #include "core/status.h"
 
 void sw_interrupt_install(void);
-SW_MUST_CHECK enum sw_status sw_interrupt_check(void); /* SW_EINTERRUPTED once a signal came; every long loop asks */
+/* SW_EINTERRUPTED once a signal came; every long loop asks */
+SW_MUST_CHECK enum sw_status sw_interrupt_check(void);
 
 #endif

@@ -14,7 +14,7 @@ double sw_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* --- tallies ------------------------------------------------------------------------------------------------------------------ */
+/* --- tallies ---------------------------------------------------------------------------------- */
 
 enum sw_status sw_tally_make(struct sw_tally *t, int layers, int heads)
 {
@@ -98,7 +98,8 @@ static double *means_of_heads(const struct sw_tally *t)
 
 enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *result, const char *name)
 {
-    double *layers = t->of_heads ? means_of_heads(t) : means(t->sum, t->count, t->layers), total = 0;
+    double *layers = t->of_heads ? means_of_heads(t) : means(t->sum, t->count, t->layers),
+           total = 0;
     double *heads = t->heads > 0 ? means(t->head_sum, t->head_count, t->layers * t->heads) : NULL;
     struct sw_metric *metric = sw_result_metric(result, name);
     enum sw_status st = SW_OK;
@@ -108,7 +109,10 @@ enum sw_status sw_tally_report(const struct sw_tally *t, struct sw_result *resul
     for (int l = 0; l < t->layers; l++)
         if (t->count[l] > 0) {
             if (!isfinite(layers[l]))
-                SW_TRY_GOTO(st, done, SW_FAIL(SW_EINTERNAL, "%s of layer %d is not a number: do the inputs overflow?", name, l));
+                SW_TRY_GOTO(st, done,
+                            SW_FAIL(SW_EINTERNAL,
+                                    "%s of layer %d is not a number: do the inputs overflow?", name,
+                                    l));
             total += layers[l];
             with++;
         }
@@ -123,7 +127,7 @@ done:
     return st;
 }
 
-/* --- times -------------------------------------------------------------------------------------------------------------------- */
+/* --- times ------------------------------------------------------------------------------------ */
 
 enum sw_status sw_times_make(struct sw_times *t, int layers, bool decode)
 {
@@ -149,7 +153,10 @@ void sw_times_free(struct sw_times *t)
     memset(t, 0, sizeof *t);
 }
 
-enum sw_marks sw_times_marks(const struct sw_times *t) { return t->decode && t->n <= t->n_parts ? SW_MARKS_WHOLE : SW_MARKS_PARTS; }
+enum sw_marks sw_times_marks(const struct sw_times *t)
+{
+    return t->decode && t->n <= t->n_parts ? SW_MARKS_WHOLE : SW_MARKS_PARTS;
+}
 
 static enum sw_status grow(struct sw_times *t)
 {
@@ -170,7 +177,8 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
     bool parts = sp->marks == SW_MARKS_PARTS, whole = !t->decode || !parts;
     if (t->n == t->room || t->n_parts == t->room)
         SW_TRY(grow(t));
-    double clock = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0; /* before waiting: the work is still under way */
+    /* before waiting: the work is still under way */
+    double clock = sp->backend->clock_mhz ? sp->backend->clock_mhz(sp->backend) : 0;
     double all = 0, selection = 0;
     for (int l = 0; l < t->layers; l++) {
         double select, total;
@@ -193,7 +201,8 @@ enum sw_status sw_times_read(struct sw_times *t, struct sw_sparse *sp)
     return SW_OK;
 }
 
-enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds, bool *more)
+enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *rule, double seconds,
+                             bool *more)
 {
     *more = true;
     if (t->n < rule->min_runs || t->n_parts == 0)
@@ -207,7 +216,8 @@ enum sw_status sw_times_more(const struct sw_times *t, const struct sw_timing *r
     return SW_OK;
 }
 
-enum sw_status sw_report_median(struct sw_result *result, const char *name, const double *x, int n, double scale)
+enum sw_status sw_report_median(struct sw_result *result, const char *name, const double *x, int n,
+                                double scale)
 {
     struct sw_metric *metric = sw_result_metric(result, name);
     double *scaled = malloc((size_t)(n > 0 ? n : 1) * sizeof *scaled), error;
@@ -233,7 +243,8 @@ enum sw_status sw_report_median(struct sw_result *result, const char *name, cons
     return st;
 }
 
-enum sw_status sw_report_mean(struct sw_result *result, const char *name, const double *x, int n, uint64_t seed)
+enum sw_status sw_report_mean(struct sw_result *result, const char *name, const double *x, int n,
+                              uint64_t seed)
 {
     struct sw_metric *metric = sw_result_metric(result, name);
     if (!metric)
@@ -248,7 +259,8 @@ enum sw_status sw_report_mean(struct sw_result *result, const char *name, const 
 }
 
 /* Per layer: the mean of n passes. */
-static enum sw_status report_layers(struct sw_result *result, const char *name, const double *sum, int n, int layers, double scale)
+static enum sw_status report_layers(struct sw_result *result, const char *name, const double *sum,
+                                    int n, int layers, double scale)
 {
     struct sw_metric *metric = sw_result_metric(result, name);
     double *mean = malloc((size_t)layers * sizeof *mean);
@@ -279,9 +291,10 @@ enum sw_status sw_times_report(const struct sw_times *t, struct sw_result *resul
     return t->clock[0] > 0 ? sw_report_median(result, "sm_clock_mhz", t->clock, t->n, 1) : SW_OK;
 }
 
-/* --- attention of a cell -------------------------------------------------------------------------------------------------------- */
+/* --- attention of a cell ---------------------------------------------------------------------- */
 
-static struct sw_sparse attention_of(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape)
+static struct sw_sparse attention_of(const struct sw_cell *cell, struct sw_backend *be,
+                                     const struct sw_shape *shape)
 {
     return (struct sw_sparse){
         .backend = be,
@@ -289,24 +302,27 @@ static struct sw_sparse attention_of(const struct sw_cell *cell, struct sw_backe
         .dense_layers = cell->dense_layers,
         .sparse_prefill = cell->phase != SW_PHASE_DECODE,
         .sparse_decode = cell->phase != SW_PHASE_PREFILL,
-        .dense_kernel = cell->method->dense_kernel ? cell->method->dense_kernel(cell->params) : SW_ATTEND_BEST,
+        .dense_kernel =
+            cell->method->dense_kernel ? cell->method->dense_kernel(cell->params) : SW_ATTEND_BEST,
     };
 }
 
-bool sw_attention_in_place(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int tokens)
+bool sw_attention_in_place(const struct sw_cell *cell, struct sw_backend *be,
+                           const struct sw_shape *shape, int tokens)
 {
     struct sw_sparse sp = attention_of(cell, be, shape);
     return sw_sparse_in_place(&sp, tokens);
 }
 
-enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be, const struct sw_shape *shape, int max_tokens,
+enum sw_status sw_attention_begin(const struct sw_cell *cell, struct sw_backend *be,
+                                  const struct sw_shape *shape, int max_tokens,
                                   struct sw_sparse *sp)
 {
     *sp = attention_of(cell, be, shape);
     if (cell->method->flags & SW_METHOD_DENSE)
         return SW_OK;
-    return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens, cell->density, cell->budget, cell->seed,
-                             cell->dense_layers);
+    return sw_sequence_begin(&sp->sequence, cell->method, cell->params, be, shape, max_tokens,
+                             cell->density, cell->budget, cell->seed, cell->dense_layers);
 }
 
 void sw_attention_end(struct sw_sparse *sp)

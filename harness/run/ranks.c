@@ -19,13 +19,21 @@ static int number_of(const char *const *names, int fallback)
     return fallback;
 }
 
-/* What the launcher says. Slurm's variables are also set in the batch script itself, outside any srun: there is no step then. */
+/* What the launcher says. Slurm's variables are also set in the batch script itself, outside any
+ * srun: there is no step then. */
 static void read_environment(struct sw_ranks *out)
 {
     bool step = getenv("SLURM_STEP_ID") != NULL;
-    out->rank = number_of((const char *const[]){"OMPI_COMM_WORLD_RANK", "PMI_RANK", step ? "SLURM_PROCID" : NULL, NULL}, 0);
-    out->size = number_of((const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", step ? "SLURM_STEP_NUM_TASKS" : NULL, NULL}, 1);
-    out->local_size = number_of((const char *const[]){"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", step ? "SLURM_STEP_TASKS_PER_NODE" : NULL, NULL}, 1);
+    out->rank = number_of((const char *const[]){"OMPI_COMM_WORLD_RANK", "PMI_RANK",
+                                                step ? "SLURM_PROCID" : NULL, NULL},
+                          0);
+    out->size = number_of((const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
+                                                step ? "SLURM_STEP_NUM_TASKS" : NULL, NULL},
+                          1);
+    out->local_size =
+        number_of((const char *const[]){"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS",
+                                        step ? "SLURM_STEP_TASKS_PER_NODE" : NULL, NULL},
+                  1);
     if (out->size < 1 || out->rank < 0 || out->rank >= out->size)
         out->rank = 0, out->size = 1;
     if (out->local_size < 1 || out->local_size > out->size)
@@ -42,7 +50,10 @@ static void read_environment(struct sw_ranks *out)
 
 #ifdef SWBENCH_WITH_MPI
 
-static bool launched_by_mpi(void) { return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK"); }
+static bool launched_by_mpi(void)
+{
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK");
+}
 
 /* MPI's own waiting spins, which would disturb the ranks of this machine that still measure. */
 static void wait_asleep(MPI_Request *request)
@@ -52,7 +63,8 @@ static void wait_asleep(MPI_Request *request)
         nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000L}, NULL);
 }
 
-/* A core that k ranks of this machine may use counts 1/k for each of them, so that it does not matter whether the launcher binds ranks to cores. */
+/* A core that k ranks of this machine may use counts 1/k for each of them, so that it does not
+ * matter whether the launcher binds ranks to cores. */
 static int share_of_cores(MPI_Comm local, int local_size)
 {
     cpu_set_t mine, *all = calloc((size_t)local_size, sizeof *all);
@@ -126,8 +138,17 @@ void sw_ranks_end(const struct sw_ranks *ranks)
 
 #else
 
-int sw_ranks_meet(const struct sw_ranks *ranks, int code) { (void)ranks; return code; }
-void sw_ranks_sum(const struct sw_ranks *ranks, int64_t *values, int n) { (void)ranks; (void)values; (void)n; }
+int sw_ranks_meet(const struct sw_ranks *ranks, int code)
+{
+    (void)ranks;
+    return code;
+}
+void sw_ranks_sum(const struct sw_ranks *ranks, int64_t *values, int n)
+{
+    (void)ranks;
+    (void)values;
+    (void)n;
+}
 void sw_ranks_end(const struct sw_ranks *ranks) { (void)ranks; }
 
 void sw_ranks_begin(struct sw_ranks *out)

@@ -1,8 +1,10 @@
-/* ranks.h: the processes of one `mpirun -n N swbench run …` or `srun swbench run …`. They share the cells by claims (claim.h), as processes that know
- * nothing of each other do; what is here tells them apart, lets them meet, and splits the cores of a machine between them.
+/* ranks.h: the processes of one `mpirun -n N swbench run …` or `srun swbench run …`. They share the
+ * cells by claims (claim.h), as processes that know nothing of each other do; what is here tells
+ * them apart, lets them meet, and splits the cores of a machine between them.
  *
- * MPI is started only where a launcher that speaks it (OMPI_COMM_WORLD_SIZE, PMI_SIZE, PMIX_RANK) started the process. Without MPI in the build, or under
- * an srun without PMI, the processes number themselves by the environment and do not meet: each ends for itself. */
+ * MPI is started only where a launcher that speaks it (OMPI_COMM_WORLD_SIZE, PMI_SIZE, PMIX_RANK)
+ * started the process. Without MPI in the build, or under an srun without PMI, the processes number
+ * themselves by the environment and do not meet: each ends for itself. */
 #ifndef SW_RANKS_H
 #define SW_RANKS_H
 
@@ -10,10 +12,11 @@
 #include <stdint.h>
 
 struct sw_ranks {
-    int rank, size;    /* 0, 1 for a process of its own */
-    int local_size;    /* ranks on this machine */
-    int threads;       /* this rank's share of the cores that it may use; 0: there is nothing to share */
-    bool joined;       /* by MPI: they meet */
+    int rank, size; /* 0, 1 for a process of its own */
+    int local_size; /* ranks on this machine */
+    /* this rank's share of the cores that it may use; 0: there is nothing to share */
+    int threads;
+    bool joined; /* by MPI: they meet */
 };
 
 void sw_ranks_begin(struct sw_ranks *out);

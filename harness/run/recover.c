@@ -1,5 +1,6 @@
-/* Recovery, output error and densities of a method on a capture: its inputs are those of the dense run, so that no error is carried from earlier
- * layers and every method sees the same queries and keys. */
+/* Recovery, output error and densities of a method on a capture: its inputs are those of the dense
+ * run, so that no error is carried from earlier layers and every method sees the same queries and
+ * keys. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,12 +32,14 @@ struct probe {
     struct sw_selection lists; /* host copy */
     float *mean;               /* [b, b] truth averaged over heads */
     struct steps *steps;       /* [L] when decode is probed */
-    float **before;            /* [L] rollout of the prompt up to below each layer, P^(l-1) [b, b]; for decode steps' own rows */
-    float *own, *reach;        /* [b] a decode step's row of P, and its rollout truth */
+    /* [L] rollout of the prompt up to below each layer, P^(l-1) [b, b]; for decode steps' own
+     * rows */
+    float **before;
+    float *own, *reach; /* [b] a decode step's row of P, and its rollout truth */
     struct sw_figures *figures;
 };
 
-/* --- figures of one selection ------------------------------------------------------------------------------------------------- */
+/* --- figures of one selection ----------------------------------------------------------------- */
 
 /* Truth [H, rows, b] averaged over heads, into mean. */
 static void average_heads(struct probe *p, const float *truth, int rows, int b)
@@ -49,8 +52,10 @@ static void average_heads(struct probe *p, const float *truth, int rows, int b)
             p->mean[e] += truth[(size_t)h * matrix + e] / (float)H;
 }
 
-/* Recall and mass per head against truth [H, rows, b]; the selection may be per head, per group or shared. */
-static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_selection *s, const float *truth, int rows, int b)
+/* Recall and mass per head against truth [H, rows, b]; the selection may be per head, per group or
+ * shared. */
+static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_selection *s,
+                                   const float *truth, int rows, int b)
 {
     int H = p->shape.n_heads;
     size_t matrix = (size_t)rows * (size_t)b;
@@ -71,7 +76,8 @@ static enum sw_status add_recovery(struct probe *p, int layer, const struct sw_s
     return SW_OK;
 }
 
-static enum sw_status add_rollout(struct probe *p, int layer, const struct sw_selection *s, const float *rollout, int b)
+static enum sw_status add_rollout(struct probe *p, int layer, const struct sw_selection *s,
+                                  const float *rollout, int b)
 {
     int H = p->shape.n_heads;
     for (int h = 0; h < H; h++) {
@@ -83,11 +89,14 @@ static enum sw_status add_rollout(struct probe *p, int layer, const struct sw_se
     return SW_OK;
 }
 
-/* Rollout truth of decode steps. P^l = ½P^(l-1) + ½M^l·P^(l-1), P^-1 = I, is that of the prompt but for the step's own row, c: with m its true mass,
- * reach = m·P^(l-1), where row c of P is the step's own, and own <- ½own + ½reach. Blocks that decoding has filled since reach themselves only. */
+/* Rollout truth of decode steps. P^l = ½P^(l-1) + ½M^l·P^(l-1), P^-1 = I, is that of the prompt but
+ * for the step's own row, c: with m its true mass, reach = m·P^(l-1), where row c of P is the
+ * step's own, and own <- ½own + ½reach. Blocks that decoding has filled since reach themselves
+ * only. */
 static enum sw_status prepare_rollout(struct probe *p)
 {
-    int L = p->shape.n_layers, b = sw_blocks(p->n, p->block), all = sw_blocks(p->n + p->m, p->block);
+    int L = p->shape.n_layers, b = sw_blocks(p->n, p->block),
+        all = sw_blocks(p->n + p->m, p->block);
     size_t matrix = (size_t)b * (size_t)b;
     p->before = calloc((size_t)L, sizeof *p->before);
     p->own = calloc((size_t)all, sizeof *p->own);
@@ -97,7 +106,8 @@ static enum sw_status prepare_rollout(struct probe *p)
     for (int l = 0; l < L; l++) {
         p->before[l] = calloc(matrix, sizeof **p->before);
         if (!p->before[l])
-            return SW_FAIL(SW_ENOMEM, "rollout: asked %zu bytes of host memory", matrix * sizeof **p->before);
+            return SW_FAIL(SW_ENOMEM, "rollout: asked %zu bytes of host memory",
+                           matrix * sizeof **p->before);
         if (l == 0) {
             for (size_t i = 0; i < (size_t)b; i++)
                 p->before[0][i * (size_t)b + i] = 1;
@@ -144,10 +154,11 @@ static void add_density(struct probe *p, int layer, const struct sw_selection *s
     }
     if (sw_selection_masked(s))
         sw_tally_add(&p->figures->union_density, layer, sw_selection_block_density(s), 1);
-    sw_tally_add(&p->figures->fetch, layer, sw_selection_kv_fetch_density(s, p->shape.n_heads, p->shape.n_kv_heads), 1);
+    sw_tally_add(&p->figures->fetch, layer,
+                 sw_selection_kv_fetch_density(s, p->shape.n_heads, p->shape.n_kv_heads), 1);
 }
 
-/* --- prefill ------------------------------------------------------------------------------------------------------------------ */
+/* --- prefill ---------------------------------------------------------------------------------- */
 
 static enum sw_status prefill_layer(struct probe *p, int layer, bool measured)
 {
@@ -178,9 +189,12 @@ static enum sw_status prefill_layer(struct probe *p, int layer, bool measured)
     if (p->save_lists)
         SW_TRY(sw_cell_writer_selection(p->writer, false, layer, dense, &p->lists));
     if (p->save_output || (p->output_error && !dense))
-        SW_TRY(be->download_act(be, p->host, p->out, (size_t)p->n * (size_t)p->shape.n_heads * (size_t)p->shape.head_dim));
+        SW_TRY(
+            be->download_act(be, p->host, p->out,
+                             (size_t)p->n * (size_t)p->shape.n_heads * (size_t)p->shape.head_dim));
     if (p->save_output)
-        SW_TRY(sw_cell_writer_output(p->writer, false, layer, p->host, p->n, p->shape.n_heads, p->shape.head_dim));
+        SW_TRY(sw_cell_writer_output(p->writer, false, layer, p->host, p->n, p->shape.n_heads,
+                                     p->shape.head_dim));
     if (p->output_error && !dense) {
         const float *truth;
         double *heads = malloc((size_t)p->shape.n_heads * sizeof *heads);
@@ -188,7 +202,10 @@ static enum sw_status prefill_layer(struct probe *p, int layer, bool measured)
             return SW_FAIL(SW_ENOMEM, "output error: out of host memory");
         enum sw_status st = sw_capture_output(p->capture, layer, p->n, p->n, &truth);
         if (st == SW_OK) {
-            sw_tally_add(&p->figures->error, layer, sw_relative_error(p->host, truth, p->n, p->shape.n_heads, p->shape.head_dim, heads), 1);
+            sw_tally_add(
+                &p->figures->error, layer,
+                sw_relative_error(p->host, truth, p->n, p->shape.n_heads, p->shape.head_dim, heads),
+                1);
             for (int h = 0; h < p->shape.n_heads; h++)
                 sw_tally_add_head(&p->figures->error, layer, h, heads[h], 1);
         }
@@ -198,9 +215,12 @@ static enum sw_status prefill_layer(struct probe *p, int layer, bool measured)
     return SW_OK;
 }
 
-/* --- decode ------------------------------------------------------------------------------------------------------------------- */
+/* --- decode ----------------------------------------------------------------------------------- */
 
-static size_t token_values(const struct probe *p) { return (size_t)p->shape.n_heads * (size_t)p->shape.head_dim; }
+static size_t token_values(const struct probe *p)
+{
+    return (size_t)p->shape.n_heads * (size_t)p->shape.head_dim;
+}
 
 static enum sw_status decode_step(struct probe *p, int layer, int step, bool figures)
 {
@@ -209,15 +229,25 @@ static enum sw_status decode_step(struct probe *p, int layer, int step, bool fig
     struct steps *steps = &p->steps[layer];
     int n_k = p->n + step + 1, b = sw_blocks(n_k, p->block);
     SW_TRY(sw_capture_get(p->capture, layer, &x));
-    const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(be->act);
+    const char *q =
+        (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(be->act);
     SW_TRY(sw_sparse_attend(&p->sp, layer, 1, n_k, q, x.k, x.v, p->out));
-    SW_TRY(be->download_act(be, steps->output + (size_t)step * token_values(p), p->out, token_values(p)));
+    SW_TRY(be->download_act(be, steps->output + (size_t)step * token_values(p), p->out,
+                            token_values(p)));
     struct sw_selection *s = &steps->each[step];
     steps->dense = !p->sp.sequence || layer < p->sp.dense_layers;
     if (steps->dense) {
         SW_TRY(sw_selection_reserve(s, NULL, 1, 1, b, false));
-        *s = (struct sw_selection){.block = p->block, .n = n_k, .units = 1, .row0 = b - 1, .rows = 1, .n_q = 1, .indptr = s->indptr,
-                                   .indices = s->indices, .capacity = s->capacity, .rows_capacity = s->rows_capacity};
+        *s = (struct sw_selection){.block = p->block,
+                                   .n = n_k,
+                                   .units = 1,
+                                   .row0 = b - 1,
+                                   .rows = 1,
+                                   .n_q = 1,
+                                   .indptr = s->indptr,
+                                   .indices = s->indices,
+                                   .capacity = s->capacity,
+                                   .rows_capacity = s->rows_capacity};
         s->indptr[0] = 0;
         s->indptr[1] = b;
         for (int j = 0; j < b; j++)
@@ -248,8 +278,10 @@ static enum sw_status save_steps(struct probe *p, int layer)
     bool partial = false;
     int64_t total = 0;
     for (int s = 0; s < p->m; s++) {
-        if (sw_selection_masked(&steps->each[s])) /* no method makes them: a decode step is one query, whose blocks are whole */
-            return SW_FAIL(SW_EUNSUPPORTED, "lists of decode steps with token masks cannot be saved");
+        if (sw_selection_masked(&steps->each[s])) /* no method makes them: a decode step is one
+                                                     query, whose blocks are whole */
+            return SW_FAIL(SW_EUNSUPPORTED,
+                           "lists of decode steps with token masks cannot be saved");
         total += steps->each[s].indptr[units];
         partial = partial || steps->each[s].whole;
     }
@@ -284,13 +316,15 @@ static enum sw_status finish_decode_layer(struct probe *p, int layer, bool figur
     if (p->save_lists)
         SW_TRY(save_steps(p, layer));
     if (p->save_output)
-        SW_TRY(sw_cell_writer_output(p->writer, true, layer, steps->output, p->m, p->shape.n_heads, p->shape.head_dim));
+        SW_TRY(sw_cell_writer_output(p->writer, true, layer, steps->output, p->m, p->shape.n_heads,
+                                     p->shape.head_dim));
     if (!figures || !p->output_error || steps->dense)
         return SW_OK;
     size_t m = p->m > 0 ? (size_t)p->m : 0;
     float *truth = malloc(m * token_values(p) * sizeof *truth);
     double *heads = malloc((size_t)p->shape.n_heads * sizeof *heads);
-    enum sw_status st = truth && heads ? SW_OK : SW_FAIL(SW_ENOMEM, "output error: out of host memory");
+    enum sw_status st =
+        truth && heads ? SW_OK : SW_FAIL(SW_ENOMEM, "output error: out of host memory");
     for (int s = 0; s < p->m && st == SW_OK; s++) {
         const float *one;
         st = sw_capture_output(p->capture, layer, p->n + s + 1, 1, &one);
@@ -298,7 +332,10 @@ static enum sw_status finish_decode_layer(struct probe *p, int layer, bool figur
             memcpy(truth + (size_t)s * token_values(p), one, token_values(p) * sizeof *truth);
     }
     if (st == SW_OK) {
-        sw_tally_add(&p->figures->error, layer, sw_relative_error(steps->output, truth, p->m, p->shape.n_heads, p->shape.head_dim, heads), 1);
+        sw_tally_add(&p->figures->error, layer,
+                     sw_relative_error(steps->output, truth, p->m, p->shape.n_heads,
+                                       p->shape.head_dim, heads),
+                     1);
         for (int h = 0; h < p->shape.n_heads; h++)
             sw_tally_add_head(&p->figures->error, layer, h, heads[h], 1);
     }
@@ -334,7 +371,7 @@ static enum sw_status decode_all(struct probe *p, bool figures)
     return SW_OK;
 }
 
-/* --- figures ------------------------------------------------------------------------------------------------------------------ */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shape)
 {
@@ -347,13 +384,15 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
     SW_TRY(sw_tally_make(&f->recall_shared, L, 0));
     SW_TRY(sw_tally_make(&f->rollout, L, H));
     SW_TRY(sw_tally_make(&f->mass, L, H));
-    f->recall.of_heads = f->rollout.of_heads = f->mass.of_heads = true; /* heads may keep different numbers of blocks */
+    /* heads may keep different numbers of blocks */
+    f->recall.of_heads = f->rollout.of_heads = f->mass.of_heads = true;
     return sw_tally_make(&f->error, L, H);
 }
 
 void sw_figures_free(struct sw_figures *f)
 {
-    struct sw_tally *all[] = {&f->density, &f->union_density, &f->fetch, &f->recall, &f->recall_shared, &f->rollout, &f->mass, &f->error};
+    struct sw_tally *all[] = {&f->density,       &f->union_density, &f->fetch, &f->recall,
+                              &f->recall_shared, &f->rollout,       &f->mass,  &f->error};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sw_tally_free(all[i]);
 }
@@ -380,7 +419,8 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
         }
     SW_TRY(sw_tally_report(&f->density, result, "density"));
     SW_TRY(sw_tally_report(&f->fetch, result, "kv_fetch_density"));
-    struct sw_metric *kept = sw_result_metric(result, "density"), *all = sw_result_metric(result, "density_all_layers");
+    struct sw_metric *kept = sw_result_metric(result, "density"),
+                     *all = sw_result_metric(result, "density_all_layers");
     if (!kept || !all)
         return SW_FAIL(SW_ENOMEM, "density: out of host memory");
     all->value = dense == L ? 1 : ((double)dense + kept->value * (double)(L - dense)) / (double)L;
@@ -390,34 +430,47 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
         return SW_FAIL(SW_ENOMEM, "density: out of host memory");
     spread->value = sw_tally_spread(&f->density);
     spread->n = (int64_t)(L - (dense == L ? 0 : dense)) * f->density.heads;
-    const struct { const struct sw_tally *tally; const char *metric; } rest[] = {
-        {&f->union_density, "block_union_density"}, {&f->recall, "block_recall"}, {&f->recall_shared, "block_recall_shared"}, {&f->rollout, "block_recall_rollout"},
-        {&f->mass, "mass_recall"}, {&f->error, "output_rel_error"}};
+    const struct {
+        const struct sw_tally *tally;
+        const char *metric;
+    } rest[] = {{&f->union_density, "block_union_density"},
+                {&f->recall, "block_recall"},
+                {&f->recall_shared, "block_recall_shared"},
+                {&f->rollout, "block_recall_rollout"},
+                {&f->mass, "mass_recall"},
+                {&f->error, "output_rel_error"}};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
         if (any(rest[i].tally))
             SW_TRY(sw_tally_report(rest[i].tally, result, rest[i].metric));
     return SW_OK;
 }
 
-/* --- the probe ---------------------------------------------------------------------------------------------------------------- */
+/* --- the probe -------------------------------------------------------------------------------- */
 
-/* Gate: a matched budget keeps what was asked, within half a block a prompt, unless the forced set alone is more. */
+/* Gate: a matched budget keeps what was asked, within half a block a prompt, unless the forced set
+ * alone is more. */
 static enum sw_status check_density(const struct probe *p, struct sw_result *result)
 {
-    if (!p->lists.indptr || !p->sp.sequence || p->cell->budget != SW_BUDGET_MATCHED || p->shape.n_layers <= p->sp.dense_layers)
+    if (!p->lists.indptr || !p->sp.sequence || p->cell->budget != SW_BUDGET_MATCHED ||
+        p->shape.n_layers <= p->sp.dense_layers)
         return SW_OK;
-    double kept = sw_selection_density(&p->lists), pairs = 0.5 * p->n * (p->n + 1.0), half_block = 0.5 * p->block * p->block;
+    double kept = sw_selection_density(&p->lists), pairs = 0.5 * p->n * (p->n + 1.0),
+           half_block = 0.5 * p->block * p->block;
     if (p->sp.sequence->floored)
-        return sw_result_warn(result, "density %g is below what the forced blocks alone keep, %.4f", p->cell->density, kept);
+        return sw_result_warn(result, "density %g is below what the forced blocks alone keep, %.4f",
+                              p->cell->density, kept);
     if (fabs(kept - p->cell->density) * pairs > half_block * (1 + 1e-9))
-        return sw_result_warn(result, "kept density %.6f is more than half a block from the %g asked for", kept, p->cell->density);
+        return sw_result_warn(result,
+                              "kept density %.6f is more than half a block from the %g asked for",
+                              kept, p->cell->density);
     return SW_OK;
 }
 
 static enum sw_status measure(struct probe *p, struct sw_result *result)
 {
     if (p->n < 1 || p->m < 0 || p->block < 1)
-        return SW_FAIL(SW_EINTERNAL, "probe of %d tokens and %d steps in blocks of %d", p->n, p->m, p->block);
+        return SW_FAIL(SW_EINTERNAL, "probe of %d tokens and %d steps in blocks of %d", p->n, p->m,
+                       p->block);
     size_t prompt = (size_t)p->n * token_values(p);
     int b = sw_blocks(p->n + p->m, p->block);
     SW_TRY(p->be->alloc(p->be, prompt * sw_dtype_size(p->be->act), &p->out));
@@ -425,7 +478,8 @@ static enum sw_status measure(struct probe *p, struct sw_result *result)
     p->mean = malloc((size_t)b * (size_t)b * sizeof *p->mean);
     if (!p->host || !p->mean)
         return SW_FAIL(SW_ENOMEM, "recovery: out of host memory");
-    /* In phase both the figures are the prompt's: its rows outnumber the decode steps', and phase decode has those alone. */
+    /* In phase both the figures are the prompt's: its rows outnumber the decode steps', and phase
+     * decode has those alone. */
     bool of_prompt = p->cell->phase != SW_PHASE_DECODE;
     for (int l = 0; l < p->shape.n_layers; l++)
         SW_TRY(prefill_layer(p, l, of_prompt));
@@ -455,20 +509,29 @@ static void end(struct probe *p)
     free(p->reach);
 }
 
-static enum sw_status begin(struct probe *p, const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m)
+static enum sw_status begin(struct probe *p, const struct sw_cell *cell, struct sw_backend *be,
+                            struct sw_capture *capture, int n, int m)
 {
-    *p = (struct probe){.cell = cell, .be = be, .capture = capture, .shape = *sw_capture_shape(capture), .n = n, .m = m,
+    *p = (struct probe){.cell = cell,
+                        .be = be,
+                        .capture = capture,
+                        .shape = *sw_capture_shape(capture),
+                        .n = n,
+                        .m = m,
                         .block = ((const struct sw_method_params *)cell->params)->block_size};
     if (cell->phase == SW_PHASE_PREFILL)
         p->m = 0;
     if (p->m > 0 && !sw_capture_resident(capture))
-        return SW_FAIL(SW_ENOMEM, "decode visits every layer at every step: %d layers of %d tokens do not fit in memory", p->shape.n_layers,
-                       n + m);
+        return SW_FAIL(
+            SW_ENOMEM,
+            "decode visits every layer at every step: %d layers of %d tokens do not fit in memory",
+            p->shape.n_layers, n + m);
     return sw_attention_begin(cell, be, &p->shape, n + p->m, &p->sp);
 }
 
-enum sw_status sw_probe(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
-                        struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result)
+enum sw_status sw_probe(const struct sw_cell *cell, struct sw_backend *be,
+                        struct sw_capture *capture, int n, int m, struct sw_cell_writer *writer,
+                        struct sw_figures *figures, struct sw_result *result)
 {
     struct probe p;
     enum sw_status st = begin(&p, cell, be, capture, n, m);
@@ -484,7 +547,7 @@ enum sw_status sw_probe(const struct sw_cell *cell, struct sw_backend *be, struc
     return st;
 }
 
-/* --- time --------------------------------------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 /* One pass over all layers of the prompt; then, where decode is timed, m steps. */
 static enum sw_status prompt_pass(struct probe *p)
@@ -501,8 +564,10 @@ static enum sw_status queue_step(struct probe *p, int step)
         struct sw_capture_layer x;
         SW_TRY(sw_capture_get(p->capture, l, &x));
         int n_k = p->n + step + 1;
-        const char *q = (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
-        SW_TRY(p->be->flush_cache(p->be)); /* decode reads each byte once: a warm cache would flatter it */
+        const char *q =
+            (const char *)x.q + (size_t)(n_k - 1) * token_values(p) * sw_dtype_size(p->be->act);
+        /* decode reads each byte once: a warm cache would flatter it */
+        SW_TRY(p->be->flush_cache(p->be));
         SW_TRY(sw_sparse_attend(&p->sp, l, 1, n_k, q, x.k, x.v, p->out));
     }
     return SW_OK;
@@ -533,27 +598,34 @@ static enum sw_status decode_pass(struct probe *p, struct sw_times *times)
     return SW_OK;
 }
 
-/* The timed steps as recordings where that can be; a method that reads results back in a step is timed launch by launch, and the result says so. */
-static enum sw_status timed_decode_pass(struct probe *p, struct sw_times *times, struct sw_result *result)
+/* The timed steps as recordings where that can be; a method that reads results back in a step is
+ * timed launch by launch, and the result says so. */
+static enum sw_status timed_decode_pass(struct probe *p, struct sw_times *times,
+                                        struct sw_result *result)
 {
     enum sw_status st = decode_pass(p, times);
     if (st != SW_EUNSUPPORTED || !p->record || times->n + times->n_parts > 0)
         return st;
     p->record = false;
-    SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
+    SW_TRY(
+        sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
     sw_error_clear();
     SW_TRY(prompt_pass(p)); /* the method's state as it was after the prompt */
     return decode_pass(p, times);
 }
 
-/* What the kept pairs cost: 4·d FLOPs a pair and head (QK^T and PV), over the attention's time; in decode the bytes of the kept K and V. */
-static enum sw_status report_rates(const struct probe *p, bool decode, const struct sw_times *times, struct sw_result *result)
+/* What the kept pairs cost: 4·d FLOPs a pair and head (QK^T and PV), over the attention's time; in
+ * decode the bytes of the kept K and V. */
+static enum sw_status report_rates(const struct probe *p, bool decode, const struct sw_times *times,
+                                   struct sw_result *result)
 {
     double attend_s = 0; /* the kernel alone: selection is not attention's work */
     for (int l = 0; l < times->layers; l++)
         attend_s += 1e-3 * times->layer_attend[l] / (times->n_parts > 0 ? times->n_parts : 1);
-    struct sw_metric *density = sw_result_metric(result, "density_all_layers"), *fetch = sw_result_metric(result, "kv_fetch_density");
-    struct sw_metric *rate = sw_result_metric(result, decode ? "effective_gbps" : "effective_tflops");
+    struct sw_metric *density = sw_result_metric(result, "density_all_layers"),
+                     *fetch = sw_result_metric(result, "kv_fetch_density");
+    struct sw_metric *rate =
+        sw_result_metric(result, decode ? "effective_gbps" : "effective_tflops");
     if (!density || !fetch || !rate || times->n_parts == 0)
         return SW_OK;
     double L = p->shape.n_layers, kept = isnan(density->value) ? 1 : density->value;
@@ -561,7 +633,8 @@ static enum sw_status report_rates(const struct probe *p, bool decode, const str
         double pairs = 0.5 * p->n * (p->n + 1.0) * kept * L;
         rate->value = 4.0 * pairs * p->shape.n_heads * p->shape.head_dim / attend_s * 1e-12;
     } else {
-        double bytes = 2.0 * (p->n + 0.5 * p->m) * kept * L * p->shape.n_kv_heads * p->shape.head_dim * (double)sw_dtype_size(p->be->act);
+        double bytes = 2.0 * (p->n + 0.5 * p->m) * kept * L * p->shape.n_kv_heads *
+                       p->shape.head_dim * (double)sw_dtype_size(p->be->act);
         rate->value = bytes / attend_s * 1e-9;
     }
     rate->n = times->n;
@@ -595,7 +668,8 @@ static enum sw_status time_passes(struct probe *p, bool decode, struct sw_result
         }
         SW_TRY_GOTO(st, done, sw_times_more(&times, rule, sw_seconds() - begin, &more));
         if (more && decode)
-            SW_TRY_GOTO(st, done, prompt_pass(p)); /* the method's state as it was after the prompt */
+            /* the method's state as it was after the prompt */
+            SW_TRY_GOTO(st, done, prompt_pass(p));
     }
     SW_TRY_GOTO(st, done, sw_times_report(&times, result));
     st = report_rates(p, decode, &times, result);
@@ -604,8 +678,8 @@ done:
     return st;
 }
 
-enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw_backend *be, struct sw_capture *capture, int n, int m,
-                             struct sw_result *result)
+enum sw_status sw_probe_time(const struct sw_cell *cell, struct sw_backend *be,
+                             struct sw_capture *capture, int n, int m, struct sw_result *result)
 {
     struct probe p;
     enum sw_status st = begin(&p, cell, be, capture, n, m);

@@ -12,7 +12,7 @@
 
 enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
 
-/* --- what cells share ----------------------------------------------------------------------------------------------------------- */
+/* --- what cells share ------------------------------------------------------------------------- */
 
 struct sw_runner {
     struct sw_backend *be;
@@ -87,8 +87,8 @@ static enum sw_status need_model(struct sw_runner *r, const char *folder)
     SW_TRY(sw_model_open(folder, r->be, &r->model));
     SW_TRY(sw_vocab_open(folder, &r->vocab));
     if (sw_vocab_size(r->vocab) > sw_model_config(r->model)->vocab)
-        return SW_FAIL(SW_EINPUT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d", folder, sw_vocab_size(r->vocab),
-                       sw_model_config(r->model)->vocab);
+        return SW_FAIL(SW_EINPUT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d",
+                       folder, sw_vocab_size(r->vocab), sw_model_config(r->model)->vocab);
     r->model_folder = strdup(folder);
     return r->model_folder ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
 }
@@ -115,10 +115,12 @@ static bool have_capture(struct sw_runner *r, const char *key)
 enum sw_status sw_runner_check(struct sw_runner *r, const struct sw_cell *cell)
 {
     struct sw_input input = {0};
-    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    enum sw_status st =
+        sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
     if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TASK) {
         st = need_dataset(r, input.file);
-        if (st == SW_OK && (!r->checked_model || strcmp(r->checked_model, input.model_folder) != 0)) {
+        if (st == SW_OK &&
+            (!r->checked_model || strcmp(r->checked_model, input.model_folder) != 0)) {
             struct sw_vocab *vocab = NULL;
             st = sw_model_check(input.model_folder, NULL);
             if (st == SW_OK)
@@ -134,13 +136,16 @@ enum sw_status sw_runner_check(struct sw_runner *r, const struct sw_cell *cell)
     return st;
 }
 
-static void name_capture(struct sw_runner *r, const char *key) { snprintf(r->capture_key, sizeof r->capture_key, "%s", key); }
+static void name_capture(struct sw_runner *r, const char *key)
+{
+    snprintf(r->capture_key, sizeof r->capture_key, "%s", key);
+}
 
-/* --- cells -------------------------------------------------------------------------------------------------------------------- */
+/* --- cells ------------------------------------------------------------------------------------ */
 
 /* tensors and synthetic: n prompt tokens of the capture, then m decode tokens. */
-static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cell, int n, int m, struct sw_cell_writer *writer,
-                                  struct sw_result *result)
+static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cell, int n, int m,
+                                  struct sw_cell_writer *writer, struct sw_result *result)
 {
     struct sw_figures figures;
     enum sw_status st = sw_figures_make(&figures, sw_capture_shape(r->capture));
@@ -168,55 +173,73 @@ static enum sw_status hold_bundle(struct sw_runner *r, const struct sw_input *in
     return SW_OK;
 }
 
-static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, uint64_t seed)
+static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell,
+                                     const struct sw_input *input, uint64_t seed)
 {
     char key[sizeof r->capture_key];
     int tokens = cell->context + input->decode_tokens;
-    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, tokens, (unsigned long long)seed);
+    snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, tokens,
+             (unsigned long long)seed);
     if (have_capture(r, key))
         return SW_OK;
-    SW_TRY(sw_capture_synthetic(r->be, &input->shape, cell->workload->generator == SW_GENERATOR_PLANTED, seed, tokens, &r->capture));
+    SW_TRY(sw_capture_synthetic(r->be, &input->shape,
+                                cell->workload->generator == SW_GENERATOR_PLANTED, seed, tokens,
+                                &r->capture));
     name_capture(r, key);
     return SW_OK;
 }
 
-/* synthetic with whole_model: random ids through a random-weight model of the shape, for time and memory. The prompts count as many as the timing
- * rule wants runs. In phase prefill the first token is all: it needs no place in the cache, and nothing is kept for steps after it. */
-static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_result *result)
+/* synthetic with whole_model: random ids through a random-weight model of the shape, for time and
+ * memory. The prompts count as many as the timing rule wants runs. In phase prefill the first token
+ * is all: it needs no place in the cache, and nothing is kept for steps after it. */
+static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell,
+                                       const struct sw_input *input, struct sw_result *result)
 {
     struct sw_named_shape shape = *cell->workload->shape;
     shape.shape = input->shape;
     char name[128];
-    snprintf(name, sizeof name, "random %s %d layers seed %llu", shape.name, shape.shape.n_layers, (unsigned long long)cell->seed);
+    snprintf(name, sizeof name, "random %s %d layers seed %llu", shape.name, shape.shape.n_layers,
+             (unsigned long long)cell->seed);
     if (!r->model_folder || strcmp(r->model_folder, name) != 0) {
         drop_capture(r);
         drop_model(r);
         SW_TRY(sw_model_random(&shape, cell->seed, r->be, &r->model));
         r->model_folder = strdup(name);
     }
-    int runs = cell->config->timing.min_runs, steps = cell->phase == SW_PHASE_PREFILL ? 0 : input->decode_tokens;
-    struct sw_dataset prompts = {.n_samples = runs, .context = cell->context + steps, .vocab = shape.vocab,
+    int runs = cell->config->timing.min_runs,
+        steps = cell->phase == SW_PHASE_PREFILL ? 0 : input->decode_tokens;
+    struct sw_dataset prompts = {.n_samples = runs,
+                                 .context = cell->context + steps,
+                                 .vocab = shape.vocab,
                                  .max_new_tokens = steps ? steps : 1};
     prompts.ids = malloc((size_t)runs * (size_t)cell->context * sizeof *prompts.ids);
     prompts.offsets = malloc((size_t)(runs + 1) * sizeof *prompts.offsets);
-    enum sw_status st = prompts.ids && prompts.offsets ? SW_OK : SW_FAIL(SW_ENOMEM, "prompts: out of host memory");
+    enum sw_status st =
+        prompts.ids && prompts.offsets ? SW_OK : SW_FAIL(SW_ENOMEM, "prompts: out of host memory");
     for (int64_t s = 0; st == SW_OK && s <= runs; s++)
         prompts.offsets[s] = s * cell->context;
     for (int64_t i = 0; st == SW_OK && i < (int64_t)runs * cell->context; i++)
-        prompts.ids[i] = (int32_t)(sw_rng_u64(cell->seed, SW_RNG_TOKENS, (uint64_t)i) % (uint64_t)shape.vocab);
+        prompts.ids[i] =
+            (int32_t)(sw_rng_u64(cell->seed, SW_RNG_TOKENS, (uint64_t)i) % (uint64_t)shape.vocab);
     if (st == SW_OK)
-        st = sw_task_run(cell, r->be, &(struct sw_task_input){.model = r->model, .dataset = &prompts, .n_samples = runs}, result);
+        st = sw_task_run(
+            cell, r->be,
+            &(struct sw_task_input){.model = r->model, .dataset = &prompts, .n_samples = runs},
+            result);
     free(prompts.ids);
     free(prompts.offsets);
     return st;
 }
 
 /* Probes one sample of the dataset: the tensors of a dense run over it. */
-static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int sample,
-                                   struct sw_cell_writer *writer, struct sw_figures *figures, struct sw_result *result)
+static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell,
+                                   const struct sw_input *input, int sample,
+                                   struct sw_cell_writer *writer, struct sw_figures *figures,
+                                   struct sw_result *result)
 {
     const struct sw_dataset *d = r->dataset;
-    int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]), m = PROBE_STEPS < tokens - 1 ? PROBE_STEPS : tokens - 1;
+    int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]),
+        m = PROBE_STEPS < tokens - 1 ? PROBE_STEPS : tokens - 1;
     if (cell->phase == SW_PHASE_PREFILL)
         m = 0;
     char key[sizeof r->capture_key];
@@ -228,14 +251,19 @@ static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *ce
     return sw_probe(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
 }
 
-/* task: the method in the model over all samples; then recovery on the dense run's tensors of the first recovery_samples. */
-static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, struct sw_cell_writer *writer,
+/* task: the method in the model over all samples; then recovery on the dense run's tensors of the
+ * first recovery_samples. */
+static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell,
+                               const struct sw_input *input, struct sw_cell_writer *writer,
                                struct sw_result *result)
 {
     SW_TRY(need_model(r, input->model_folder));
     SW_TRY(need_dataset(r, input->file));
     if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
-        SW_TRY(sw_task_run(cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples}, result));
+        SW_TRY(sw_task_run(
+            cell, r->be,
+            &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples},
+            result));
     SW_TRY(sw_result_set_source(result, input->file, input->file_hash, input->model_folder));
     int probes = cell->workload->recovery_samples;
     if (probes == 0 && cell->config->save)
@@ -255,18 +283,25 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell, 
 }
 
 /* A failure that says something about this cell alone. */
-static bool is_the_cells_own(enum sw_status st) { return st == SW_ENOMEM || st == SW_EUNSUPPORTED || st == SW_EINTERNAL; }
+static bool is_the_cells_own(enum sw_status st)
+{
+    return st == SW_ENOMEM || st == SW_EUNSUPPORTED || st == SW_EINTERNAL;
+}
 
-enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, struct sw_result *result)
+enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
+                              struct sw_result *result)
 {
     struct sw_input input = {0};
     struct sw_cell_writer *writer = NULL;
     enum sw_status st;
-    SW_TRY_GOTO(st, done, sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input));
+    SW_TRY_GOTO(st, done,
+                sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input));
     SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
     r->be->peak_bytes(r->be, true);
     switch (cell->workload->kind) {
-    case SW_WORKLOAD_TASK: st = run_task(r, cell, &input, writer, result); break;
+    case SW_WORKLOAD_TASK:
+        st = run_task(r, cell, &input, writer, result);
+        break;
     case SW_WORKLOAD_TENSORS:
         st = hold_bundle(r, &input);
         if (st == SW_OK)
@@ -289,7 +324,8 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell, s
         sw_result_clear(result);
         result->status = st == SW_EUNSUPPORTED ? SW_RESULT_SKIPPED : SW_RESULT_FAILED;
         char reason[1200];
-        snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(st), sw_error_place());
+        snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(st),
+                 sw_error_place());
         sw_error_clear();
         result->reason = strdup(reason);
         drop_capture(r); /* memory may be what was short */
@@ -311,7 +347,8 @@ done:
     return st;
 }
 
-static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell, const struct sw_input *input, int prompt,
+static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell,
+                                   const struct sw_input *input, int prompt,
                                    struct sw_figures *figures, struct sw_result *result)
 {
     switch (cell->workload->kind) {
@@ -319,7 +356,8 @@ static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *ce
         SW_TRY(need_model(r, input->model_folder));
         SW_TRY(need_dataset(r, input->file));
         if (prompt >= r->dataset->n_samples)
-            return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file, r->dataset->n_samples, prompt + 1);
+            return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file,
+                           r->dataset->n_samples, prompt + 1);
         return probe_sample(r, cell, input, prompt, NULL, figures, result);
     case SW_WORKLOAD_TENSORS:
         SW_TRY(hold_bundle(r, input));
@@ -331,12 +369,14 @@ static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *ce
     return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
 }
 
-enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt, double *density)
+enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt,
+                                 double *density)
 {
     struct sw_input input = {0};
     struct sw_figures figures = {0};
     struct sw_result result = {0};
-    enum sw_status st = sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    enum sw_status st =
+        sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
     if (st == SW_OK)
         st = sw_figures_make(&figures, &cell->shape);
     if (st == SW_OK)

@@ -1,20 +1,23 @@
-/* A method inside a model: perplexity on text windows or accuracy of generated answers, and the time of whole passes and decode steps. The same
- * kernels give all of it in the same run. */
+/* A method inside a model: perplexity on text windows or accuracy of generated answers, and the
+ * time of whole passes and decode steps. The same kernels give all of it in the same run. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/answers/score.h"
-#include "core/utf8.h"
-#include "core/model/vocab.h"
 #include "core/interval.h"
+#include "core/model/vocab.h"
+#include "core/utf8.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/measure.h"
 
 enum { TOGETHER_MAX = 64 }; /* samples under way at one time */
 
 /* Mean of the times that are numbers. */
-struct mean { double sum; int n; };
+struct mean {
+    double sum;
+    int n;
+};
 static void mean_add(struct mean *m, double x)
 {
     if (isnan(x))
@@ -27,9 +30,9 @@ static double mean_of(const struct mean *m) { return m->n ? m->sum / m->n : NAN;
 /* A sample under way: its tokens are sequence `slot` of the pass. */
 struct ongoing {
     struct sw_sparse sp;
-    int sample;     /* -1: none */
-    int done;       /* tokens generated, or scored */
-    int32_t id;     /* goes in next */
+    int sample; /* -1: none */
+    int done;   /* tokens generated, or scored */
+    int32_t id; /* goes in next */
     struct mean step;
 };
 
@@ -38,27 +41,30 @@ struct task {
     struct sw_backend *be;
     const struct sw_task_input *input;
     const struct sw_dataset *data;
-    int n_samples, together;       /* samples, and how many of them at most are under way at one time */
-    struct sw_pass *pass;          /* of `together` sequences */
-    struct ongoing *ongoing;       /* [together] */
+    /* samples, and how many of them at most are under way at one time */
+    int n_samples, together;
+    struct sw_pass *pass;    /* of `together` sequences */
+    struct ongoing *ongoing; /* [together] */
     struct sw_times prompts, steps;
-    bool record;                   /* decode steps are recorded and run as one launch */
+    bool record; /* decode steps are recorded and run as one launch */
     long steps_run;
-    float *nll;                    /* of a text window [together, scored_tokens] */
-    int32_t *made;                 /* what was generated [n_samples, max_new_tokens] */
-    int *n_made;                   /* [n_samples] */
-    double *ttft_ms;               /* [n_samples] */
-    double *tpot_ms;               /* mean step of a sample [n_samples] */
-    double *value;                 /* mean NLL of a window, or score of a prompt [n_samples] */
+    float *nll;      /* of a text window [together, scored_tokens] */
+    int32_t *made;   /* what was generated [n_samples, max_new_tokens] */
+    int *n_made;     /* [n_samples] */
+    double *ttft_ms; /* [n_samples] */
+    double *tpot_ms; /* mean step of a sample [n_samples] */
+    double *value;   /* mean NLL of a window, or score of a prompt [n_samples] */
 };
 
-static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
+                             const void *k, const void *v, void *out)
 {
     SW_TRY(sw_interrupt_check());
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
 
-/* What is wanted of a run's last layer: losses of targets, or best ids, of rows row0 …; see sw_pass_predict. */
+/* What is wanted of a run's last layer: losses of targets, or best ids, of rows row0 …; see
+ * sw_pass_predict. */
 struct ask {
     int row0, rows;
     const int32_t *targets;
@@ -75,7 +81,8 @@ static enum sw_status predict(struct task *t, const struct ask *ask)
 static enum sw_status record_step(struct task *t, const int32_t *id)
 {
     SW_TRY(t->be->record_begin(t->be));
-    enum sw_status st = sw_pass_run(t->pass, 0, id, 1, (struct sw_attention_hook){attend, &t->ongoing[0].sp});
+    enum sw_status st =
+        sw_pass_run(t->pass, 0, id, 1, (struct sw_attention_hook){attend, &t->ongoing[0].sp});
     if (st == SW_OK)
         st = t->be->record_end(t->be);
     if (st != SW_OK)
@@ -83,19 +90,23 @@ static enum sw_status record_step(struct task *t, const int32_t *id)
     return st;
 }
 
-/* One run of a sequence and, where one row is asked for, its prediction: wall milliseconds of both together, which is what a user waits for a token.
- * Attention's time stamps would slow a recorded step a little: one step in four has them, and *ms is NaN there. */
-static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n, struct sw_times *times, const struct ask *ask, double *ms)
+/* One run of a sequence and, where one row is asked for, its prediction: wall milliseconds of both
+ * together, which is what a user waits for a token. Attention's time stamps would slow a recorded
+ * step a little: one step in four has them, and *ms is NaN there. */
+static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n,
+                          struct sw_times *times, const struct ask *ask, double *ms)
 {
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     bool step = n == 1, record = step && t->record;
-    bool stamped = t->together == 1 && (!record || (times->n + times->n_parts) * 4 + 1 <= t->steps_run);
+    bool stamped =
+        t->together == 1 && (!record || (times->n + times->n_parts) * 4 + 1 <= t->steps_run);
     sp->marks = stamped ? sw_times_marks(times) : SW_MARKS_NONE;
     t->steps_run += step;
     if (record)
         SW_TRY(record_step(t, ids));
     double begin = sw_seconds();
-    SW_TRY(record ? t->be->record_run(t->be) : sw_pass_run(t->pass, slot, ids, n, (struct sw_attention_hook){attend, sp}));
+    SW_TRY(record ? t->be->record_run(t->be)
+                  : sw_pass_run(t->pass, slot, ids, n, (struct sw_attention_hook){attend, sp}));
     if (ask->rows == 1)
         SW_TRY(predict(t, ask));
     SW_TRY(t->be->sync(t->be));
@@ -111,13 +122,17 @@ static enum sw_status begin_sample(struct task *t, int slot, int max_tokens)
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     sw_pass_reset(t->pass, slot);
     sw_attention_end(sp);
-    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, max_tokens, sp);
+    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, max_tokens,
+                              sp);
 }
 
-/* --- a text window ------------------------------------------------------------------------------------------------------------ */
+/* --- a text window ---------------------------------------------------------------------------- */
 
 /* Natural-log losses of the last scored_tokens of a slot's window. */
-static float *losses(const struct task *t, int slot) { return t->nll + (size_t)slot * (size_t)t->data->scored_tokens; }
+static float *losses(const struct task *t, int slot)
+{
+    return t->nll + (size_t)slot * (size_t)t->data->scored_tokens;
+}
 
 static const int32_t *scored_ids(const struct task *t, const struct ongoing *o)
 {
@@ -133,7 +148,8 @@ static enum sw_status end_window(struct task *t, int slot)
     for (int i = 0; i < scored; i++) {
         double loss = (double)losses(t, slot)[i];
         if (!isfinite(loss))
-            return SW_FAIL(SW_EINTERNAL, "window %d, token %d: loss is %f", o->sample, t->data->context - scored + i, loss);
+            return SW_FAIL(SW_EINTERNAL, "window %d, token %d: loss is %f", o->sample,
+                           t->data->context - scored + i, loss);
         sum += loss;
     }
     t->value[o->sample] = sum / scored;
@@ -151,7 +167,8 @@ static enum sw_status next_target(struct task *t, int slot)
     return SW_OK;
 }
 
-/* Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then one teacher-forced step a token. */
+/* Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then one
+ * teacher-forced step a token. */
 static enum sw_status begin_window(struct task *t, int slot)
 {
     const struct sw_dataset *d = t->data;
@@ -159,11 +176,12 @@ static enum sw_status begin_window(struct task *t, int slot)
     bool all = t->cell->phase == SW_PHASE_PREFILL;
     int first = d->context - d->scored_tokens, rows = all ? d->scored_tokens : 1;
     const struct ask ask = {first - 1, rows, scored_ids(t, o), losses(t, slot), NULL};
-    SW_TRY(run(t, slot, d->ids + d->offsets[o->sample], all ? d->context : first, &t->prompts, &ask, &t->ttft_ms[o->sample]));
+    SW_TRY(run(t, slot, d->ids + d->offsets[o->sample], all ? d->context : first, &t->prompts, &ask,
+               &t->ttft_ms[o->sample]));
     return all ? end_window(t, slot) : next_target(t, slot);
 }
 
-/* --- an answer ---------------------------------------------------------------------------------------------------------------- */
+/* --- an answer -------------------------------------------------------------------------------- */
 
 static bool is_stop(const struct task *t, int32_t id)
 {
@@ -181,7 +199,8 @@ static enum sw_status next_token(struct task *t, int slot, int32_t best)
     if (is_stop(t, best)) {
         o->sample = -1;
     } else if (best < 0) {
-        return SW_FAIL(SW_EINTERNAL, "sample %d: the logits after %d new tokens are not numbers", sample, o->done);
+        return SW_FAIL(SW_EINTERNAL, "sample %d: the logits after %d new tokens are not numbers",
+                       sample, o->done);
     } else {
         t->made[(size_t)sample * (size_t)most + (size_t)o->done++] = o->id = best;
         if (o->done == most)
@@ -194,13 +213,15 @@ static enum sw_status next_token(struct task *t, int slot, int32_t best)
 static enum sw_status begin_answer(struct task *t, int slot)
 {
     const struct sw_dataset *d = t->data;
-    int sample = t->ongoing[slot].sample, prompt = (int)(d->offsets[sample + 1] - d->offsets[sample]);
+    int sample = t->ongoing[slot].sample,
+        prompt = (int)(d->offsets[sample + 1] - d->offsets[sample]);
     int32_t best;
-    SW_TRY(run(t, slot, d->ids + d->offsets[sample], prompt, &t->prompts, &(struct ask){prompt - 1, 1, NULL, NULL, &best}, &t->ttft_ms[sample]));
+    SW_TRY(run(t, slot, d->ids + d->offsets[sample], prompt, &t->prompts,
+               &(struct ask){prompt - 1, 1, NULL, NULL, &best}, &t->ttft_ms[sample]));
     return next_token(t, slot, best);
 }
 
-/* --- all samples -------------------------------------------------------------------------------------------------------------- */
+/* --- all samples ------------------------------------------------------------------------------ */
 
 static bool is_window(const struct task *t) { return t->data->scored_tokens > 0; }
 
@@ -214,7 +235,8 @@ static enum sw_status begin_and_prompt(struct task *t, int slot, int sample)
     return is_window(t) ? begin_window(t, slot) : begin_answer(t, slot);
 }
 
-/* One decode step of the `n` slots that have a sample, and what follows from it. Time is taken of one that is alone. */
+/* One decode step of the `n` slots that have a sample, and what follows from it. Time is taken of
+ * one that is alone. */
 static enum sw_status step(struct task *t, const int *slots, int n)
 {
     struct sw_step steps[TOGETHER_MAX];
@@ -227,7 +249,8 @@ static enum sw_status step(struct task *t, const int *slots, int n)
         steps[r] = (struct sw_step){slots[r], o->id, {attend, &o->sp}};
         targets[r] = window ? scored_ids(t, o)[o->done] : 0;
     }
-    const struct ask ask = {0, n, window ? targets : NULL, window ? nll : NULL, window ? NULL : best};
+    const struct ask ask = {0, n, window ? targets : NULL, window ? nll : NULL,
+                            window ? NULL : best};
     if (t->together == 1) {
         int sample = t->ongoing[0].sample;
         SW_TRY(run(t, 0, &steps[0].id, 1, &t->steps, &ask, &ms));
@@ -245,7 +268,8 @@ static enum sw_status step(struct task *t, const int *slots, int n)
     return SW_OK;
 }
 
-/* A sample's prompt whenever there is room for one, then a step of all that are under way: together they read the weights once. */
+/* A sample's prompt whenever there is room for one, then a step of all that are under way: together
+ * they read the weights once. */
 static enum sw_status run_samples(struct task *t)
 {
     int next = 0, slots[TOGETHER_MAX], n;
@@ -265,13 +289,14 @@ static enum sw_status run_samples(struct task *t)
     return SW_OK;
 }
 
-/* --- what comes of it ----------------------------------------------------------------------------------------------------------- */
+/* --- what comes of it ------------------------------------------------------------------------- */
 
 static enum sw_status perplexity(struct task *t, struct sw_result *result)
 {
     SW_TRY(sw_report_mean(result, "nll", t->value, t->n_samples, t->cell->seed));
     /* Windows are equally long, so the pooled loss is the mean of their means. */
-    struct sw_metric *loss = sw_result_metric(result, "nll"), *ppl = sw_result_metric(result, "ppl");
+    struct sw_metric *loss = sw_result_metric(result, "nll"),
+                     *ppl = sw_result_metric(result, "ppl");
     if (!ppl)
         return SW_FAIL(SW_ENOMEM, "perplexity: out of host memory");
     ppl->value = exp(loss->value);
@@ -282,12 +307,17 @@ static enum sw_status perplexity(struct task *t, struct sw_result *result)
 }
 
 /* Keeps what was generated for a sample, as text, and its score. */
-static enum sw_status judge(struct task *t, int sample, const int32_t *made, int n_made, struct sw_result *result)
+static enum sw_status judge(struct task *t, int sample, const int32_t *made, int n_made,
+                            struct sw_result *result)
 {
     const struct sw_dataset *d = t->data;
-    const char *const *references = (const char *const *)d->references.items + d->reference_offsets[sample];
-    struct sw_expected expected = {.references = references, .n = (int)(d->reference_offsets[sample + 1] - d->reference_offsets[sample]),
-                                   .classes = (const char *const *)d->classes.items, .n_classes = d->classes.count};
+    const char *const *references =
+        (const char *const *)d->references.items + d->reference_offsets[sample];
+    struct sw_expected expected = {
+        .references = references,
+        .n = (int)(d->reference_offsets[sample + 1] - d->reference_offsets[sample]),
+        .classes = (const char *const *)d->classes.items,
+        .n_classes = d->classes.count};
     char *bytes = NULL, *text = NULL, *answer = NULL;
     enum sw_status st;
     SW_TRY_GOTO(st, out, sw_vocab_text(t->input->vocab, made, n_made, &bytes));
@@ -300,8 +330,11 @@ static enum sw_status judge(struct task *t, int sample, const int32_t *made, int
     if (d->first_line)
         sw_score_first_line(answer);
     SW_TRY_GOTO(st, out, sw_score(d->scorer, answer, &expected, &t->value[sample]));
-    st = sw_result_predict(result, &(struct sw_answer){.prediction = text, .references = references, .n_references = expected.n,
-                                                       .score = t->value[sample], .depth = d->depth ? d->depth[sample] : NAN});
+    st = sw_result_predict(result, &(struct sw_answer){.prediction = text,
+                                                       .references = references,
+                                                       .n_references = expected.n,
+                                                       .score = t->value[sample],
+                                                       .depth = d->depth ? d->depth[sample] : NAN});
 out:
     free(bytes);
     free(text);
@@ -314,11 +347,12 @@ static enum sw_status accuracy(struct task *t, struct sw_result *result)
     if (!t->input->vocab)
         return SW_OK;
     for (int s = 0; s < t->n_samples; s++)
-        SW_TRY(judge(t, s, t->made + (size_t)s * (size_t)t->data->max_new_tokens, t->n_made[s], result));
+        SW_TRY(judge(t, s, t->made + (size_t)s * (size_t)t->data->max_new_tokens, t->n_made[s],
+                     result));
     return sw_report_mean(result, "accuracy", t->value, t->n_samples, t->cell->seed);
 }
 
-/* --- the task ----------------------------------------------------------------------------------------------------------------- */
+/* --- the task --------------------------------------------------------------------------------- */
 
 static enum sw_status report_time(struct task *t, struct sw_result *result)
 {
@@ -332,11 +366,16 @@ static enum sw_status report_time(struct task *t, struct sw_result *result)
     return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
 }
 
-/* The first token of an answer comes out of the prompt's pass: one that may be no longer takes no step. */
-static bool takes_steps(const struct task *t) { return is_window(t) ? t->cell->phase != SW_PHASE_PREFILL : t->data->max_new_tokens > 1; }
+/* The first token of an answer comes out of the prompt's pass: one that may be no longer takes no
+ * step. */
+static bool takes_steps(const struct task *t)
+{
+    return is_window(t) ? t->cell->phase != SW_PHASE_PREFILL : t->data->max_new_tokens > 1;
+}
 
-/* First pass over a prompt, and a decode step where there will be any: touches the memory, so that the first sample's time is like the others', and
- * finds out whether steps of this method can be recorded. */
+/* First pass over a prompt, and a decode step where there will be any: touches the memory, so that
+ * the first sample's time is like the others', and finds out whether steps of this method can be
+ * recorded. */
 static enum sw_status warm_up(struct task *t, struct sw_result *result)
 {
     const struct sw_dataset *d = t->data;
@@ -345,7 +384,8 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
         some = d->context - 2;
     if (some < 1)
         return SW_OK;
-    SW_TRY(begin_sample(t, 0, takes_steps(t) ? d->context : some)); /* without steps no method keeps what they would need: it is in no sample's peak either */
+    /* without steps no method keeps what they would need: it is in no sample's peak either */
+    SW_TRY(begin_sample(t, 0, takes_steps(t) ? d->context : some));
     struct sw_attention_hook hook = {attend, &t->ongoing[0].sp};
     SW_TRY(sw_pass_run(t->pass, 0, d->ids, some, hook));
     if (takes_steps(t))
@@ -355,7 +395,8 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
         return SW_OK;
     enum sw_status st = record_step(t, d->ids);
     if (st == SW_EUNSUPPORTED) {
-        SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s", sw_error_message()));
+        SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s",
+                              sw_error_message()));
         sw_error_clear();
         return SW_OK;
     }
@@ -364,16 +405,19 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
     return st;
 }
 
-/* Samples to have under way at one time: one where time is measured, and where there are no steps to share. Otherwise as many as the backend gives the
- * same bits, if their caches take no more than half of what memory is left; what a method keeps beside them shows when it is allocated. */
+/* Samples to have under way at one time: one where time is measured, and where there are no steps
+ * to share. Otherwise as many as the backend gives the same bits, if their caches take no more than
+ * half of what memory is left; what a method keeps beside them shows when it is allocated. */
 static int how_many(const struct task *t)
 {
     const struct sw_shape *s = &sw_model_config(t->input->model)->shape;
     if (t->cell->config->measure & SW_MEASURE_LATENCY || !takes_steps(t))
         return 1;
-    double cache = 2.0 * s->n_layers * s->n_kv_heads * s->head_dim * t->data->context * (double)sw_dtype_size(t->be->act);
+    double cache = 2.0 * s->n_layers * s->n_kv_heads * s->head_dim * t->data->context *
+                   (double)sw_dtype_size(t->be->act);
     double fit = (double)t->be->free_bytes(t->be) / 2 / cache;
-    int alike = t->be->rows_alike < TOGETHER_MAX ? t->be->rows_alike : TOGETHER_MAX, most = alike < t->n_samples ? alike : t->n_samples;
+    int alike = t->be->rows_alike < TOGETHER_MAX ? t->be->rows_alike : TOGETHER_MAX,
+        most = alike < t->n_samples ? alike : t->n_samples;
     return fit < 1 ? 1 : fit < most ? (int)fit : most;
 }
 
@@ -397,17 +441,25 @@ static enum sw_status begin_and_run(struct task *t, struct sw_result *result)
     t->nll = calloc((size_t)t->together * (size_t)d->scored_tokens + 1, sizeof *t->nll);
     if (!t->ongoing || !t->nll)
         return SW_FAIL(SW_ENOMEM, "task: out of host memory");
-    bool in_place = sw_attention_in_place(t->cell, t->be, &sw_model_config(t->input->model)->shape, d->context); /* nothing looks at a layer's queries after its attention */
+    /* nothing looks at a layer's queries after its attention */
+    bool in_place =
+        sw_attention_in_place(t->cell, t->be, &sw_model_config(t->input->model)->shape, d->context);
     SW_TRY(sw_pass_open(t->input->model, t->together, d->context, d->context, in_place, &t->pass));
     if (t->together == 1)
         SW_TRY(warm_up(t, result));
     return run_samples(t);
 }
 
-enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, const struct sw_task_input *input, struct sw_result *result)
+enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be,
+                           const struct sw_task_input *input, struct sw_result *result)
 {
     const struct sw_dataset *d = input->dataset;
-    struct task t = {.cell = cell, .be = be, .input = input, .data = d, .n_samples = input->n_samples < d->n_samples ? input->n_samples : d->n_samples};
+    struct task t = {.cell = cell,
+                     .be = be,
+                     .input = input,
+                     .data = d,
+                     .n_samples =
+                         input->n_samples < d->n_samples ? input->n_samples : d->n_samples};
     size_t n = (size_t)t.n_samples;
     enum sw_status st = SW_OK;
     t.together = how_many(&t);
@@ -418,8 +470,10 @@ enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be, co
     t.n_made = calloc(n, sizeof *t.n_made);
     if (!t.ttft_ms || !t.tpot_ms || !t.value || !t.made || !t.n_made)
         SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "task: out of host memory"));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.prompts, sw_model_config(input->model)->shape.n_layers, false));
-    SW_TRY_GOTO(st, done, sw_times_make(&t.steps, sw_model_config(input->model)->shape.n_layers, true));
+    SW_TRY_GOTO(st, done,
+                sw_times_make(&t.prompts, sw_model_config(input->model)->shape.n_layers, false));
+    SW_TRY_GOTO(st, done,
+                sw_times_make(&t.steps, sw_model_config(input->model)->shape.n_layers, true));
     st = begin_and_run(&t, result);
     if (st == SW_ENOMEM && t.together > 1) { /* nothing of it is in the result yet */
         sw_error_clear();

@@ -10,9 +10,13 @@
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
 
-struct sw_cell_reader { hid_t file; char path[PATH_MAX]; };
+struct sw_cell_reader {
+    hid_t file;
+    char path[PATH_MAX];
+};
 
-enum sw_status sw_cell_reader_open(const char *results, const char *key, struct sw_cell_reader **out)
+enum sw_status sw_cell_reader_open(const char *results, const char *key,
+                                   struct sw_cell_reader **out)
 {
     *out = NULL;
     struct sw_cell_reader *r = calloc(1, sizeof *r);
@@ -27,7 +31,8 @@ enum sw_status sw_cell_reader_open(const char *results, const char *key, struct 
     if (folder)
         snprintf(r->path, sizeof r->path, "%s/cells/%s.h5", results, key);
     else if (index)
-        snprintf(r->path, sizeof r->path, "%.*scells/%s.h5", slash ? (int)(slash + 1 - results) : 0, results, key);
+        snprintf(r->path, sizeof r->path, "%.*scells/%s.h5", slash ? (int)(slash + 1 - results) : 0,
+                 results, key);
     else
         snprintf(r->path, sizeof r->path, "%s", results);
     enum sw_status st = sw_h5_open(r->path, &r->file);
@@ -38,7 +43,8 @@ enum sw_status sw_cell_reader_open(const char *results, const char *key, struct 
     return st;
 }
 
-enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group, const char *metric, double **values, int *n)
+enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group,
+                                     const char *metric, double **values, int *n)
 {
     char path[256];
     hsize_t dims[3];
@@ -60,10 +66,12 @@ enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group
     }
     free(*values);
     *values = NULL;
-    return SW_FAIL(SW_EINPUT, "%s: %s has %zu values, expected at most %d", r->path, path, count, INT_MAX);
+    return SW_FAIL(SW_EINPUT, "%s: %s has %zu values, expected at most %d", r->path, path, count,
+                   INT_MAX);
 }
 
-enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n)
+enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values,
+                                      int *n)
 {
     return sw_cell_reader_values(r, "samples", metric, values, n);
 }
@@ -78,7 +86,7 @@ enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads
     return st == SW_OK ? st : sw_context(st, "%s: /provenance", r->path);
 }
 
-/* --- predictions --------------------------------------------------------------------------------------------------------------- */
+/* --- predictions ------------------------------------------------------------------------------ */
 
 void sw_answers_clear(struct sw_answers *a)
 {
@@ -92,7 +100,8 @@ void sw_answers_clear(struct sw_answers *a)
 }
 
 /* One figure a prompt into `field` of each answer; NaN where there is no such list. */
-static enum sw_status read_figures(hid_t group, const char *name, struct sw_answers *a, size_t field)
+static enum sw_status read_figures(hid_t group, const char *name, struct sw_answers *a,
+                                   size_t field)
 {
     double *values = NULL;
     hsize_t dims[3] = {0};
@@ -103,7 +112,9 @@ static enum sw_status read_figures(hid_t group, const char *name, struct sw_answ
     for (int i = 0; good && i < a->count; ++i)
         *(double *)((char *)&a->items[i] + field) = values ? values[i] : NAN;
     free(values);
-    return good ? SW_OK : SW_FAIL(SW_EINPUT, "%s: found another number of values than the %d predictions", name, a->count);
+    return good ? SW_OK
+                : SW_FAIL(SW_EINPUT, "%s: found another number of values than the %d predictions",
+                          name, a->count);
 }
 
 static enum sw_status read_references(hid_t group, struct sw_answers *a)
@@ -120,13 +131,21 @@ static enum sw_status read_references(hid_t group, struct sw_answers *a)
         a->items[i].n_references = good ? (int)(offsets[i + 1] - offsets[i]) : 0;
     }
     free(offsets);
-    return good ? SW_OK : SW_FAIL(SW_EINPUT, "reference_offsets: found no ascending offsets of %d predictions", a->count);
+    return good ? SW_OK
+                : SW_FAIL(SW_EINPUT,
+                          "reference_offsets: found no ascending offsets of %d predictions",
+                          a->count);
 }
 
 static enum sw_status read_source(hid_t group, struct sw_answers_source *source)
 {
-    const struct { const char *name; char **to; } texts[] = {
-        {"dataset", &source->dataset}, {"dataset_hash", &source->dataset_hash}, {"model_folder", &source->model_folder},
+    const struct {
+        const char *name;
+        char **to;
+    } texts[] = {
+        {"dataset", &source->dataset},
+        {"dataset_hash", &source->dataset_hash},
+        {"model_folder", &source->model_folder},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i)
         if (H5Aexists(group, texts[i].name) > 0)
@@ -152,10 +171,12 @@ static enum sw_status read_answers(hid_t group, struct sw_answers *a)
 enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r, struct sw_answers *out)
 {
     *out = (struct sw_answers){0};
-    if (H5Lexists(r->file, "samples", H5P_DEFAULT) <= 0 || H5Lexists(r->file, "samples/predictions", H5P_DEFAULT) <= 0)
+    if (H5Lexists(r->file, "samples", H5P_DEFAULT) <= 0 ||
+        H5Lexists(r->file, "samples/predictions", H5P_DEFAULT) <= 0)
         return SW_OK;
     hid_t group = H5Gopen2(r->file, "samples/predictions", H5P_DEFAULT);
-    enum sw_status st = group < 0 ? SW_H5_FAIL(SW_EINPUT, "samples/predictions") : read_answers(group, out);
+    enum sw_status st =
+        group < 0 ? SW_H5_FAIL(SW_EINPUT, "samples/predictions") : read_answers(group, out);
     sw_h5_close(group);
     if (st == SW_OK)
         return SW_OK;
@@ -163,7 +184,7 @@ enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r, struct sw_answer
     return sw_context(st, "%s: /samples/predictions", r->path);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------------------- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name, char **text)
 {

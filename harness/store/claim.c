@@ -12,20 +12,26 @@
 
 enum { OPEN_FLAGS = O_RDWR | O_CREAT | O_CLOEXEC, POLL_MS = 50 };
 
-/* The file is still the one of that name: its last owner removes it, and who opened it just before would lock a file that nobody else sees. */
+/* The file is still the one of that name: its last owner removes it, and who opened it just before
+ * would lock a file that nobody else sees. */
 static bool is_current(int fd, int folder, const char *path)
 {
     struct stat held, named;
-    return fstat(fd, &held) == 0 && fstatat(folder, path, &named, 0) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+    return fstat(fd, &held) == 0 && fstatat(folder, path, &named, 0) == 0 &&
+           held.st_ino == named.st_ino && held.st_dev == named.st_dev;
 }
 
-static bool has_no_locks(int why) { return why == ENOLCK || why == ENOSYS || why == EOPNOTSUPP || why == EINVAL; }
+static bool has_no_locks(int why)
+{
+    return why == ENOLCK || why == ENOSYS || why == EOPNOTSUPP || why == EINVAL;
+}
 
 static void warn_of_no_locks(const char *path, int why)
 {
     static bool warned;
     if (!warned)
-        fprintf(stderr, "swbench: %s: no locks here (%s): other processes may run the same cells\n", path, strerror(why));
+        fprintf(stderr, "swbench: %s: no locks here (%s): other processes may run the same cells\n",
+                path, strerror(why));
     warned = true;
 }
 
@@ -77,7 +83,8 @@ enum sw_status sw_claim_try(const char *folder, const char *name, struct sw_clai
     return st;
 }
 
-enum sw_status sw_claim_wait(const char *folder, const char *name, double seconds, struct sw_claim *out, bool *got)
+enum sw_status sw_claim_wait(const char *folder, const char *name, double seconds,
+                             struct sw_claim *out, bool *got)
 {
     SW_TRY(sw_claim_try(folder, name, out, got));
     for (double waited = 0; !*got && waited < seconds; waited += POLL_MS / 1e3) {
@@ -91,7 +98,8 @@ void sw_claim_release(struct sw_claim *claim)
 {
     if (!claim->path)
         return;
-    unlink(claim->path); /* while it is locked: who waits for it then finds another file, or none, under the name */
+    /* while it is locked: who waits for it then finds another file, or none, under the name */
+    unlink(claim->path);
     close(claim->fd);
     free(claim->path);
     *claim = (struct sw_claim){.fd = -1};

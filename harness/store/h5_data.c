@@ -14,7 +14,7 @@
 
 enum { HEADER_BYTES = 512, GROWTH_BYTES = 1 << 20, COMPACT_BYTES = 8192, CHUNK_ENTRIES = 16384 };
 
-/* --- failures ------------------------------------------------------------------------------------------------------------------ */
+/* --- failures --------------------------------------------------------------------------------- */
 
 static herr_t first_message(unsigned n, const H5E_error2_t *error, void *out)
 {
@@ -44,13 +44,14 @@ static void setup(void)
     done = true;
 }
 
-/* --- whole files --------------------------------------------------------------------------------------------------------------- */
+/* --- whole files ------------------------------------------------------------------------------ */
 
 static void header(char text[HEADER_BYTES], uint64_t hash, int64_t size)
 {
     memset(text, 0, HEADER_BYTES);
     snprintf(text, HEADER_BYTES,
-             "swbench HDF5 file: xxh3-64 %016llx of the %lld bytes from byte %d on, where HDF5 begins (readers find it there)\n",
+             "swbench HDF5 file: xxh3-64 %016llx of the %lld bytes from byte %d on, where HDF5 "
+             "begins (readers find it there)\n",
              (unsigned long long)hash, (long long)size, (int)HEADER_BYTES);
 }
 
@@ -142,20 +143,24 @@ static enum sw_status write_all(int fd, const char *data, size_t size)
     return SW_OK;
 }
 
-/* Puts the header into the image of the file and writes it out. Its size is the end-of-file address in the superblock (version 2: 8 bytes at
+/* Puts the header into the image of the file and writes it out. Its size is the end-of-file address
+ * in the superblock (version 2: 8 bytes at
  * 28): H5Fget_file_image, which would tell it, forgets the user block in some versions. */
 static enum sw_status write_image(const struct sw_h5_file *file)
 {
     char **image = NULL;
     hsize_t room = 0, size = 0;
-    if (H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0 || H5Fget_vfd_handle(file->id, H5P_DEFAULT, (void **)&image) < 0 ||
+    if (H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0 ||
+        H5Fget_vfd_handle(file->id, H5P_DEFAULT, (void **)&image) < 0 ||
         H5Fget_filesize(file->id, &room) < 0)
         return SW_H5_FAIL(SW_EIO, "cannot finish");
     for (int i = 7; i >= 0; --i)
         size = size << 8 | (unsigned char)(*image)[HEADER_BYTES + 28 + i];
     if (size <= HEADER_BYTES || size > room)
-        return SW_FAIL(SW_EINTERNAL, "HDF5's image ends at byte %llu of %llu", (unsigned long long)size, (unsigned long long)room);
-    header(*image, XXH3_64bits(*image + HEADER_BYTES, (size_t)size - HEADER_BYTES), (int64_t)size - HEADER_BYTES);
+        return SW_FAIL(SW_EINTERNAL, "HDF5's image ends at byte %llu of %llu",
+                       (unsigned long long)size, (unsigned long long)room);
+    header(*image, XXH3_64bits(*image + HEADER_BYTES, (size_t)size - HEADER_BYTES),
+           (int64_t)size - HEADER_BYTES);
     return write_all(file->fd, *image, (size_t)size);
 }
 
@@ -224,7 +229,8 @@ out:
 
 static enum sw_status verify(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is not waited for: it cannot be read from a place */
+    /* a pipe is not waited for: it cannot be read from a place */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return SW_FAIL(SW_EINPUT, "cannot open: %s", strerror(errno));
     char found[HEADER_BYTES] = {0}, expected[HEADER_BYTES];
@@ -241,7 +247,8 @@ static enum sw_status verify(const char *path)
         if (st == SW_OK) {
             header(expected, hash, size);
             if (memcmp(found, expected, HEADER_BYTES) != 0)
-                st = SW_FAIL(SW_EINPUT, "damaged: its checksum does not hold (truncated or changed); delete it, then run again");
+                st = SW_FAIL(SW_EINPUT, "damaged: its checksum does not hold (truncated or "
+                                        "changed); delete it, then run again");
         }
     }
     close(fd);
@@ -305,12 +312,13 @@ enum sw_status sw_h5_open(const char *path, hid_t *out)
     return st;
 }
 
-/* --- texts --------------------------------------------------------------------------------------------------------------------- */
+/* --- texts ------------------------------------------------------------------------------------ */
 
 static hid_t text_type(void)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
-    if (type >= 0 && (H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {
+    if (type >= 0 &&
+        (H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {
         H5Tclose(type);
         return -1;
     }
@@ -341,12 +349,14 @@ void sw_h5_texts_clear(struct sw_texts *texts)
     *texts = (struct sw_texts){0};
 }
 
-/* --- attributes ---------------------------------------------------------------------------------------------------------------- */
+/* --- attributes ------------------------------------------------------------------------------- */
 
-static enum sw_status set_attribute(hid_t object, const char *name, hid_t file_type, hid_t memory_type, const void *value)
+static enum sw_status set_attribute(hid_t object, const char *name, hid_t file_type,
+                                    hid_t memory_type, const void *value)
 {
     hid_t space = H5Screate(H5S_SCALAR);
-    hid_t attribute = space < 0 ? -1 : H5Acreate2(object, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t attribute =
+        space < 0 ? -1 : H5Acreate2(object, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
     bool ok = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
     enum sw_status st = ok ? SW_OK : SW_H5_FAIL(SW_EIO, name);
     if (attribute >= 0)
@@ -361,7 +371,8 @@ enum sw_status sw_h5_set_text(hid_t object, const char *name, const char *value)
     char *text;
     SW_TRY(sw_utf8_valid(value ? value : "", &text));
     hid_t type = text_type();
-    enum sw_status st = type < 0 ? SW_H5_FAIL(SW_EIO, name) : set_attribute(object, name, type, type, &text);
+    enum sw_status st =
+        type < 0 ? SW_H5_FAIL(SW_EIO, name) : set_attribute(object, name, type, type, &text);
     sw_h5_close(type);
     free(text);
     return st;
@@ -387,7 +398,8 @@ static enum sw_status open_attribute(hid_t object, const char *name, H5T_class_t
     if (attribute < 0)
         return SW_H5_FAIL(SW_EINPUT, name);
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
-    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == class && H5Sget_simple_extent_npoints(space) == 1 &&
+    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == class &&
+              H5Sget_simple_extent_npoints(space) == 1 &&
               (class != H5T_STRING || H5Tis_variable_str(type) > 0);
     if (space >= 0)
         H5Sclose(space);
@@ -411,7 +423,8 @@ enum sw_status sw_h5_get_text(hid_t object, const char *name, char **out)
     if (type < 0 || H5Aread(attribute, type, &text) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
     else
-        st = sw_utf8_valid(text ? text : "", out); /* another program may have written it, and JSON and XML can hold nothing else */
+        /* another program may have written it, and JSON and XML can hold nothing else */
+        st = sw_utf8_valid(text ? text : "", out);
     H5free_memory(text);
     sw_h5_close(type);
     H5Aclose(attribute);
@@ -422,7 +435,8 @@ enum sw_status sw_h5_get_int(hid_t object, const char *name, int64_t *out)
 {
     hid_t attribute;
     SW_TRY(open_attribute(object, name, H5T_INTEGER, &attribute));
-    enum sw_status st = H5Aread(attribute, H5T_NATIVE_INT64, out) < 0 ? SW_H5_FAIL(SW_EINPUT, name) : SW_OK;
+    enum sw_status st =
+        H5Aread(attribute, H5T_NATIVE_INT64, out) < 0 ? SW_H5_FAIL(SW_EINPUT, name) : SW_OK;
     H5Aclose(attribute);
     return st;
 }
@@ -431,23 +445,33 @@ enum sw_status sw_h5_get_real(hid_t object, const char *name, double *out)
 {
     hid_t attribute;
     SW_TRY(open_attribute(object, name, H5T_FLOAT, &attribute));
-    enum sw_status st = H5Aread(attribute, H5T_NATIVE_DOUBLE, out) < 0 ? SW_H5_FAIL(SW_EINPUT, name) : SW_OK;
+    enum sw_status st =
+        H5Aread(attribute, H5T_NATIVE_DOUBLE, out) < 0 ? SW_H5_FAIL(SW_EINPUT, name) : SW_OK;
     H5Aclose(attribute);
     return st;
 }
 
-/* --- groups and datasets ------------------------------------------------------------------------------------------------------- */
+/* --- groups and datasets ---------------------------------------------------------------------- */
 
 void sw_h5_close(hid_t object)
 {
     if (object <= 0)
         return;
     switch (H5Iget_type(object)) {
-    case H5I_DATASET: H5Dclose(object); break;
-    case H5I_GROUP: H5Gclose(object); break;
-    case H5I_DATATYPE: H5Tclose(object); break;
-    case H5I_FILE: H5Fclose(object); break;
-    default: break;
+    case H5I_DATASET:
+        H5Dclose(object);
+        break;
+    case H5I_GROUP:
+        H5Gclose(object);
+        break;
+    case H5I_DATATYPE:
+        H5Tclose(object);
+        break;
+    case H5I_FILE:
+        H5Fclose(object);
+        break;
+    default:
+        break;
     }
 }
 
@@ -461,8 +485,9 @@ enum sw_status sw_h5_group(hid_t parent, const char *name, hid_t *out)
         at += length + (at[length] == '/');
         if (length == 0)
             continue;
-        hid_t next = H5Lexists(current, part, H5P_DEFAULT) > 0 ? H5Gopen2(current, part, H5P_DEFAULT)
-                                                                : H5Gcreate2(current, part, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+        hid_t next = H5Lexists(current, part, H5P_DEFAULT) > 0
+                         ? H5Gopen2(current, part, H5P_DEFAULT)
+                         : H5Gcreate2(current, part, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
         H5Gclose(current);
         current = next;
     }
@@ -489,9 +514,11 @@ static bool set_layout(hid_t create, const struct sw_h5_array *a, hsize_t elemen
 {
     if (a->compress && a->rank == 1 && elements * H5Tget_size(a->type) > COMPACT_BYTES) {
         hsize_t chunk = elements < CHUNK_ENTRIES ? elements : CHUNK_ENTRIES;
-        return H5Pset_chunk(create, 1, &chunk) >= 0 && H5Pset_shuffle(create) >= 0 && H5Pset_deflate(create, 4) >= 0;
+        return H5Pset_chunk(create, 1, &chunk) >= 0 && H5Pset_shuffle(create) >= 0 &&
+               H5Pset_deflate(create, 4) >= 0;
     }
-    if (a->data && elements * H5Tget_size(a->type) <= COMPACT_BYTES && H5Tis_variable_str(a->type) <= 0)
+    if (a->data && elements * H5Tget_size(a->type) <= COMPACT_BYTES &&
+        H5Tis_variable_str(a->type) <= 0)
         return H5Pset_layout(create, H5D_COMPACT) >= 0;
     return true;
 }
@@ -505,8 +532,10 @@ enum sw_status sw_h5_write(hid_t group, const struct sw_h5_array *a, hid_t *out)
     hid_t create = H5Pcreate(H5P_DATASET_CREATE), dataset = -1;
     bool ok = space >= 0 && create >= 0 && set_layout(create, a, elements);
     if (ok)
-        dataset = H5Dcreate2(group, a->name, file_type(a->type), space, H5P_DEFAULT, create, H5P_DEFAULT);
-    ok = dataset >= 0 && (!a->data || elements == 0 || H5Dwrite(dataset, a->type, H5S_ALL, H5S_ALL, H5P_DEFAULT, a->data) >= 0);
+        dataset =
+            H5Dcreate2(group, a->name, file_type(a->type), space, H5P_DEFAULT, create, H5P_DEFAULT);
+    ok = dataset >= 0 && (!a->data || elements == 0 ||
+                          H5Dwrite(dataset, a->type, H5S_ALL, H5S_ALL, H5P_DEFAULT, a->data) >= 0);
     enum sw_status st = ok ? SW_OK : SW_H5_FAIL(SW_EIO, "cannot write");
     if (st != SW_OK)
         st = sw_context(st, "%s", a->name);
@@ -523,7 +552,8 @@ enum sw_status sw_h5_write(hid_t group, const struct sw_h5_array *a, hid_t *out)
     return st;
 }
 
-enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long_name, const char *const *texts, int n, hid_t *out)
+enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long_name,
+                                 const char *const *texts, int n, hid_t *out)
 {
     char **valid = calloc((size_t)n + 1, sizeof *valid);
     hid_t type = text_type();
@@ -533,8 +563,15 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
     for (int i = 0; i < n && st == SW_OK; ++i)
         st = sw_utf8_valid(texts[i] ? texts[i] : "", &valid[i]);
     if (st == SW_OK)
-        st = sw_h5_write(group, &(struct sw_h5_array){.name = name, .units = "", .long_name = long_name, .type = type, .rank = 1,
-                                                      .dims = {(hsize_t)n}, .data = valid}, out);
+        st = sw_h5_write(group,
+                         &(struct sw_h5_array){.name = name,
+                                               .units = "",
+                                               .long_name = long_name,
+                                               .type = type,
+                                               .rank = 1,
+                                               .dims = {(hsize_t)n},
+                                               .data = valid},
+                         out);
     for (int i = 0; valid && i < n; ++i)
         free(valid[i]);
     free(valid);
@@ -544,10 +581,13 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
 
 enum sw_status sw_h5_attach(hid_t dataset, hid_t scale, int axis)
 {
-    return H5DSattach_scale(dataset, scale, (unsigned)axis) < 0 ? SW_H5_FAIL(SW_EIO, "cannot attach a dimension") : SW_OK;
+    return H5DSattach_scale(dataset, scale, (unsigned)axis) < 0
+               ? SW_H5_FAIL(SW_EIO, "cannot attach a dimension")
+               : SW_OK;
 }
 
-enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const char *stem, hsize_t length)
+enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const char *stem,
+                                 hsize_t length)
 {
     char name[64], mark[80];
     snprintf(name, sizeof name, "%s_%llu", stem, (unsigned long long)length);
@@ -559,9 +599,16 @@ enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const cha
             st = SW_H5_FAIL(SW_EIO, name);
     } else {
         /* The words by which netCDF readers know a dimension without values. */
-        snprintf(mark, sizeof mark, "This is a netCDF dimension but not a netCDF variable.%10llu", (unsigned long long)length);
-        st = sw_h5_write(group, &(struct sw_h5_array){.name = name, .units = "", .long_name = "a dimension, no values",
-                                                      .type = H5T_NATIVE_FLOAT, .rank = 1, .dims = {length}}, &scale);
+        snprintf(mark, sizeof mark, "This is a netCDF dimension but not a netCDF variable.%10llu",
+                 (unsigned long long)length);
+        st = sw_h5_write(group,
+                         &(struct sw_h5_array){.name = name,
+                                               .units = "",
+                                               .long_name = "a dimension, no values",
+                                               .type = H5T_NATIVE_FLOAT,
+                                               .rank = 1,
+                                               .dims = {length}},
+                         &scale);
         if (st == SW_OK && H5DSset_scale(scale, mark) < 0)
             st = SW_H5_FAIL(SW_EIO, name);
     }
@@ -571,7 +618,7 @@ enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const cha
     return st;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 bool sw_h5_is_stored(hid_t dataset)
 {
@@ -580,7 +627,8 @@ bool sw_h5_is_stored(hid_t dataset)
     hid_t space = H5Dget_space(dataset), type = H5Dget_type(dataset);
     int rank = space < 0 ? -1 : H5Sget_simple_extent_dims(space, dims, NULL);
     size_t size = type < 0 ? 0 : H5Tget_size(type);
-    bool fits = rank >= 0 && size > 0 && !__builtin_mul_overflow(bytes, (hsize_t)size, &bytes), empty = false;
+    bool fits = rank >= 0 && size > 0 && !__builtin_mul_overflow(bytes, (hsize_t)size, &bytes),
+         empty = false;
     for (int i = 0; i < rank; i++) {
         empty = empty || dims[i] == 0;
         fits = fits && !__builtin_mul_overflow(bytes, dims[i], &bytes);
@@ -588,10 +636,13 @@ bool sw_h5_is_stored(hid_t dataset)
     sw_h5_close(type);
     if (space >= 0)
         H5Sclose(space);
-    return empty ? rank >= 0 : fits && bytes / RATIO <= H5Dget_storage_size(dataset) && H5Dget_storage_size(dataset) > 0;
+    return empty ? rank >= 0
+                 : fits && bytes / RATIO <= H5Dget_storage_size(dataset) &&
+                       H5Dget_storage_size(dataset) > 0;
 }
 
-static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t class, hid_t *out, hsize_t dims[3], int *rank)
+static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t class, hid_t *out,
+                                   hsize_t dims[3], int *rank)
 {
     hid_t dataset = H5Dopen2(group, name, H5P_DEFAULT);
     if (dataset < 0)
@@ -599,7 +650,8 @@ static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t cl
     hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
     *rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : -1;
     bool ok = type >= 0 && H5Tget_class(type) == class && *rank >= 0 && *rank <= 3 &&
-              (class != H5T_STRING || H5Tis_variable_str(type) > 0) && H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
+              (class != H5T_STRING || H5Tis_variable_str(type) > 0) &&
+              H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
     sw_h5_close(type);
     if (space >= 0)
         H5Sclose(space);
@@ -615,7 +667,8 @@ static enum sw_status open_dataset(hid_t group, const char *name, H5T_class_t cl
     return SW_OK;
 }
 
-enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsize_t dims[3], int *rank)
+enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsize_t dims[3],
+                                int *rank)
 {
     hid_t dataset;
     *out = NULL;
@@ -627,7 +680,8 @@ enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsi
     double *values = malloc((count ? count : 1) * sizeof *values);
     if (!values)
         st = SW_FAIL(SW_ENOMEM, "out of memory (%zu values of %s)", count, name);
-    else if (count && H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+    else if (count &&
+             H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
     if (st == SW_OK)
         *out = values;
@@ -645,11 +699,16 @@ enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out, int
     *out = NULL;
     *n = 0;
     SW_TRY(open_dataset(group, name, H5T_INTEGER, &dataset, dims, &rank));
-    enum sw_status st = rank == 1 ? SW_OK : SW_FAIL(SW_EINPUT, "dataset %s is of another type than expected", name);
-    int64_t *values = st == SW_OK && dims[0] < SIZE_MAX / sizeof *values ? malloc(((size_t)dims[0] + 1) * sizeof *values) : NULL;
+    enum sw_status st =
+        rank == 1 ? SW_OK : SW_FAIL(SW_EINPUT, "dataset %s is of another type than expected", name);
+    int64_t *values = st == SW_OK && dims[0] < SIZE_MAX / sizeof *values
+                          ? malloc(((size_t)dims[0] + 1) * sizeof *values)
+                          : NULL;
     if (st == SW_OK && !values)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%llu values of %s)", (unsigned long long)dims[0], name);
-    if (st == SW_OK && dims[0] && H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        st = SW_FAIL(SW_ENOMEM, "out of memory (%llu values of %s)", (unsigned long long)dims[0],
+                     name);
+    if (st == SW_OK && dims[0] &&
+        H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
     sw_h5_close(dataset);
     if (st != SW_OK) {
@@ -688,7 +747,10 @@ enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *
     return st;
 }
 
-struct listing { struct sw_texts *texts; enum sw_status status; };
+struct listing {
+    struct sw_texts *texts;
+    enum sw_status status;
+};
 
 static herr_t add_member(hid_t group, const char *name, const H5L_info_t *info, void *data)
 {

@@ -1,8 +1,9 @@
 /* hdf5_util.h: whole files, attributes and datasets, with errors as sw_status.
  *
- * A file that we write is whole or absent, and tells damage by itself: its first 512 bytes (an HDF5 user block, which every HDF5 reader
- * steps over) hold one line of text with the XXH3-64 and the size of all that follows. A bit that flips anywhere in the file, or a
- * missing tail, is found before HDF5 sees it. */
+ * A file that we write is whole or absent, and tells damage by itself: its first 512 bytes (an HDF5
+ * user block, which every HDF5 reader steps over) hold one line of text with the XXH3-64 and the
+ * size of all that follows. A bit that flips anywhere in the file, or a missing tail, is found
+ * before HDF5 sees it. */
 #ifndef SW_HDF5_UTIL_H
 #define SW_HDF5_UTIL_H
 
@@ -14,43 +15,56 @@
 #include "core/status.h"
 #include "harness/config/config.h"
 
-/* A file being written. HDF5 assembles it in memory, since after a write that failed (disk full) it can neither close the file nor end the
- * process cleanly; the finished image is written by us, under a temporary name beside the final one. */
+/* A file being written. HDF5 assembles it in memory, since after a write that failed (disk full) it
+ * can neither close the file nor end the process cleanly; the finished image is written by us,
+ * under a temporary name beside the final one. */
 struct sw_h5_file {
     hid_t id;
-    int fd; /* of the temporary file, there from the start: a folder that cannot be written is found before the work is done */
+    /* of the temporary file, there from the start: a folder that cannot be written is found
+     * before the work is done */
+    int fd;
     char *path, *temporary;
 };
 
-/* Creates the temporary file `folder`/.<name>.<pid>@<host>.tmp of `folder`/<name>.h5. SW_EIO: path and why. */
-SW_MUST_CHECK enum sw_status sw_h5_begin(const char *folder, const char *name, struct sw_h5_file *out);
+/* Creates the temporary file `folder`/.<name>.<pid>@<host>.tmp of `folder`/<name>.h5. SW_EIO: path
+ * and why. */
+SW_MUST_CHECK enum sw_status sw_h5_begin(const char *folder, const char *name,
+                                         struct sw_h5_file *out);
 /* Checksum, write, fsync, rename, fsync of the folder. On failure nothing is left behind. */
 SW_MUST_CHECK enum sw_status sw_h5_publish(struct sw_h5_file *file);
-void sw_h5_discard(struct sw_h5_file *file); /* closes and removes the temporary file; fine on a zeroed or published one */
+/* closes and removes the temporary file; fine on a zeroed or published one */
+void sw_h5_discard(struct sw_h5_file *file);
 
-/* Copies a file of ours to folder/<name>.h5, whole or not at all; its checksum is that of the bytes that arrive. SW_EINPUT: the source is missing or
- * damaged. SW_EIO: the destination cannot be written. */
+/* Copies a file of ours to folder/<name>.h5, whole or not at all; its checksum is that of the bytes
+ * that arrive. SW_EINPUT: the source is missing or damaged. SW_EIO: the destination cannot be
+ * written. */
 SW_MUST_CHECK enum sw_status sw_h5_copy(const char *from, const char *folder, const char *name);
 
-/* Verifies the checksum, then opens for reading. SW_EINPUT, one line naming the file: missing, foreign, truncated, damaged. */
+/* Verifies the checksum, then opens for reading. SW_EINPUT, one line naming the file: missing,
+ * foreign, truncated, damaged. */
 SW_MUST_CHECK enum sw_status sw_h5_open(const char *path, hid_t *out);
 
 /* The failure of the last HDF5 call as a status, with HDF5's own first message. */
-SW_MUST_CHECK enum sw_status sw_h5_fail_at(const char *file, int line, enum sw_status code, const char *what);
+SW_MUST_CHECK enum sw_status sw_h5_fail_at(const char *file, int line, enum sw_status code,
+                                           const char *what);
 #define SW_H5_FAIL(code, what) sw_h5_fail_at(__FILE__, __LINE__, (code), (what))
 
-/* Attributes: UTF-8 text of any length, int64, float64. Reading: SW_EINPUT when missing or of another type. */
+/* Attributes: UTF-8 text of any length, int64, float64. Reading: SW_EINPUT when missing or of
+ * another type. */
 SW_MUST_CHECK enum sw_status sw_h5_set_text(hid_t object, const char *name, const char *value);
 SW_MUST_CHECK enum sw_status sw_h5_set_int(hid_t object, const char *name, int64_t value);
 SW_MUST_CHECK enum sw_status sw_h5_set_real(hid_t object, const char *name, double value);
-SW_MUST_CHECK enum sw_status sw_h5_get_text(hid_t object, const char *name, char **out); /* malloc'd */
+/* malloc'd */
+SW_MUST_CHECK enum sw_status sw_h5_get_text(hid_t object, const char *name, char **out);
 SW_MUST_CHECK enum sw_status sw_h5_get_int(hid_t object, const char *name, int64_t *out);
 SW_MUST_CHECK enum sw_status sw_h5_get_real(hid_t object, const char *name, double *out);
 
-SW_MUST_CHECK enum sw_status sw_h5_group(hid_t parent, const char *name, hid_t *out); /* opened, or created with its parents */
+/* opened, or created with its parents */
+SW_MUST_CHECK enum sw_status sw_h5_group(hid_t parent, const char *name, hid_t *out);
 
-/* Writes a dataset with its units and long_name. rank 0: a scalar. Small ones live in their object header, large ones are contiguous;
- * compress: chunked, shuffled and deflated. Returns the open dataset when out is not NULL. */
+/* Writes a dataset with its units and long_name. rank 0: a scalar. Small ones live in their object
+ * header, large ones are contiguous; compress: chunked, shuffled and deflated. Returns the open
+ * dataset when out is not NULL. */
 struct sw_h5_array {
     const char *name, *units, *long_name;
     hid_t type; /* in memory and, converted to little endian, in the file */
@@ -60,21 +74,27 @@ struct sw_h5_array {
     const void *data; /* NULL: left unwritten (a bare dimension) */
 };
 SW_MUST_CHECK enum sw_status sw_h5_write(hid_t group, const struct sw_h5_array *array, hid_t *out);
-SW_MUST_CHECK enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long_name, const char *const *texts, int n,
-                                               hid_t *out);
+SW_MUST_CHECK enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long_name,
+                                               const char *const *texts, int n, hid_t *out);
 void sw_h5_close(hid_t object); /* dataset, group or type; fine on anything <= 0 */
 
-/* Attaches a dimension scale to axis `axis`. A bare one has no values, only a length: group/<stem>_<length>, made when missing. */
+/* Attaches a dimension scale to axis `axis`. A bare one has no values, only a length:
+ * group/<stem>_<length>, made when missing. */
 SW_MUST_CHECK enum sw_status sw_h5_attach(hid_t dataset, hid_t scale, int axis);
-SW_MUST_CHECK enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis, const char *stem, hsize_t length);
+SW_MUST_CHECK enum sw_status sw_h5_attach_bare(hid_t group, hid_t dataset, int axis,
+                                               const char *stem, hsize_t length);
 
-/* Whether all the values that a dataset claims to have can be in the file: compression makes at most 1 : 1032 (deflate), so a small file with huge
- * extents is refused before memory is asked for it. False too for extents whose product does not fit. */
+/* Whether all the values that a dataset claims to have can be in the file: compression makes at
+ * most 1 : 1032 (deflate), so a small file with huge extents is refused before memory is asked for
+ * it. False too for extents whose product does not fit. */
 bool sw_h5_is_stored(hid_t dataset);
 
 /* Reads a float64 dataset of any rank, flat; *n elements. SW_EINPUT. */
-SW_MUST_CHECK enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsize_t dims[3], int *rank);
-SW_MUST_CHECK enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out, int64_t *n); /* a list of any integers */
+SW_MUST_CHECK enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out,
+                                              hsize_t dims[3], int *rank);
+/* a list of any integers */
+SW_MUST_CHECK enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out,
+                                             int64_t *n);
 SW_MUST_CHECK enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *out);
 
 /* Names of the members of group/`name` in ascending order; none when there is no such group. */

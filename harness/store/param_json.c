@@ -5,7 +5,9 @@
 
 char *sw_param_json_text(const json_t *value)
 {
-    return json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+    return json_is_string(value)
+               ? strdup(json_string_value(value))
+               : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
 }
 
 bool sw_param_json_is_default(const struct sw_param *param, const json_t *value)

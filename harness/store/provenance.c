@@ -14,13 +14,15 @@
 
 #include "sw_version.h"
 
-/* One fixed arena: provenance can be asked for when memory is short, and lives as long as the process. */
+/* One fixed arena: provenance can be asked for when memory is short, and lives as long as the
+ * process. */
 static char argv_text[8192], host[256], os[512], cpu[256], libraries[256];
 
 /* Appends `word`, quoted for a shell where it needs to be. */
 static void append_quoted(const char *word)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
     size_t used = strlen(argv_text), room = sizeof argv_text - used;
     bool bare = *word && word[strspn(word, plain)] == '\0';
     char quoted[4096], *to = quoted;
@@ -33,7 +35,8 @@ static void append_quoted(const char *word)
         }
     }
     *to = '\0';
-    snprintf(argv_text + used, room, bare ? "%s%s" : "%s'%s'", used ? " " : "", bare ? word : quoted);
+    snprintf(argv_text + used, room, bare ? "%s%s" : "%s'%s'", used ? " " : "",
+             bare ? word : quoted);
 }
 
 void sw_provenance_init(int argc, char **argv)
@@ -74,8 +77,9 @@ const struct sw_provenance *sw_provenance(void)
     read_cpu(name.machine);
     unsigned major = 0, minor = 0, release = 0;
     H5get_libversion(&major, &minor, &release);
-    snprintf(libraries, sizeof libraries, "hdf5 %u.%u.%u, libyaml %s, jansson %s, xxhash %u.%u.%u", major, minor, release,
-             yaml_get_version_string(), JANSSON_VERSION, XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,
+    snprintf(libraries, sizeof libraries, "hdf5 %u.%u.%u, libyaml %s, jansson %s, xxhash %u.%u.%u",
+             major, minor, release, yaml_get_version_string(), JANSSON_VERSION,
+             XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,
              XXH_versionNumber() % 100);
     cpu_set_t set;
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
@@ -89,7 +93,8 @@ const struct sw_provenance *sw_provenance(void)
         .os = os,
         .cpu = cpu,
         .libraries = libraries,
-        .cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN),
+        .cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                            : (int)sysconf(_SC_NPROCESSORS_ONLN),
         .memory_bytes = pages > 0 && page > 0 ? (int64_t)pages * page : 0,
     };
     return &p;

@@ -12,7 +12,7 @@ void sw_provenance_init(int argc, char **argv);
 
 /* Texts that hold for the whole process; never NULL. */
 struct sw_provenance {
-    const char *argv;      /* shell-quoted */
+    const char *argv; /* shell-quoted */
     const char *version, *code, *git, *build;
     const char *host, *os, *cpu;
     const char *libraries; /* name and version, comma-separated */

@@ -11,30 +11,44 @@ const char *const sw_result_status_names[] = {"ok", "failed", "skipped", NULL};
 
 const struct sw_metric_info sw_metric_table[] = {
     {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0},
-    {"density_spread", "1", "standard deviation of the kept density over sparse layers and heads", 0},
+    {"density_spread", "1", "standard deviation of the kept density over sparse layers and heads",
+     0},
     {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
     {"block_density", "1", "kept / causal blocks of the sparse layers", 0},
-    {"block_union_density", "1", "causal token pairs of the listed blocks / causal token pairs, where density counts single pairs (token masks)", 0},
+    {"block_union_density", "1",
+     "causal token pairs of the listed blocks / causal token pairs, where density counts single "
+     "pairs (token masks)",
+     0},
     {"kv_fetch_density", "1", "distinct key blocks read by a KV group / causal blocks", 0},
-    {"block_recall", "1", "share of each head's k best blocks that were kept (forced blocks aside)", +1},
-    {"block_recall_shared", "1", "share of the k blocks best for the mean of all heads that were kept (forced blocks aside)", +1},
-    {"block_recall_rollout", "1", "share of the k best blocks by attention rolled out over layers that were kept", +1},
+    {"block_recall", "1", "share of each head's k best blocks that were kept (forced blocks aside)",
+     +1},
+    {"block_recall_shared", "1",
+     "share of the k blocks best for the mean of all heads that were kept (forced blocks aside)",
+     +1},
+    {"block_recall_rollout", "1",
+     "share of the k best blocks by attention rolled out over layers that were kept", +1},
     {"mass_recall", "1", "dense attention mass inside the kept blocks", +1},
-    {"output_rel_error", "1", "relative error of the attention output on the dense run's inputs (Frobenius norm)", -1},
+    {"output_rel_error", "1",
+     "relative error of the attention output on the dense run's inputs (Frobenius norm)", -1},
     {"accuracy", "%", "task score, mean over prompts", +1},
     {"ppl", "1", "perplexity of the scored part of the windows", -1},
     {"nll", "nat/token", "mean negative log-likelihood of the scored tokens", -1},
     {"nll_delta", "nat/token", "negative log-likelihood minus dense's on the same windows", -1},
     {"prefill_attention_ms", "ms", "prefill attention of all layers, selection included", -1},
-    {"prefill_select_ms", "ms", "prefill selection of all layers (a part of the attention time)", -1},
-    {"decode_attention_us", "us", "attention of all layers for one decoded token, selection included", -1},
-    {"decode_select_us", "us", "selection of all layers for one decoded token (a part of the attention time)", -1},
+    {"prefill_select_ms", "ms", "prefill selection of all layers (a part of the attention time)",
+     -1},
+    {"decode_attention_us", "us",
+     "attention of all layers for one decoded token, selection included", -1},
+    {"decode_select_us", "us",
+     "selection of all layers for one decoded token (a part of the attention time)", -1},
     {"ttft_ms", "ms", "time to first token: the whole prefill pass", -1},
     {"tpot_ms", "ms", "time per output token: a whole decode step", -1},
     {"sm_clock_mhz", "MHz", "clock of the GPU's multiprocessors at the timed passes", 0},
     {"peak_memory_bytes", "byte", "peak memory of the backend", -1},
-    {"effective_tflops", "TFLOP/s", "operations of the kept token pairs / time of the attention kernel", +1},
-    {"effective_gbps", "GB/s", "bytes of the kept keys and values / time of the attention kernel", +1},
+    {"effective_tflops", "TFLOP/s",
+     "operations of the kept token pairs / time of the attention kernel", +1},
+    {"effective_gbps", "GB/s", "bytes of the kept keys and values / time of the attention kernel",
+     +1},
     {.name = NULL},
 };
 enum { METRICS = sizeof sw_metric_table / sizeof sw_metric_table[0] - 1 };
@@ -60,7 +74,8 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     if (!result->metrics)
         return NULL;
     struct sw_metric *metric = &result->metrics[result->n_metrics++];
-    *metric = (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN, .p5 = NAN, .p95 = NAN};
+    *metric =
+        (struct sw_metric){.info = info, .value = NAN, .lo = NAN, .hi = NAN, .p5 = NAN, .p95 = NAN};
     return metric;
 }
 
@@ -78,16 +93,19 @@ static enum sw_status replace(double **to, const double *values, size_t count)
 enum sw_status sw_metric_set_layers(struct sw_metric *metric, const double *values, int n_layers)
 {
     if (metric->per_layer_head && metric->n_layers != n_layers)
-        return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers, but %d with heads", metric->info->name, n_layers, metric->n_layers);
+        return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers, but %d with heads", metric->info->name,
+                       n_layers, metric->n_layers);
     SW_TRY(replace(&metric->per_layer, values, (size_t)n_layers));
     metric->n_layers = n_layers;
     return SW_OK;
 }
 
-enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double *values, int n_layers, int n_heads)
+enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double *values,
+                                         int n_layers, int n_heads)
 {
     if (metric->per_layer && metric->n_layers != n_layers)
-        return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers with heads, but %d without", metric->info->name, n_layers, metric->n_layers);
+        return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers with heads, but %d without",
+                       metric->info->name, n_layers, metric->n_layers);
     SW_TRY(replace(&metric->per_layer_head, values, (size_t)n_layers * (size_t)n_heads));
     metric->n_layers = n_layers;
     metric->n_heads = n_heads;
@@ -109,7 +127,8 @@ enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...)
     if (vasprintf(&text, fmt, ap) < 0)
         text = NULL;
     va_end(ap);
-    char **grown = text ? realloc(result->warnings, ((size_t)result->n_warnings + 1) * sizeof *grown) : NULL;
+    char **grown =
+        text ? realloc(result->warnings, ((size_t)result->n_warnings + 1) * sizeof *grown) : NULL;
     if (!grown) {
         free(text);
         return SW_FAIL(SW_ENOMEM, "out of memory (a warning)");
@@ -129,7 +148,9 @@ static void free_answer(struct sw_answer *answer)
 
 enum sw_status sw_result_predict(struct sw_result *result, const struct sw_answer *answer)
 {
-    struct sw_answer row = *answer, *grown = realloc(result->answers, ((size_t)result->n_answers + 1) * sizeof *grown);
+    struct sw_answer row = *answer,
+                     *grown =
+                         realloc(result->answers, ((size_t)result->n_answers + 1) * sizeof *grown);
     if (grown)
         result->answers = grown;
     char **references = calloc((size_t)row.n_references + 1, sizeof *references);
@@ -154,10 +175,12 @@ static void clear_source(struct sw_answers_source *source)
     *source = (struct sw_answers_source){0};
 }
 
-enum sw_status sw_result_set_source(struct sw_result *result, const char *dataset, const char *dataset_hash, const char *model_folder)
+enum sw_status sw_result_set_source(struct sw_result *result, const char *dataset,
+                                    const char *dataset_hash, const char *model_folder)
 {
     clear_source(&result->source);
-    result->source = (struct sw_answers_source){strdup(dataset), strdup(dataset_hash), strdup(model_folder)};
+    result->source =
+        (struct sw_answers_source){strdup(dataset), strdup(dataset_hash), strdup(model_folder)};
     if (!result->source.dataset || !result->source.dataset_hash || !result->source.model_folder)
         return SW_FAIL(SW_ENOMEM, "out of memory (names of files)");
     return SW_OK;

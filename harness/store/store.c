@@ -20,14 +20,16 @@ static enum sw_status make_folder(const char *path)
     char part[PATH_MAX];
     size_t length = strlen(path);
     if (length == 0 || length >= sizeof part)
-        return SW_FAIL(SW_EINPUT, "result folder: found a name of %zu characters, expected 1…%d", length, PATH_MAX - 1);
+        return SW_FAIL(SW_EINPUT, "result folder: found a name of %zu characters, expected 1…%d",
+                       length, PATH_MAX - 1);
     for (size_t end = 1; end <= length; ++end) {
         if (path[end] != '/' && path[end] != '\0')
             continue;
         memcpy(part, path, end);
         part[end] = '\0';
         if (mkdir(part, 0777) != 0 && errno != EEXIST && errno != EISDIR)
-            return SW_FAIL(SW_EINPUT, "%s: cannot make the result folder: %s", part, strerror(errno));
+            return SW_FAIL(SW_EINPUT, "%s: cannot make the result folder: %s", part,
+                           strerror(errno));
     }
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
@@ -40,7 +42,8 @@ static enum sw_status prove_writable(const char *folder)
 {
     char path[PATH_MAX], host[HOST_NAME_MAX + 1] = "";
     gethostname(host, sizeof host - 1);
-    if (snprintf(path, sizeof path, "%s/.write-test.%ld@%s.tmp", folder, (long)getpid(), host) >= (int)sizeof path) /* see remove_leftovers */
+    if (snprintf(path, sizeof path, "%s/.write-test.%ld@%s.tmp", folder, (long)getpid(), host) >=
+        (int)sizeof path) /* see remove_leftovers */
         return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", folder);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0 && write(fd, "?", 1) == 1;
@@ -50,10 +53,13 @@ static enum sw_status prove_writable(const char *folder)
         why = errno;
     }
     unlink(path);
-    return ok ? SW_OK : SW_FAIL(SW_EINPUT, "%s: cannot write in the result folder: %s", folder, strerror(why));
+    return ok ? SW_OK
+              : SW_FAIL(SW_EINPUT, "%s: cannot write in the result folder: %s", folder,
+                        strerror(why));
 }
 
-/* Removes the temporary files of processes of this host that are no more, and what claimed cells for them. */
+/* Removes the temporary files of processes of this host that are no more, and what claimed cells
+ * for them. */
 static void remove_leftovers(const char *folder)
 {
     char host[HOST_NAME_MAX + 1] = "";
@@ -69,8 +75,8 @@ static void remove_leftovers(const char *folder)
             --digits;
         size_t length = strlen(host);
         long pid = strtol(digits, NULL, 10);
-        if (pid > 0 && strncmp(at + 1, host, length) == 0 && strcmp(at + 1 + length, ".tmp") == 0 && kill((pid_t)pid, 0) != 0 &&
-            errno == ESRCH)
+        if (pid > 0 && strncmp(at + 1, host, length) == 0 && strcmp(at + 1 + length, ".tmp") == 0 &&
+            kill((pid_t)pid, 0) != 0 && errno == ESRCH)
             unlinkat(dirfd(dir), name, 0);
     }
     if (dir)
@@ -95,7 +101,8 @@ bool sw_store_has_cell(const char *folder, const char *key, bool *failed)
 {
     char path[PATH_MAX];
     *failed = false;
-    if (snprintf(path, sizeof path, "%s/cells/%s.h5", folder, key) >= (int)sizeof path || access(path, F_OK) != 0)
+    if (snprintf(path, sizeof path, "%s/cells/%s.h5", folder, key) >= (int)sizeof path ||
+        access(path, F_OK) != 0)
         return false;
     hid_t file = -1;
     char *status = NULL;

@@ -1,19 +1,29 @@
-/* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum, fsync, rename, fsync of the folder.
- * hdf5_util.h says how damage is found. store_cell.c writes cells, store_read.c reads them, store_index.c makes results.h5.
+/* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum,
+ * fsync, rename, fsync of the folder. hdf5_util.h says how damage is found. store_cell.c writes
+ * cells, store_read.c reads them, store_index.c makes results.h5.
  *
- * Layout of cells/<key>.h5 (root attributes: format="swbench-cell", version=1, key, status, reason, workload, model, task, method, params,
- * backend, device, context, density, phase, budget, seed, dense_layers):
- *   /metrics/<name>            scalar float64 dataset; attributes units (and unit), long_name, n, lo, hi, better (+1, -1, 0)
- *   /per_layer/<name>          float64 [n_layers], and /per_layer_head/<name> [n_layers, n_heads]; dimension scales /layer, /head
- *   /samples/<name>            float64 raw values, in the metric's unit; /samples/predictions/{prediction,score,depth} [prompts]; all
- *                              references, those of prompt i being references[reference_offsets[i] … reference_offsets[i+1]]; attributes dataset,
- *                              dataset_hash, model_folder: where the prompts were read, as the run named it
- *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n, n_q, dense, here and on the group (save: selection);
+ * Layout of cells/<key>.h5 (root attributes: format="swbench-cell", version=1, key, status, reason,
+ * workload, model, task, method, params, backend, device, context, density, phase, budget, seed,
+ * dense_layers):
+ *   /metrics/<name>            scalar float64 dataset; attributes units (and unit), long_name, n,
+ *   lo, hi, better (+1, -1, 0)
+ *   /per_layer/<name>          float64 [n_layers], and /per_layer_head/<name> [n_layers, n_heads];
+ *   dimension scales /layer, /head
+ *   /samples/<name>            float64 raw values, in the metric's unit;
+ *                              /samples/predictions/{prediction,score,depth} [prompts]; all
+ *                              references, those of prompt i being references[reference_offsets[i]
+ *                              … reference_offsets[i+1]]; attributes dataset, dataset_hash,
+ *                              model_folder: where the prompts were read, as the run named it
+ *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n, n_q,
+ *   dense, here and on the group (save: selection);
  *                              with partial blocks also whole uint8, and attributes window, sink
- *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output); /decode/layer_NNN/{selection,output} for decode steps, which in
- *                              a cell of phase decode are found under /layer_NNN too
- *   /provenance                string attributes: config, config_name, argv, identity, git, version, code, build, host, os, cpu, gpu, driver,
- *                              backend, libraries, started, ended; integers seed, cpus, threads, memory_bytes
+ *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output);
+ *                              /decode/layer_NNN/{selection,output} for decode steps, which in a
+ *                              cell of phase decode are found under /layer_NNN too
+ *   /provenance                string attributes: config, config_name, argv, identity, git,
+ *                              version, code, build, host, os, cpu, gpu, driver, backend,
+ *                              libraries, started, ended; integers seed, cpus, threads,
+ *                              memory_bytes
  *   /warnings                  strings, where a sanity gate did not hold */
 #ifndef SW_STORE_H
 #define SW_STORE_H
@@ -25,38 +35,48 @@
 #include "harness/plan/plan.h"
 #include "harness/store/result.h"
 
-/* --- writing ------------------------------------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Makes the folder and cells/ and proves that they can be written. SW_EINPUT when not. */
 SW_MUST_CHECK enum sw_status sw_store_open_folder(const char *folder);
 
 struct sw_cell_writer;
-SW_MUST_CHECK enum sw_status sw_cell_writer_open(const char *folder, const struct sw_cell *cell, const struct sw_backend *backend,
+SW_MUST_CHECK enum sw_status sw_cell_writer_open(const char *folder, const struct sw_cell *cell,
+                                                 const struct sw_backend *backend,
                                                  struct sw_cell_writer **out);
-/* decode: under /decode/layer_NNN; selection in host memory. rows of several decode steps are appended by the caller beforehand. */
-SW_MUST_CHECK enum sw_status sw_cell_writer_selection(struct sw_cell_writer *w, bool decode, int layer, bool dense,
+/* decode: under /decode/layer_NNN; selection in host memory. rows of several decode steps are
+ * appended by the caller beforehand. */
+SW_MUST_CHECK enum sw_status sw_cell_writer_selection(struct sw_cell_writer *w, bool decode,
+                                                      int layer, bool dense,
                                                       const struct sw_selection *selection);
-SW_MUST_CHECK enum sw_status sw_cell_writer_output(struct sw_cell_writer *w, bool decode, int layer, const float *output, int n, int heads,
+SW_MUST_CHECK enum sw_status sw_cell_writer_output(struct sw_cell_writer *w, bool decode, int layer,
+                                                   const float *output, int n, int heads,
                                                    int head_dim);
-/* Writes metrics, samples and provenance, and makes the file visible. Frees w, also on failure (then nothing is left behind). */
-SW_MUST_CHECK enum sw_status sw_cell_writer_commit(struct sw_cell_writer *w, const struct sw_result *result);
+/* Writes metrics, samples and provenance, and makes the file visible. Frees w, also on failure
+ * (then nothing is left behind). */
+SW_MUST_CHECK enum sw_status sw_cell_writer_commit(struct sw_cell_writer *w,
+                                                   const struct sw_result *result);
 void sw_cell_writer_abort(struct sw_cell_writer *w); /* NULL is fine */
 
-bool sw_store_has_cell(const char *folder, const char *key, bool *failed); /* failed: its status is failed (run tries again) */
+/* failed: its status is failed (run tries again) */
+bool sw_store_has_cell(const char *folder, const char *key, bool *failed);
 
-/* (Re)writes results.h5: /cells/<key> external links to cells/<key>.h5, and /tidy/<column>, the tidy table. */
+/* (Re)writes results.h5: /cells/<key> external links to cells/<key>.h5, and /tidy/<column>, the
+ * tidy table. */
 SW_MUST_CHECK enum sw_status sw_store_write_index(const char *folder);
 
-/* --- reading ------------------------------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* A row of the tidy table; texts belong to the table. layer -1: over all layers. NaN: empty. */
 struct sw_tidy_row {
-    const char *cell, *workload, *model, *task, *method, *params, *backend, *device, *phase, *metric, *unit, *status, *reason, *budget;
+    const char *cell, *workload, *model, *task, *method, *params, *backend, *device, *phase,
+        *metric, *unit, *status, *reason, *budget;
     int64_t context, seed, n, dense_layers;
     double density, value, lo, hi;
     int layer;
 };
-/* Its columns, as exported: the contract's, in its order, then reason, budget and dense_layers. Ends with name NULL. */
+/* Its columns, as exported: the contract's, in its order, then reason, budget and dense_layers.
+ * Ends with name NULL. */
 enum sw_column_kind { SW_COLUMN_TEXT, SW_COLUMN_INT64, SW_COLUMN_INT, SW_COLUMN_REAL };
 struct sw_tidy_column {
     const char *name, *units, *long_name;
@@ -65,38 +85,56 @@ struct sw_tidy_column {
 };
 extern const struct sw_tidy_column sw_tidy_columns[];
 
-struct sw_tidy { struct sw_tidy_row *rows; int64_t count; struct sw_texts strings; };
+struct sw_tidy {
+    struct sw_tidy_row *rows;
+    int64_t count;
+    struct sw_texts strings;
+};
 
-/* Paths of the cell files of a result folder (or of its results.h5's folder, or one cell file), in ascending order. SW_EINPUT. */
+/* Paths of the cell files of a result folder (or of its results.h5's folder, or one cell file), in
+ * ascending order. SW_EINPUT. */
 SW_MUST_CHECK enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files);
 
-/* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by workload, model, task, context, method,
- * params, density, phase, metric, layer. Of cells that differ in the code's version alone the newest counts. Damaged cell files: SW_EINPUT naming the file. */
+/* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by
+ * workload, model, task, context, method, params, density, phase, metric, layer. Of cells that
+ * differ in the code's version alone the newest counts. Damaged cell files: SW_EINPUT naming the
+ * file. */
 SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out);
 /* The same, passing over damaged cells: one message each is added to `damaged`. */
-SW_MUST_CHECK enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, struct sw_texts *damaged);
+SW_MUST_CHECK enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
+                                                 struct sw_texts *damaged);
 void sw_tidy_free(struct sw_tidy *tidy);
 
 /* What there is beyond the tidy table, of one cell of `results` (as in sw_tidy_read). */
 struct sw_cell_reader;
-SW_MUST_CHECK enum sw_status sw_cell_reader_open(const char *results, const char *key, struct sw_cell_reader **out);
-SW_MUST_CHECK enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric, double **values, int *n); /* NULL, 0: none */
+SW_MUST_CHECK enum sw_status sw_cell_reader_open(const char *results, const char *key,
+                                                 struct sw_cell_reader **out);
+/* NULL, 0: none */
+SW_MUST_CHECK enum sw_status sw_cell_reader_samples(struct sw_cell_reader *r, const char *metric,
+                                                    double **values, int *n);
 
-/* Predictions of a cell, in the order of its prompts. Texts belong to it; source has NULLs where the cell does not say. */
+/* Predictions of a cell, in the order of its prompts. Texts belong to it; source has NULLs where
+ * the cell does not say. */
 struct sw_answers {
     struct sw_answer *items;
     int count;
     struct sw_answers_source source;
     struct sw_texts predictions, references;
 };
-SW_MUST_CHECK enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r, struct sw_answers *out); /* count 0: none */
+/* count 0: none */
+SW_MUST_CHECK enum sw_status sw_cell_reader_answers(struct sw_cell_reader *r,
+                                                    struct sw_answers *out);
 void sw_answers_clear(struct sw_answers *answers);
 
 /* All values of a metric in a group (per_layer, per_layer_head), flat. NULL, 0: none. */
-SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group, const char *metric, double **values, int *n);
+SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group,
+                                                   const char *metric, double **values, int *n);
 SW_MUST_CHECK enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads);
-SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name, char **text);
-SW_MUST_CHECK enum sw_status sw_cell_reader_warnings(struct sw_cell_reader *r, struct sw_texts *out); /* sw_h5_texts_clear */
+SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name,
+                                                       char **text);
+/* sw_h5_texts_clear */
+SW_MUST_CHECK enum sw_status sw_cell_reader_warnings(struct sw_cell_reader *r,
+                                                     struct sw_texts *out);
 void sw_cell_reader_close(struct sw_cell_reader *r); /* NULL is fine */
 
 #endif

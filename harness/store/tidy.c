@@ -14,7 +14,7 @@
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
 
-/* --- where cells are ----------------------------------------------------------------------------------------------------------- */
+/* --- where cells are -------------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -22,7 +22,10 @@ static bool ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Cell files of a folder with cells/, in ascending order. */
 static enum sw_status list_folder(const char *folder, struct sw_texts *files)
@@ -32,7 +35,8 @@ static enum sw_status list_folder(const char *folder, struct sw_texts *files)
         return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", folder);
     DIR *dir = opendir(path);
     if (!dir)
-        return SW_FAIL(SW_EINPUT, "%s: found no cells/ in it, expected a result folder: %s", folder, strerror(errno));
+        return SW_FAIL(SW_EINPUT, "%s: found no cells/ in it, expected a result folder: %s", folder,
+                       strerror(errno));
     enum sw_status st = SW_OK;
     for (struct dirent *entry; st == SW_OK && (entry = readdir(dir));) {
         if (entry->d_name[0] == '.' || !ends_with(entry->d_name, ".h5"))
@@ -58,14 +62,16 @@ enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files)
     if (strcmp(slash ? slash + 1 : results, "results.h5") != 0)
         return sw_h5_texts_add(files, results);
     char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - results) : 1, slash ? results : ".");
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - results) : 1,
+             slash ? results : ".");
     return list_folder(folder[0] ? folder : "/", files);
 }
 
-/* --- the tidy table ------------------------------------------------------------------------------------------------------------ */
+/* --- the tidy table --------------------------------------------------------------------------- */
 
 const struct sw_tidy_column sw_tidy_columns[] = {
-#define COLUMN(field, units, text, kind) {#field, units, text, kind, offsetof(struct sw_tidy_row, field)}
+#define COLUMN(field, units, text, kind) \
+    {#field, units, text, kind, offsetof(struct sw_tidy_row, field)}
     COLUMN(cell, "", "key of the cell; /cells/<key> is its file", SW_COLUMN_TEXT),
     COLUMN(workload, "", "task, tensors or synthetic", SW_COLUMN_TEXT),
     COLUMN(model, "", "model, tensor bundle or shape", SW_COLUMN_TEXT),
@@ -111,7 +117,8 @@ static enum sw_status keep(struct reader *r, char *text, const char **out)
     return st;
 }
 
-static enum sw_status keep_attribute(struct reader *r, hid_t object, const char *name, const char **out)
+static enum sw_status keep_attribute(struct reader *r, hid_t object, const char *name,
+                                     const char **out)
 {
     char *text;
     SW_TRY(sw_h5_get_text(object, name, &text));
@@ -134,7 +141,8 @@ static enum sw_status add_row(struct reader *r, const struct sw_tidy_row *row)
 }
 
 /* /metrics/<name>: one row over all layers. */
-static enum sw_status read_value(struct reader *r, hid_t file, const char *name, struct sw_tidy_row *row)
+static enum sw_status read_value(struct reader *r, hid_t file, const char *name,
+                                 struct sw_tidy_row *row)
 {
     char path[256];
     double *value = NULL;
@@ -165,7 +173,8 @@ out:
 }
 
 /* /per_layer/<name>: a row per layer that has a value (dense layers have none). */
-static enum sw_status read_layers(struct reader *r, hid_t file, const char *name, const struct sw_tidy_row *overall)
+static enum sw_status read_layers(struct reader *r, hid_t file, const char *name,
+                                  const struct sw_tidy_row *overall)
 {
     char path[256];
     double *values;
@@ -175,7 +184,8 @@ static enum sw_status read_layers(struct reader *r, hid_t file, const char *name
     if (H5Lexists(file, "per_layer", H5P_DEFAULT) <= 0 || H5Lexists(file, path, H5P_DEFAULT) <= 0)
         return SW_OK;
     SW_TRY(sw_h5_read_reals(file, path, &values, dims, &rank));
-    enum sw_status st = rank == 1 ? SW_OK : SW_FAIL(SW_EINPUT, "%s: found %d dimensions, expected 1", path, rank);
+    enum sw_status st =
+        rank == 1 ? SW_OK : SW_FAIL(SW_EINPUT, "%s: found %d dimensions, expected 1", path, rank);
     struct sw_tidy_row row = *overall;
     row.lo = row.hi = NAN;
     row.n = 0;
@@ -192,11 +202,15 @@ static enum sw_status read_layers(struct reader *r, hid_t file, const char *name
 static enum sw_status read_root(struct reader *r, hid_t file)
 {
     struct sw_tidy_row *c = &r->common;
-    *c = (struct sw_tidy_row){.metric = "", .unit = "", .value = NAN, .lo = NAN, .hi = NAN, .layer = -1};
-    const struct { const char *name, **to; } texts[] = {
-        {"key", &c->cell}, {"workload", &c->workload}, {"model", &c->model}, {"task", &c->task}, {"method", &c->method},
-        {"params", &c->params}, {"backend", &c->backend}, {"device", &c->device}, {"phase", &c->phase}, {"status", &c->status},
-        {"reason", &c->reason}, {"budget", &c->budget},
+    *c = (struct sw_tidy_row){
+        .metric = "", .unit = "", .value = NAN, .lo = NAN, .hi = NAN, .layer = -1};
+    const struct {
+        const char *name, **to;
+    } texts[] = {
+        {"key", &c->cell},        {"workload", &c->workload}, {"model", &c->model},
+        {"task", &c->task},       {"method", &c->method},     {"params", &c->params},
+        {"backend", &c->backend}, {"device", &c->device},     {"phase", &c->phase},
+        {"status", &c->status},   {"reason", &c->reason},     {"budget", &c->budget},
     };
     char *format;
     SW_TRY(sw_h5_get_text(file, "format", &format));
@@ -216,9 +230,11 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     return sw_h5_get_real(file, "density", &c->density);
 }
 
-/* --- cells that newer code has measured again -------------------------------------------------------------------------------------
- * The code's hash is a part of a cell's key, so a folder that outlives an update holds both. Figures of two versions side by side would be
- * compared with each other; the table shows the newest and leaves the others in their files. */
+/* --- cells that newer code has measured again
+ * ------------------------------------------------------------------------------------- The code's
+ * hash is a part of a cell's key, so a folder that outlives an update holds both. Figures of two
+ * versions side by side would be compared with each other; the table shows the newest and leaves
+ * the others in their files. */
 
 struct source {
     char *experiment; /* the identity without the code; the key where there is none */
@@ -253,7 +269,8 @@ static int newest_last(const void *left, const void *right)
 {
     const struct source *a = left, *b = right;
     int c = strcmp(a->experiment, b->experiment);
-    return c || !a->ended || !b->ended ? c : strcmp(a->ended, b->ended); /* UTC in ISO 8601 sorts as text */
+    /* UTC in ISO 8601 sorts as text */
+    return c || !a->ended || !b->ended ? c : strcmp(a->ended, b->ended);
 }
 
 static void drop_superseded(struct sw_tidy *tidy, struct source *sources, int n)
@@ -317,7 +334,8 @@ static int by_what(const void *left, const void *right)
     return c ? c : compare_int(a->layer, b->layer);
 }
 
-enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out, struct sw_texts *damaged)
+enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
+                                   struct sw_texts *damaged)
 {
     *out = NULL;
     struct sw_texts files = {0};
@@ -366,7 +384,10 @@ out:
     return st;
 }
 
-enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out) { return sw_tidy_read_intact(results, out, NULL); }
+enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out)
+{
+    return sw_tidy_read_intact(results, out, NULL);
+}
 
 void sw_tidy_free(struct sw_tidy *tidy)
 {

@@ -27,7 +27,20 @@ class Cell:
     ended: str
 
 
-TEXTS = ("key", "workload", "model", "task", "method", "params", "backend", "device", "phase", "status", "reason", "budget")
+TEXTS = (
+    "key",
+    "workload",
+    "model",
+    "task",
+    "method",
+    "params",
+    "backend",
+    "device",
+    "phase",
+    "status",
+    "reason",
+    "budget",
+)
 
 
 @contextmanager
@@ -57,7 +70,9 @@ def cell_files(results: str | Path) -> list[Path]:
         return [results]
     if not (results / "cells").is_dir():
         raise BadResults(f"{results}: found no cells/ in it, expected a result folder")
-    return sorted(p for p in (results / "cells").iterdir() if p.suffix == ".h5" and not p.name.startswith("."))
+    return sorted(
+        p for p in (results / "cells").iterdir() if p.suffix == ".h5" and not p.name.startswith(".")
+    )
 
 
 def read_cell(path: Path) -> Cell:
@@ -65,12 +80,22 @@ def read_cell(path: Path) -> Cell:
         if text(file.attrs.get("format", "")) != "swbench-cell" or file.attrs["version"] != 1:
             raise BadResults(f"{path}: found another format than swbench-cell, version 1")
         about = {name: text(file.attrs[name]) for name in TEXTS}
-        about |= {"context": int(file.attrs["context"]), "seed": int(file.attrs["seed"]), "density": float(file.attrs["density"]),
-                  "dense_layers": int(file.attrs["dense_layers"])}
+        about |= {
+            "context": int(file.attrs["context"]),
+            "seed": int(file.attrs["seed"]),
+            "density": float(file.attrs["density"]),
+            "dense_layers": int(file.attrs["dense_layers"]),
+        }
         metrics = {}
         for name, value in file.get("metrics", {}).items():
             a = value.attrs
-            metrics[name] = {"value": float(value[()]), "unit": text(a["units"]), "n": int(a["n"]), "lo": float(a["lo"]), "hi": float(a["hi"])}
+            metrics[name] = {
+                "value": float(value[()]),
+                "unit": text(a["units"]),
+                "n": int(a["n"]),
+                "lo": float(a["lo"]),
+                "hi": float(a["hi"]),
+            }
         layers = {name: values[:] for name, values in file.get("per_layer", {}).items()}
         experiment, ended = _experiment(file, about["key"])
         return Cell(path, about, metrics, layers, experiment, ended)

@@ -9,7 +9,17 @@ import numpy as np
 
 RESAMPLES = 2000
 BOOTSTRAP = 7  # this purpose's number among the program's random numbers
-SAME = ("workload", "model", "task", "context", "phase", "seed", "backend", "device", "dense_layers")
+SAME = (
+    "workload",
+    "model",
+    "task",
+    "context",
+    "phase",
+    "seed",
+    "backend",
+    "device",
+    "dense_layers",
+)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -50,7 +60,11 @@ def paired_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, flo
 
 def loss_differences(rows: list[dict], samples) -> list[dict]:
     """Rows of nll_delta for the rows of nll; samples(cell) gives a cell's losses by window."""
-    losses = [row for row in rows if row["metric"] == "nll" and row["layer"] is None and row["status"] == "ok"]
+    losses = [
+        row
+        for row in rows
+        if row["metric"] == "nll" and row["layer"] is None and row["status"] == "ok"
+    ]
     dense: dict[tuple, dict] = {}
     for row in losses:
         if row["method"] == "dense":
@@ -64,5 +78,7 @@ def loss_differences(rows: list[dict], samples) -> list[dict]:
         a, b = samples(row["cell"]), samples(base["cell"])
         if len(a) == len(b) > 0:
             value, lo, hi = paired_interval(a, b, row["seed"])
-        made.append(row | {"metric": "nll_delta", "unit": "nat/token", "value": value, "lo": lo, "hi": hi})
+        made.append(
+            row | {"metric": "nll_delta", "unit": "nat/token", "value": value, "lo": lo, "hi": hi}
+        )
     return made

@@ -12,31 +12,94 @@ import numpy as np
 from swbench_results.cells import BadResults, Cell, cell_path, opened, read_cells, samples
 from swbench_results.derived import loss_differences
 
-COLUMNS = ("cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric", "layer",
-           "value", "unit", "n", "lo", "hi", "status", "reason", "budget", "dense_layers")
+COLUMNS = (
+    "cell",
+    "workload",
+    "model",
+    "task",
+    "method",
+    "params",
+    "backend",
+    "device",
+    "context",
+    "density",
+    "phase",
+    "seed",
+    "metric",
+    "layer",
+    "value",
+    "unit",
+    "n",
+    "lo",
+    "hi",
+    "status",
+    "reason",
+    "budget",
+    "dense_layers",
+)
 LATER = {"budget": "", "dense_layers": None}  # a results.h5 of version 0.1 may be without them
 COUNTS = ("layer", "n")  # may be empty: over all layers, not counted
-ABOUT = ("workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "status", "reason", "budget",
-         "dense_layers")
+ABOUT = (
+    "workload",
+    "model",
+    "task",
+    "method",
+    "params",
+    "backend",
+    "device",
+    "context",
+    "density",
+    "phase",
+    "seed",
+    "status",
+    "reason",
+    "budget",
+    "dense_layers",
+)
 
 
 def _cell_rows(cell: Cell) -> list[dict]:
     common = {"cell": cell.about["key"]} | {name: cell.about[name] for name in ABOUT}
-    empty = {"metric": "", "layer": None, "value": math.nan, "unit": "", "n": None, "lo": math.nan, "hi": math.nan}
+    empty = {
+        "metric": "",
+        "layer": None,
+        "value": math.nan,
+        "unit": "",
+        "n": None,
+        "lo": math.nan,
+        "hi": math.nan,
+    }
     if not cell.metrics:  # failed or skipped: one row says so
         return [common | empty]
     rows = []
     for name, metric in cell.metrics.items():
         rows.append(common | empty | metric | {"metric": name, "n": metric["n"] or None})
-        rows += [common | empty | {"metric": name, "unit": metric["unit"], "layer": layer, "value": float(value)}
-                 for layer, value in enumerate(cell.layers.get(name, ())) if not math.isnan(value)]
+        rows += [
+            common
+            | empty
+            | {"metric": name, "unit": metric["unit"], "layer": layer, "value": float(value)}
+            for layer, value in enumerate(cell.layers.get(name, ()))
+            if not math.isnan(value)
+        ]
     return rows
 
 
 def _order(row: dict) -> tuple:
     asked = row["density"]
-    return (row["workload"], row["model"], row["task"], row["context"], row["method"], row["params"], (math.isnan(asked), 0 if math.isnan(asked) else asked),
-            row["phase"], row["seed"], row["cell"], row["metric"], -1 if row["layer"] is None else row["layer"])
+    return (
+        row["workload"],
+        row["model"],
+        row["task"],
+        row["context"],
+        row["method"],
+        row["params"],
+        (math.isnan(asked), 0 if math.isnan(asked) else asked),
+        row["phase"],
+        row["seed"],
+        row["cell"],
+        row["metric"],
+        -1 if row["layer"] is None else row["layer"],
+    )
 
 
 def _rows(results: str | Path) -> list[dict]:
@@ -55,8 +118,12 @@ def read_index(results: str | Path) -> dict[str, list]:
         if "tidy" not in file:
             raise BadResults(f"{path}: has no /tidy; expected the results.h5 of `swbench run`")
         found = file["tidy"]
-        columns = {name: _column(found[name]) for name in COLUMNS if name in found or name not in LATER}
-    columns |= {name: [empty] * len(columns["cell"]) for name, empty in LATER.items() if name not in columns}
+        columns = {
+            name: _column(found[name]) for name in COLUMNS if name in found or name not in LATER
+        }
+    columns |= {
+        name: [empty] * len(columns["cell"]) for name, empty in LATER.items() if name not in columns
+    }
     columns["layer"] = [None if v < 0 else v for v in columns["layer"]]
     columns["n"] = [None if v == 0 else v for v in columns["n"]]
     return columns
@@ -79,8 +146,14 @@ def tidy(results: str | Path, index: bool = False):
     else:
         rows = _rows(results)
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
-    kinds = {name: "Int64" for name in COUNTS} | {"context": "int64", "seed": "int64"} | dict.fromkeys(("density", "value", "lo", "hi"), "float64")
-    return pd.DataFrame({name: pd.Series(columns[name], dtype=kinds.get(name, object)) for name in COLUMNS})
+    kinds = (
+        {name: "Int64" for name in COUNTS}
+        | {"context": "int64", "seed": "int64"}
+        | dict.fromkeys(("density", "value", "lo", "hi"), "float64")
+    )
+    return pd.DataFrame(
+        {name: pd.Series(columns[name], dtype=kinds.get(name, object)) for name in COLUMNS}
+    )
 
 
 def layers(results: str | Path, metric: str, heads: bool = False):
@@ -105,8 +178,15 @@ def layers(results: str | Path, metric: str, heads: bool = False):
     for i, (_, values) in enumerate(found):
         whole[(i, *(slice(size) for size in values.shape))] = values
     dims = ("cell", "layer", "head")[: whole.ndim]
-    coordinates = {"cell": [cell.about["key"] for cell, _ in found], **{name: np.arange(size) for name, size in zip(dims[1:], most)}}
-    coordinates |= {name: ("cell", [cell.about[name] for cell, _ in found]) for name in ABOUT if name not in ("status", "reason")}
+    coordinates = {
+        "cell": [cell.about["key"] for cell, _ in found],
+        **{name: np.arange(size) for name, size in zip(dims[1:], most)},
+    }
+    coordinates |= {
+        name: ("cell", [cell.about[name] for cell, _ in found])
+        for name in ABOUT
+        if name not in ("status", "reason")
+    }
     return xarray.DataArray(whole, coordinates, dims, name=metric, attrs={"units": unit})
 
 

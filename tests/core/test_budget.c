@@ -14,7 +14,8 @@
 
 static const struct sw_forced none = {.sink = 0, .local = 1};
 
-/* n=8, B=2, density 2/3, nothing forced: 24 of 36 pairs; policy W gives [0,0,1,2], U gives [0,1,1,1]. */
+/* n=8, B=2, density 2/3, nothing forced: 24 of 36 pairs; policy W gives [0,0,1,2], U gives
+ * [0,1,1,1]. */
 static void test_hand_case(void **state)
 {
     (void)state;
@@ -28,7 +29,8 @@ static void test_hand_case(void **state)
     assert_int_equal(sw_budget_pairs(8, 2, u), 24);
 }
 
-/* 64 blocks of 64 at density 0.2 under the common forced set: 0.19990 of the pairs, 0.2120 of the blocks. */
+/* 64 blocks of 64 at density 0.2 under the common forced set: 0.19990 of the pairs, 0.2120 of the
+ * blocks. */
 static void test_published_case(void **state)
 {
     (void)state;
@@ -56,21 +58,27 @@ static void test_full_density_keeps_all(void **state)
     }
 }
 
-/* Every budget is within half a block of the request, or floored; between the forced count and i; tails included. */
+/* Every budget is within half a block of the request, or floored; between the forced count and i;
+ * tails included. */
 static void test_within_half_a_block(void **state)
 {
     (void)state;
     for (uint64_t c = 0; c < 400; c++) {
-        int block = 16 << (sw_rng_u64(1, SW_RNG_TEST, 3 * c) % 4), n = 1 + (int)(sw_rng_u64(1, SW_RNG_TEST, 3 * c + 1) % 5000);
-        double density = 0.02 + 0.98 * sw_rng_uniform(1, SW_RNG_TEST, 3 * c + 2), target = density * n * (n + 1.0) / 2;
+        int block = 16 << (sw_rng_u64(1, SW_RNG_TEST, 3 * c) % 4),
+            n = 1 + (int)(sw_rng_u64(1, SW_RNG_TEST, 3 * c + 1) % 5000);
+        double density = 0.02 + 0.98 * sw_rng_uniform(1, SW_RNG_TEST, 3 * c + 2),
+               target = density * n * (n + 1.0) / 2;
         int b = sw_blocks(n, block), *m = malloc((size_t)b * sizeof *m);
         bool floored;
         assert_int_equal(sw_budget_rows(n, block, density, SW_FORCED_COMMON, m, &floored), SW_OK);
         for (int i = 0; i < b; i++)
             assert_true(m[i] >= sw_forced_count(SW_FORCED_COMMON, i) && m[i] <= i);
-        double off = fabs((double)sw_budget_pairs(n, block, m) - target), half = 0.5 * block * block;
-        if (!floored && off > half) /* only where no single block could bring it closer: all rows full, or the next row's step */
-            fail_msg("n %d, block %d, density %g: %g pairs off, half a block is %g", n, block, density, off, half);
+        double off = fabs((double)sw_budget_pairs(n, block, m) - target),
+               half = 0.5 * block * block;
+        if (!floored && off > half) /* only where no single block could bring it closer: all rows
+                                       full, or the next row's step */
+            fail_msg("n %d, block %d, density %g: %g pairs off, half a block is %g", n, block,
+                     density, off, half);
         free(m);
     }
 }
@@ -86,13 +94,16 @@ static void test_bad_requests(void **state)
     }
 }
 
-/* Counting pairs of a selection entry by entry equals counting them token by token, partial blocks included. */
+/* Counting pairs of a selection entry by entry equals counting them token by token, partial blocks
+ * included. */
 static void test_counting_against_brute_force(void **state)
 {
     (void)state;
     for (uint64_t c = 0; c < 60; c++) {
-        int block = 16, n = 1 + (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c) % 150), b = sw_blocks(n, block);
-        int window = 1 + (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c + 1) % 60), sink = (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c + 2) % 40);
+        int block = 16, n = 1 + (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c) % 150),
+            b = sw_blocks(n, block);
+        int window = 1 + (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c + 1) % 60),
+            sink = (int)(sw_rng_u64(2, SW_RNG_TEST, 8 * c + 2) % 40);
         struct sw_selection s = {0};
         assert_int_equal(sw_selection_full(&s, n, block, 1), SW_OK);
         unsigned char whole[200];
@@ -107,7 +118,8 @@ static void test_counting_against_brute_force(void **state)
             for (int e = s.indptr[i]; e < s.indptr[i + 1]; e++) {
                 counted += sw_selection_entry_pairs(&s, 0, i, e);
                 for (int t = i * block; t < n && t < (i + 1) * block; t++)
-                    for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block; u++)
+                    for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block;
+                         u++)
                         brute += whole[e] || t - u < window || u < sink;
             }
         assert_int_equal(counted, brute);
@@ -123,12 +135,14 @@ static void test_counting_of_masks(void **state)
 {
     (void)state;
     for (uint64_t c = 0; c < 40; c++) {
-        int block = c % 2 ? 16 : 128, n = 1 + (int)(sw_rng_u64(4, SW_RNG_TEST, c) % 400), b = sw_blocks(n, block), units = 1 + (int)c % 3;
+        int block = c % 2 ? 16 : 128, n = 1 + (int)(sw_rng_u64(4, SW_RNG_TEST, c) % 400),
+            b = sw_blocks(n, block), units = 1 + (int)c % 3;
         int words = c % 4 < 2 ? sw_query_words(block) : 0, line_ld = c % 4 > 0 ? n + 3 : 0;
         int64_t capacity = sw_selection_full_capacity(units, 0, b);
         struct sw_selection s = {0}, copy = {0};
         assert_int_equal(sw_selection_full(&s, n, block, units), SW_OK);
-        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_EINTERNAL); /* no partial blocks */
+        /* no partial blocks */
+        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_EINTERNAL);
         sw_error_clear();
         s.whole = malloc((size_t)capacity);
         assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_OK);
@@ -148,19 +162,22 @@ static void test_counting_of_masks(void **state)
         s.window = (int)c % 5 == 0 ? 3 : 0;
         assert_int_equal(sw_selection_to_host(&s, &copy), SW_OK);
         assert_int_equal(sw_selection_validate(&copy), SW_OK);
-        assert_true(!s.columns == !copy.columns && !s.slashes == !copy.slashes && !s.queries == !copy.queries);
+        assert_true(!s.columns == !copy.columns && !s.slashes == !copy.slashes &&
+                    !s.queries == !copy.queries);
         int64_t kept = 0;
         for (int64_t row = 0; row < (int64_t)units * b; row++)
             for (int32_t e = s.indptr[row]; e < s.indptr[row + 1]; e++) {
                 int unit = (int)(row / b), i = (int)(row % b);
                 int64_t brute = 0;
                 for (int t = i * block; t < n && t < (i + 1) * block; t++)
-                    for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block; u++)
+                    for (int u = s.indices[e] * block; u <= t && u < (s.indices[e] + 1) * block;
+                         u++)
                         brute += sw_reference_sees(&s, unit, t, u);
                 assert_int_equal(sw_selection_entry_pairs(&copy, unit, i, e), brute);
                 kept += brute;
             }
-        assert_true(fabs(sw_selection_density(&copy) - (double)kept / ((double)n * (n + 1) / 2 * units)) < 1e-12);
+        assert_true(fabs(sw_selection_density(&copy) -
+                         (double)kept / ((double)n * (n + 1) / 2 * units)) < 1e-12);
         assert_true(fabs(sw_selection_block_density(&copy) - 1) < 1e-12);
         if (line_ld) {
             copy.line_ld = n - 1;

@@ -1,5 +1,6 @@
-/* Attention written over its queries: every method's losses and logits have the same bits as with an output of its own, the pass takes less memory by what that output
- * was, and what cannot be had in place is refused. */
+/* Attention written over its queries: every method's losses and logits have the same bits as with
+ * an output of its own, the pass takes less memory by what that output was, and what cannot be had
+ * in place is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,16 +15,18 @@
 
 #define FAMILIES "tests/fixtures/families"
 
-/* A prompt of three chunks, the last one short: the MLP of the first lies on what attention made of the others. */
+/* A prompt of three chunks, the last one short: the MLP of the first lies on what attention made of
+ * the others. */
 enum { CHUNK = 2048, PROMPT = 2 * CHUNK + 150, STEPS = 3, VOCAB = 288 };
 
 struct outcome {
-    float nll[PROMPT];               /* of the prompt's rows */
-    float logits[STEPS + 1][VOCAB];  /* of its last row, and of each step */
-    size_t bytes;                    /* peak, less what there was before the pass */
+    float nll[PROMPT];              /* of the prompt's rows */
+    float logits[STEPS + 1][VOCAB]; /* of its last row, and of each step */
+    size_t bytes;                   /* peak, less what there was before the pass */
 };
 
-static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
+                             const void *k, const void *v, void *out)
 {
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
@@ -44,10 +47,14 @@ static void *default_params(const struct sw_method *method)
 }
 
 /* A prompt and some steps, with one method wherever it selects. */
-static void run(struct sw_backend *be, struct sw_model *model, const struct sw_method *method, bool in_place, struct outcome *r)
+static void run(struct sw_backend *be, struct sw_model *model, const struct sw_method *method,
+                bool in_place, struct outcome *r)
 {
     const struct sw_shape *shape = &sw_model_config(model)->shape;
-    struct sw_sparse sp = {.backend = be, .shape = *shape, .sparse_prefill = method->flags & SW_METHOD_PREFILL, .sparse_decode = method->flags & SW_METHOD_DECODE};
+    struct sw_sparse sp = {.backend = be,
+                           .shape = *shape,
+                           .sparse_prefill = method->flags & SW_METHOD_PREFILL,
+                           .sparse_decode = method->flags & SW_METHOD_DECODE};
     void *params = default_params(method);
     struct sw_pass *pass;
     int32_t ids[PROMPT + STEPS];
@@ -55,7 +62,8 @@ static void run(struct sw_backend *be, struct sw_model *model, const struct sw_m
     (void)be->peak_bytes(be, true);
     size_t before = be->peak_bytes(be, false);
     if (!(method->flags & SW_METHOD_DENSE))
-        sw_test_ok(sw_sequence_begin(&sp.sequence, method, params, be, shape, PROMPT + STEPS, 0.3, SW_BUDGET_MATCHED, 1, 0));
+        sw_test_ok(sw_sequence_begin(&sp.sequence, method, params, be, shape, PROMPT + STEPS, 0.3,
+                                     SW_BUDGET_MATCHED, 1, 0));
     assert_true(sw_sparse_in_place(&sp, PROMPT));
     sw_test_ok(sw_pass_open(model, 1, PROMPT + STEPS, PROMPT, in_place, &pass));
     struct sw_attention_hook hook = {attend, &sp};
@@ -92,12 +100,16 @@ static void test_same_bits_less_memory(void **state)
         for (const struct sw_method *const *method = sw_methods; *method; method++) {
             run(be, model, *method, false, own);
             run(be, model, *method, true, over);
-            if (memcmp(own->nll, over->nll, sizeof own->nll) != 0 || memcmp(own->logits, over->logits, sizeof own->logits) != 0)
+            if (memcmp(own->nll, over->nll, sizeof own->nll) != 0 ||
+                memcmp(own->logits, over->logits, sizeof own->logits) != 0)
                 fail_msg("%s, %s: other losses or logits in place", models[i], (*method)->name);
-            /* What was [prompt, H, d] has a chunk's rows of the residual stream, or is a step's attention. */
-            size_t was = sizeof(float) * PROMPT * (size_t)heads, is = sizeof(float) * CHUNK * (size_t)c->hidden;
+            /* What was [prompt, H, d] has a chunk's rows of the residual stream, or is a step's
+             * attention. */
+            size_t was = sizeof(float) * PROMPT * (size_t)heads,
+                   is = sizeof(float) * CHUNK * (size_t)c->hidden;
             if (own->bytes - over->bytes != was - is)
-                fail_msg("%s, %s: %zu bytes, in place %zu, expected %zu less", models[i], (*method)->name, own->bytes, over->bytes, was - is);
+                fail_msg("%s, %s: %zu bytes, in place %zu, expected %zu less", models[i],
+                         (*method)->name, own->bytes, over->bytes, was - is);
         }
         sw_model_close(model);
         sw_backend_close(be);
@@ -106,7 +118,8 @@ static void test_same_bits_less_memory(void **state)
     free(over);
 }
 
-/* Of a prompt the rows that are asked for first are there, again too, and no others; of a step all. */
+/* Of a prompt the rows that are asked for first are there, again too, and no others; of a step
+ * all. */
 static void test_rows_that_are_left(void **state)
 {
     (void)state;
@@ -147,7 +160,8 @@ static void test_not_in_place(void **state)
     (void)state;
     struct sw_backend *be;
     sw_test_ok(sw_backend_open("cpu", 1, &be));
-    struct sw_sparse sp = {.backend = be, .shape = {.n_layers = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16}};
+    struct sw_sparse sp = {.backend = be,
+                           .shape = {.n_layers = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16}};
     assert_true(sw_sparse_in_place(&sp, 100));
     assert_false(sw_sparse_in_place(&sp, 1));
     sp.dense_kernel = SW_ATTEND_LIBRARY;
@@ -159,7 +173,8 @@ static void test_not_in_place(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bits_less_memory), cmocka_unit_test(test_rows_that_are_left),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bits_less_memory),
+                                       cmocka_unit_test(test_rows_that_are_left),
                                        cmocka_unit_test(test_not_in_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "core/rng.h"
 #include "core/interval.h"
+#include "core/rng.h"
 
 static void test_known_values(void **state)
 {
@@ -66,9 +66,11 @@ static void test_mean_interval(void **state)
         lower += (interval.value - interval.lo) / REPEATS;
         upper += (interval.hi - interval.value) / REPEATS;
     }
-    double reach = 1.96 * sqrt((N - 1.0) / N / N); /* of the mean of N normals, drawn anew from themselves */
+    /* of the mean of N normals, drawn anew from themselves */
+    double reach = 1.96 * sqrt((N - 1.0) / N / N);
     assert_true(fabs(lower / reach - 1) < 0.04 && fabs(upper / reach - 1) < 0.04);
-    assert_in_range(covered, 176, 199); /* 95 % of 200, give or take four standard errors and the bootstrap's own shortfall */
+    /* 95 % of 200, give or take four standard errors and the bootstrap's own shortfall */
+    assert_in_range(covered, 176, 199);
     assert_int_equal(sw_interval_mean(x, N, 1, &again), SW_OK);
     assert_true(again.lo == interval.lo && again.hi == interval.hi);
     assert_int_equal(sw_interval_mean(x, 1, 1, &interval), SW_OK);
@@ -106,7 +108,8 @@ static void test_median_ratio(void **state)
         b[i] = 10 + 0.3 * sw_rng_uniform(6, SW_RNG_TEST, (uint64_t)i);
     struct sw_interval x;
     assert_int_equal(sw_interval_median_ratio(a, 25, b, 31, 1, &x), SW_OK);
-    assert_true(x.value > 2.9 && x.value < 3.1 && x.lo < x.value && x.value < x.hi && x.hi - x.lo < 0.15);
+    assert_true(x.value > 2.9 && x.value < 3.1 && x.lo < x.value && x.value < x.hi &&
+                x.hi - x.lo < 0.15);
     assert_int_equal(sw_interval_median_ratio(a, 25, b, 0, 1, &x), SW_OK);
     assert_true(isnan(x.value));
     assert_int_equal(sw_interval_median_ratio(a, 1, b, 1, 1, &x), SW_OK);
@@ -116,8 +119,9 @@ static void test_median_ratio(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_values), cmocka_unit_test(test_median_error), cmocka_unit_test(test_mean_interval),
-        cmocka_unit_test(test_paired),       cmocka_unit_test(test_median_ratio),
+        cmocka_unit_test(test_known_values),  cmocka_unit_test(test_median_error),
+        cmocka_unit_test(test_mean_interval), cmocka_unit_test(test_paired),
+        cmocka_unit_test(test_median_ratio),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Parameter tables: what is accepted, what is refused and how that is said, and that texts read back to the same values. */
+/* Parameter tables: what is accepted, what is refused and how that is said, and that texts read
+ * back to the same values. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -21,15 +22,48 @@ struct sample {
 };
 
 static const struct sw_param table[] = {
-    {.name = "count", .type = SW_PARAM_INT, .offset = offsetof(struct sample, count), .initial = "3", .min = 0, .max = 4096},
-    {.name = "block_size", .type = SW_PARAM_INT, .offset = offsetof(struct sample, block), .initial = "64", .min = 16, .max = 256, .power_of_two = true},
+    {.name = "count",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct sample, count),
+     .initial = "3",
+     .min = 0,
+     .max = 4096},
+    {.name = "block_size",
+     .type = SW_PARAM_INT,
+     .offset = offsetof(struct sample, block),
+     .initial = "64",
+     .min = 16,
+     .max = 256,
+     .power_of_two = true},
     {.name = "any", .type = SW_PARAM_INT, .offset = offsetof(struct sample, any), .initial = "-7"},
-    {.name = "share", .type = SW_PARAM_REAL, .offset = offsetof(struct sample, share), .initial = "0.2", .min = 0, .max = 1, .min_open = true},
-    {.name = "wide", .type = SW_PARAM_REAL, .offset = offsetof(struct sample, wide), .initial = "1e-3", .min = -DBL_MAX, .max = DBL_MAX},
-    {.name = "flag", .type = SW_PARAM_BOOL, .offset = offsetof(struct sample, flag), .initial = "true"},
-    {.name = "variant", .type = SW_PARAM_CHOICE, .offset = offsetof(struct sample, choice), .initial = "icml", .choices = "arxiv|icml|arx"},
+    {.name = "share",
+     .type = SW_PARAM_REAL,
+     .offset = offsetof(struct sample, share),
+     .initial = "0.2",
+     .min = 0,
+     .max = 1,
+     .min_open = true},
+    {.name = "wide",
+     .type = SW_PARAM_REAL,
+     .offset = offsetof(struct sample, wide),
+     .initial = "1e-3",
+     .min = -DBL_MAX,
+     .max = DBL_MAX},
+    {.name = "flag",
+     .type = SW_PARAM_BOOL,
+     .offset = offsetof(struct sample, flag),
+     .initial = "true"},
+    {.name = "variant",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct sample, choice),
+     .initial = "icml",
+     .choices = "arxiv|icml|arx"},
     {.name = "text", .type = SW_PARAM_TEXT, .offset = offsetof(struct sample, text), .initial = ""},
-    {.name = "place", .type = SW_PARAM_TEXT, .offset = offsetof(struct sample, place), .initial = "cpu", .choices = "cpu|cuda"},
+    {.name = "place",
+     .type = SW_PARAM_TEXT,
+     .offset = offsetof(struct sample, place),
+     .initial = "cpu",
+     .choices = "cpu|cuda"},
     SW_PARAM_END,
 };
 
@@ -61,7 +95,8 @@ static void defaults_are_set(void **state)
     assert_int_equal(s.choice, 1);
     assert_null(s.text);
     assert_string_equal(s.place, "cpu");
-    assert_int_equal(sw_param_defaults(table, &s), SW_OK); /* again, over what is there: nothing leaks */
+    /* again, over what is there: nothing leaks */
+    assert_int_equal(sw_param_defaults(table, &s), SW_OK);
     sw_param_free(table, &s);
     assert_null(s.place);
 }
@@ -96,8 +131,23 @@ static void good_values_are_taken(void **state)
 static void bad_values_are_refused(void **state)
 {
     (void)state;
-    static const char *const ints[] = {"", " 3", "3 ", "+3", "007", "3.0", "1e3", "0x10", "--3", "-", "4097", "-1", "99999999999999999999", "nan"};
-    static const char *const reals[] = {"", "nan", "inf", "-inf", "infinity", "0x1p-2", "0", "-0.1", "1.0000001", "1e400", "0.5 ", "1e", "."};
+    static const char *const ints[] = {"",
+                                       " 3",
+                                       "3 ",
+                                       "+3",
+                                       "007",
+                                       "3.0",
+                                       "1e3",
+                                       "0x10",
+                                       "--3",
+                                       "-",
+                                       "4097",
+                                       "-1",
+                                       "99999999999999999999",
+                                       "nan"};
+    static const char *const reals[] = {"",       "nan", "inf",  "-inf",      "infinity",
+                                        "0x1p-2", "0",   "-0.1", "1.0000001", "1e400",
+                                        "0.5 ",   "1e",  "."};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         refuse("count", ints[i], NULL);
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
@@ -117,7 +167,8 @@ static void bad_values_are_refused(void **state)
 static void texts_read_back(void **state)
 {
     (void)state;
-    static const double values[] = {0.1, 1.0 / 3, 100, 1e-5, 123456789.125, -2.5e-300, DBL_MAX, DBL_MIN, 5e-324, 1e15, 0.30000000000000004, 60000};
+    static const double values[] = {0.1,     1.0 / 3, 100,    1e-5, 123456789.125,       -2.5e-300,
+                                    DBL_MAX, DBL_MIN, 5e-324, 1e15, 0.30000000000000004, 60000};
     struct sample s = {0};
     const struct sw_param *wide = sw_param_find(table, "wide");
     char text[400];
@@ -132,7 +183,8 @@ static void texts_read_back(void **state)
     assert_string_equal(sw_param_text(wide, &s, text, sizeof text), "100");
     s.wide = 0.1;
     assert_string_equal(sw_param_text(wide, &s, text, sizeof text), "0.1");
-    for (const struct sw_param *p = table; p->name; p++) { /* every type: default → text → value → text */
+    /* every type: default → text → value → text */
+    for (const struct sw_param *p = table; p->name; p++) {
         char again[400];
         assert_int_equal(sw_param_set(p, &s, p->initial), SW_OK);
         sw_param_text(p, &s, text, sizeof text);
@@ -179,8 +231,9 @@ static void quotes_stay_on_one_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_set), cmocka_unit_test(good_values_are_taken), cmocka_unit_test(bad_values_are_refused),
-        cmocka_unit_test(texts_read_back),  cmocka_unit_test(nearest_names),         cmocka_unit_test(quotes_stay_on_one_line),
+        cmocka_unit_test(defaults_are_set),       cmocka_unit_test(good_values_are_taken),
+        cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(texts_read_back),
+        cmocka_unit_test(nearest_names),          cmocka_unit_test(quotes_stay_on_one_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

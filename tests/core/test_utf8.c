@@ -11,20 +11,28 @@
 
 #define R "\xef\xbf\xbd"
 
-static const struct { const char *text, *valid; size_t points; } cases[] = {
+static const struct {
+    const char *text, *valid;
+    size_t points;
+} cases[] = {
     {"", "", 0},
     {"plain", "plain", 5},
     {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z", "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z", 5},
-    {"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 7},
-    {"cut \xe2\x82", "cut " R, 5},             /* one character was cut: one mark */
+    {"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf",
+     "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 7},
+    {"cut \xe2\x82", "cut " R, 5}, /* one character was cut: one mark */
     {"cut \xf0\x9f\x98", "cut " R, 5},
     {"\xf0\x9f\x98\xf0\x9f\x98\x80", R "\xf0\x9f\x98\x80", 2},
-    {"\x80\xbf", R R, 2},                      /* nothing begins with these */
-    {"\xc0\xaf\xc1\x81", R R R R, 4},          /* longer than needed */
+    {"\x80\xbf", R R, 2},             /* nothing begins with these */
+    {"\xc0\xaf\xc1\x81", R R R R, 4}, /* longer than needed */
     {"\xe0\x9f\xbf\xf0\x8f\xbf\xbf", R R R R R R R, 7},
-    {"\xed\xa0\x80", R R R, 3},                /* a surrogate */
+    {"\xed\xa0\x80", R R R, 3},                   /* a surrogate */
     {"\xf4\x90\x80\x80\xf5\x80", R R R R R R, 6}, /* above U+10FFFF */
-    {"\xff" "a\xe2" "b\xe2\x82" "c", R "a" R "b" R "c", 6},
+    {"\xff"
+     "a\xe2"
+     "b\xe2\x82"
+     "c",
+     R "a" R "b" R "c", 6},
     {R, R, 1},
 };
 
@@ -56,6 +64,7 @@ static void test_code_points(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_validity), cmocka_unit_test(test_code_points)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_validity),
+                                       cmocka_unit_test(test_code_points)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

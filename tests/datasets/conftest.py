@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tiny_models import write_gguf         # first: it makes datasets/ importable
+from tiny_models import write_gguf  # first: it makes datasets/ importable
 
-import cli                                  # noqa: E402
-import import_model as import_program       # noqa: E402
-import prepare as prepare_program           # noqa: E402
+import cli  # noqa: E402
+import import_model as import_program  # noqa: E402
+import prepare as prepare_program  # noqa: E402
 
 
 @pytest.fixture

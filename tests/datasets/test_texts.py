@@ -26,11 +26,13 @@ def r_strings(values, flags=16):
 
 def r_names(names):
     """The attribute pairlist of a named list."""
-    return struct.pack(">II", 0x402, 1) + r_string("names") + r_strings(names) + struct.pack(">I", 254)
+    return (
+        struct.pack(">II", 0x402, 1) + r_string("names") + r_strings(names) + struct.pack(">I", 254)
+    )
 
 
 def r_named_list(items):
-    return (struct.pack(">II", 0x213, len(items)) + b"".join(items.values()) + r_names(list(items)))
+    return struct.pack(">II", 0x213, len(items)) + b"".join(items.values()) + r_names(list(items))
 
 
 def write_database(base, vectors):
@@ -41,14 +43,25 @@ def write_database(base, vectors):
         places[name] = struct.pack(">IIii", 13, 2, len(database), len(chunk))
         database += chunk
     base.with_suffix(".rdb").write_bytes(database)
-    base.with_suffix(".rdx").write_bytes(gzip.compress(
-        HEADER + r_named_list({"variables": r_named_list(places), "references": struct.pack(">I", 254)})))
+    base.with_suffix(".rdx").write_bytes(
+        gzip.compress(
+            HEADER
+            + r_named_list(
+                {"variables": r_named_list(places), "references": struct.pack(">I", 254)}
+            )
+        )
+    )
 
 
 @pytest.fixture
 def database(tmp_path):
-    write_database(tmp_path / "Rdata", {name: [title.upper(), "", "A line", "of 5 £.", "", "", "End."]
-                                        for name, title in texts.NOVELS.items()})
+    write_database(
+        tmp_path / "Rdata",
+        {
+            name: [title.upper(), "", "A line", "of 5 £.", "", "", "End."]
+            for name, title in texts.NOVELS.items()
+        },
+    )
     return tmp_path / "Rdata"
 
 
@@ -76,17 +89,27 @@ def test_from_package_to_text(database, tmp_path, monkeypatch):
     for suffix in (".rdb", ".rdx"):
         shutil.copy(database.with_suffix(suffix), place)
     (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN/control").write_text(f"Package: {texts.PACKAGE}\nVersion: 9\nArchitecture: all\n"
-                                         f"Maintainer: Test <t@example.org>\nDescription: test\n")
+    (tree / "DEBIAN/control").write_text(
+        f"Package: {texts.PACKAGE}\nVersion: 9\nArchitecture: all\n"
+        f"Maintainer: Test <t@example.org>\nDescription: test\n"
+    )
     folder = tmp_path / "texts"
     folder.mkdir()
-    subprocess.run(["dpkg-deb", "--build", tree, folder / f"{texts.PACKAGE}_9_all.deb"], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", tree, folder / f"{texts.PACKAGE}_9_all.deb"],
+        check=True,
+        capture_output=True,
+    )
     path = texts.austen(folder)
     text = path.read_text()
-    assert text.startswith("SENSE AND SENSIBILITY\n\nA line of 5 £.\n\nEnd.\n\n") and text.count("End.") == 6
+    assert (
+        text.startswith("SENSE AND SENSIBILITY\n\nA line of 5 £.\n\nEnd.\n\n")
+        and text.count("End.") == 6
+    )
     (folder / f"{texts.PACKAGE}_9_all.deb").unlink()
-    monkeypatch.setattr(texts, "find_package", lambda folder: pytest.fail("the text is there already"))
+    monkeypatch.setattr(
+        texts, "find_package", lambda folder: pytest.fail("the text is there already")
+    )
     assert texts.austen(folder) == path
 
 

@@ -1,12 +1,17 @@
-/* Preloaded into swbench (LD_PRELOAD) by tests/program/test_faults.py: the k-th call of one kind fails. Only calls made by the program itself count, told
- * by the return address; kind "anyone" counts those of HDF5, OpenBLAS, libyaml, … too, some of which crash or exit then, and the log says where that was.
+/* Preloaded into swbench (LD_PRELOAD) by tests/program/test_faults.py: the k-th call of one kind
+ * fails. Only calls made by the program itself count, told by the return address; kind "anyone"
+ * counts those of HDF5, OpenBLAS, libyaml, … too, some of which crash or exit then, and the log
+ * says where that was.
  *
- *   SWBENCH_FAULT=memory:K   the K-th malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, asprintf, vasprintf or open_memstream: no memory
- *   SWBENCH_FAULT=file:K     the K-th write, fsync, rename, mkdir or open for writing: no space left, or an I/O error
+ *   SWBENCH_FAULT=memory:K   the K-th malloc, calloc, realloc, aligned_alloc, posix_memalign,
+ *   strdup, asprintf, vasprintf or open_memstream: no memory
+ *   SWBENCH_FAULT=file:K     the K-th write, fsync, rename, mkdir or open for writing: no space
+ *   left, or an I/O error
  *   SWBENCH_FAULT=killed:K   the K-th of the calls of file, or unlink: the process is killed
  *   SWBENCH_FAULT=anyone:K   the K-th malloc, calloc or realloc, whoever calls
- *   SWBENCH_FAULT_LOG=FILE   is given the number of such calls at the end; once the fault has happened, "fault" and the call's address; of a crash or an
- *                            exit after it, "ended" and the program or library that did it */
+ *   SWBENCH_FAULT_LOG=FILE   is given the number of such calls at the end; once the fault has
+ *                            happened, "fault" and the call's address; of a crash or an exit after
+ *                            it, "ended" and the program or library that did it */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -14,8 +19,8 @@
 #include <link.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +59,8 @@ static int find_text(struct dl_phdr_info *info, size_t size, void *unused)
 static void put_text(const char *what, const char *text)
 {
     char line[160];
-    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666), n = snprintf(line, sizeof line, "%s %.99s\n", what, text);
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666),
+        n = snprintf(line, sizeof line, "%s %.99s\n", what, text);
     if (fd >= 0 && write(fd, line, (size_t)n) == n)
         close(fd);
 }
@@ -74,7 +80,8 @@ static const char *caller(void)
     dladdr((void *)caller, &self);
     int n = backtrace(frames, 64);
     for (int i = 0; i < n; i++) {
-        const char *name = dladdr(frames[i], &found) && found.dli_fname ? found.dli_fname : "", *slash = strrchr(name, '/');
+        const char *name = dladdr(frames[i], &found) && found.dli_fname ? found.dli_fname : "",
+                   *slash = strrchr(name, '/');
         if (*name && found.dli_fbase != self.dli_fbase && !strstr(name, "libc.so"))
             return slash ? slash + 1 : name;
     }
@@ -92,7 +99,8 @@ static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *fault = getenv("SWBENCH_FAULT"), *log = getenv("SWBENCH_FAULT_LOG"), *colon = fault ? strchr(fault, ':') : NULL;
+    const char *fault = getenv("SWBENCH_FAULT"), *log = getenv("SWBENCH_FAULT_LOG"),
+               *colon = fault ? strchr(fault, ':') : NULL;
     dl_iterate_phdr(find_text, NULL);
     if (!colon)
         return;
@@ -100,8 +108,10 @@ __attribute__((constructor)) static void begin(void)
     wanted = atol(colon + 1);
     backtrace((void *[1]){NULL}, 1); /* loads what it needs while there is memory */
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
-        sigaction(crashes[i], &(struct sigaction){.sa_handler = crashed, .sa_flags = SA_RESETHAND}, NULL);
-    kind = *fault == 'm' ? MEMORY : *fault == 'f' ? FILES : *fault == 'k' ? KILLED : ANYONE; /* last: from here on calls count */
+        sigaction(crashes[i], &(struct sigaction){.sa_handler = crashed, .sa_flags = SA_RESETHAND},
+                  NULL);
+    /* last: from here on calls count */
+    kind = *fault == 'm' ? MEMORY : *fault == 'f' ? FILES : *fault == 'k' ? KILLED : ANYONE;
 }
 
 __attribute__((destructor)) static void end(void)
@@ -115,7 +125,8 @@ __attribute__((destructor)) static void end(void)
 static bool fails(enum kind what, void *from)
 {
     uintptr_t address = (uintptr_t)from;
-    if (kind == NONE || (kind != what && !(kind == ANYONE && what == MEMORY) && !(kind == KILLED && what == FILES)))
+    if (kind == NONE ||
+        (kind != what && !(kind == ANYONE && what == MEMORY) && !(kind == KILLED && what == FILES)))
         return false;
     if (kind != ANYONE && (address < text_from || address >= text_to))
         return false;
@@ -131,12 +142,9 @@ static bool fails(enum kind what, void *from)
 }
 
 #define FAILS(what) fails(what, __builtin_return_address(0))
-#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define NEXT(name)  ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-void *malloc(size_t size)
-{
-    return FAILS(MEMORY) ? (errno = ENOMEM, NULL) : __libc_malloc(size);
-}
+void *malloc(size_t size) { return FAILS(MEMORY) ? (errno = ENOMEM, NULL) : __libc_malloc(size); }
 
 void *calloc(size_t n, size_t size)
 {
@@ -173,7 +181,8 @@ char *strndup(const char *text, size_t n)
 
 int vasprintf(char **out, const char *format, va_list arguments)
 {
-    return FAILS(MEMORY) ? (*out = NULL, errno = ENOMEM, -1) : NEXT(vasprintf)(out, format, arguments);
+    return FAILS(MEMORY) ? (*out = NULL, errno = ENOMEM, -1)
+                         : NEXT(vasprintf)(out, format, arguments);
 }
 
 int asprintf(char **out, const char *format, ...)
@@ -208,10 +217,7 @@ ssize_t write(int fd, const void *data, size_t size)
     return FAILS(FILES) ? (errno = ENOSPC, -1) : NEXT(write)(fd, data, size);
 }
 
-int fsync(int fd)
-{
-    return FAILS(FILES) ? (errno = EIO, -1) : NEXT(fsync)(fd);
-}
+int fsync(int fd) { return FAILS(FILES) ? (errno = EIO, -1) : NEXT(fsync)(fd); }
 
 int rename(const char *from, const char *to)
 {

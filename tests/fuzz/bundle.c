@@ -45,7 +45,8 @@ static void read_layers(const char *path)
     if (sw_bundle_open(path, &bundle) != SW_OK)
         return;
     const struct sw_shape *s = sw_bundle_shape(bundle);
-    size_t tokens = (size_t)sw_bundle_tokens(bundle) + (size_t)sw_bundle_decode_tokens(bundle), token = (size_t)s->n_heads * (size_t)s->head_dim;
+    size_t tokens = (size_t)sw_bundle_tokens(bundle) + (size_t)sw_bundle_decode_tokens(bundle),
+           token = (size_t)s->n_heads * (size_t)s->head_dim;
     float *q = tokens * token <= MOST ? malloc(3 * tokens * token * sizeof *q) : NULL;
     for (int layer = 0; q && layer < s->n_layers && layer < 3; layer++)
         if (sw_bundle_read(bundle, layer, q, q + tokens * token, q + 2 * tokens * token) != SW_OK)

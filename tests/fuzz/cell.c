@@ -1,5 +1,5 @@
-/* Result cells: a whole HDF5 file, or a good one spoilt (hdf5_maker.h), under a first line whose checksum holds; read as export, report and
- * compare read it. */
+/* Result cells: a whole HDF5 file, or a good one spoilt (hdf5_maker.h), under a first line whose
+ * checksum holds; read as export, report and compare read it. */
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -26,7 +26,8 @@ static void make_metric(struct maker *m, hid_t metrics, hid_t layers, const char
 
 static uint8_t *make(const uint8_t *data, size_t size, size_t *bytes)
 {
-    static const char *const texts[] = {"key", "workload", "model", "task", "params", "backend", "device", "phase", "reason"};
+    static const char *const texts[] = {"key",     "workload", "model", "task",  "params",
+                                        "backend", "device",   "phase", "reason"};
     static const double samples[] = {0.4, 0.6};
     const hsize_t two = 2;
     struct maker m;
@@ -40,7 +41,8 @@ static uint8_t *make(const uint8_t *data, size_t size, size_t *bytes)
     maker_int(&m, m.file, "context", 128);
     maker_int(&m, m.file, "seed", 1);
     maker_real(&m, m.file, "density", 0.2);
-    hid_t metrics = maker_group(&m, m.file, "metrics"), layers = maker_group(&m, m.file, "per_layer");
+    hid_t metrics = maker_group(&m, m.file, "metrics"),
+          layers = maker_group(&m, m.file, "per_layer");
     make_metric(&m, metrics, layers, "nll");
     make_metric(&m, metrics, layers, "density");
     maker_close(metrics);
@@ -61,7 +63,9 @@ static uint8_t *with_header(const uint8_t *data, size_t size)
     uint8_t *whole = calloc(1, HEADER + size);
     if (!whole)
         abort();
-    snprintf((char *)whole, HEADER, "swbench HDF5 file: xxh3-64 %016llx of the %lld bytes from byte %d on, where HDF5 begins (readers find it there)\n",
+    snprintf((char *)whole, HEADER,
+             "swbench HDF5 file: xxh3-64 %016llx of the %lld bytes from byte %d on, where HDF5 "
+             "begins (readers find it there)\n",
              (unsigned long long)XXH3_64bits(data, size), (long long)size, HEADER);
     if (size)
         memcpy(whole + HEADER, data, size);

@@ -1,4 +1,5 @@
-/* Configs: YAML, and --set arguments. The file ends at the first zero byte; what follows are up to four arguments, each ended by one. */
+/* Configs: YAML, and --set arguments. The file ends at the first zero byte; what follows are up to
+ * four arguments, each ended by one. */
 #include "harness/config/config.h"
 
 #include <stdlib.h>
@@ -20,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t at = strlen(text) + 1; at < size && n_sets < SETS; at += strlen(text + at) + 1)
         sets[n_sets++] = text + at;
     struct sw_config *config = NULL;
-    enum sw_status status = sw_config_read(fuzz_file(data, strlen(text)), sets, n_sets, fuzz_messages(), &config);
+    enum sw_status status =
+        sw_config_read(fuzz_file(data, strlen(text)), sets, n_sets, fuzz_messages(), &config);
     if (status == SW_OK)
         sw_config_free(config);
     sw_error_clear();

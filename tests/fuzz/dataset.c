@@ -22,7 +22,8 @@ static uint8_t *make(const uint8_t *data, size_t size, size_t *bytes)
     maker_begin(&m, data, size);
     maker_text(&m, m.file, "format", "swbench-dataset");
     maker_int(&m, m.file, "version", 2);
-    static const char *const texts[] = {"tokenizer_sha256", "tokenizer_json_sha256", "chat_template_sha256", "special_ids"};
+    static const char *const texts[] = {"tokenizer_sha256", "tokenizer_json_sha256",
+                                        "chat_template_sha256", "special_ids"};
     for (int i = 0; i < 4; i++)
         maker_text(&m, m.file, texts[i], "00");
     maker_text(&m, m.file, "lengths", "exact");

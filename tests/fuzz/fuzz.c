@@ -24,7 +24,8 @@ const char *fuzz_file(const uint8_t *data, size_t size)
 {
     static char path[64];
     static int fd = -1;
-    sw_foreign_trial = false; /* HDF5's own crashes are no finding, and a process for each file would be slow */
+    /* HDF5's own crashes are no finding, and a process for each file would be slow */
+    sw_foreign_trial = false;
     if (fd < 0) {
         fd = memfd_create("fuzz", MFD_CLOEXEC);
         if (fd < 0)
@@ -47,7 +48,9 @@ const char *fuzz_folder(const char *name, const uint8_t *data, size_t size)
 {
     if (!*folder) {
         snprintf(folder, sizeof folder, "/dev/shm/swbench-fuzz-XXXXXX");
-        if (!mkdtemp(folder) || snprintf(file, sizeof file, "%s/%s", folder, name) >= (int)sizeof file || atexit(remove_folder) != 0)
+        if (!mkdtemp(folder) ||
+            snprintf(file, sizeof file, "%s/%s", folder, name) >= (int)sizeof file ||
+            atexit(remove_folder) != 0)
             abort();
     }
     int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

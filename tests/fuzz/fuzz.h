@@ -1,5 +1,6 @@
-/* fuzz.h: what the fuzz targets share. Each target is one function that libFuzzer calls with bytes; it must come back whatever they are, and the
- * sanitizers say what went wrong on the way. Statuses are not looked at: any answer is right that is an answer. */
+/* fuzz.h: what the fuzz targets share. Each target is one function that libFuzzer calls with bytes;
+ * it must come back whatever they are, and the sanitizers say what went wrong on the way. Statuses
+ * are not looked at: any answer is right that is an answer. */
 #ifndef SW_FUZZ_H
 #define SW_FUZZ_H
 

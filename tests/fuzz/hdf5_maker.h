@@ -1,5 +1,6 @@
-/* hdf5_maker.h: HDF5 files made from bytes. Random bytes are hardly ever a file that HDF5 opens, and then it is HDF5 that is tested; here the bytes
- * choose how a good file is spoilt: what is missing, of another type, extent or kind. Zeros leave it good. */
+/* hdf5_maker.h: HDF5 files made from bytes. Random bytes are hardly ever a file that HDF5 opens,
+ * and then it is HDF5 that is tested; here the bytes choose how a good file is spoilt: what is
+ * missing, of another type, extent or kind. Zeros leave it good. */
 #ifndef SW_FUZZ_HDF5_MAKER_H
 #define SW_FUZZ_HDF5_MAKER_H
 
@@ -22,9 +23,11 @@ void maker_real(struct maker *m, hid_t object, const char *name, double value);
 void maker_text(struct maker *m, hid_t object, const char *name, const char *value);
 
 /* A dataset of `type` in memory and file, or what the bytes make of it. Returns it open, or -1. */
-hid_t maker_dataset(struct maker *m, hid_t parent, const char *name, hid_t type, int rank, const hsize_t *dims, const void *values);
+hid_t maker_dataset(struct maker *m, hid_t parent, const char *name, hid_t type, int rank,
+                    const hsize_t *dims, const void *values);
 hid_t maker_group(struct maker *m, hid_t parent, const char *name); /* or -1 */
-void maker_close(hid_t object);                                     /* group or dataset; fine on -1 */
+/* group or dataset; fine on -1 */
+void maker_close(hid_t object);
 
 /* Whether the bytes are an HDF5 file themselves. */
 int maker_is_file(const uint8_t *data, size_t size);

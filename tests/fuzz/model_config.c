@@ -1,4 +1,5 @@
-/* A model's config.json, and the frequencies of the rotary embedding that follow from one that is accepted. */
+/* A model's config.json, and the frequencies of the rotary embedding that follow from one that is
+ * accepted. */
 #include <stdlib.h>
 
 #include "core/model/model.h"
@@ -16,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free(frequencies);
     }
     sw_error_clear();
-    if (sw_model_config_read(folder, NULL, &config) != status) /* messages or not: the same verdict */
+    if (sw_model_config_read(folder, NULL, &config) !=
+        status) /* messages or not: the same verdict */
         abort();
     sw_error_clear();
     return 0;

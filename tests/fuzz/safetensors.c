@@ -11,7 +11,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     volatile unsigned sum = 0; /* so that the bytes are read */
     for (size_t i = 0; status == SW_OK && i < sizeof names / sizeof *names; i++) {
         const struct sw_stored_tensor *t = sw_safetensors_find(st, names[i]);
-        const int bytes = !t || t->type == SW_STORED_U8 ? 1 : t->type == SW_STORED_I64 ? 8 : t->type == SW_STORED_F16 || t->type == SW_STORED_BF16 ? 2 : 4;
+        const int bytes = !t || t->type == SW_STORED_U8                           ? 1
+                          : t->type == SW_STORED_I64                              ? 8
+                          : t->type == SW_STORED_F16 || t->type == SW_STORED_BF16 ? 2
+                                                                                  : 4;
         for (int64_t at = 0; t && at < t->count * bytes; at++)
             sum += ((const unsigned char *)t->data)[at];
     }

@@ -13,13 +13,24 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("SWBENCH", str(ROOT / "build" / "release" / "bin" / "swbench"))
-ALARMS, NOISY = 1 / 50, 1 / 10   # shares of the pairs that may be called a regression, and that may be too noisy to be called anything
+ALARMS, NOISY = (
+    1 / 50,
+    1 / 10,
+)  # shares of the pairs that may be called a regression, and that may be too noisy to be called anything
 
 
 def call(*args, codes=(0,)):
-    done = subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [PROGRAM, *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+    )
     if done.returncode not in codes:
-        sys.exit(f"aa: {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"aa: {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 
@@ -33,11 +44,19 @@ def main(pairs=50, config="configs/ci.yaml"):
             result = json.loads(call("compare", base, new, "--format", "json", codes=(0, 1)))
             verdicts[result["verdict"]] += 1
             noisy += result["too_noisy"]
-            print(f"{pair}/{pairs}: {result['verdict']}, noise between cells {100 * (result['noise'] or 0):.1f} %", flush=True)
+            print(
+                f"{pair}/{pairs}: {result['verdict']}, noise between cells {100 * (result['noise'] or 0):.1f} %",
+                flush=True,
+            )
             for figure in result["figures"]:
                 figures[figure["verdict"]] += 1
-                print(f"  {figure['verdict']}: {figure['cell']} {figure['metric']} {figure['base']} → {figure['new']}, p {figure['p']}", flush=True)
-    print(f"{pairs} pairs: {dict(verdicts)}; single figures: {dict(figures)}; too noisy to tell: {noisy}")
+                print(
+                    f"  {figure['verdict']}: {figure['cell']} {figure['metric']} {figure['base']} → {figure['new']}, p {figure['p']}",
+                    flush=True,
+                )
+    print(
+        f"{pairs} pairs: {dict(verdicts)}; single figures: {dict(figures)}; too noisy to tell: {noisy}"
+    )
     return 1 if verdicts["worse"] > ALARMS * pairs else 4 if noisy > NOISY * pairs else 0
 
 

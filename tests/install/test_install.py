@@ -12,12 +12,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("SWBENCH_BUILD", ROOT / "build/release"))
-HEADERS = ("backend", "budget", "method", "ops", "param", "scratch", "selection", "shape", "sparse", "status")
+HEADERS = (
+    "backend",
+    "budget",
+    "method",
+    "ops",
+    "param",
+    "scratch",
+    "selection",
+    "shape",
+    "sparse",
+    "status",
+)
 
 
 def call(*argv, check=0, **options) -> subprocess.CompletedProcess:
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, **options)
-    assert check is None or done.returncode == check, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
+    assert check is None or done.returncode == check, (
+        f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done
 
 
@@ -40,7 +53,15 @@ def library(prefix) -> Path:
 def example(prefix, tmp_path_factory) -> Path:
     """examples/select, built against the installed package."""
     build = tmp_path_factory.mktemp("example")
-    call("cmake", "-S", ROOT / "examples/select", "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_C_FLAGS=-Wall -Wextra -Wpedantic -Werror")
+    call(
+        "cmake",
+        "-S",
+        ROOT / "examples/select",
+        "-B",
+        build,
+        f"-DCMAKE_PREFIX_PATH={prefix}",
+        "-DCMAKE_C_FLAGS=-Wall -Wextra -Wpedantic -Werror",
+    )
     call("cmake", "--build", build)
     return build / "select"
 
@@ -52,20 +73,33 @@ def swbench(prefix, *argv, check=0):
 def test_program(prefix, tmp_path):
     version = re.search(r"project\(swbench VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
     assert swbench(prefix, "--version").stdout.startswith(f"swbench {version} (")
-    assert swbench(prefix, "ls", "methods").stdout == call(BUILD / "bin/swbench", "ls", "methods").stdout
+    assert (
+        swbench(prefix, "ls", "methods").stdout
+        == call(BUILD / "bin/swbench", "ls", "methods").stdout
+    )
     config = tmp_path / "small.yaml"
-    config.write_text("version: 1\nname: small\nworkloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, context: 512}]\n"
-                      "axes: {density: [0.5]}\nmethods: [sink_window]\ndense_layers: 0\nmeasure: [recovery]\n")
-    done = subprocess.run([prefix / "bin/swbench", "run", config, "-q"], cwd=tmp_path, capture_output=True, text=True)
+    config.write_text(
+        "version: 1\nname: small\nworkloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, context: 512}]\n"
+        "axes: {density: [0.5]}\nmethods: [sink_window]\ndense_layers: 0\nmeasure: [recovery]\n"
+    )
+    done = subprocess.run(
+        [prefix / "bin/swbench", "run", config, "-q"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "results/small/cells").glob("*.h5"))) == 1
 
 
 def test_documents_say_no_paths(prefix):
     for path in prefix.rglob("*"):
-        if path.is_file() and path.suffix in (".cmake", ".pc", ".1", ".h") and ".so" not in path.name:
+        if (
+            path.is_file()
+            and path.suffix in (".cmake", ".pc", ".1", ".h")
+            and ".so" not in path.name
+        ):
             text = path.read_text()
-            assert str(BUILD) not in text and str(ROOT) not in text and str(prefix.parent) not in text, path
+            assert (
+                str(BUILD) not in text and str(ROOT) not in text and str(prefix.parent) not in text
+            ), path
 
 
 # ------------------------------------------------------------------------------------------------------- the CUDA module
@@ -100,11 +134,21 @@ def words_of_the_tables(prefix) -> set[str]:
     """Every verb, flag, method, metric, config key and parameter that help knows."""
     lines = swbench(prefix, "help").stdout.splitlines()
     verbs = {line.split()[0] for line in lines if re.match(r"  [a-z]", line)}
-    words = set(verbs) | {line.split()[0] for line in swbench(prefix, "help", "metrics").stdout.splitlines()[1:]}
+    words = set(verbs) | {
+        line.split()[0] for line in swbench(prefix, "help", "metrics").stdout.splitlines()[1:]
+    }
     for topic in verbs | {"config", "methods"}:
         text = swbench(prefix, "help", topic).stdout
-        words |= {line.split()[0] for line in text.splitlines() if re.match(r"  [a-z-]", line) and "follows" not in line}
-    words |= {line.split(":")[0] for line in swbench(prefix, "help", "methods").stdout.splitlines() if re.match(r"[a-z_]+:", line)}
+        words |= {
+            line.split()[0]
+            for line in text.splitlines()
+            if re.match(r"  [a-z-]", line) and "follows" not in line
+        }
+    words |= {
+        line.split(":")[0]
+        for line in swbench(prefix, "help", "methods").stdout.splitlines()
+        if re.match(r"[a-z_]+:", line)
+    }
     assert {"run", "--set", "sketchwalk", "ppl", "density", "block_size", "exponent"} <= words
     return words
 
@@ -116,7 +160,9 @@ def test_manual(prefix):
         assert call("mandoc", "-T", "lint", "-W", "style", page).stdout == ""
         text = call("mandoc", "-T", "utf8", page).stdout
     elif shutil.which("man"):
-        done = call("man", "--warnings", "-l", page, env=dict(os.environ, MANROFFOPT="", LC_ALL="C.UTF-8"))
+        done = call(
+            "man", "--warnings", "-l", page, env=dict(os.environ, MANROFFOPT="", LC_ALL="C.UTF-8")
+        )
         assert done.stderr == ""
         text = done.stdout
     else:
@@ -124,7 +170,17 @@ def test_manual(prefix):
     text = re.sub(".\b", "", text)  # bold and underline of terminals
     for word in words_of_the_tables(prefix):
         assert re.search(rf"(?<![\w-]){re.escape(word)}(?!\w)", text), word
-    for section in ("NAME", "SYNOPSIS", "VERBS", "CONFIGURATION", "METHODS", "METRICS", "EXIT STATUS", "ENVIRONMENT", "EXAMPLES"):
+    for section in (
+        "NAME",
+        "SYNOPSIS",
+        "VERBS",
+        "CONFIGURATION",
+        "METHODS",
+        "METRICS",
+        "EXIT STATUS",
+        "ENVIRONMENT",
+        "EXAMPLES",
+    ):
         assert f"\n{section}\n" in text
 
 
@@ -134,7 +190,15 @@ def complete(prefix, line: str, cwd: Path) -> list[str]:
     if line.endswith("="):
         words.pop()  # the '=' itself is what is being completed
     script = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _swbench; printf "%s\\n" "${COMPREPLY[@]}"'
-    done = call("bash", "-c", script, "bash", prefix / "share/bash-completion/completions/swbench", *words, cwd=cwd)
+    done = call(
+        "bash",
+        "-c",
+        script,
+        "bash",
+        prefix / "share/bash-completion/completions/swbench",
+        *words,
+        cwd=cwd,
+    )
     return sorted(w for w in done.stdout.split("\n") if w)
 
 
@@ -152,10 +216,19 @@ def test_bash_completion(prefix, tmp_path):
     assert complete(prefix, "swbench export --format=", tmp_path) == ["csv", "jsonl"]
     assert complete(prefix, "swbench run --limit ", tmp_path) == []
     assert complete(prefix, "swbench run --set axes.p", tmp_path) == ["axes.phase="]
-    assert complete(prefix, "swbench run --set axes.phase=", tmp_path) == ["both", "decode", "prefill"]
+    assert complete(prefix, "swbench run --set axes.phase=", tmp_path) == [
+        "both",
+        "decode",
+        "prefill",
+    ]
     assert complete(prefix, "swbench run --set axes.phase=d", tmp_path) == ["decode"]
     assert complete(prefix, "swbench report a", tmp_path) == ["a folder"]
-    assert complete(prefix, "swbench validate ", tmp_path) == ["a folder", "a.yaml", "b.yml", "c.txt"]
+    assert complete(prefix, "swbench validate ", tmp_path) == [
+        "a folder",
+        "a.yaml",
+        "b.yml",
+        "c.txt",
+    ]
     assert complete(prefix, "swbench help sketchw", tmp_path) == ["sketchwalk"]
     assert complete(prefix, "swbench export x --metric pp", tmp_path) == ["ppl"]
     methods = {line.split()[0] for line in swbench(prefix, "ls", "methods").stdout.splitlines()}
@@ -182,14 +255,19 @@ def test_zsh_completion(prefix):
 def test_help_refuses_other_formats(prefix):
     assert "'pdf'" in swbench(prefix, "help", "--format", "pdf", check=2).stderr
     assert "topic" in swbench(prefix, "help", "run", "--format", "man", check=2).stderr
-    assert swbench(prefix, "help", "run", "--format", "text").stdout == swbench(prefix, "help", "run").stdout
+    assert (
+        swbench(prefix, "help", "run", "--format", "text").stdout
+        == swbench(prefix, "help", "run").stdout
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- library
 
 
 def test_example_runs_a_method(example):
-    found = re.fullmatch(r"sketchwalk on cpu: 64 query blocks, density (0\.\d+)\n", call(example).stdout)
+    found = re.fullmatch(
+        r"sketchwalk on cpu: 64 query blocks, density (0\.\d+)\n", call(example).stdout
+    )
     assert found and abs(float(found[1]) - 0.2) < 0.002  # half a block of 2080
     assert "expected cpu, cuda or auto" in call(example, "gpu", check=1).stderr
 
@@ -198,8 +276,12 @@ def test_other_versions_are_refused(prefix, tmp_path):
     for version, found in (("0.1", 1), ("0.2", 0), ("1.0", 0)):
         folder = tmp_path / version
         folder.mkdir()
-        (folder / "CMakeLists.txt").write_text(f"cmake_minimum_required(VERSION 3.22)\nproject(t LANGUAGES C)\nfind_package(swbench {version} REQUIRED)\n")
-        done = call("cmake", "-S", folder, "-B", folder / "b", f"-DCMAKE_PREFIX_PATH={prefix}", check=None)
+        (folder / "CMakeLists.txt").write_text(
+            f"cmake_minimum_required(VERSION 3.22)\nproject(t LANGUAGES C)\nfind_package(swbench {version} REQUIRED)\n"
+        )
+        done = call(
+            "cmake", "-S", folder, "-B", folder / "b", f"-DCMAKE_PREFIX_PATH={prefix}", check=None
+        )
         assert (done.returncode == 0) == bool(found), version
 
 
@@ -214,4 +296,15 @@ def test_pkg_config(prefix, library, tmp_path):
 def test_headers_stand_alone(prefix, compiler, language):
     assert sorted(p.stem for p in (prefix / "include/swbench/core").iterdir()) == sorted(HEADERS)
     for name in HEADERS:
-        call(compiler, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{prefix}/include/swbench", "-x", language, "-", input=f'#include "core/{name}.h"\n')
+        call(
+            compiler,
+            "-fsyntax-only",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{prefix}/include/swbench",
+            "-x",
+            language,
+            "-",
+            input=f'#include "core/{name}.h"\n',
+        )

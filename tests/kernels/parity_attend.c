@@ -1,5 +1,6 @@
-/* Attention and block mass. The reference is plain double arithmetic on the same bf16 values, in this file; the allowance is twice the error
- * of a naive bf16 implementation (probabilities and output rounded to bf16), measured on the same rows. */
+/* Attention and block mass. The reference is plain double arithmetic on the same bf16 values, in
+ * this file; the allowance is twice the error of a naive bf16 implementation (probabilities and
+ * output rounded to bf16), measured on the same rows. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,12 +21,15 @@ struct attend_case {
 
 static const size_t SENTINELS = 512;
 
-/* A random causal selection: forced {0, i-1, i}, others with probability 0.3; some blocks partial. */
+/* A random causal selection: forced {0, i-1, i}, others with probability 0.3; some blocks
+ * partial. */
 static void random_selection(const struct attend_case *c, uint64_t seed, struct sw_selection *s)
 {
     int units = c->batch * (c->units == SHARED ? 1 : c->units == GROUP ? c->Hkv : c->H);
     int row0 = (c->n_k - c->n_q) / c->block, rows = sw_blocks(c->n_k, c->block) - row0;
-    must(sw_selection_reserve(s, NULL, units, rows, sw_selection_full_capacity(units, row0, rows), c->partial), "reserve");
+    must(sw_selection_reserve(s, NULL, units, rows, sw_selection_full_capacity(units, row0, rows),
+                              c->partial),
+         "reserve");
     s->block = c->block;
     s->n = c->n_k;
     s->n_q = c->n_q;
@@ -56,11 +60,13 @@ static bool kept(const struct sw_selection *s, int t, int key, int32_t e)
 }
 
 /* One query row: exact in double, and the naive bf16 way. weights: n_k doubles of room. */
-static void reference_row(const struct attend_case *c, const struct sw_selection *s, const float *q, const float *k, const float *v, float scale,
-                          int seq, int h, int t, double *weights, float *exact, float *naive)
+static void reference_row(const struct attend_case *c, const struct sw_selection *s, const float *q,
+                          const float *k, const float *v, float scale, int seq, int h, int t,
+                          double *weights, float *exact, float *naive)
 {
     int d = c->d, G = c->H / c->Hkv, pos = c->n_k - c->n_q + t, g = h / G;
-    const float *qr = q + (((size_t)seq * (size_t)c->n_q + (size_t)t) * (size_t)c->H + (size_t)h) * (size_t)d;
+    const float *qr =
+        q + (((size_t)seq * (size_t)c->n_q + (size_t)t) * (size_t)c->H + (size_t)h) * (size_t)d;
     size_t kv0 = (size_t)seq * (size_t)c->n_k;
     for (int u = 0; u <= pos; u++)
         weights[u] = s ? -INFINITY : 0.0;
@@ -68,7 +74,8 @@ static void reference_row(const struct attend_case *c, const struct sw_selection
         int per = s->units / c->batch, unit = seq * per + (per == 1 ? 0 : per == c->H ? h : g);
         int row = unit * s->rows + pos / s->block - s->row0;
         for (int32_t e = s->indptr[row]; e < s->indptr[row + 1]; e++)
-            for (int u = s->indices[e] * s->block; u < (s->indices[e] + 1) * s->block && u <= pos; u++)
+            for (int u = s->indices[e] * s->block; u < (s->indices[e] + 1) * s->block && u <= pos;
+                 u++)
                 if (kept(s, pos, u, e))
                     weights[u] = 0.0;
     }
@@ -134,21 +141,25 @@ static void *reference_rows(void *arg)
     double *weights = need((size_t)c->n_k * sizeof *weights);
     for (int i = w->first; i < c->batch * w->rows * c->H; i += w->step) {
         size_t at = (size_t)i * (size_t)c->d;
-        reference_row(c, w->s, w->q, w->k, w->v, w->scale, i / (w->rows * c->H), i % c->H, sampled(c, w->rows, i / c->H % w->rows), weights,
-                      w->exact + at, w->naive + at);
+        reference_row(c, w->s, w->q, w->k, w->v, w->scale, i / (w->rows * c->H), i % c->H,
+                      sampled(c, w->rows, i / c->H % w->rows), weights, w->exact + at,
+                      w->naive + at);
     }
     free(weights);
     return NULL;
 }
 
-/* Over the queries q [count] what `got` has, sentinels behind both; where that is not taken, an error. */
-static void check_in_place(struct parity *p, const struct sw_attend *a, const float *q, const float *got, size_t count, const char *name)
+/* Over the queries q [count] what `got` has, sentinels behind both; where that is not taken, an
+ * error. */
+static void check_in_place(struct parity *p, const struct sw_attend *a, const float *q,
+                           const float *got, size_t count, const char *name)
 {
     struct sw_backend *be = p->cuda;
     size_t all = count + SENTINELS;
     float *host = need(all * sizeof *host);
     bool allowed = be->attend_in_place(be, a);
-    int runs = allowed && a->n_q > 2000 ? 8 : 1; /* several tiles a multiprocessor: a race shows in some runs only */
+    /* several tiles a multiprocessor: a race shows in some runs only */
+    int runs = allowed && a->n_q > 2000 ? 8 : 1;
     for (int run = 0; run < runs; run++) {
         memcpy(host, q, count * sizeof *host);
         memcpy(host + count, got + count, SENTINELS * sizeof *host);
@@ -158,7 +169,8 @@ static void check_in_place(struct parity *p, const struct sw_attend *a, const fl
         if (allowed) {
             must(be->attend(be, &same), name);
             must(be->download_act(be, host, over, all), name);
-            check(p, memcmp(host, got, all * sizeof *host) == 0, "%s: other bits over the queries, run %d", name, run);
+            check(p, memcmp(host, got, all * sizeof *host) == 0,
+                  "%s: other bits over the queries, run %d", name, run);
         } else {
             check(p, be->attend(be, &same) == SW_EINTERNAL, "%s: written over its queries", name);
             sw_error_clear();
@@ -168,19 +180,24 @@ static void check_in_place(struct parity *p, const struct sw_attend *a, const fl
     free(host);
 }
 
-static void run_case(struct parity *p, const struct attend_case *c, enum sw_attend_kernel kernel, uint64_t seed)
+static void run_case(struct parity *p, const struct attend_case *c, enum sw_attend_kernel kernel,
+                     uint64_t seed)
 {
-    size_t d = (size_t)c->d, row = (size_t)c->H * d, q_count = (size_t)c->batch * (size_t)c->n_q * row;
+    size_t d = (size_t)c->d, row = (size_t)c->H * d,
+           q_count = (size_t)c->batch * (size_t)c->n_q * row;
     int stride = c->n_k + 5; /* rows past n_k hold NaN: nobody may use them */
     size_t kv_row = (size_t)c->Hkv * d, kv_count = (size_t)c->batch * (size_t)c->n_k * kv_row;
-    float *q = random_values(seed, q_count, 2.0f), *k = random_values(seed + 1, kv_count, 1.0f), *v = random_values(seed + 2, kv_count, 1.0f);
+    float *q = random_values(seed, q_count, 2.0f), *k = random_values(seed + 1, kv_count, 1.0f),
+          *v = random_values(seed + 2, kv_count, 1.0f);
     size_t padded = (size_t)c->batch * (size_t)stride * kv_row;
     float *kp = need(padded * sizeof *kp), *vp = need(padded * sizeof *vp);
     for (size_t i = 0; i < padded; i++)
         kp[i] = vp[i] = NAN;
     for (int b = 0; b < c->batch; b++) {
-        memcpy(kp + (size_t)b * (size_t)stride * kv_row, k + (size_t)b * (size_t)c->n_k * kv_row, (size_t)c->n_k * kv_row * sizeof *k);
-        memcpy(vp + (size_t)b * (size_t)stride * kv_row, v + (size_t)b * (size_t)c->n_k * kv_row, (size_t)c->n_k * kv_row * sizeof *v);
+        memcpy(kp + (size_t)b * (size_t)stride * kv_row, k + (size_t)b * (size_t)c->n_k * kv_row,
+               (size_t)c->n_k * kv_row * sizeof *k);
+        memcpy(vp + (size_t)b * (size_t)stride * kv_row, v + (size_t)b * (size_t)c->n_k * kv_row,
+               (size_t)c->n_k * kv_row * sizeof *v);
     }
     float *poison = need((q_count + SENTINELS) * sizeof *poison);
     for (size_t i = 0; i < q_count + SENTINELS; i++)
@@ -191,15 +208,28 @@ static void run_case(struct parity *p, const struct attend_case *c, enum sw_atte
         random_selection(c, seed + 3, &host);
         selection_on_device(be, &host, &device);
     }
-    void *dq = acts_on_device(be, q, q_count), *dk = acts_on_device(be, kp, padded), *dv = acts_on_device(be, vp, padded);
+    void *dq = acts_on_device(be, q, q_count), *dk = acts_on_device(be, kp, padded),
+         *dv = acts_on_device(be, vp, padded);
     void *out = acts_on_device(be, poison, q_count + SENTINELS);
     float scale = (float)(1.0 / sqrt((double)c->d));
-    struct sw_attend a = {.batch = c->batch, .n_q = c->n_q, .n_k = c->n_k, .n_heads = c->H, .n_kv_heads = c->Hkv, .head_dim = c->d,
-                          .kv_stride = stride, .q = dq, .k = dk, .v = dv, .out = out, .scale = scale,
-                          .sel = c->units == DENSE ? NULL : &device, .kernel = kernel};
+    struct sw_attend a = {.batch = c->batch,
+                          .n_q = c->n_q,
+                          .n_k = c->n_k,
+                          .n_heads = c->H,
+                          .n_kv_heads = c->Hkv,
+                          .head_dim = c->d,
+                          .kv_stride = stride,
+                          .q = dq,
+                          .k = dk,
+                          .v = dv,
+                          .out = out,
+                          .scale = scale,
+                          .sel = c->units == DENSE ? NULL : &device,
+                          .kernel = kernel};
     char name[160];
-    snprintf(name, sizeof name, "attend batch %d n_q %d n_k %d H %d/%d d %d B %d %s%s", c->batch, c->n_q, c->n_k, c->H, c->Hkv, c->d, c->block,
-             unit_names[c->units], c->partial ? " partial" : "");
+    snprintf(name, sizeof name, "attend batch %d n_q %d n_k %d H %d/%d d %d B %d %s%s", c->batch,
+             c->n_q, c->n_k, c->H, c->Hkv, c->d, c->block, unit_names[c->units],
+             c->partial ? " partial" : "");
     enum sw_status st = be->attend(be, &a);
     if (st == SW_EUNSUPPORTED && kernel == SW_ATTEND_LIBRARY) {
         printf("%s: %s\n", name, sw_error_message()); /* a build without cuDNN */
@@ -219,15 +249,22 @@ static void run_case(struct parity *p, const struct attend_case *c, enum sw_atte
         check(p, finite, "%s: NaN or unwritten output", name);
         check_in_place(p, &a, q, got, q_count, name);
         /* Rows to compare: all of a few, else an even sample with the ends. */
-        int wanted = p->quick ? 24 : c->n_k > 2000 ? 16 : c->n_k > 200 ? 32 : 64, rows = c->n_q < wanted ? c->n_q : wanted;
+        int wanted = p->quick        ? 24
+                     : c->n_k > 2000 ? 16
+                     : c->n_k > 200  ? 32
+                                     : 64,
+            rows = c->n_q < wanted ? c->n_q : wanted;
         size_t count = (size_t)c->batch * (size_t)rows * row, at = 0;
-        float *exact = need(count * sizeof *exact), *naive = need(count * sizeof *naive), *own = need(count * sizeof *own);
+        float *exact = need(count * sizeof *exact), *naive = need(count * sizeof *naive),
+              *own = need(count * sizeof *own);
         enum { THREADS = 12 };
         struct reference work[THREADS];
         pthread_t threads[THREADS];
         bool started[THREADS];
         for (int i = 0; i < THREADS; i++) {
-            work[i] = (struct reference){c, c->units == DENSE ? NULL : &host, q, k, v, scale, exact, naive, rows, i, THREADS};
+            work[i] = (struct reference){
+                c,      c->units == DENSE ? NULL : &host, q, k, v, scale, exact, naive, rows, i,
+                THREADS};
             started[i] = pthread_create(&threads[i], NULL, reference_rows, &work[i]) == 0;
             if (!started[i])
                 reference_rows(&work[i]);
@@ -237,7 +274,9 @@ static void run_case(struct parity *p, const struct attend_case *c, enum sw_atte
                 pthread_join(threads[i], NULL);
         for (int b = 0; b < c->batch; b++)
             for (int r = 0; r < rows; r++, at += row)
-                memcpy(own + at, got + ((size_t)b * (size_t)c->n_q + (size_t)sampled(c, rows, r)) * row, row * sizeof *own);
+                memcpy(own + at,
+                       got + ((size_t)b * (size_t)c->n_q + (size_t)sampled(c, rows, r)) * row,
+                       row * sizeof *own);
         double e = relative_error(own, exact, count), e0 = relative_error(naive, exact, count);
         double m = largest_error(own, exact, count), m0 = largest_error(naive, exact, count);
         check(p, e <= 2 * e0, "%s: error %.3g, naive bf16 %.3g", name, e, e0);
@@ -263,42 +302,66 @@ static void run_case(struct parity *p, const struct attend_case *c, enum sw_atte
 
 void parity_attend(struct parity *p)
 {
-    static const int lengths[] = {1, 63, 64, 65, 1000, 4096}, dims[] = {64, 96, 128, 256}, groups[] = {1, 3, 4, 8}, blocks[] = {32, 64, 128};
+    static const int lengths[] = {1, 63, 64, 65, 1000, 4096}, dims[] = {64, 96, 128, 256},
+                     groups[] = {1, 3, 4, 8}, blocks[] = {32, 64, 128};
     uint64_t seed = 100;
     int few = p->quick ? 4 : 6;
-    for (int pass = 0; pass < 2; pass++) { /* the kernel that dispatch chooses, then the portable one */
+    /* the kernel that dispatch chooses, then the portable one */
+    for (int pass = 0; pass < 2; pass++) {
         if (pass)
             setenv("SWBENCH_ATTEND", "portable", 1);
         else
             unsetenv("SWBENCH_ATTEND");
-        enum sw_attend_kernel kernel = p->quick ? SW_ATTEND_OWN : SW_ATTEND_BEST; /* racecheck takes cuDNN's asynchronous copies for hazards */
+        /* racecheck takes cuDNN's asynchronous copies for hazards */
+        enum sw_attend_kernel kernel = p->quick ? SW_ATTEND_OWN : SW_ATTEND_BEST;
         for (int li = 0; li < few; li++) {
             int n = lengths[li];
             for (int di = 0; di < 4; di++)
                 for (int gi = 0; gi < 4; gi++) {
                     int G = groups[gi], d = dims[di];
-                    if ((n > 100 && (di + gi) % 2 != li % 2) || (n > 1000 && gi != di) || (p->quick && (li + di + gi) % 4 != 0))
+                    if ((n > 100 && (di + gi) % 2 != li % 2) || (n > 1000 && gi != di) ||
+                        (p->quick && (li + di + gi) % 4 != 0))
                         continue; /* a half of the long ones, a quarter of the longest */
                     int Hkv = n > 1000 ? 1 : 2;
-                    run_case(p, &(struct attend_case){1, n, n, G * Hkv, Hkv, d, 64, DENSE, false}, kernel, seed += 10);
+                    run_case(p, &(struct attend_case){1, n, n, G * Hkv, Hkv, d, 64, DENSE, false},
+                             kernel, seed += 10);
                     for (int bi = 0; bi < 3; bi++) {
                         if (n > 1000 && bi != (di + 1) % 3)
                             continue;
                         enum units u = (enum units)((li + di + gi + bi) % 3);
-                        run_case(p, &(struct attend_case){1, n, n, G * Hkv, Hkv, d, blocks[bi], u, (li + bi) % 2 == 1}, SW_ATTEND_BEST, seed += 10);
-                        run_case(p, &(struct attend_case){1, n, n, G * Hkv, Hkv, d, blocks[bi], (enum units)((u + 1) % 3), false}, SW_ATTEND_BEST, seed += 10);
+                        run_case(p,
+                                 &(struct attend_case){1, n, n, G * Hkv, Hkv, d, blocks[bi], u,
+                                                       (li + bi) % 2 == 1},
+                                 SW_ATTEND_BEST, seed += 10);
+                        run_case(p,
+                                 &(struct attend_case){1, n, n, G * Hkv, Hkv, d, blocks[bi],
+                                                       (enum units)((u + 1) % 3), false},
+                                 SW_ATTEND_BEST, seed += 10);
                     }
                 }
         }
         /* Blocks of 16 and 256, other head dimensions, batches, chunks of a longer prompt. */
         static const struct attend_case more[] = {
-            {1, 300, 300, 8, 2, 64, 16, SHARED, false},   {1, 300, 300, 6, 2, 128, 16, GROUP, true},     {1, 700, 700, 8, 2, 128, 256, SHARED, true},
-            {1, 700, 700, 4, 4, 64, 256, HEAD, false},    {1, 200, 200, 4, 2, 80, 64, SHARED, false},    {1, 200, 200, 4, 2, 32, 64, GROUP, false},
-            {1, 130, 130, 4, 2, 192, 64, SHARED, true},   {2, 200, 200, 8, 2, 128, 64, GROUP, false},    {3, 77, 77, 4, 4, 64, 32, HEAD, true},
-            {1, 128, 512, 8, 2, 128, 64, SHARED, false},  {1, 130, 514, 8, 2, 128, 128, GROUP, true},    {1, 70, 582, 28, 4, 128, 64, SHARED, false},
-            {1, 100, 612, 8, 2, 64, 64, DENSE, false},    {1, 37, 1000, 14, 2, 64, 64, DENSE, false},    {2, 65, 129, 8, 8, 128, 64, DENSE, false},
-            {1, 1000, 1000, 32, 8, 128, 64, SHARED, false}, {1, 1000, 1000, 32, 8, 128, 128, GROUP, false}, {1, 900, 900, 14, 2, 64, 64, HEAD, false},
-            {1, 2500, 2500, 8, 2, 128, 64, SHARED, false}, {1, 2500, 2500, 28, 4, 128, 64, DENSE, false},
+            {1, 300, 300, 8, 2, 64, 16, SHARED, false},
+            {1, 300, 300, 6, 2, 128, 16, GROUP, true},
+            {1, 700, 700, 8, 2, 128, 256, SHARED, true},
+            {1, 700, 700, 4, 4, 64, 256, HEAD, false},
+            {1, 200, 200, 4, 2, 80, 64, SHARED, false},
+            {1, 200, 200, 4, 2, 32, 64, GROUP, false},
+            {1, 130, 130, 4, 2, 192, 64, SHARED, true},
+            {2, 200, 200, 8, 2, 128, 64, GROUP, false},
+            {3, 77, 77, 4, 4, 64, 32, HEAD, true},
+            {1, 128, 512, 8, 2, 128, 64, SHARED, false},
+            {1, 130, 514, 8, 2, 128, 128, GROUP, true},
+            {1, 70, 582, 28, 4, 128, 64, SHARED, false},
+            {1, 100, 612, 8, 2, 64, 64, DENSE, false},
+            {1, 37, 1000, 14, 2, 64, 64, DENSE, false},
+            {2, 65, 129, 8, 8, 128, 64, DENSE, false},
+            {1, 1000, 1000, 32, 8, 128, 64, SHARED, false},
+            {1, 1000, 1000, 32, 8, 128, 128, GROUP, false},
+            {1, 900, 900, 14, 2, 64, 64, HEAD, false},
+            {1, 2500, 2500, 8, 2, 128, 64, SHARED, false},
+            {1, 2500, 2500, 28, 4, 128, 64, DENSE, false},
         };
         for (size_t i = 0; i < sizeof more / sizeof *more; i++)
             if (!p->quick || (more[i].n_k < 400 && i % 2 == (size_t)pass))
@@ -307,8 +370,10 @@ void parity_attend(struct parity *p)
     unsetenv("SWBENCH_ATTEND");
     /* The library's kernel, at the shapes it is timed at. */
     if (!p->quick) {
-        run_case(p, &(struct attend_case){1, 1000, 1000, 32, 8, 128, 64, DENSE, false}, SW_ATTEND_LIBRARY, seed += 10);
-        run_case(p, &(struct attend_case){1, 2048, 2048, 9, 3, 64, 64, DENSE, false}, SW_ATTEND_LIBRARY, seed += 10);
+        run_case(p, &(struct attend_case){1, 1000, 1000, 32, 8, 128, 64, DENSE, false},
+                 SW_ATTEND_LIBRARY, seed += 10);
+        run_case(p, &(struct attend_case){1, 2048, 2048, 9, 3, 64, 64, DENSE, false},
+                 SW_ATTEND_LIBRARY, seed += 10);
     }
     /* Decode: one query; the current block full, begun, and of one token. */
     static const int decode_lengths[] = {1, 17, 64, 65, 200, 1000, 1024, 4096, 9001};
@@ -319,26 +384,39 @@ void parity_attend(struct parity *p)
                 if (p->quick && (n > 300 || (li + di + gi) % 4 != 0))
                     continue;
                 int batch = (di + gi) % 2 ? 4 : 1;
-                run_case(p, &(struct attend_case){batch, 1, n, G * 2, 2, dims[di], 64, DENSE, false}, SW_ATTEND_BEST, seed += 10);
-                run_case(p, &(struct attend_case){batch, 1, n, G * 2, 2, dims[di], blocks[(di + gi) % 3], (enum units)((gi + li) % 3), li % 2 == 1},
+                run_case(p,
+                         &(struct attend_case){batch, 1, n, G * 2, 2, dims[di], 64, DENSE, false},
+                         SW_ATTEND_BEST, seed += 10);
+                run_case(p,
+                         &(struct attend_case){batch, 1, n, G * 2, 2, dims[di],
+                                               blocks[(di + gi) % 3], (enum units)((gi + li) % 3),
+                                               li % 2 == 1},
                          SW_ATTEND_BEST, seed += 10);
             }
-    run_case(p, &(struct attend_case){2, 1, 500, 40, 2, 64, 16, SHARED, false}, SW_ATTEND_BEST, seed += 10); /* groups of more than 16 heads */
-    run_case(p, &(struct attend_case){1, 1, 3000, 32, 8, 128, 256, SHARED, false}, SW_ATTEND_BEST, seed += 10);
+    /* groups of more than 16 heads */
+    run_case(p, &(struct attend_case){2, 1, 500, 40, 2, 64, 16, SHARED, false}, SW_ATTEND_BEST,
+             seed += 10);
+    run_case(p, &(struct attend_case){1, 1, 3000, 32, 8, 128, 256, SHARED, false}, SW_ATTEND_BEST,
+             seed += 10);
 }
 
 void parity_mass(struct parity *p)
 {
-    static const struct { int n, n_q, H, Hkv, d, block; } cases[] = {
-        {1, 1, 2, 2, 64, 64},       {65, 65, 4, 2, 64, 64},     {300, 300, 4, 2, 128, 64}, {300, 300, 4, 4, 128, 32}, {300, 300, 6, 2, 96, 16},
-        {700, 700, 4, 1, 128, 128}, {1000, 1000, 2, 1, 64, 256}, {333, 1, 4, 2, 128, 64},   {1000, 1, 8, 2, 64, 128}, {200, 200, 2, 1, 256, 64},
-        {2500, 2500, 4, 1, 128, 64}};
+    static const struct {
+        int n, n_q, H, Hkv, d, block;
+    } cases[] = {
+        {1, 1, 2, 2, 64, 64},        {65, 65, 4, 2, 64, 64},     {300, 300, 4, 2, 128, 64},
+        {300, 300, 4, 4, 128, 32},   {300, 300, 6, 2, 96, 16},   {700, 700, 4, 1, 128, 128},
+        {1000, 1000, 2, 1, 64, 256}, {333, 1, 4, 2, 128, 64},    {1000, 1, 8, 2, 64, 128},
+        {200, 200, 2, 1, 256, 64},   {2500, 2500, 4, 1, 128, 64}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int n = cases[i].n, n_q = cases[i].n_q, H = cases[i].H, d = cases[i].d, B = cases[i].block;
         if (p->quick && n > 800)
             continue;
-        size_t q_count = (size_t)n_q * (size_t)H * (size_t)d, k_count = (size_t)n * (size_t)cases[i].Hkv * (size_t)d;
-        float *q = random_values(9000 + i, q_count, 2.0f), *k = random_values(9100 + i, k_count, 1.0f);
+        size_t q_count = (size_t)n_q * (size_t)H * (size_t)d,
+               k_count = (size_t)n * (size_t)cases[i].Hkv * (size_t)d;
+        float *q = random_values(9000 + i, q_count, 2.0f),
+              *k = random_values(9100 + i, k_count, 1.0f);
         int b = sw_blocks(n, B), rows = b - (n - n_q) / B, ld = b + 3, ld_rows = rows + 1;
         size_t count = (size_t)H * (size_t)ld_rows * (size_t)ld;
         float *poison = need(count * sizeof *poison), *got[2];
@@ -349,9 +427,22 @@ void parity_mass(struct parity *p)
             struct sw_backend *be = both[w];
             void *dq = acts_on_device(be, q, q_count), *dk = acts_on_device(be, k, k_count);
             float *out = on_device(be, poison, count * sizeof *out);
-            struct sw_block_mass a = {.in = {.batch = 1, .n_q = n_q, .n_k = n, .n_heads = H, .n_kv_heads = cases[i].Hkv, .head_dim = d,
-                                             .kv_stride = n, .q = dq, .k = dk, .v = dk, .out = NULL, .scale = (float)(1.0 / sqrt((double)d))},
-                                      .block = B, .ld = ld, .ld_rows = ld_rows, .out = out};
+            struct sw_block_mass a = {.in = {.batch = 1,
+                                             .n_q = n_q,
+                                             .n_k = n,
+                                             .n_heads = H,
+                                             .n_kv_heads = cases[i].Hkv,
+                                             .head_dim = d,
+                                             .kv_stride = n,
+                                             .q = dq,
+                                             .k = dk,
+                                             .v = dk,
+                                             .out = NULL,
+                                             .scale = (float)(1.0 / sqrt((double)d))},
+                                      .block = B,
+                                      .ld = ld,
+                                      .ld_rows = ld_rows,
+                                      .out = out};
             must(be->block_mass(be, &a), "block_mass");
             got[w] = floats_from(be, out, count);
             be->free(be, dq);
@@ -363,11 +454,14 @@ void parity_mass(struct parity *p)
             for (int r = 0; r < rows; r++) {
                 double sum = 0;
                 for (int j = 0; j < b; j++)
-                    sum += got[1][((size_t)h * (size_t)ld_rows + (size_t)r) * (size_t)ld + (size_t)j];
+                    sum +=
+                        got[1][((size_t)h * (size_t)ld_rows + (size_t)r) * (size_t)ld + (size_t)j];
                 sums = fabs(sum - 1) > sums ? fabs(sum - 1) : sums;
             }
-        check(p, worst <= 2e-5, "block_mass n %d n_q %d d %d B %d: differs by %.3g", n, n_q, d, B, worst);
-        check(p, sums <= 1e-4, "block_mass n %d n_q %d d %d B %d: a row sums to 1 %+.3g", n, n_q, d, B, sums);
+        check(p, worst <= 2e-5, "block_mass n %d n_q %d d %d B %d: differs by %.3g", n, n_q, d, B,
+              worst);
+        check(p, sums <= 1e-4, "block_mass n %d n_q %d d %d B %d: a row sums to 1 %+.3g", n, n_q, d,
+              B, sums);
         free(got[0]);
         free(got[1]);
         free(poison);

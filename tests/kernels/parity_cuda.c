@@ -2,7 +2,8 @@
  *
  *   parity_cuda [--quick] [--bench] [GROUP]
  *
- * --quick: small shapes only, for compute-sanitizer. --bench: a few timings instead (GROUP: prefill, decode, step or model). Exit 77 without a GPU, 1 when anything differs. */
+ * --quick: small shapes only, for compute-sanitizer. --bench: a few timings instead (GROUP:
+ * prefill, decode, step or model). Exit 77 without a GPU, 1 when anything differs. */
 #include "tests/kernels/parity_cuda.h"
 
 #include <math.h>
@@ -32,7 +33,8 @@ void must(enum sw_status st, const char *what)
 {
     if (st == SW_OK)
         return;
-    printf("FAIL %s: %s: %s (%s)\n", what, sw_status_name(st), sw_error_message(), sw_error_place());
+    printf("FAIL %s: %s: %s (%s)\n", what, sw_status_name(st), sw_error_message(),
+           sw_error_place());
     exit(1);
 }
 
@@ -58,7 +60,8 @@ float bf16_round(float x)
 float *random_values(uint64_t seed, size_t count, float scale)
 {
     float *x = need(count * sizeof *x);
-    for (size_t i = 0; i < count; i++) { /* sum of four uniforms: near enough to normal, and quick */
+    /* sum of four uniforms: near enough to normal, and quick */
+    for (size_t i = 0; i < count; i++) {
         uint64_t u = sw_rng_u64(seed, SW_RNG_TEST, i);
         float sum = 0;
         for (int k = 0; k < 4; k++)
@@ -116,10 +119,13 @@ double largest_error(const float *x, const float *reference, size_t count)
     return worst;
 }
 
-void selection_on_device(struct sw_backend *be, const struct sw_selection *host, struct sw_selection *out)
+void selection_on_device(struct sw_backend *be, const struct sw_selection *host,
+                         struct sw_selection *out)
 {
     size_t rows = (size_t)host->units * (size_t)host->rows, entries = (size_t)host->indptr[rows];
-    must(sw_selection_reserve(out, be, host->units, host->rows, (int64_t)entries, host->whole != NULL), "reserve");
+    must(sw_selection_reserve(out, be, host->units, host->rows, (int64_t)entries,
+                              host->whole != NULL),
+         "reserve");
     out->block = host->block;
     out->n = host->n;
     out->n_q = host->n_q;
@@ -157,8 +163,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(struct parity *);
-    } groups[] = {{"device", parity_device}, {"model", parity_model}, {"scores", parity_scores},
-                  {"select", parity_select}, {"prompt", parity_prompt}, {"attend", parity_attend}, {"mass", parity_mass}, {"baselines", parity_baselines}};
+    } groups[] = {{"device", parity_device}, {"model", parity_model},
+                  {"scores", parity_scores}, {"select", parity_select},
+                  {"prompt", parity_prompt}, {"attend", parity_attend},
+                  {"mass", parity_mass},     {"baselines", parity_baselines}};
     if (bench)
         parity_bench(&p);
     for (size_t g = 0; !bench && g < sizeof groups / sizeof *groups; g++) {
@@ -166,7 +174,8 @@ int main(int argc, char **argv)
             continue;
         int checks = p.checks, failures = p.failures;
         groups[g].run(&p);
-        printf("%-7s %5d checks, %d failed\n", groups[g].name, p.checks - checks, p.failures - failures);
+        printf("%-7s %5d checks, %d failed\n", groups[g].name, p.checks - checks,
+               p.failures - failures);
     }
     sw_backend_close(p.cuda);
     sw_backend_close(p.cpu);

@@ -1,5 +1,5 @@
-/* parity_cuda.h: what the files of the CUDA parity test share. Data are random from counters; every value that goes in is a bf16 value, so that
- * both backends start from the same numbers. */
+/* parity_cuda.h: what the files of the CUDA parity test share. Data are random from counters; every
+ * value that goes in is a bf16 value, so that both backends start from the same numbers. */
 #ifndef PARITY_CUDA_H
 #define PARITY_CUDA_H
 
@@ -27,11 +27,13 @@ void *on_device(struct sw_backend *be, const void *host, size_t bytes);
 void *acts_on_device(struct sw_backend *be, const float *host, size_t count);
 float *floats_from(struct sw_backend *be, const float *device, size_t count);
 void *need(size_t bytes); /* malloc or exit */
-double relative_error(const float *x, const float *reference, size_t count); /* Frobenius; NaN gives infinity */
+/* Frobenius; NaN gives infinity */
+double relative_error(const float *x, const float *reference, size_t count);
 double largest_error(const float *x, const float *reference, size_t count);
 
 /* Copies a host selection into `be`'s memory. */
-void selection_on_device(struct sw_backend *be, const struct sw_selection *host, struct sw_selection *out);
+void selection_on_device(struct sw_backend *be, const struct sw_selection *host,
+                         struct sw_selection *out);
 
 void parity_attend(struct parity *p);
 void parity_mass(struct parity *p);

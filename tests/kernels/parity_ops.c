@@ -1,6 +1,7 @@
-/* Everything but attention: memory and time, the model's operations, block scores, walks, selections. The CPU backend computes the same
- * on the same numbers. Selections from equal scores must be equal; selections from each backend's own scores may differ in near-ties,
- * which are counted. */
+/* Everything but attention: memory and time, the model's operations, block scores, walks,
+ * selections. The CPU backend computes the same on the same numbers. Selections from equal scores
+ * must be equal; selections from each backend's own scores may differ in near-ties, which are
+ * counted. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "core/rng.h"
 #include "tests/kernels/parity_cuda.h"
 
-/* ------------------------------------------------------------------------------------------------------ device */
+/* --- device ----------------------------------------------------------------------------------- */
 
 void parity_device(struct parity *p)
 {
@@ -19,18 +20,21 @@ void parity_device(struct parity *p)
     size_t before = be->peak_bytes(be, true);
     must(be->alloc(be, 1000, &a), "alloc");
     must(be->alloc(be, (size_t)64 << 20, &b), "alloc");
-    check(p, ((uintptr_t)a & 63) == 0 && ((uintptr_t)b & 63) == 0, "alloc: not aligned to 64 bytes");
+    check(p, ((uintptr_t)a & 63) == 0 && ((uintptr_t)b & 63) == 0,
+          "alloc: not aligned to 64 bytes");
     be->free(be, b);
     be->free(be, NULL);
     size_t peak = be->peak_bytes(be, true);
-    check(p, peak >= ((size_t)64 << 20) + 1000 && peak < before + ((size_t)80 << 20), "peak_bytes: %zu after %zu", peak, before);
+    check(p, peak >= ((size_t)64 << 20) + 1000 && peak < before + ((size_t)80 << 20),
+          "peak_bytes: %zu after %zu", peak, before);
     check(p, be->peak_bytes(be, false) < peak, "peak_bytes: not reset");
     size_t avail = be->free_bytes(be);
     check(p, avail > (size_t)1 << 28, "free_bytes: %zu", avail);
     void *huge = NULL;
     enum sw_status st = be->alloc(be, (size_t)1 << 42, &huge);
     check(p, st == SW_ENOMEM && huge == NULL, "alloc of 4 TiB: %s", sw_status_name(st));
-    check(p, strstr(sw_error_message(), "4398046511104") && strstr(sw_error_message(), "free"), "out of memory says: %s", sw_error_message());
+    check(p, strstr(sw_error_message(), "4398046511104") && strstr(sw_error_message(), "free"),
+          "out of memory says: %s", sw_error_message());
     sw_error_clear();
     must(be->zero(be, a, 1000), "after out of memory");
     char text[1000];
@@ -52,20 +56,25 @@ void parity_device(struct parity *p)
     must(be->upload_act(be, a, f, SW_F32, 5), "upload_act");
     must(be->download_act(be, back, a, 5), "download_act");
     for (int i = 0; i < 5; i++)
-        check(p, back[i] == bf16_round(f[i]), "upload_act of %g gives %g", (double)f[i], (double)back[i]);
+        check(p, back[i] == bf16_round(f[i]), "upload_act of %g gives %g", (double)f[i],
+              (double)back[i]);
     must(be->upload_act(be, a, half, SW_F16, 2), "upload_act");
     must(be->download_act(be, back, a, 2), "download_act");
-    check(p, back[0] == 1.0f && back[1] == -5.0f, "upload_act of fp16 gives %g %g", (double)back[0], (double)back[1]);
+    check(p, back[0] == 1.0f && back[1] == -5.0f, "upload_act of fp16 gives %g %g", (double)back[0],
+          (double)back[1]);
     must(be->upload_act(be, a, bf, SW_BF16, 2), "upload_act");
     must(be->download_act(be, back, a, 2), "download_act");
-    check(p, back[0] == 1.0f && back[1] == -5.0f, "upload_act of bf16 gives %g %g", (double)back[0], (double)back[1]);
+    check(p, back[0] == 1.0f && back[1] == -5.0f, "upload_act of bf16 gives %g %g", (double)back[0],
+          (double)back[1]);
     be->free(be, a);
 }
 
-/* ------------------------------------------------------------------------------------------------------- model */
+/* --- model ------------------------------------------------------------------------------------ */
 
-/* Compares activations: `roundings` bf16 roundings of the value's size, a little of the largest value for cancellation, and `extra`. */
-static void compare_acts(struct parity *p, const char *what, const void *cpu, const void *cuda, size_t count, double roundings, double extra)
+/* Compares activations: `roundings` bf16 roundings of the value's size, a little of the largest
+ * value for cancellation, and `extra`. */
+static void compare_acts(struct parity *p, const char *what, const void *cpu, const void *cuda,
+                         size_t count, double roundings, double extra)
 {
     float *x = need(count * sizeof *x), *y = need(count * sizeof *y);
     must(p->cpu->download_act(p->cpu, x, cpu, count), what);
@@ -74,7 +83,8 @@ static void compare_acts(struct parity *p, const char *what, const void *cpu, co
     for (size_t i = 0; i < count; i++)
         top = fabs((double)x[i]) > top ? fabs((double)x[i]) : top;
     for (size_t i = 0; i < count; i++) {
-        double e = fabs((double)x[i] - y[i]), allowed = roundings * (fabs((double)x[i]) / 256 + top * 1e-6) + extra + 1e-30;
+        double e = fabs((double)x[i] - y[i]),
+               allowed = roundings * (fabs((double)x[i]) / 256 + top * 1e-6) + extra + 1e-30;
         worst = !(e / allowed <= worst) ? e / allowed : worst;
     }
     check(p, worst <= 1, "%s: %.2f of the allowed difference", what, worst);
@@ -82,15 +92,20 @@ static void compare_acts(struct parity *p, const char *what, const void *cpu, co
     free(y);
 }
 
-/* Widths and addresses that take 16 bytes a thread and ones that do not; rows longer than a block; positions in the middle of a group of tokens. */
+/* Widths and addresses that take 16 bytes a thread and ones that do not; rows longer than a block;
+ * positions in the middle of a group of tokens. */
 static void model_widths(struct parity *p)
 {
     struct sw_backend *both[2] = {p->cpu, p->cuda};
-    static const struct { int rows, heads, d; } shapes[] = {{3, 3, 100}, {5, 32, 128}, {200, 2, 128}, {301, 9, 80}, {150, 5, 24}, {2, 40, 256}, {1, 32, 128}};
+    static const struct {
+        int rows, heads, d;
+    } shapes[] = {{3, 3, 100},  {5, 32, 128}, {200, 2, 128}, {301, 9, 80},
+                  {150, 5, 24}, {2, 40, 256}, {1, 32, 128}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int rows = shapes[i].rows, heads = shapes[i].heads, d = shapes[i].d, width = heads * d;
         size_t count = (size_t)rows * (size_t)width, odd = count - 1;
-        float *x = random_values(500 + i, count, 1), *g = random_values(520 + i, (size_t)width, 1), *inv_freq = need((size_t)d * sizeof *inv_freq);
+        float *x = random_values(500 + i, count, 1), *g = random_values(520 + i, (size_t)width, 1),
+              *inv_freq = need((size_t)d * sizeof *inv_freq);
         for (int k = 0; k < d / 2; k++)
             inv_freq[k] = (float)pow(500000.0, -2.0 * k / d);
         void *norm[2], *in_place[2], *roped[2], *glu[2];
@@ -106,7 +121,10 @@ static void model_widths(struct parity *p)
             must(be->rmsnorm(be, dx, dg, rows, width, 1e-5f, norm[k]), "rmsnorm");
             must(be->rmsnorm(be, in_place[k], dg, rows, width, 1e-5f, in_place[k]), "rmsnorm");
             must(be->rope(be, roped[k], rows, heads, d, 77777, freq, 1), "rope");
-            must(be->swiglu(be, (char *)glu[k] + element, (char *)dx + element, odd, (char *)glu[k] + element), "swiglu"); /* in place, from the second on */
+            /* in place, from the second on */
+            must(be->swiglu(be, (char *)glu[k] + element, (char *)dx + element, odd,
+                            (char *)glu[k] + element),
+                 "swiglu");
             be->free(be, dx);
             be->free(be, dg);
             be->free(be, freq);
@@ -130,13 +148,19 @@ void parity_model(struct parity *p)
 {
     model_widths(p);
     struct sw_backend *both[2] = {p->cpu, p->cuda};
-    static const struct { int rows, in, out; } shapes[] = {{1, 64, 96}, {7, 576, 1536}, {130, 256, 320}, {33, 512, 1000}, {257, 1024, 128}};
+    static const struct {
+        int rows, in, out;
+    } shapes[] = {{1, 64, 96}, {7, 576, 1536}, {130, 256, 320}, {33, 512, 1000}, {257, 1024, 128}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int rows = shapes[i].rows, in = shapes[i].in, n_out = shapes[i].out, d = 64, heads = in / d;
         size_t xs = (size_t)rows * (size_t)in, ys = (size_t)rows * (size_t)n_out;
-        float *x = random_values(1 + i, xs, 1), *w = random_values(20 + i, (size_t)in * (size_t)n_out, 0.1f), *b = random_values(40 + i, (size_t)n_out, 1);
-        float *g = random_values(60 + i, (size_t)in, 1), *y0 = random_values(80 + i, ys, 1), *table = random_values(90 + i, (size_t)50 * (size_t)in, 1);
-        int32_t *ids = need((size_t)rows * sizeof *ids), *targets = need((size_t)rows * sizeof *targets);
+        float *x = random_values(1 + i, xs, 1),
+              *w = random_values(20 + i, (size_t)in * (size_t)n_out, 0.1f),
+              *b = random_values(40 + i, (size_t)n_out, 1);
+        float *g = random_values(60 + i, (size_t)in, 1), *y0 = random_values(80 + i, ys, 1),
+              *table = random_values(90 + i, (size_t)50 * (size_t)in, 1);
+        int32_t *ids = need((size_t)rows * sizeof *ids),
+                *targets = need((size_t)rows * sizeof *targets);
         float inv_freq[32];
         for (int r = 0; r < rows; r++) {
             ids[r] = (r * 7 + 3) % 50;
@@ -149,8 +173,11 @@ void parity_model(struct parity *p)
         int32_t *best[2];
         for (int k = 0; k < 2; k++) {
             struct sw_backend *be = both[k];
-            void *dx = acts_on_device(be, x, xs), *dw = acts_on_device(be, w, (size_t)in * (size_t)n_out), *db = acts_on_device(be, b, (size_t)n_out);
-            void *dg = acts_on_device(be, g, (size_t)in), *dt = acts_on_device(be, table, (size_t)50 * (size_t)in);
+            void *dx = acts_on_device(be, x, xs),
+                 *dw = acts_on_device(be, w, (size_t)in * (size_t)n_out),
+                 *db = acts_on_device(be, b, (size_t)n_out);
+            void *dg = acts_on_device(be, g, (size_t)in),
+                 *dt = acts_on_device(be, table, (size_t)50 * (size_t)in);
             float *freq = on_device(be, inv_freq, sizeof inv_freq);
             lin[k] = acts_on_device(be, y0, ys);
             lin_add[k] = acts_on_device(be, y0, ys);
@@ -178,7 +205,8 @@ void parity_model(struct parity *p)
         }
         double top_product = 4 * 0.1 * sqrt((double)in);
         compare_acts(p, "linear with bias", lin[0], lin[1], ys, 1, 0);
-        compare_acts(p, "linear, accumulated", lin_add[0], lin_add[1], ys, 1.5, top_product / 512); /* the product may be rounded before it is added */
+        /* the product may be rounded before it is added */
+        compare_acts(p, "linear, accumulated", lin_add[0], lin_add[1], ys, 1.5, top_product / 512);
         compare_acts(p, "rmsnorm", norm[0], norm[1], xs, 1, 0);
         compare_acts(p, "rmsnorm of heads", short_norm[0], short_norm[1], xs, 1, 0);
         compare_acts(p, "rope", roped[0], roped[1], xs, 1.5, 0);
@@ -211,7 +239,7 @@ void parity_model(struct parity *p)
     }
 }
 
-/* ------------------------------------------------------------------------------- pool, sketch, scores, walk, … */
+/* --- pool, sketch, scores, walk, … ------------------------------------------------------------ */
 
 /* A sketch transform with known contents in both memories. */
 static struct sw_srht transform_on(struct sw_backend *be, int d, int d_pow2, int r, uint64_t seed)
@@ -222,31 +250,43 @@ static struct sw_srht transform_on(struct sw_backend *be, int d, int d_pow2, int
         signs[c] = sw_rng_u64(seed, SW_RNG_TEST, (uint64_t)c) & 1 ? -1.0f : 1.0f;
         keep[c] = (c * 37 + 11) % d_pow2;
     }
-    struct sw_srht t = {.d = d, .d_pow2 = d_pow2, .r = r, .scale = 1.0f / sqrtf((float)r), .signs = on_device(be, signs, (size_t)d_pow2 * 4),
+    struct sw_srht t = {.d = d,
+                        .d_pow2 = d_pow2,
+                        .r = r,
+                        .scale = 1.0f / sqrtf((float)r),
+                        .signs = on_device(be, signs, (size_t)d_pow2 * 4),
                         .keep = on_device(be, keep, (size_t)d_pow2 * 4)};
     free(signs);
     free(keep);
     return t;
 }
 
-static void compare_floats(struct parity *p, const char *what, float *const x[2], size_t count, double allowed)
+static void compare_floats(struct parity *p, const char *what, float *const x[2], size_t count,
+                           double allowed)
 {
     double e = largest_error(x[1], x[0], count);
     check(p, e <= allowed, "%s: differs by %.3g, allowed %.3g", what, e, allowed);
 }
 
-struct chain_case { int n, H, Hkv, d, block, r, units_q, units_k, units_out; bool softmax, causal, padded; float exponent; };
+struct chain_case {
+    int n, H, Hkv, d, block, r, units_q, units_k, units_out;
+    bool softmax, causal, padded;
+    float exponent;
+};
 
-/* Pool, sketch, scores, walk and mean, each step from its own backend's last one; then selections from both. */
+/* Pool, sketch, scores, walk and mean, each step from its own backend's last one; then selections
+ * from both. */
 static void run_chain(struct parity *p, const struct chain_case *c, uint64_t seed)
 {
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     int b = sw_blocks(c->n, c->block), ld = b + 2, d_pow2 = 1;
     while (d_pow2 < c->d)
         d_pow2 *= 2;
-    size_t qn = (size_t)c->n * (size_t)c->H * (size_t)c->d, kn = (size_t)c->n * (size_t)c->Hkv * (size_t)c->d;
+    size_t qn = (size_t)c->n * (size_t)c->H * (size_t)c->d,
+           kn = (size_t)c->n * (size_t)c->Hkv * (size_t)c->d;
     float *q = random_values(seed, qn, 3), *k = random_values(seed + 1, kn, 3);
-    size_t sums_n = (size_t)c->units_q * (size_t)ld * (size_t)c->d, sketch_n = (size_t)c->units_q * (size_t)ld * (size_t)c->r;
+    size_t sums_n = (size_t)c->units_q * (size_t)ld * (size_t)c->d,
+           sketch_n = (size_t)c->units_q * (size_t)ld * (size_t)c->r;
     size_t plane = (size_t)ld * (size_t)ld, score_n = (size_t)c->units_out * plane;
     float *sums[2], *sketch[2], *scores[2], *walked[2], *rowed[2], *run[2], *mean[2];
     struct sw_selection lists[2] = {{0}, {0}};
@@ -254,33 +294,114 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
     for (int w = 0; w < 2; w++) {
         struct sw_backend *be = both[w];
         void *dq = acts_on_device(be, q, qn), *dk = acts_on_device(be, k, kn);
-        float *qs = on_device(be, zeros, sums_n * 4), *ks = on_device(be, zeros, sums_n * 4), *qt = on_device(be, zeros, sketch_n * 4),
-              *kt = on_device(be, zeros, sketch_n * 4), *a = on_device(be, zeros, score_n * 4), *x = on_device(be, zeros, score_n * 4),
+        float *qs = on_device(be, zeros, sums_n * 4), *ks = on_device(be, zeros, sums_n * 4),
+              *qt = on_device(be, zeros, sketch_n * 4), *kt = on_device(be, zeros, sketch_n * 4),
+              *a = on_device(be, zeros, score_n * 4), *x = on_device(be, zeros, score_n * 4),
               *y = on_device(be, zeros, score_n * 4), *row = on_device(be, zeros, score_n * 4);
-        /* Keys arrive in three pieces, as in chunked prefill and decode: the sums must not depend on it. */
+        /* Keys arrive in three pieces, as in chunked prefill and decode: the sums must not depend
+         * on it. */
         int cuts[4] = {0, c->n / 3, c->n - (c->n > 1), c->n};
         for (int piece = 0; piece < 3; piece++)
-            must(be->pool(be, &(struct sw_pool){.x = (char *)dk + (size_t)cuts[piece] * (size_t)(c->Hkv * c->d) * sw_dtype_size(be->act),
-                                                .heads = c->Hkv, .head_dim = c->d, .units = c->units_k, .block = c->block,
-                                                .t0 = cuts[piece], .t1 = cuts[piece + 1], .ld = ld, .sums = ks}), "pool");
-        must(be->pool(be, &(struct sw_pool){.x = dq, .heads = c->H, .head_dim = c->d, .units = c->units_q, .block = c->block, .t0 = 0,
-                                            .t1 = c->n, .ld = ld, .sums = qs}), "pool");
+            must(be->pool(be, &(struct sw_pool){.x = (char *)dk + (size_t)cuts[piece] *
+                                                                      (size_t)(c->Hkv * c->d) *
+                                                                      sw_dtype_size(be->act),
+                                                .heads = c->Hkv,
+                                                .head_dim = c->d,
+                                                .units = c->units_k,
+                                                .block = c->block,
+                                                .t0 = cuts[piece],
+                                                .t1 = cuts[piece + 1],
+                                                .ld = ld,
+                                                .sums = ks}),
+                 "pool");
+        must(be->pool(be, &(struct sw_pool){.x = dq,
+                                            .heads = c->H,
+                                            .head_dim = c->d,
+                                            .units = c->units_q,
+                                            .block = c->block,
+                                            .t0 = 0,
+                                            .t1 = c->n,
+                                            .ld = ld,
+                                            .sums = qs}),
+             "pool");
         struct sw_srht t = transform_on(be, c->d, d_pow2, c->r, 5);
-        must(be->sketch(be, &(struct sw_sketch){.sums = qs, .units = c->units_q, .ld = ld, .d = c->d, .block = c->block, .n = c->n, .i0 = 0,
-                                                .i1 = b, .padded_tail = c->padded, .transform = &t, .out = qt}), "sketch");
-        must(be->sketch(be, &(struct sw_sketch){.sums = ks, .units = c->units_k, .ld = ld, .d = c->d, .block = c->block, .n = c->n, .i0 = 0,
-                                                .i1 = b, .padded_tail = c->padded, .transform = &t, .out = kt}), "sketch");
-        struct sw_block_scores s = {.q = qt, .k = kt, .units_q = c->units_q, .units_k = c->units_k, .units_out = c->units_out, .rows = b,
-                                    .row0 = 0, .b = b, .r = c->r, .q_ld = ld, .k_ld = ld, .scale = 0.5f, .exponent = c->exponent,
-                                    .softmax = c->softmax, .causal = c->causal, .out = a, .ld = ld, .out_ld_rows = ld};
+        must(be->sketch(be, &(struct sw_sketch){.sums = qs,
+                                                .units = c->units_q,
+                                                .ld = ld,
+                                                .d = c->d,
+                                                .block = c->block,
+                                                .n = c->n,
+                                                .i0 = 0,
+                                                .i1 = b,
+                                                .padded_tail = c->padded,
+                                                .transform = &t,
+                                                .out = qt}),
+             "sketch");
+        must(be->sketch(be, &(struct sw_sketch){.sums = ks,
+                                                .units = c->units_k,
+                                                .ld = ld,
+                                                .d = c->d,
+                                                .block = c->block,
+                                                .n = c->n,
+                                                .i0 = 0,
+                                                .i1 = b,
+                                                .padded_tail = c->padded,
+                                                .transform = &t,
+                                                .out = kt}),
+             "sketch");
+        struct sw_block_scores s = {.q = qt,
+                                    .k = kt,
+                                    .units_q = c->units_q,
+                                    .units_k = c->units_k,
+                                    .units_out = c->units_out,
+                                    .rows = b,
+                                    .row0 = 0,
+                                    .b = b,
+                                    .r = c->r,
+                                    .q_ld = ld,
+                                    .k_ld = ld,
+                                    .scale = 0.5f,
+                                    .exponent = c->exponent,
+                                    .softmax = c->softmax,
+                                    .causal = c->causal,
+                                    .out = a,
+                                    .ld = ld,
+                                    .out_ld_rows = ld};
         must(be->block_scores(be, &s), "block_scores");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out, .rows = b, .row0 = 0, .b = b, .ld = ld, .ld_rows = ld, .a_ld_rows = ld, .x = a,
-                                            .a = a, .anchor = a, .alpha = 0.75f, .beta = 0.25f, .causal = c->causal, .out = x}), "walk");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out, .rows = b, .row0 = 0, .b = b, .ld = ld, .ld_rows = ld, .a_ld_rows = ld, .x = x,
-                                            .a = a, .anchor = NULL, .alpha = 0, .beta = 1, .causal = c->causal, .scale_rows = true, .out = y}),
+        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
+                                            .rows = b,
+                                            .row0 = 0,
+                                            .b = b,
+                                            .ld = ld,
+                                            .ld_rows = ld,
+                                            .a_ld_rows = ld,
+                                            .x = a,
+                                            .a = a,
+                                            .anchor = a,
+                                            .alpha = 0.75f,
+                                            .beta = 0.25f,
+                                            .causal = c->causal,
+                                            .out = x}),
+             "walk");
+        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
+                                            .rows = b,
+                                            .row0 = 0,
+                                            .b = b,
+                                            .ld = ld,
+                                            .ld_rows = ld,
+                                            .a_ld_rows = ld,
+                                            .x = x,
+                                            .a = a,
+                                            .anchor = NULL,
+                                            .alpha = 0,
+                                            .beta = 1,
+                                            .causal = c->causal,
+                                            .scale_rows = true,
+                                            .out = y}),
              "walk");
         walked[w] = floats_from(be, y, score_n);
-        /* Decode: the last block's row alone, pooled over the last rows; then one row through the matrix. */
+        /* Decode: the last block's row alone, pooled over the last rows; then one row through the
+         * matrix. */
         int last = b - 1, window = b < 3 ? 1 : 3;
         s.q = qt + (size_t)(b - window) * (size_t)c->r; /* unit stride q_ld stays */
         s.rows = window;
@@ -290,12 +411,34 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
         s.out_ld_rows = 1;
         s.q_ld = ld;
         must(be->block_scores(be, &s), "block_scores, pooled");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out, .rows = 1, .row0 = last, .b = b, .ld = ld, .ld_rows = 1, .a_ld_rows = ld,
-                                            .x = row, .a = a, .anchor = row, .alpha = 0.75f, .beta = 0.25f, .causal = c->causal,
-                                            .scale_rows = true, .out = x}), "walk, one row");
+        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
+                                            .rows = 1,
+                                            .row0 = last,
+                                            .b = b,
+                                            .ld = ld,
+                                            .ld_rows = 1,
+                                            .a_ld_rows = ld,
+                                            .x = row,
+                                            .a = a,
+                                            .anchor = row,
+                                            .alpha = 0.75f,
+                                            .beta = 0.25f,
+                                            .causal = c->causal,
+                                            .scale_rows = true,
+                                            .out = x}),
+             "walk, one row");
         rowed[w] = floats_from(be, x, (size_t)c->units_out * (size_t)ld);
-        must(be->running(be, &(struct sw_running){.units = c->units_out, .c = last, .b = b, .ld = ld, .ld_rows = ld, .weight = 0.3f,
-                                                  .causal = c->causal, .row = row, .row_ld = ld, .a = a}), "running");
+        must(be->running(be, &(struct sw_running){.units = c->units_out,
+                                                  .c = last,
+                                                  .b = b,
+                                                  .ld = ld,
+                                                  .ld_rows = ld,
+                                                  .weight = 0.3f,
+                                                  .causal = c->causal,
+                                                  .row = row,
+                                                  .row_ld = ld,
+                                                  .a = a}),
+             "running");
         run[w] = floats_from(be, a, score_n);
         must(be->mean_units(be, a, c->units_out, 1, b, b, ld, ld, x), "mean_units");
         mean[w] = floats_from(be, x, plane);
@@ -305,9 +448,20 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
         int *m = need((size_t)b * sizeof *m);
         must(sw_budget_rows(c->n, c->block, 0.3, SW_FORCED_COMMON, m, NULL), "budget");
         struct sw_selection list = {0};
-        must(be->select_top(be, &(struct sw_select_top){.scores = y, .units = c->units_out, .row0 = 0, .rows = b, .ld = ld, .ld_rows = ld,
-                                                        .budget = m, .forced = SW_FORCED_COMMON, .block = c->block, .n = c->n, .n_q = c->n},
-                            &list), "select_top");
+        must(be->select_top(be,
+                            &(struct sw_select_top){.scores = y,
+                                                    .units = c->units_out,
+                                                    .row0 = 0,
+                                                    .rows = b,
+                                                    .ld = ld,
+                                                    .ld_rows = ld,
+                                                    .budget = m,
+                                                    .forced = SW_FORCED_COMMON,
+                                                    .block = c->block,
+                                                    .n = c->n,
+                                                    .n_q = c->n},
+                            &list),
+             "select_top");
         must(sw_selection_to_host(&list, &lists[w]), "to_host");
         must(sw_selection_validate(&lists[w]), "select_top");
         sw_selection_free(&list);
@@ -317,9 +471,11 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
             be->free(be, all[f]);
     }
     char name[160];
-    snprintf(name, sizeof name, "n %d H %d/%d d %d B %d r %d units %d/%d/%d%s%s s %g", c->n, c->H, c->Hkv, c->d, c->block, c->r, c->units_q, c->units_k,
-             c->units_out, c->softmax ? " softmax" : "", c->causal ? " causal" : "", (double)c->exponent);
-    check(p, memcmp(sums[0], sums[1], sums_n * 4) == 0, "pool, %s: other bits (largest difference %.3g)", name,
+    snprintf(name, sizeof name, "n %d H %d/%d d %d B %d r %d units %d/%d/%d%s%s s %g", c->n, c->H,
+             c->Hkv, c->d, c->block, c->r, c->units_q, c->units_k, c->units_out,
+             c->softmax ? " softmax" : "", c->causal ? " causal" : "", (double)c->exponent);
+    check(p, memcmp(sums[0], sums[1], sums_n * 4) == 0,
+          "pool, %s: other bits (largest difference %.3g)", name,
           largest_error(sums[1], sums[0], sums_n));
     double top = 0;
     for (size_t i = 0; i < sketch_n; i++)
@@ -337,25 +493,30 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
     }
     /* Lists: same lengths; where they differ, the two scores are near-ties, and few. */
     int64_t entries = lists[0].indptr[lists[0].units * b], other = 0, far = 0;
-    check(p, memcmp(lists[0].indptr, lists[1].indptr, (size_t)(lists[0].units * b + 1) * 4) == 0, "select_top, %s: other lengths", name);
+    check(p, memcmp(lists[0].indptr, lists[1].indptr, (size_t)(lists[0].units * b + 1) * 4) == 0,
+          "select_top, %s: other lengths", name);
     for (int row = 0; row < lists[0].units * b; row++) {
-        const float *score = walked[0] + ((size_t)(row / b) * (size_t)ld + (size_t)(row % b)) * (size_t)ld;
+        const float *score =
+            walked[0] + ((size_t)(row / b) * (size_t)ld + (size_t)(row % b)) * (size_t)ld;
         for (int side = 0; side < 2; side++)
             for (int32_t e = lists[side].indptr[row]; e < lists[side].indptr[row + 1]; e++) {
                 int j = lists[side].indices[e];
                 bool there = false;
                 double nearest = INFINITY;
-                for (int32_t o = lists[1 - side].indptr[row]; o < lists[1 - side].indptr[row + 1]; o++) {
+                for (int32_t o = lists[1 - side].indptr[row]; o < lists[1 - side].indptr[row + 1];
+                     o++) {
                     there = there || lists[1 - side].indices[o] == j;
-                    double gap = fabs((double)score[j] - score[lists[1 - side].indices[o]]) / (fabs((double)score[j]) + 1e-30);
+                    double gap = fabs((double)score[j] - score[lists[1 - side].indices[o]]) /
+                                 (fabs((double)score[j]) + 1e-30);
                     nearest = gap < nearest ? gap : nearest;
                 }
                 other += !there;
                 far += !there && !(nearest < 1e-3);
             }
     }
-    check(p, far == 0 && other <= 2 + entries / 200, "select_top, %s: %lld of %lld entries differ, %lld are no near-ties", name, (long long)other,
-          (long long)entries, (long long)far);
+    check(p, far == 0 && other <= 2 + entries / 200,
+          "select_top, %s: %lld of %lld entries differ, %lld are no near-ties", name,
+          (long long)other, (long long)entries, (long long)far);
     for (int w = 0; w < 2; w++) {
         free(sums[w]);
         free(sketch[w]);
@@ -374,10 +535,14 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
 void parity_scores(struct parity *p)
 {
     static const struct chain_case cases[] = {
-        {1, 2, 1, 64, 64, 64, 1, 1, 1, true, true, false, 8},      {65, 4, 2, 64, 64, 32, 1, 1, 1, true, true, false, 8},
-        {1000, 4, 2, 128, 32, 64, 1, 1, 1, true, true, false, 8},  {1000, 4, 2, 96, 16, 128, 4, 2, 1, true, true, true, 1},
-        {700, 6, 2, 64, 16, 64, 6, 2, 6, true, false, false, 1},   {2000, 8, 2, 128, 16, 128, 8, 2, 2, true, true, false, 2.5f},
-        {900, 4, 4, 64, 16, 16, 4, 4, 4, false, true, false, 2},   {4096, 8, 4, 64, 16, 64, 1, 1, 1, true, true, false, 8},
+        {1, 2, 1, 64, 64, 64, 1, 1, 1, true, true, false, 8},
+        {65, 4, 2, 64, 64, 32, 1, 1, 1, true, true, false, 8},
+        {1000, 4, 2, 128, 32, 64, 1, 1, 1, true, true, false, 8},
+        {1000, 4, 2, 96, 16, 128, 4, 2, 1, true, true, true, 1},
+        {700, 6, 2, 64, 16, 64, 6, 2, 6, true, false, false, 1},
+        {2000, 8, 2, 128, 16, 128, 8, 2, 2, true, true, false, 2.5f},
+        {900, 4, 4, 64, 16, 16, 4, 4, 4, false, true, false, 2},
+        {4096, 8, 4, 64, 16, 64, 1, 1, 1, true, true, false, 8},
         {3000, 8, 2, 128, 64, 64, 2, 2, 2, true, true, false, 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -399,7 +564,7 @@ void parity_scores(struct parity *p)
     free(got[1]);
 }
 
-/* ------------------------------------------------------------------------------------------------------ select */
+/* --- select ----------------------------------------------------------------------------------- */
 
 /* Awkward scores: ties, zeros of both signs, infinities, NaN. */
 static float *awkward_scores(uint64_t seed, size_t count)
@@ -409,22 +574,38 @@ static float *awkward_scores(uint64_t seed, size_t count)
         uint64_t u = sw_rng_u64(seed, SW_RNG_TEST, i);
         float v = (float)((u >> 20) % 1000) * 1e-3f;
         switch (seed % 4) {
-        case 0: x[i] = v * v * v * v; break;                                /* few ties */
-        case 1: x[i] = (float)(u % 5); break;                               /* many */
-        case 2: x[i] = u % 7 == 0 ? NAN : u % 7 == 1 ? -0.0f : u % 7 == 2 ? 0.0f : u % 7 == 3 ? -INFINITY : v - 0.5f; break;
-        default: x[i] = 0.25f; break;                                       /* all equal */
+        case 0:
+            x[i] = v * v * v * v;
+            break; /* few ties */
+        case 1:
+            x[i] = (float)(u % 5);
+            break; /* many */
+        case 2:
+            x[i] = u % 7 == 0   ? NAN
+                   : u % 7 == 1 ? -0.0f
+                   : u % 7 == 2 ? 0.0f
+                   : u % 7 == 3 ? -INFINITY
+                                : v - 0.5f;
+            break;
+        default:
+            x[i] = 0.25f;
+            break; /* all equal */
         }
     }
     return x;
 }
 
-static void compare_lists(struct parity *p, const char *name, const struct sw_selection *x, const struct sw_selection *y)
+static void compare_lists(struct parity *p, const char *name, const struct sw_selection *x,
+                          const struct sw_selection *y)
 {
     size_t rows = (size_t)x->units * (size_t)x->rows;
-    bool same = x->units == y->units && x->rows == y->rows && x->row0 == y->row0 && x->block == y->block && x->n == y->n && x->n_q == y->n_q &&
-                x->window == y->window && x->sink == y->sink && (x->whole != NULL) == (y->whole != NULL) &&
+    bool same = x->units == y->units && x->rows == y->rows && x->row0 == y->row0 &&
+                x->block == y->block && x->n == y->n && x->n_q == y->n_q &&
+                x->window == y->window && x->sink == y->sink &&
+                (x->whole != NULL) == (y->whole != NULL) &&
                 memcmp(x->indptr, y->indptr, (rows + 1) * 4) == 0;
-    check(p, same, "%s: other shape or lengths (%d, %d entries)", name, x->indptr[rows], y->indptr[rows]);
+    check(p, same, "%s: other shape or lengths (%d, %d entries)", name, x->indptr[rows],
+          y->indptr[rows]);
     if (!same)
         return;
     size_t entries = (size_t)x->indptr[rows];
@@ -438,7 +619,8 @@ void parity_select(struct parity *p)
     static const int sizes[] = {1, 2, 63, 257, 1100};
     for (size_t si = 0; si < sizeof sizes / sizeof *sizes; si++)
         for (uint64_t kind = 0; kind < 5; kind++) {
-            int b = sizes[si], B = 64, n = b * B - (b > 1 ? 17 : 0), units = b > 1000 ? 1 : 3, ld = b + 5;
+            int b = sizes[si], B = 64, n = b * B - (b > 1 ? 17 : 0), units = b > 1000 ? 1 : 3,
+                ld = b + 5;
             if (p->quick && b > 300)
                 continue;
             size_t count = (size_t)units * (size_t)ld * (size_t)ld;
@@ -450,22 +632,50 @@ void parity_select(struct parity *p)
                     struct sw_backend *be = both[w];
                     float *d = on_device(be, scores, count * 4);
                     int *m = need((size_t)b * sizeof *m);
-                    must(sw_budget_rows(n, B, kind == 0 ? 0.5 : 0.2, kind % 2 ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, m, NULL), "budget");
+                    must(sw_budget_rows(n, B, kind == 0 ? 0.5 : 0.2,
+                                        kind % 2 ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, m, NULL),
+                         "budget");
                     struct sw_selection list = {0};
-                    for (int again = 0; again < 2; again++) /* the second call reuses the first one's memory and budget */
-                        must(be->select_top(be, &(struct sw_select_top){.scores = kind == 4 ? NULL : d, .units = units, .row0 = row0, .rows = rows,
-                                                                        .ld = ld, .ld_rows = ld, .budget = m + row0,
-                                                                        .forced = kind % 2 ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON, .block = B,
-                                                                        .n = n, .n_q = decode ? 1 : n}, &list), "select_top");
+                    for (int again = 0; again < 2;
+                         again++) /* the second call reuses the first one's memory and budget */
+                        must(be->select_top(
+                                 be,
+                                 &(struct sw_select_top){.scores = kind == 4 ? NULL : d,
+                                                         .units = units,
+                                                         .row0 = row0,
+                                                         .rows = rows,
+                                                         .ld = ld,
+                                                         .ld_rows = ld,
+                                                         .budget = m + row0,
+                                                         .forced = kind % 2 ? SW_FORCED_DIAGONAL
+                                                                            : SW_FORCED_COMMON,
+                                                         .block = B,
+                                                         .n = n,
+                                                         .n_q = decode ? 1 : n},
+                                 &list),
+                             "select_top");
                     must(sw_selection_to_host(&list, &top[w]), "to_host");
                     must(sw_selection_validate(&top[w]), "select_top");
                     sw_selection_free(&list);
                     if (kind < 4) {
-                        must(be->select_quantile(be, &(struct sw_select_quantile){.scores = d, .units = units, .row0 = row0, .rows = rows, .ld = ld,
-                                                                                  .ld_rows = ld, .sink_blocks = 1 + (int)kind % 2, .window_blocks = 2,
-                                                                                  .window = 100 - 60 * (int)(kind / 2), .sink = 70,
-                                                                                  .dense_from = decode ? b : b - (int)kind, .quantile = 0.8,
-                                                                                  .block = B, .n = n, .n_q = decode ? 1 : n}, &list),
+                        must(be->select_quantile(be,
+                                                 &(struct sw_select_quantile){
+                                                     .scores = d,
+                                                     .units = units,
+                                                     .row0 = row0,
+                                                     .rows = rows,
+                                                     .ld = ld,
+                                                     .ld_rows = ld,
+                                                     .sink_blocks = 1 + (int)kind % 2,
+                                                     .window_blocks = 2,
+                                                     .window = 100 - 60 * (int)(kind / 2),
+                                                     .sink = 70,
+                                                     .dense_from = decode ? b : b - (int)kind,
+                                                     .quantile = 0.8,
+                                                     .block = B,
+                                                     .n = n,
+                                                     .n_q = decode ? 1 : n},
+                                                 &list),
                              "select_quantile");
                         must(sw_selection_to_host(&list, &quantile[w]), "to_host");
                         must(sw_selection_validate(&quantile[w]), "select_quantile");
@@ -475,9 +685,11 @@ void parity_select(struct parity *p)
                     be->free(be, d);
                 }
                 char name[80];
-                snprintf(name, sizeof name, "select_top b %d kind %d%s", b, (int)kind, decode ? " decode" : "");
+                snprintf(name, sizeof name, "select_top b %d kind %d%s", b, (int)kind,
+                         decode ? " decode" : "");
                 compare_lists(p, name, &top[0], &top[1]);
-                snprintf(name, sizeof name, "select_quantile b %d kind %d%s", b, (int)kind, decode ? " decode" : "");
+                snprintf(name, sizeof name, "select_quantile b %d kind %d%s", b, (int)kind,
+                         decode ? " decode" : "");
                 if (kind < 4)
                     compare_lists(p, name, &quantile[0], &quantile[1]);
                 for (int w = 0; w < 2; w++) {
@@ -489,7 +701,7 @@ void parity_select(struct parity *p)
         }
 }
 
-/* ---------------------------------------------------------------------------------------------- a prompt's steps */
+/* --- a prompt's steps ------------------------------------------------------------------------- */
 
 static float *poisoned(struct sw_backend *be, size_t count)
 {
@@ -501,8 +713,10 @@ static float *poisoned(struct sw_backend *be, size_t count)
     return d;
 }
 
-/* The largest difference in a matrix [units, ld_rows, ld], each row's by its largest value; columns from b on and rows from `rows` on must not have been written (NaN). */
-static double row_error(const float *x, const float *reference, int units, int rows, int b, int ld_rows, int ld, bool *outside)
+/* The largest difference in a matrix [units, ld_rows, ld], each row's by its largest value; columns
+ * from b on and rows from `rows` on must not have been written (NaN). */
+static double row_error(const float *x, const float *reference, int units, int rows, int b,
+                        int ld_rows, int ld, bool *outside)
 {
     double worst = 0;
     for (size_t i = 0; i < (size_t)units * (size_t)ld_rows; i++) {
@@ -522,8 +736,10 @@ static double row_error(const float *x, const float *reference, int units, int r
     return worst;
 }
 
-/* Queries and keys in one call, the last keys apart from the first ones; sums of the same bits as the CPU's. */
-static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int block, int r, int units_q, int units_k, bool padded, uint64_t seed)
+/* Queries and keys in one call, the last keys apart from the first ones; sums of the same bits as
+ * the CPU's. */
+static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int block, int r,
+                             int units_q, int units_k, bool padded, uint64_t seed)
 {
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     int b = sw_blocks(n, block), ld = b + 3, d_pow2 = 1, cut = n / 3, width = r ? r : d;
@@ -538,13 +754,28 @@ static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int
         struct sw_sketch sketch[3] = {{0}};
         void *x[2];
         for (int i = 0; i < 2; i++) {
-            size_t count = (size_t)n * (size_t)heads[i] * (size_t)d, rows = (size_t)units[i] * (size_t)ld;
+            size_t count = (size_t)n * (size_t)heads[i] * (size_t)d,
+                   rows = (size_t)units[i] * (size_t)ld;
             float *values = random_values(seed + (uint64_t)i, count, 3);
             x[i] = acts_on_device(be, values, count);
-            pools[i] = (struct sw_pool){.x = x[i], .heads = heads[i], .head_dim = d, .units = units[i], .block = block, .t1 = n, .ld = ld,
+            pools[i] = (struct sw_pool){.x = x[i],
+                                        .heads = heads[i],
+                                        .head_dim = d,
+                                        .units = units[i],
+                                        .block = block,
+                                        .t1 = n,
+                                        .ld = ld,
                                         .sums = poisoned(be, rows * (size_t)d)};
-            sketch[i] = (struct sw_sketch){.sums = pools[i].sums, .units = units[i], .ld = ld, .d = d, .block = block, .n = n, .i1 = b,
-                                           .padded_tail = padded, .transform = r ? &t : NULL, .out = poisoned(be, rows * (size_t)width)};
+            sketch[i] = (struct sw_sketch){.sums = pools[i].sums,
+                                           .units = units[i],
+                                           .ld = ld,
+                                           .d = d,
+                                           .block = block,
+                                           .n = n,
+                                           .i1 = b,
+                                           .padded_tail = padded,
+                                           .transform = r ? &t : NULL,
+                                           .out = poisoned(be, rows * (size_t)width)};
             free(values);
         }
         pools[2] = pools[1]; /* the first keys */
@@ -567,7 +798,8 @@ static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int
         }
         for (int i = 0; i < 2; i++) {
             sums[i][w] = floats_from(be, pools[i].sums, (size_t)units[i] * (size_t)ld * (size_t)d);
-            sketches[i][w] = floats_from(be, sketch[i].out, (size_t)units[i] * (size_t)ld * (size_t)width);
+            sketches[i][w] =
+                floats_from(be, sketch[i].out, (size_t)units[i] * (size_t)ld * (size_t)width);
             be->free(be, x[i]);
             be->free(be, pools[i].sums);
             be->free(be, sketch[i].out);
@@ -576,12 +808,14 @@ static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int
         be->free(be, (void *)t.keep);
     }
     for (int i = 0; i < 2; i++) {
-        check(p, memcmp(sums[i][0], sums[i][1], (size_t)units[i] * (size_t)ld * (size_t)d * 4) == 0, "pool_sketch n %d d %d B %d, %s: other sums", n, d, block,
-              i ? "keys" : "queries");
+        check(p, memcmp(sums[i][0], sums[i][1], (size_t)units[i] * (size_t)ld * (size_t)d * 4) == 0,
+              "pool_sketch n %d d %d B %d, %s: other sums", n, d, block, i ? "keys" : "queries");
         bool outside = false;
-        double e = row_error(sketches[i][1], sketches[i][0], units[i], b, width, ld, width, &outside);
-        check(p, e <= 2e-6 && !outside, "pool_sketch n %d d %d B %d r %d, %s: sketches differ by %.3g%s", n, d, block, r, i ? "keys" : "queries", e,
-              outside ? ", written outside" : "");
+        double e =
+            row_error(sketches[i][1], sketches[i][0], units[i], b, width, ld, width, &outside);
+        check(p, e <= 2e-6 && !outside,
+              "pool_sketch n %d d %d B %d r %d, %s: sketches differ by %.3g%s", n, d, block, r,
+              i ? "keys" : "queries", e, outside ? ", written outside" : "");
         for (int w = 0; w < 2; w++) {
             free(sums[i][w]);
             free(sketches[i][w]);
@@ -590,19 +824,38 @@ static void pool_sketch_case(struct parity *p, int n, int H, int Hkv, int d, int
 }
 
 /* Softmax rows without a mean over units, which one kernel makes. */
-static void scores_case(struct parity *p, int b, int row0, int r, int units_q, int units_k, bool causal, float exponent, uint64_t seed)
+static void scores_case(struct parity *p, int b, int row0, int r, int units_q, int units_k,
+                        bool causal, float exponent, uint64_t seed)
 {
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     int rows = b - row0, ld = b + 5, ld_rows = rows + 1;
-    size_t qn = (size_t)units_q * (size_t)ld_rows * (size_t)r, kn = (size_t)units_k * (size_t)ld * (size_t)r, count = (size_t)units_q * (size_t)ld_rows * (size_t)ld;
+    size_t qn = (size_t)units_q * (size_t)ld_rows * (size_t)r,
+           kn = (size_t)units_k * (size_t)ld * (size_t)r,
+           count = (size_t)units_q * (size_t)ld_rows * (size_t)ld;
     float *q = random_values(seed, qn, 1), *k = random_values(seed + 1, kn, 1), *got[2];
     for (int w = 0; w < 2; w++) {
         struct sw_backend *be = both[w];
-        float *dq = on_device(be, q, qn * 4), *dk = on_device(be, k, kn * 4), *out = poisoned(be, count);
-        must(be->block_scores(be, &(struct sw_block_scores){.q = dq, .k = dk, .units_q = units_q, .units_k = units_k, .units_out = units_q, .rows = rows,
-                                                            .row0 = row0, .b = b, .r = r, .q_ld = ld_rows, .k_ld = ld, .scale = 1.0f / sqrtf((float)r),
-                                                            .exponent = exponent, .softmax = true, .causal = causal, .out = out, .ld = ld,
-                                                            .out_ld_rows = ld_rows}), "block_scores");
+        float *dq = on_device(be, q, qn * 4), *dk = on_device(be, k, kn * 4),
+              *out = poisoned(be, count);
+        must(be->block_scores(be, &(struct sw_block_scores){.q = dq,
+                                                            .k = dk,
+                                                            .units_q = units_q,
+                                                            .units_k = units_k,
+                                                            .units_out = units_q,
+                                                            .rows = rows,
+                                                            .row0 = row0,
+                                                            .b = b,
+                                                            .r = r,
+                                                            .q_ld = ld_rows,
+                                                            .k_ld = ld,
+                                                            .scale = 1.0f / sqrtf((float)r),
+                                                            .exponent = exponent,
+                                                            .softmax = true,
+                                                            .causal = causal,
+                                                            .out = out,
+                                                            .ld = ld,
+                                                            .out_ld_rows = ld_rows}),
+             "block_scores");
         got[w] = floats_from(be, out, count);
         void *all[] = {dq, dk, out};
         for (size_t f = 0; f < sizeof all / sizeof *all; f++)
@@ -610,8 +863,10 @@ static void scores_case(struct parity *p, int b, int row0, int r, int units_q, i
     }
     bool outside = false;
     double e = row_error(got[1], got[0], units_q, rows, b, ld_rows, ld, &outside);
-    check(p, e <= 1e-4 && !outside, "block_scores, b %d row0 %d r %d units %d/%d%s s %g: rows differ by %.3g%s", b, row0, r, units_q, units_k,
-          causal ? " causal" : "", (double)exponent, e, outside ? ", written outside" : "");
+    check(p, e <= 1e-4 && !outside,
+          "block_scores, b %d row0 %d r %d units %d/%d%s s %g: rows differ by %.3g%s", b, row0, r,
+          units_q, units_k, causal ? " causal" : "", (double)exponent, e,
+          outside ? ", written outside" : "");
     free(got[0]);
     free(got[1]);
     free(q);
@@ -625,23 +880,30 @@ static float *block_matrix(uint64_t seed, int units, int b, int ld, float above)
     float *x = need(count * sizeof *x);
     for (size_t i = 0; i < count; i++) {
         int row = (int)(i / (size_t)ld % (size_t)ld), col = (int)(i % (size_t)ld);
-        x[i] = row >= b || col >= b || col > row ? above : (float)(sw_rng_u64(seed, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
+        x[i] = row >= b || col >= b || col > row
+                   ? above
+                   : (float)(sw_rng_u64(seed, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
     }
     return x;
 }
 
-struct walk_case { int units, b, row0, pad; bool causal; float alpha, beta; };
+struct walk_case {
+    int units, b, row0, pad;
+    bool causal;
+    float alpha, beta;
+};
 
-/* The walk against the CPU's, from matrices with NaN where the GPU must not look; its bits from run to run; then walk_top, which must give the bits and the lists that walk
- * and select_top give. */
+/* The walk against the CPU's, from matrices with NaN where the GPU must not look; its bits from run
+ * to run; then walk_top, which must give the bits and the lists that walk and select_top give. */
 static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t seed)
 {
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     int b = c->b, ld = b + c->pad, rows = b - c->row0, B = 64, n = b * B - 7;
-    size_t plane = (size_t)ld * (size_t)ld, count = (size_t)c->units * plane, skip = (size_t)c->row0 * (size_t)ld;
+    size_t plane = (size_t)ld * (size_t)ld, count = (size_t)c->units * plane,
+           skip = (size_t)c->row0 * (size_t)ld;
     char name[120];
-    snprintf(name, sizeof name, "walk, b %d row0 %d ld %d units %d%s alpha %g beta %g", b, c->row0, ld, c->units, c->causal ? " causal" : "", (double)c->alpha,
-             (double)c->beta);
+    snprintf(name, sizeof name, "walk, b %d row0 %d ld %d units %d%s alpha %g beta %g", b, c->row0,
+             ld, c->units, c->causal ? " causal" : "", (double)c->alpha, (double)c->beta);
     int *m = need((size_t)b * sizeof *m);
     must(sw_budget_rows(n, B, 0.3, SW_FORCED_COMMON, m, NULL), "budget");
     float *got[2][3] = {{0}};
@@ -649,16 +911,41 @@ static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t 
     for (int w = 0; w < 2; w++) {
         struct sw_backend *be = both[w];
         float above = w ? NAN : 0.0f;
-        float *a = block_matrix(seed, c->units, b, ld, above), *x = block_matrix(seed + 1, c->units, b, ld, above);
+        float *a = block_matrix(seed, c->units, b, ld, above),
+              *x = block_matrix(seed + 1, c->units, b, ld, above);
         if (!c->causal)
-            for (size_t i = 0; i < count; i++) /* full matrices: only what is outside b × b is left */
+            for (size_t i = 0; i < count;
+                 i++) /* full matrices: only what is outside b × b is left */
                 if ((int)(i % (size_t)ld) < b && (int)(i / (size_t)ld % (size_t)ld) < b)
                     a[i] = x[i] = (float)(sw_rng_u64(seed + 2, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
-        float *da = on_device(be, a, count * 4), *dx = on_device(be, x, count * 4), *out = poisoned(be, count);
-        struct sw_walk walk = {.units = c->units, .rows = rows, .row0 = c->row0, .b = b, .ld = ld, .ld_rows = ld, .a_ld_rows = ld, .x = dx + skip, .a = da,
-                               .anchor = da + skip, .alpha = c->alpha, .beta = c->beta, .causal = c->causal, .scale_rows = true, .out = out};
-        struct sw_select_top top = {.scores = out, .units = c->units, .row0 = c->row0, .rows = rows, .ld = ld, .ld_rows = ld, .budget = m + c->row0,
-                                    .forced = SW_FORCED_COMMON, .block = B, .n = n, .n_q = rows == b ? n : n - c->row0 * B};
+        float *da = on_device(be, a, count * 4), *dx = on_device(be, x, count * 4),
+              *out = poisoned(be, count);
+        struct sw_walk walk = {.units = c->units,
+                               .rows = rows,
+                               .row0 = c->row0,
+                               .b = b,
+                               .ld = ld,
+                               .ld_rows = ld,
+                               .a_ld_rows = ld,
+                               .x = dx + skip,
+                               .a = da,
+                               .anchor = da + skip,
+                               .alpha = c->alpha,
+                               .beta = c->beta,
+                               .causal = c->causal,
+                               .scale_rows = true,
+                               .out = out};
+        struct sw_select_top top = {.scores = out,
+                                    .units = c->units,
+                                    .row0 = c->row0,
+                                    .rows = rows,
+                                    .ld = ld,
+                                    .ld_rows = ld,
+                                    .budget = m + c->row0,
+                                    .forced = SW_FORCED_COMMON,
+                                    .block = B,
+                                    .n = n,
+                                    .n_q = rows == b ? n : n - c->row0 * B};
         for (int run = 0; run < (w ? 3 : 1); run++) {
             struct sw_selection list = {0};
             if (run == 2) {
@@ -684,9 +971,11 @@ static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t 
     }
     bool outside = false;
     double e = row_error(got[1][0], got[0][0], c->units, rows, b, ld, ld, &outside);
-    check(p, e <= 1e-4 && !outside, "%s: rows differ by %.3g%s", name, e, outside ? ", written outside" : "");
+    check(p, e <= 1e-4 && !outside, "%s: rows differ by %.3g%s", name, e,
+          outside ? ", written outside" : "");
     check(p, memcmp(got[1][0], got[1][1], count * 4) == 0, "%s: other bits in a second run", name);
-    check(p, memcmp(got[1][1], got[1][2], count * 4) == 0, "walk_top, %s: other bits than walk's", name);
+    check(p, memcmp(got[1][1], got[1][2], count * 4) == 0, "walk_top, %s: other bits than walk's",
+          name);
     compare_lists(p, name, &lists[0], &lists[1]);
     for (int run = 0; run < 3; run++) {
         free(got[0][run]);
@@ -697,7 +986,8 @@ static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t 
     free(m);
 }
 
-/* A prompt's selection and attention, whose kernels overlap at their ends: launched, and as a recording run twice; the same bits. */
+/* A prompt's selection and attention, whose kernels overlap at their ends: launched, and as a
+ * recording run twice; the same bits. */
 static void recorded_prompt(struct parity *p)
 {
     struct sw_backend *be = p->cuda;
@@ -705,23 +995,94 @@ static void recorded_prompt(struct parity *p)
     int b = sw_blocks(N, B), m[(N + B - 1) / B];
     size_t qn = (size_t)N * H * D, kn = (size_t)N * HKV * D, plane = (size_t)b * (size_t)b;
     float *values = random_values(71, qn, 2), *reference = need(qn * 4), *again = need(qn * 4);
-    void *q = acts_on_device(be, values, qn), *k = acts_on_device(be, values + 1000, kn), *v = acts_on_device(be, values + 2000, kn), *out = acts_on_device(be, values, qn);
-    float *qs = poisoned(be, (size_t)b * D), *ks = poisoned(be, (size_t)b * D), *qt = poisoned(be, (size_t)b * R), *kt = poisoned(be, (size_t)b * R),
+    void *q = acts_on_device(be, values, qn), *k = acts_on_device(be, values + 1000, kn),
+         *v = acts_on_device(be, values + 2000, kn), *out = acts_on_device(be, values, qn);
+    float *qs = poisoned(be, (size_t)b * D), *ks = poisoned(be, (size_t)b * D),
+          *qt = poisoned(be, (size_t)b * R), *kt = poisoned(be, (size_t)b * R),
           *a = poisoned(be, plane), *x = poisoned(be, plane);
     struct sw_srht t = transform_on(be, D, D, R, 5);
     must(sw_budget_rows(N, B, 0.2, SW_FORCED_COMMON, m, NULL), "budget");
-    struct sw_pool pools[2] = {{.x = q, .heads = H, .head_dim = D, .units = 1, .block = B, .t1 = N, .ld = b, .sums = qs},
-                               {.x = k, .heads = HKV, .head_dim = D, .units = 1, .block = B, .t1 = N, .ld = b, .sums = ks}};
-    struct sw_sketch sketches[2] = {{.sums = qs, .units = 1, .ld = b, .d = D, .block = B, .n = N, .i1 = b, .transform = &t, .out = qt},
-                                    {.sums = ks, .units = 1, .ld = b, .d = D, .block = B, .n = N, .i1 = b, .transform = &t, .out = kt}};
-    struct sw_block_scores scores = {.q = qt, .k = kt, .units_q = 1, .units_k = 1, .units_out = 1, .rows = b, .b = b, .r = R, .q_ld = b, .k_ld = b,
-                                     .scale = 0.1f, .exponent = 8, .softmax = true, .causal = true, .out = a, .ld = b, .out_ld_rows = b};
-    struct sw_walk walk = {.units = 1, .rows = b, .b = b, .ld = b, .ld_rows = b, .a_ld_rows = b, .x = a, .a = a, .beta = 1, .causal = true, .scale_rows = true,
+    struct sw_pool pools[2] = {
+        {.x = q, .heads = H, .head_dim = D, .units = 1, .block = B, .t1 = N, .ld = b, .sums = qs},
+        {.x = k,
+         .heads = HKV,
+         .head_dim = D,
+         .units = 1,
+         .block = B,
+         .t1 = N,
+         .ld = b,
+         .sums = ks}};
+    struct sw_sketch sketches[2] = {{.sums = qs,
+                                     .units = 1,
+                                     .ld = b,
+                                     .d = D,
+                                     .block = B,
+                                     .n = N,
+                                     .i1 = b,
+                                     .transform = &t,
+                                     .out = qt},
+                                    {.sums = ks,
+                                     .units = 1,
+                                     .ld = b,
+                                     .d = D,
+                                     .block = B,
+                                     .n = N,
+                                     .i1 = b,
+                                     .transform = &t,
+                                     .out = kt}};
+    struct sw_block_scores scores = {.q = qt,
+                                     .k = kt,
+                                     .units_q = 1,
+                                     .units_k = 1,
+                                     .units_out = 1,
+                                     .rows = b,
+                                     .b = b,
+                                     .r = R,
+                                     .q_ld = b,
+                                     .k_ld = b,
+                                     .scale = 0.1f,
+                                     .exponent = 8,
+                                     .softmax = true,
+                                     .causal = true,
+                                     .out = a,
+                                     .ld = b,
+                                     .out_ld_rows = b};
+    struct sw_walk walk = {.units = 1,
+                           .rows = b,
+                           .b = b,
+                           .ld = b,
+                           .ld_rows = b,
+                           .a_ld_rows = b,
+                           .x = a,
+                           .a = a,
+                           .beta = 1,
+                           .causal = true,
+                           .scale_rows = true,
                            .out = x};
-    struct sw_select_top top = {.scores = x, .units = 1, .rows = b, .ld = b, .ld_rows = b, .budget = m, .forced = SW_FORCED_COMMON, .block = B, .n = N, .n_q = N};
+    struct sw_select_top top = {.scores = x,
+                                .units = 1,
+                                .rows = b,
+                                .ld = b,
+                                .ld_rows = b,
+                                .budget = m,
+                                .forced = SW_FORCED_COMMON,
+                                .block = B,
+                                .n = N,
+                                .n_q = N};
     struct sw_selection list = {0};
-    struct sw_attend attend = {.batch = 1, .n_q = N, .n_k = N, .n_heads = H, .n_kv_heads = HKV, .head_dim = D, .kv_stride = N, .q = q, .k = k, .v = v, .out = out,
-                               .scale = (float)(1 / sqrt(D)), .sel = &list};
+    struct sw_attend attend = {.batch = 1,
+                               .n_q = N,
+                               .n_k = N,
+                               .n_heads = H,
+                               .n_kv_heads = HKV,
+                               .head_dim = D,
+                               .kv_stride = N,
+                               .q = q,
+                               .k = k,
+                               .v = v,
+                               .out = out,
+                               .scale = (float)(1 / sqrt(D)),
+                               .sel = &list};
     for (int run = 0; run < 4; run++) { /* launched, recorded, run, run */
         if (run == 1)
             must(be->record_begin(be), "record_begin");
@@ -740,7 +1101,8 @@ static void recorded_prompt(struct parity *p)
             continue;
         }
         must(be->download_act(be, run ? again : reference, out, qn), "download_act");
-        check(p, run == 0 || memcmp(reference, again, qn * 4) == 0, "a recorded prompt, run %d: other bits", run - 1);
+        check(p, run == 0 || memcmp(reference, again, qn * 4) == 0,
+              "a recorded prompt, run %d: other bits", run - 1);
     }
     be->record_drop(be);
     void *all[] = {q, k, v, out, qs, ks, qt, kt, a, x, (void *)t.signs, (void *)t.keep};
@@ -768,9 +1130,13 @@ void parity_prompt(struct parity *p)
         scores_case(p, b, b / 3, 128, 2, 1, true, 2.5f, 924 + 10 * i);
     }
     static const struct walk_case walks[] = {
-        {1, 9, 0, 3, true, 0, 1},    {1, 33, 0, 3, true, 0, 1},     {3, 64, 0, 0, true, 0.5f, 0.5f}, {2, 130, 0, 2, false, 0, 1}, {1, 257, 100, 3, true, 0, 1},
-        {1, 300, 0, 1, true, 1, 0},  {2, 100, 0, 0, true, 0.5f, 0}, {1, 5, 0, 3, true, 0, 1},        {1, 700, 0, 4, true, 0, 1},  {8, 400, 0, 4, true, 0, 1},
-        {8, 403, 0, 0, true, 0, 1},  {8, 390, 0, 2, false, 0.25f, 0.75f}, {12, 420, 130, 4, true, 0, 1},
+        {1, 9, 0, 3, true, 0, 1},        {1, 33, 0, 3, true, 0, 1},
+        {3, 64, 0, 0, true, 0.5f, 0.5f}, {2, 130, 0, 2, false, 0, 1},
+        {1, 257, 100, 3, true, 0, 1},    {1, 300, 0, 1, true, 1, 0},
+        {2, 100, 0, 0, true, 0.5f, 0},   {1, 5, 0, 3, true, 0, 1},
+        {1, 700, 0, 4, true, 0, 1},      {8, 400, 0, 4, true, 0, 1},
+        {8, 403, 0, 0, true, 0, 1},      {8, 390, 0, 2, false, 0.25f, 0.75f},
+        {12, 420, 130, 4, true, 0, 1},
     };
     for (size_t i = 0; i < sizeof walks / sizeof *walks; i++)
         if (!p->quick || walks[i].b <= 300)

@@ -17,22 +17,40 @@ import yaml
 from reference import budgets
 from reference.program import write_bundle
 
-PROGRAM = os.environ.get("SWBENCH", str(pathlib.Path(__file__).resolve().parents[2] / "build" / "release" / "bin" / "swbench"))
+PROGRAM = os.environ.get(
+    "SWBENCH",
+    str(pathlib.Path(__file__).resolve().parents[2] / "build" / "release" / "bin" / "swbench"),
+)
 BACKEND = os.environ.get("SWBENCH_TEST_BACKEND", "cpu")
 LAYERS, HEADS, KV, D, B, N, STEPS = 2, 4, 2, 64, 16, 16 * 19 + 5, 4
 DENSITIES = (0.3, 0.5, 1.0)
 # Lists of earlier rows may depend on the prompt's end where that is what a method looks at; the paper says so of each.
-LOOKS_AT_THE_END = {"minference": "columns and diagonals of the last queries", "flexprefill": "the same, and the head's pattern",
-                    "spargeattn": "keys are smoothed by the mean of all"}
+LOOKS_AT_THE_END = {
+    "minference": "columns and diagonals of the last queries",
+    "flexprefill": "the same, and the head's pattern",
+    "spargeattn": "keys are smoothed by the mean of all",
+}
 
 
 def listed():
-    rows = subprocess.run([PROGRAM, "ls", "methods"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
-    return {row.split()[0]: {phase for phase, has in zip(("prefill", "decode"), row.split()[1:3]) if has == "yes"} for row in rows}
+    rows = subprocess.run(
+        [PROGRAM, "ls", "methods"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
+    return {
+        row.split()[0]: {
+            phase for phase, has in zip(("prefill", "decode"), row.split()[1:3]) if has == "yes"
+        }
+        for row in rows
+    }
 
 
 METHODS = listed()
-SPARSE = [pytest.param(name, phase, id=f"{name}-{phase}") for name in METHODS if name != "dense" for phase in sorted(METHODS[name])]
+SPARSE = [
+    pytest.param(name, phase, id=f"{name}-{phase}")
+    for name in METHODS
+    if name != "dense"
+    for phase in sorted(METHODS[name])
+]
 
 
 def tensors(alike=False, n=N):
@@ -40,7 +58,13 @@ def tensors(alike=False, n=N):
     rng = np.random.default_rng(5)
     parts = []
     for tokens in (N, STEPS):
-        layers = [[rng.standard_normal((tokens, heads, D)).astype(np.float16).astype(np.float32) for heads in (HEADS, KV, KV)] for _ in range(LAYERS)]
+        layers = [
+            [
+                rng.standard_normal((tokens, heads, D)).astype(np.float16).astype(np.float32)
+                for heads in (HEADS, KV, KV)
+            ]
+            for _ in range(LAYERS)
+        ]
         if alike:
             layers = [[np.repeat(x[:, :1], x.shape[1], axis=1) for x in layer] for layer in layers]
         parts.append(layers)
@@ -51,19 +75,34 @@ class Run:
     def __init__(self, folder, threads=1, **kind):
         folder.mkdir(exist_ok=True)
         write_bundle(folder / "bundle.h5", *tensors(**kind))
-        config = {"version": 1, "name": "invariants", "seed": 3, "backend": BACKEND, "threads": threads, "output": str(folder / "out"),
-                  "workloads": [{"kind": "tensors", "path": str(folder / "bundle.h5")}],
-                  "axes": {"density": list(DENSITIES), "phase": ["prefill", "decode"]},
-                  "methods": [{"name": name, "params": {"block_size": B}} for name in METHODS], "dense_layers": 0,
-                  "measure": ["recovery", "output_error"], "save": ["selection"]}
+        config = {
+            "version": 1,
+            "name": "invariants",
+            "seed": 3,
+            "backend": BACKEND,
+            "threads": threads,
+            "output": str(folder / "out"),
+            "workloads": [{"kind": "tensors", "path": str(folder / "bundle.h5")}],
+            "axes": {"density": list(DENSITIES), "phase": ["prefill", "decode"]},
+            "methods": [{"name": name, "params": {"block_size": B}} for name in METHODS],
+            "dense_layers": 0,
+            "measure": ["recovery", "output_error"],
+            "save": ["selection"],
+        }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        subprocess.run([PROGRAM, "run", str(folder / "config.yaml"), "-q"], check=True, capture_output=True)
-        text = subprocess.run([PROGRAM, "export", str(folder / "out")], check=True, capture_output=True, text=True).stdout
+        subprocess.run(
+            [PROGRAM, "run", str(folder / "config.yaml"), "-q"], check=True, capture_output=True
+        )
+        text = subprocess.run(
+            [PROGRAM, "export", str(folder / "out")], check=True, capture_output=True, text=True
+        ).stdout
         self.folder, self.cells = folder / "out" / "cells", {}
         for row in csv.DictReader(io.StringIO(text)):
             if row["status"] == "ok" and row["layer"] == "":
                 key = row["method"], row["phase"], float(row["density"] or "nan")
-                cell = self.cells.setdefault(key, {"key": row["cell"], "params": json.loads(row["params"])})
+                cell = self.cells.setdefault(
+                    key, {"key": row["cell"], "params": json.loads(row["params"])}
+                )
                 cell[row["metric"]] = float(row["value"])
 
     def lists(self, name, phase, density):
@@ -74,7 +113,12 @@ class Run:
                 group = f[("decode/" if phase == "decode" else "") + f"layer_{layer:03d}/selection"]
                 rows = np.split(group["indices"][:], group["indptr"][1:-1])
                 units = int(group.attrs["units"])
-                result.append([rows[u * len(rows) // units: (u + 1) * len(rows) // units] for u in range(units)])
+                result.append(
+                    [
+                        rows[u * len(rows) // units : (u + 1) * len(rows) // units]
+                        for u in range(units)
+                    ]
+                )
         return result
 
 
@@ -133,7 +177,10 @@ def test_a_larger_budget_keeps_more_of_the_same(run, name, phase):
 @pytest.mark.parametrize("name, phase", SPARSE)
 def test_no_method_recovers_more_mass_than_the_oracle(run, name, phase):
     for density in DENSITIES:
-        assert run.cells[name, phase, density]["mass_recall"] <= run.cells["oracle", phase, density]["mass_recall"] + 1e-6
+        assert (
+            run.cells[name, phase, density]["mass_recall"]
+            <= run.cells["oracle", phase, density]["mass_recall"] + 1e-6
+        )
 
 
 @pytest.mark.parametrize("name, phase", SPARSE)
@@ -145,7 +192,9 @@ def test_heads_that_are_alike_have_the_same_lists(alike, name, phase):
             assert all(np.array_equal(a, b) for a, b in zip(units[0], unit))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "dense" and "prefill" in METHODS[name]])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name != "dense" and "prefill" in METHODS[name]]
+)
 def test_later_tokens_do_not_change_earlier_rows(name, tmp_path_factory):
     """At equal counts: rows of a shorter prompt have others, so that the shorter of two lists is the better part of the longer one."""
     folder = tmp_path_factory.getbasetemp()
@@ -157,7 +206,9 @@ def test_later_tokens_do_not_change_earlier_rows(name, tmp_path_factory):
                 one, two = set(row.tolist()), set(also.tolist())
                 changed += not (one <= two or two <= one)
     if name in LOOKS_AT_THE_END:
-        assert changed > 0, f"{name} no longer looks at {LOOKS_AT_THE_END[name]}: take it off the list"
+        assert changed > 0, (
+            f"{name} no longer looks at {LOOKS_AT_THE_END[name]}: take it off the list"
+        )
     else:
         assert changed == 0
 
@@ -177,4 +228,9 @@ def test_threads_change_nothing(run, name, phase, tmp_path_factory):
         CACHE["threads"] = Run(tmp_path_factory.mktemp("threads") / "run", threads=2)
     for density in DENSITIES:
         one, two = run.lists(name, phase, density), CACHE["threads"].lists(name, phase, density)
-        assert all(np.array_equal(a, b) for x, y in zip(one, two) for u, v in zip(x, y) for a, b in zip(u, v))
+        assert all(
+            np.array_equal(a, b)
+            for x, y in zip(one, two)
+            for u, v in zip(x, y)
+            for a, b in zip(u, v)
+        )

@@ -20,9 +20,11 @@ NEAR = 1e-3 if BF16 else 1e-5
 
 def rounded(parts):
     """float32 values that bf16 holds."""
+
     def one(x):
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
     return [[one(x) for x in layer] for layer in parts]
 
 
@@ -37,7 +39,9 @@ def cells(request, bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     write_bundle(folder / "bundle.h5", *bundle)
     forms = [("moba", {"block_size": B, "form": form, "topk": TOPK}) for form in ("block", "token")]
-    return request.param, run(folder, folder / "bundle.h5", forms, (DENSITY,), ("prefill", "decode"), 0, request.param)
+    return request.param, run(
+        folder, folder / "bundle.h5", forms, (DENSITY,), ("prefill", "decode"), 0, request.param
+    )
 
 
 def cell(cells, form, phase):
@@ -61,7 +65,9 @@ def test_decode_keeps_the_best_gates(cells, bundle, form):
                 gates = keys[head * KV // HEADS] @ t.steps[layer][0][step, head]
                 want, got = select(gates, i, m, *forced), lists[head][step]
                 assert len(got) == m + 1 and forced_set(i, *forced) <= set(got.tolist())
-                left_out, instead = (gates[np.setdiff1d(a, b)] for a, b in ((want, got), (got, want)))
+                left_out, instead = (
+                    gates[np.setdiff1d(a, b)] for a, b in ((want, got), (got, want))
+                )
                 if len(left_out):
                     assert left_out.max() - instead.min() <= NEAR * abs(gates).max()
                     differ += 1
@@ -73,14 +79,16 @@ def pairs_of(path, layer, n):
     with h5py.File(path) as file:
         group = file[f"layer_{layer:03d}/selection"]
         assert int(group.attrs["window"]) == 0 and int(group.attrs["sink"]) == 0
-        indptr, indices, whole, queries = (group[name][:] for name in ("indptr", "indices", "whole", "queries"))
+        indptr, indices, whole, queries = (
+            group[name][:] for name in ("indptr", "indices", "whole", "queries")
+        )
         units, rows = int(group.attrs["units"]), int(group.attrs["rows"])
     kept = np.zeros((units, n, n), bool)
     for row in range(units * rows):
         for e in range(indptr[row], indptr[row + 1]):
             for t in range(row % rows * B, min(n, (row % rows + 1) * B)):
                 if whole[e] or queries[e, t % B // 64] >> np.uint64(t % B % 64) & np.uint64(1):
-                    kept[row // rows, t, indices[e] * B: min((indices[e] + 1) * B, t + 1)] = True
+                    kept[row // rows, t, indices[e] * B : min((indices[e] + 1) * B, t + 1)] = True
     return kept
 
 
@@ -92,13 +100,15 @@ def test_token_masks_are_stored_and_counted(cells):
     density, union = [], []
     for layer in range(LAYERS):
         kept = pairs_of(chosen.path, layer, N)
-        for t in range(N):    # each token and head: so many whole past blocks, and its own as far as it is causal
+        for t in range(
+            N
+        ):  # each token and head: so many whole past blocks, and its own as far as it is causal
             assert (kept[:, t].sum(axis=1) == budget[t // B] * B + t % B + 1).all()
         listed = np.zeros_like(kept)
         for u, rows in enumerate(chosen.selection(layer, False)):
             for i, row in enumerate(rows):
                 for j in row:
-                    listed[u, i * B: (i + 1) * B, j * B: (j + 1) * B] = True
+                    listed[u, i * B : (i + 1) * B, j * B : (j + 1) * B] = True
         listed &= np.tri(N, dtype=bool)
         assert not (kept & ~listed).any()
         density.append(kept.sum() / HEADS / budgets.causal_pairs(N))

@@ -5,18 +5,30 @@ import pathlib
 import subprocess
 import sys
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")   # NumPy's products here are small
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's products here are small
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import pytest                                        # noqa: E402
-import yaml                                          # noqa: E402
-import tiny                                          # noqa: E402
+import pytest  # noqa: E402
+import yaml  # noqa: E402
+import tiny  # noqa: E402
 
 PROGRAM = os.environ.get("SWBENCH", str(HERE.parents[1] / "build" / "release" / "bin" / "swbench"))
-TIMES = {"prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us", "ttft_ms", "tpot_ms",
-         "effective_tflops", "effective_gbps"}
-EASY = ["dense", {"name": "oracle", "params": {"block_size": 16}}, {"name": "random", "params": {"block_size": 16}}]
+TIMES = {
+    "prefill_attention_ms",
+    "prefill_select_ms",
+    "decode_attention_us",
+    "decode_select_us",
+    "ttft_ms",
+    "tpot_ms",
+    "effective_tflops",
+    "effective_gbps",
+}
+EASY = [
+    "dense",
+    {"name": "oracle", "params": {"block_size": 16}},
+    {"name": "random", "params": {"block_size": 16}},
+]
 
 
 class World:
@@ -31,9 +43,24 @@ class World:
     def config(self, path, **changes):
         """Writes a config: the usual one with other values for some keys (None leaves a key out)."""
         usual = {
-            "version": 1, "name": "tiny", "seed": 1, "backend": "cpu", "threads": 1, "output": str(pathlib.Path(path).parent / "out"),
-            "workloads": [{"kind": "task", "model": str(self.model), "data": str(self.data), "tasks": ["ppl_tiny"], "samples": 2}],
-            "axes": {"context": tiny.CONTEXT, "density": 0.5, "phase": "prefill"}, "methods": EASY, "dense_layers": 0,
+            "version": 1,
+            "name": "tiny",
+            "seed": 1,
+            "backend": "cpu",
+            "threads": 1,
+            "output": str(pathlib.Path(path).parent / "out"),
+            "workloads": [
+                {
+                    "kind": "task",
+                    "model": str(self.model),
+                    "data": str(self.data),
+                    "tasks": ["ppl_tiny"],
+                    "samples": 2,
+                }
+            ],
+            "axes": {"context": tiny.CONTEXT, "density": 0.5, "phase": "prefill"},
+            "methods": EASY,
+            "dense_layers": 0,
             "measure": ["accuracy", "recovery", "output_error"],
         }
         config = {key: value for key, value in {**usual, **changes}.items() if value is not None}
@@ -48,10 +75,20 @@ def environment(**changes):
 
 def swbench(*args, check=None, env=None, **options):
     """Runs the program. check: the exit code that is expected."""
-    done = subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, errors="replace", timeout=120,
-                          env=environment(**(env or {})), stdin=subprocess.DEVNULL, **options)
+    done = subprocess.run(
+        [PROGRAM, *map(str, args)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+        env=environment(**(env or {})),
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
     if check is not None:
-        assert done.returncode == check, f"{args}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == check, (
+            f"{args}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        )
     return done
 
 

@@ -16,8 +16,10 @@ xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 
 def seal(path):
     data = pathlib.Path(path).read_bytes()[HEADER:]
-    line = (f"swbench HDF5 file: xxh3-64 {xxhash.XXH3_64bits(data, len(data)):016x} of the {len(data)} bytes from byte {HEADER} on, "
-            "where HDF5 begins (readers find it there)\n")
+    line = (
+        f"swbench HDF5 file: xxh3-64 {xxhash.XXH3_64bits(data, len(data)):016x} of the {len(data)} bytes from byte {HEADER} on, "
+        "where HDF5 begins (readers find it there)\n"
+    )
     with open(path, "r+b") as file:
         file.write(line.encode().ljust(HEADER, b"\0"))
 
@@ -35,7 +37,16 @@ def cells(folder, **wanted):
     for path in (pathlib.Path(folder) / "cells").glob("*.h5"):
         with h5py.File(path) as file:
             if all(file.attrs[name] == value for name, value in wanted.items()):
-                found.append(([str(file.attrs[name]) for name in ("task", "method", "params", "phase", "density")], path.name, path))
+                found.append(
+                    (
+                        [
+                            str(file.attrs[name])
+                            for name in ("task", "method", "params", "phase", "density")
+                        ],
+                        path.name,
+                        path,
+                    )
+                )
     return [path for *_, path in sorted(found)]
 
 
@@ -50,10 +61,13 @@ def set_samples(file, metric, values, value=None):
 
 def set_identity(file, **changes):
     import json
+
     identity = json.loads(file["provenance"].attrs["identity"])
     identity.update(changes)
     del file["provenance"].attrs["identity"]
-    file["provenance"].attrs.create("identity", json.dumps(identity), dtype=h5py.string_dtype("utf-8"))
+    file["provenance"].attrs.create(
+        "identity", json.dumps(identity), dtype=h5py.string_dtype("utf-8")
+    )
 
 
 def set_text(node, name, value):

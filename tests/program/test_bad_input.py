@@ -16,16 +16,31 @@ import pytest
 import tiny
 from conftest import EASY, swbench
 
-NOISE = ("Traceback", "HDF5-DIAG", "Sanitizer", "runtime error", "core dumped", "Assertion", "(null)", "internal")
+NOISE = (
+    "Traceback",
+    "HDF5-DIAG",
+    "Sanitizer",
+    "runtime error",
+    "core dumped",
+    "Assertion",
+    "(null)",
+    "internal",
+)
 
 
 def judge(done, words, code=2):
     """The one line of a run that went wrong."""
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout[-800:]}\n{done.stderr[-2000:]}"
+    assert done.returncode == code, (
+        f"exit {done.returncode}\n{done.stdout[-800:]}\n{done.stderr[-2000:]}"
+    )
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert all(word in lines[0] for word in words), (words, lines[0])
-    assert not any(noise in lines[0] for noise in NOISE) and lines[0].isprintable() and len(lines[0]) < 800, lines[0]
+    assert (
+        not any(noise in lines[0] for noise in NOISE)
+        and lines[0].isprintable()
+        and len(lines[0]) < 800
+    ), lines[0]
 
 
 def files(folder):
@@ -63,12 +78,15 @@ CHANGES = {
     "density_nan": ({"axes": {**AXES, "density": float("nan")}}, ["axes.density", "nan", "(0, 1]"]),
     "density_inf": ({"axes": {**AXES, "density": float("inf")}}, ["axes.density", "inf", "(0, 1]"]),
     "density_none": ({"axes": {**AXES, "density": []}}, ["axes.density", "empty list"]),
-    "density_twice": ({"axes": {**AXES, "density": [0.5, 0.50]}}, ["axes.density", "'0.5'", "twice"]),
+    "density_twice": (
+        {"axes": {**AXES, "density": [0.5, 0.50]}},
+        ["axes.density", "'0.5'", "twice"],
+    ),
     "context_0": ({"axes": {**AXES, "context": 0}}, ["axes.context", "'0'"]),
-    "context_huge": ({"axes": {**AXES, "context": 10 ** 30}}, ["axes.context", "integer"]),
+    "context_huge": ({"axes": {**AXES, "context": 10**30}}, ["axes.context", "integer"]),
     "no_context": ({"axes": {"density": 0.5}}, ["axes.context", "missing"]),
     "seed_negative": ({"seed": -1}, ["seed", "'-1'"]),
-    "seed_huge": ({"seed": 2 ** 63}, ["seed", "expected an integer"]),
+    "seed_huge": ({"seed": 2**63}, ["seed", "expected an integer"]),
     "phase": ({"axes": {**AXES, "phase": "prefil"}}, ["axes.phase", "'prefil'", "prefill"]),
     "budget": ({"budget": "matchd"}, ["budget", "'matchd'", "matched"]),
     "measure": ({"measure": ["accurac"]}, ["measure", "'accurac'", "accuracy"]),
@@ -78,19 +96,46 @@ CHANGES = {
     "no_methods": ({"methods": []}, ["methods", "list"]),
     "name_is_a_path": ({"name": "../up"}, ["name", "'../up'"]),
     "unknown_method": ({"methods": ["onehopp"]}, ["methods[0]", "'onehopp'", "'onehop'"]),
-    "unknown_param": ({"methods": [{"name": "oracle", "params": {"blocksize": 16}}]}, ["blocksize", "'block_size'"]),
-    "bad_param": ({"methods": [{"name": "oracle", "params": {"block_size": 17}}]}, ["block_size", "'17'", "16"]),
-    "bad_choice": ({"methods": [{"name": "oracle", "params": {"unit": "heads"}}]}, ["unit", "'heads'", "head"]),
-    "contradicting_params": ({"methods": [{"name": "onehop", "params": {"per_head": True, "per_group": True}}]}, ["per_head", "per_group"]),
+    "unknown_param": (
+        {"methods": [{"name": "oracle", "params": {"blocksize": 16}}]},
+        ["blocksize", "'block_size'"],
+    ),
+    "bad_param": (
+        {"methods": [{"name": "oracle", "params": {"block_size": 17}}]},
+        ["block_size", "'17'", "16"],
+    ),
+    "bad_choice": (
+        {"methods": [{"name": "oracle", "params": {"unit": "heads"}}]},
+        ["unit", "'heads'", "head"],
+    ),
+    "contradicting_params": (
+        {"methods": [{"name": "onehop", "params": {"per_head": True, "per_group": True}}]},
+        ["per_head", "per_group"],
+    ),
     "method_twice": ({"methods": ["dense", "dense"]}, ["methods[1]", "methods[0]"]),
-    "unknown_kind": ({"workloads": [{"kind": "tensor", "path": "x"}]}, ["workloads[0]", "'tensor'", "tensors"]),
-    "key_of_another_kind": ({"workloads": [{**SYNTHETIC, "samples": 3}]}, ["workloads[0].samples", "synthetic"]),
-    "unknown_shape": ({"workloads": [{**SYNTHETIC, "shape": "llama-3.1-9b"}]}, ["shape", "'llama-3.1-9b'", "'llama-3.1-8b'"]),
+    "unknown_kind": (
+        {"workloads": [{"kind": "tensor", "path": "x"}]},
+        ["workloads[0]", "'tensor'", "tensors"],
+    ),
+    "key_of_another_kind": (
+        {"workloads": [{**SYNTHETIC, "samples": 3}]},
+        ["workloads[0].samples", "synthetic"],
+    ),
+    "unknown_shape": (
+        {"workloads": [{**SYNTHETIC, "shape": "llama-3.1-9b"}]},
+        ["shape", "'llama-3.1-9b'", "'llama-3.1-8b'"],
+    ),
     "unknown_model": ({"workloads": [TASK]}, ["datasets/models/m", "import_model.py"]),
-    "missing_bundle": ({"workloads": [{"kind": "tensors", "path": "nowhere.h5"}]}, ["nowhere.h5", "No such file"]),
+    "missing_bundle": (
+        {"workloads": [{"kind": "tensors", "path": "nowhere.h5"}]},
+        ["nowhere.h5", "No such file"],
+    ),
     "workload_twice": ({"workloads": [SYNTHETIC, {**SYNTHETIC}]}, ["workloads"]),
     "samples_0": ({"workloads": [{**TASK, "samples": 0}]}, ["samples", "'0'"]),
-    "recovery_samples": ({"workloads": [{**TASK, "samples": 2, "recovery_samples": 3}]}, ["recovery_samples", "3", "2"]),
+    "recovery_samples": (
+        {"workloads": [{**TASK, "samples": 2, "recovery_samples": 3}]},
+        ["recovery_samples", "3", "2"],
+    ),
     "task_is_a_path": ({"workloads": [{**TASK, "tasks": ["../x"]}]}, ["tasks", "'../x'"]),
     "control_character": ({"output": "a\tb"}, ["output", "one line"]),
 }
@@ -99,9 +144,17 @@ CHANGES = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_config_value(world, tmp_path, case):
     changes, words = CHANGES[case]
-    config = world.config(tmp_path / "c.yaml", **{"workloads": [SYNTHETIC], "axes": AXES, "methods": ["oracle"], **changes})
+    config = world.config(
+        tmp_path / "c.yaml",
+        **{"workloads": [SYNTHETIC], "axes": AXES, "methods": ["oracle"], **changes},
+    )
     refused(tmp_path, config, *words)
-    if case not in ("unknown_model", "missing_bundle", "workload_twice", "contradicting_params"):   # these need more than the file
+    if case not in (
+        "unknown_model",
+        "missing_bundle",
+        "workload_twice",
+        "contradicting_params",
+    ):  # these need more than the file
         judge(swbench("validate", config), words)
 
 
@@ -121,7 +174,10 @@ TEXTS = {
     "billion_laughs": (b"a: &a [x, x]\nb: &b [*a, *a]\n", ["anchors"]),
     "tag": (b"version: !!python/object:os.system 1\n", ["tags"]),
     "two_documents": (b"version: 1\n---\nversion: 1\n", [":2:", "second document"]),
-    "merge_key": (b"<<: {version: 1}\nname: x\nworkloads: [{kind: synthetic, shape: qwen2-7b}]\nmethods: [dense]\naxes: {context: 64}\n", ["<<"]),
+    "merge_key": (
+        b"<<: {version: 1}\nname: x\nworkloads: [{kind: synthetic, shape: qwen2-7b}]\nmethods: [dense]\naxes: {context: 64}\n",
+        ["<<"],
+    ),
 }
 
 
@@ -132,7 +188,7 @@ def test_config_text(tmp_path, case):
     config.write_bytes(text)
     for verb in ("run", "plan", "validate"):
         done = swbench(verb, config, cwd=tmp_path)
-        if case == "merge_key":   # two things are wrong
+        if case == "merge_key":  # two things are wrong
             assert done.returncode == 2 and "<<" in done.stderr
         else:
             judge(done, ["c.yaml", *words])
@@ -140,36 +196,71 @@ def test_config_text(tmp_path, case):
 
 
 def test_every_problem_is_listed(world, tmp_path):
-    config = world.config(tmp_path / "c.yaml", mesure=1, seed="x", axes={"context": 64, "density": 2})
+    config = world.config(
+        tmp_path / "c.yaml", mesure=1, seed="x", axes={"context": 64, "density": 2}
+    )
     lines = swbench("validate", config, check=2).stderr.splitlines()
-    assert [any(word in line for line in lines) for word in ("mesure", "seed", "density")] == [True] * 3 and len(lines) == 3
+    assert [any(word in line for line in lines) for word in ("mesure", "seed", "density")] == [
+        True
+    ] * 3 and len(lines) == 3
 
 
 # -------------------------------------------------------------------------------------------------------------- the command line
 
-@pytest.mark.parametrize("args, words", [
-    ([], ["verb"]), (["rnu"], ["'rnu'", "'run'"]), (["run"], ["too few", "CONFIG"]), (["run", "a", "b"], ["too many"]),
-    (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]), (["run", "."], [".", "directory"]),
-    (["run", "x", "--limt", "3"], ["'--limt'", "'--limit'"]), (["run", "x", "--limit"], ["--limit", "N"]),
-    (["run", "x", "--limit", "-1"], ["--limit", "-1"]), (["run", "x", "--limit", "many"], ["--limit", "many"]),
-    (["run", "x", "-q=1"], ["-q", "no value"]), (["plan", "x", "--fresh"], ["'--fresh'"]),
-    (["ls", "method"], ["'method'", "'methods'"]), (["ls"], ["too few"]), (["help", "sketchwlak"], ["'sketchwlak'", "'sketchwalk'"]),
-    (["export", "nowhere"], ["nowhere", "No such file"]), (["export", "/dev/null"], ["/dev/null"]), (["report", "/"], ["/", "cells"]),
-    (["export", ".", "--format", "xml"], ["--format", "'xml'", "csv"]), (["report", ".", "--format", "html"], ["--format", "'html'", "md"]),
-    (["export", ".", "--metric", "pll"], ["--metric", "'pll'", "'ppl'"]), (["validate"], ["too few"]),
-    (["validate", "nowhere"], ["nowhere", "No such file"]), (["validate", "/"], ["/", "expected"]), (["validate", "/dev/null"], ["/dev/null"]),
-])
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        ([], ["verb"]),
+        (["rnu"], ["'rnu'", "'run'"]),
+        (["run"], ["too few", "CONFIG"]),
+        (["run", "a", "b"], ["too many"]),
+        (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
+        (["run", "."], [".", "directory"]),
+        (["run", "x", "--limt", "3"], ["'--limt'", "'--limit'"]),
+        (["run", "x", "--limit"], ["--limit", "N"]),
+        (["run", "x", "--limit", "-1"], ["--limit", "-1"]),
+        (["run", "x", "--limit", "many"], ["--limit", "many"]),
+        (["run", "x", "-q=1"], ["-q", "no value"]),
+        (["plan", "x", "--fresh"], ["'--fresh'"]),
+        (["ls", "method"], ["'method'", "'methods'"]),
+        (["ls"], ["too few"]),
+        (["help", "sketchwlak"], ["'sketchwlak'", "'sketchwalk'"]),
+        (["export", "nowhere"], ["nowhere", "No such file"]),
+        (["export", "/dev/null"], ["/dev/null"]),
+        (["report", "/"], ["/", "cells"]),
+        (["export", ".", "--format", "xml"], ["--format", "'xml'", "csv"]),
+        (["report", ".", "--format", "html"], ["--format", "'html'", "md"]),
+        (["export", ".", "--metric", "pll"], ["--metric", "'pll'", "'ppl'"]),
+        (["validate"], ["too few"]),
+        (["validate", "nowhere"], ["nowhere", "No such file"]),
+        (["validate", "/"], ["/", "expected"]),
+        (["validate", "/dev/null"], ["/dev/null"]),
+    ],
+)
 def test_arguments(tmp_path, args, words):
     judge(swbench(*args, cwd=tmp_path), words)
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("setting, words", [
-    ("seed", ["KEY=VALUE"]), ("=1", ["KEY=VALUE"]), ("seed=x", ["--set", "seed", "'x'"]), ("nosuch=1", ["nosuch", "unknown key"]),
-    ("axes.density=[0.5", ["--set", "YAML"]), ("axes.density=2", ["axes.density", "'2'"]), ("methods.7.name=dense", ["7"]),
-    ("methods[0].name=denze", ["'denze'", "'dense'"]), ("name.first=x", ["--set", "name.first"]), ("axes..density=0.1", ["empty step"]),
-    ("seed=", ["seed", "nothing"]), ("backend=gpu", ["backend", "gpu"]), ("output=", ["output"]),
-])
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("seed", ["KEY=VALUE"]),
+        ("=1", ["KEY=VALUE"]),
+        ("seed=x", ["--set", "seed", "'x'"]),
+        ("nosuch=1", ["nosuch", "unknown key"]),
+        ("axes.density=[0.5", ["--set", "YAML"]),
+        ("axes.density=2", ["axes.density", "'2'"]),
+        ("methods.7.name=dense", ["7"]),
+        ("methods[0].name=denze", ["'denze'", "'dense'"]),
+        ("name.first=x", ["--set", "name.first"]),
+        ("axes..density=0.1", ["empty step"]),
+        ("seed=", ["seed", "nothing"]),
+        ("backend=gpu", ["backend", "gpu"]),
+        ("output=", ["output"]),
+    ],
+)
 def test_set(world, tmp_path, setting, words):
     config = world.config(tmp_path / "c.yaml", methods=[{"name": "dense"}, {"name": "oracle"}])
     refused(tmp_path, config, *words, args=["--set", setting])
@@ -178,16 +269,20 @@ def test_set(world, tmp_path, setting, words):
 @pytest.mark.parametrize("threads", ["x", "2x", "-1", "99999999999", "1e3"])
 def test_threads_of_the_environment(world, tmp_path, threads):
     config = world.config(tmp_path / "c.yaml", threads=0)
-    judge(swbench("run", config, env={"SWBENCH_THREADS": threads}), ["SWBENCH_THREADS", f"'{threads}'", "integer"])
+    judge(
+        swbench("run", config, env={"SWBENCH_THREADS": threads}),
+        ["SWBENCH_THREADS", f"'{threads}'", "integer"],
+    )
     assert files(tmp_path) == ["c.yaml"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- models and weights
 
+
 def header_of(path):
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
-    return json.loads(data[8:8 + size]), data[8 + size:]
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
 
 
 def write_safetensors(path, header, data, size=None):
@@ -199,6 +294,7 @@ def edit_header(edit, size=None, name="model.safetensors"):
     def change(folder):
         header, data = header_of(folder / name)
         write_safetensors(folder / name, edit(header) or header, data, size)
+
     return change
 
 
@@ -211,7 +307,10 @@ def drop(name):
 
 
 def overlap(header):
-    a, b = header["model.layers.0.self_attn.k_proj.weight"], header["model.layers.1.self_attn.k_proj.weight"]
+    a, b = (
+        header["model.layers.0.self_attn.k_proj.weight"],
+        header["model.layers.1.self_attn.k_proj.weight"],
+    )
     b["data_offsets"] = a["data_offsets"]
 
 
@@ -219,13 +318,17 @@ def cut(count, name="model.safetensors"):
     def change(folder):
         path = folder / name
         path.write_bytes(path.read_bytes()[:count])
+
     return change
 
 
 def config_json(**values):
     def change(folder):
         config = {**tiny.CONFIG, **values}
-        (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value != "absent"}))
+        (folder / "config.json").write_text(
+            json.dumps({key: value for key, value in config.items() if value != "absent"})
+        )
+
     return change
 
 
@@ -245,16 +348,19 @@ MODELS = {
     "cut_in_header": (cut(200), ["model.safetensors", "header length"]),
     "cut_in_data": (cut(60000), ["model.safetensors", "data bytes"]),
     "header_length_0": (edit_header(lambda header: None, 0), ["header length 0"]),
-    "header_length_huge": (edit_header(lambda header: None, 2 ** 64 - 1), ["header length 18446744073709551615"]),
-    "header_length_beyond": (edit_header(lambda header: None, 10 ** 7), ["header length 10000000"]),
+    "header_length_huge": (
+        edit_header(lambda header: None, 2**64 - 1),
+        ["header length 18446744073709551615"],
+    ),
+    "header_length_beyond": (edit_header(lambda header: None, 10**7), ["header length 10000000"]),
     "header_length_short": (edit_header(lambda header: None, 100), ["header", "JSON"]),
     "header_a_list": (edit_header(lambda header: b"[1, 2, 3]"), ["header", "JSON object"]),
     "header_deep": (edit_header(lambda header: b"[" * 100000), ["header", "JSON"]),
     "header_binary": (edit_header(lambda header: b"\xff\xfe\0\1" * 8), ["header", "JSON"]),
     "header_duplicates": (edit_header(lambda header: b'{"a": 1, "a": 2}'), ["header"]),
-    "offsets_beyond": (entry(Q, data_offsets=[0, 10 ** 12]), [Q, "data_offsets"]),
-    "offsets_huge": (entry(Q, data_offsets=[2 ** 63 - 8, 2 ** 63 - 1]), [Q, "data_offsets"]),
-    "offsets_past_int64": (entry(Q, data_offsets=[0, 2 ** 64]), ["header"]),
+    "offsets_beyond": (entry(Q, data_offsets=[0, 10**12]), [Q, "data_offsets"]),
+    "offsets_huge": (entry(Q, data_offsets=[2**63 - 8, 2**63 - 1]), [Q, "data_offsets"]),
+    "offsets_past_int64": (entry(Q, data_offsets=[0, 2**64]), ["header"]),
     "offsets_negative": (entry(Q, data_offsets=[-4, 16380]), [Q, "data_offsets"]),
     "offsets_backwards": (entry(Q, data_offsets=[16384, 0]), [Q, "data_offsets"]),
     "offsets_texts": (entry(Q, data_offsets=["0", "4"]), [Q, "data_offsets"]),
@@ -263,7 +369,7 @@ MODELS = {
     "too_few_bytes": (entry(Q, data_offsets=[0, 4096]), [Q, "4096 bytes"]),
     "shape_wrong": (entry(Q, shape=[32, 128]), [Q, "32", "64"]),
     "shape_flat": (entry(Q, shape=[4096]), [Q]),
-    "shape_overflow": (entry(Q, shape=[2 ** 32, 2 ** 32]), [Q, "shape"]),
+    "shape_overflow": (entry(Q, shape=[2**32, 2**32]), [Q, "shape"]),
     "shape_negative": (entry(Q, shape=[-64, -64]), [Q, "shape"]),
     "shape_fraction": (entry(Q, shape=[64.5, 64]), [Q, "shape"]),
     "shape_missing": (edit_header(lambda header: header[Q].pop("shape") and None), [Q, "shape"]),
@@ -272,15 +378,31 @@ MODELS = {
     "dtype_f64": (entry(Q, dtype="F64"), [Q, "F64"]),
     "tensor_missing": (drop(Q), [Q, "missing"]),
     "head_missing": (drop(HEAD), [HEAD, "missing"]),
-    "weights_a_folder": (lambda folder: (folder / "model.safetensors").unlink() or (folder / "model.safetensors").mkdir(), ["model.safetensors"]),
-    "index_to_nowhere": (text_file("model.safetensors.index.json", '{"weight_map": {"a": "none.safetensors"}}'), ["none.safetensors"]),
-    "index_outside": (text_file("model.safetensors.index.json", '{"weight_map": {"a": "../x.safetensors"}}'), ["../x.safetensors"]),
-    "index_broken": (text_file("model.safetensors.index.json", '{"weight_map": 3}'), ["index.json", "weight_map"]),
+    "weights_a_folder": (
+        lambda folder: (folder / "model.safetensors").unlink()
+        or (folder / "model.safetensors").mkdir(),
+        ["model.safetensors"],
+    ),
+    "index_to_nowhere": (
+        text_file("model.safetensors.index.json", '{"weight_map": {"a": "none.safetensors"}}'),
+        ["none.safetensors"],
+    ),
+    "index_outside": (
+        text_file("model.safetensors.index.json", '{"weight_map": {"a": "../x.safetensors"}}'),
+        ["../x.safetensors"],
+    ),
+    "index_broken": (
+        text_file("model.safetensors.index.json", '{"weight_map": 3}'),
+        ["index.json", "weight_map"],
+    ),
     "no_config": (remove("config.json"), ["config.json"]),
     "config_broken": (text_file("config.json", '{"hidden_size": 64,'), ["config.json:1"]),
     "config_a_list": (text_file("config.json", "[]"), ["config.json", "object"]),
     "config_deep": (text_file("config.json", "[" * 100000), ["config.json"]),
-    "rope_type": (config_json(rope_scaling={"rope_type": "longrope", "factor": 2.0}), ["rope_type", "longrope", "llama3"]),
+    "rope_type": (
+        config_json(rope_scaling={"rope_type": "longrope", "factor": 2.0}),
+        ["rope_type", "longrope", "llama3"],
+    ),
     "rope_nameless": (config_json(rope_scaling={"factor": 2.0}), ["rope_scaling", "rope_type"]),
     "rope_factor": (config_json(rope_scaling={"rope_type": "linear", "factor": 0}), ["factor"]),
     "sliding_window": (config_json(model_type="mistral", sliding_window=128), ["sliding_window"]),
@@ -298,16 +420,36 @@ MODELS = {
     "other_vocabulary": (config_json(vocab_size=300), ["300"]),
     "no_manifest": (remove("swbench.json"), ["swbench.json"]),
     "manifest_broken": (text_file("swbench.json", "{"), ["swbench.json"]),
-    "manifest_of_another": (lambda folder: tiny.write_manifest(folder, files={"tokenizer.safetensors": "0" * 64}), ["tokenizer", "differs"]),
+    "manifest_of_another": (
+        lambda folder: tiny.write_manifest(folder, files={"tokenizer.safetensors": "0" * 64}),
+        ["tokenizer", "differs"],
+    ),
     "no_tokenizer": (remove("tokenizer.safetensors"), ["tokenizer.safetensors"]),
     "tokenizer_cut": (cut(500, "tokenizer.safetensors"), ["tokenizer.safetensors"]),
-    "tokenizer_offsets": (edit_header(lambda header: header["token_offsets"].update(dtype="U8", shape=[2056]), name="tokenizer.safetensors"),
-                          ["tokenizer.safetensors", "token_offsets I64"]),
-    "tokenizer_special": (edit_header(lambda header: header.pop("token_special") and None, name="tokenizer.safetensors"),
-                          ["tokenizer.safetensors", "token_special"]),
+    "tokenizer_offsets": (
+        edit_header(
+            lambda header: header["token_offsets"].update(dtype="U8", shape=[2056]),
+            name="tokenizer.safetensors",
+        ),
+        ["tokenizer.safetensors", "token_offsets I64"],
+    ),
+    "tokenizer_special": (
+        edit_header(
+            lambda header: header.pop("token_special") and None, name="tokenizer.safetensors"
+        ),
+        ["tokenizer.safetensors", "token_special"],
+    ),
 }
-SHAPES_OF_THE_CONFIG = ("other_vocabulary",)     # judged against the dataset first
-NOT_A_MODELS = ("no_manifest", "manifest_broken", "manifest_of_another", "no_tokenizer", "tokenizer_cut", "tokenizer_offsets", "tokenizer_special")
+SHAPES_OF_THE_CONFIG = ("other_vocabulary",)  # judged against the dataset first
+NOT_A_MODELS = (
+    "no_manifest",
+    "manifest_broken",
+    "manifest_of_another",
+    "no_tokenizer",
+    "tokenizer_cut",
+    "tokenizer_offsets",
+    "tokenizer_special",
+)
 
 
 @pytest.mark.parametrize("case", MODELS)
@@ -316,14 +458,22 @@ def test_model(world, tmp_path, case):
     folder = tmp_path / "models" / tiny.NAME
     shutil.copytree(world.model, folder)
     change(folder)
-    workload = {"kind": "task", "model": str(folder), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
+    workload = {
+        "kind": "task",
+        "model": str(folder),
+        "data": str(world.data),
+        "tasks": ["ppl_tiny"],
+        "samples": 2,
+    }
     config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"])
     if case in SHAPES_OF_THE_CONFIG:
         words = ["tokenizer"]
     refused(tmp_path, config, *words, verbs=["run"])
     if case not in SHAPES_OF_THE_CONFIG + NOT_A_MODELS:
         done = swbench("validate", folder, check=2)
-        assert any(all(word in line for word in words) for line in done.stderr.splitlines()), done.stderr
+        assert any(all(word in line for word in words) for line in done.stderr.splitlines()), (
+            done.stderr
+        )
 
 
 def test_context_beyond_the_models(world, tmp_path):
@@ -332,6 +482,7 @@ def test_context_beyond_the_models(world, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------------------- datasets
+
 
 def ids_with(value):
     windows = [ids.copy() for ids in tiny.windows(2)]
@@ -348,13 +499,33 @@ DATASETS = {
     "format": ({"format": "other"}, {}, ["format", "swbench-dataset"]),
     "no_format": ({"format": None}, {}, ["format"]),
     "version": ({"version": 3}, {}, ["version", "3"]),
-    "older_version": ({"version": 1, "special_ids": None}, {}, ["version", "found 1", "prepare.py"]),
+    "older_version": (
+        {"version": 1, "special_ids": None},
+        {},
+        ["version", "found 1", "prepare.py"],
+    ),
     "other_tokenizer": ({"tokenizer_sha256": "0" * 64}, {}, ["tokenizer", "differs"]),
-    "other_merges": ({"tokenizer_json_sha256": "0" * 64}, {}, ["tokenizer", "differs", "prepare.py"]),
+    "other_merges": (
+        {"tokenizer_json_sha256": "0" * 64},
+        {},
+        ["tokenizer", "differs", "prepare.py"],
+    ),
     "no_tokenizer_json": ({"tokenizer_json_sha256": None}, {}, ["tokenizer_json_sha256"]),
-    "other_template": ({"chat_template_sha256": "0" * 64}, {}, ["chat template", "differs", "prepare.py"]),
-    "other_bos": ({"special_ids": json.dumps({"bos_token_id": 7, "eos_token_id": tiny.EOS})}, {}, ["bos_token_id", "differs", "prepare.py"]),
-    "other_eos": ({"special_ids": json.dumps({"bos_token_id": tiny.BOS, "eos_token_id": [tiny.EOS, 9]})}, {}, ["eos_token_id", "differs"]),
+    "other_template": (
+        {"chat_template_sha256": "0" * 64},
+        {},
+        ["chat template", "differs", "prepare.py"],
+    ),
+    "other_bos": (
+        {"special_ids": json.dumps({"bos_token_id": 7, "eos_token_id": tiny.EOS})},
+        {},
+        ["bos_token_id", "differs", "prepare.py"],
+    ),
+    "other_eos": (
+        {"special_ids": json.dumps({"bos_token_id": tiny.BOS, "eos_token_id": [tiny.EOS, 9]})},
+        {},
+        ["eos_token_id", "differs"],
+    ),
     "special_ids_broken": ({"special_ids": "[1"}, {}, ["bos_token_id", "differs"]),
     "other_vocabulary": ({"vocab_size": 300}, {}, ["tokenizer", "differs"]),
     "no_vocabulary": ({"vocab_size": None}, {}, ["vocab_size"]),
@@ -376,7 +547,7 @@ DATASETS = {
     "offsets_uneven": ({}, offsets(0, 5, 2 * N), ["sample 0", "5"]),
     "offsets_backwards": ({}, offsets(0, 400, 2 * N), ["offsets"]),
     "offsets_negative": ({}, offsets(0, -5, 2 * N), ["offsets"]),
-    "offsets_huge": ({}, offsets(0, 2 ** 62, 2 * N), ["offsets"]),
+    "offsets_huge": ({}, offsets(0, 2**62, 2 * N), ["offsets"]),
     "offsets_short": ({}, offsets(0, 2 * N), ["offsets"]),
     "offsets_empty": ({}, offsets(), ["offsets"]),
     "no_offsets": ({}, {"offsets": None}, ["offsets", "missing"]),
@@ -387,8 +558,20 @@ DATASETS = {
 @pytest.mark.parametrize("case", DATASETS)
 def test_dataset(world, tmp_path, case):
     attributes, values, words = DATASETS[case]
-    path = tiny.write_dataset(tiny.dataset_path(tmp_path, "ppl_tiny", 2), world.model, tiny.windows(2), attributes=attributes, values=values)
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["ppl_tiny"], "samples": 2}
+    path = tiny.write_dataset(
+        tiny.dataset_path(tmp_path, "ppl_tiny", 2),
+        world.model,
+        tiny.windows(2),
+        attributes=attributes,
+        values=values,
+    )
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path),
+        "tasks": ["ppl_tiny"],
+        "samples": 2,
+    }
     config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"])
     refused(tmp_path, config, path.name, *words, verbs=["run"])
 
@@ -397,7 +580,11 @@ CLASSES = {"score": "classification"}
 ANSWERS = {
     "no_references": ({}, {"references": None}, ["references"]),
     "references_numbers": ({}, {"references": np.array([1, 2])}, ["references"]),
-    "reference_empty": ({}, {"references": np.array(["a", ""], dtype=object)}, ["reference", "empty"]),
+    "reference_empty": (
+        {},
+        {"references": np.array(["a", ""], dtype=object)},
+        ["reference", "empty"],
+    ),
     "reference_offsets": ({}, {"reference_offsets": np.array([0, 0, 2])}, ["reference_offsets"]),
     "no_room": ({"max_new_tokens": N}, {}, ["max_new_tokens"]),
     "other_room": ({"max_new_tokens": tiny.NEW + 1}, {}, ["sample 0", str(N)]),
@@ -410,13 +597,25 @@ ANSWERS = {
     "lengths_unknown": ({"lengths": "any"}, {}, ["lengths", "exact", "at_most"]),
     "lengths_number": ({"lengths": 1}, {}, ["lengths", "text"]),
     "lengths_exact": ({"lengths": "exact", "context": N + 1}, {}, ["context"]),
-    "longer_than_at_most": ({"lengths": "at_most", "max_new_tokens": tiny.NEW + 1}, {}, ["sample 0", "at most", str(N)]),
+    "longer_than_at_most": (
+        {"lengths": "at_most", "max_new_tokens": tiny.NEW + 1},
+        {},
+        ["sample 0", "at most", str(N)],
+    ),
     "no_classes": (CLASSES, {}, ["classes"]),
     "classes_none": (CLASSES, {"classes": np.array([], dtype=object)}, ["classes"]),
-    "classes_empty": (CLASSES, {"classes": np.array(["a", ""], dtype=object)}, ["classes", "empty"]),
+    "classes_empty": (
+        CLASSES,
+        {"classes": np.array(["a", ""], dtype=object)},
+        ["classes", "empty"],
+    ),
     "classes_numbers": (CLASSES, {"classes": np.array([1, 2])}, ["classes"]),
     "classes_square": (CLASSES, {"classes": np.array([["a"], ["b"]], dtype=object)}, ["classes"]),
-    "no_paragraph": ({"score": "retrieval"}, {"references": np.array(["Paragraph 1", "Paragraph one"], dtype=object)}, ["Paragraph", "retrieval"]),
+    "no_paragraph": (
+        {"score": "retrieval"},
+        {"references": np.array(["Paragraph 1", "Paragraph one"], dtype=object)},
+        ["Paragraph", "retrieval"],
+    ),
     "depth_short": ({}, {"depth": np.array([0.5])}, ["depth", "2"]),
     "depth_whole": ({}, {"depth": np.array([0, 1])}, ["depth"]),
     "depth_square": ({}, {"depth": np.array([[0.5], [0.5]])}, ["depth"]),
@@ -426,63 +625,132 @@ ANSWERS = {
 @pytest.mark.parametrize("case", ANSWERS)
 def test_dataset_of_prompts(world, tmp_path, case):
     attributes, values, words = ANSWERS[case]
-    path = tiny.write_dataset(tiny.dataset_path(tmp_path, "echo_tiny", 2), world.model, tiny.prompts(2), [["a"], ["b"]], attributes=attributes,
-                              values=values)
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["echo_tiny"], "samples": 2}
+    path = tiny.write_dataset(
+        tiny.dataset_path(tmp_path, "echo_tiny", 2),
+        world.model,
+        tiny.prompts(2),
+        [["a"], ["b"]],
+        attributes=attributes,
+        values=values,
+    )
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path),
+        "tasks": ["echo_tiny"],
+        "samples": 2,
+    }
     config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"])
     refused(tmp_path, config, path.name, *words, verbs=["run"])
     lines = swbench("validate", path, check=2).stderr.splitlines()
-    assert lines and all(path.name in line for line in lines) and not any(noise in line for noise in NOISE for line in lines), lines
+    assert (
+        lines
+        and all(path.name in line for line in lines)
+        and not any(noise in line for noise in NOISE for line in lines)
+    ), lines
 
 
 def test_depth_beyond_the_haystack(world, tmp_path):
-    path = tiny.write_dataset(tmp_path / "d.h5", world.model, tiny.prompts(2), [["a"], ["b"]], values={"depth": np.array([np.nan, 1.5])})
+    path = tiny.write_dataset(
+        tmp_path / "d.h5",
+        world.model,
+        tiny.prompts(2),
+        [["a"], ["b"]],
+        values={"depth": np.array([np.nan, 1.5])},
+    )
     judge(swbench("validate", path), ["d.h5", "depth", "1.5", "[1]"])
 
 
 def test_every_problem_of_a_dataset_is_listed(world, tmp_path):
-    path = tiny.write_dataset(tmp_path / "d.h5", world.model, tiny.prompts(2), [["a"], ["b"]],
-                              attributes={"score": "f2", "first_line": 7, "lengths": "some"})
+    path = tiny.write_dataset(
+        tmp_path / "d.h5",
+        world.model,
+        tiny.prompts(2),
+        [["a"], ["b"]],
+        attributes={"score": "f2", "first_line": 7, "lengths": "some"},
+    )
     lines = swbench("validate", path, check=2).stderr.splitlines()
-    assert [any(word in line for line in lines) for word in ("score", "first_line", "lengths")] == [True] * 3 and len(lines) == 3, lines
-    path = tiny.write_dataset(tmp_path / "e.h5", world.model, tiny.prompts(2), [["Paragraph 1"], ["b"]], attributes={"score": "retrieval"},
-                              values={"depth": np.array([0.5]), "reference_offsets": np.array([0, 3, 2])})
+    assert [any(word in line for line in lines) for word in ("score", "first_line", "lengths")] == [
+        True
+    ] * 3 and len(lines) == 3, lines
+    path = tiny.write_dataset(
+        tmp_path / "e.h5",
+        world.model,
+        tiny.prompts(2),
+        [["Paragraph 1"], ["b"]],
+        attributes={"score": "retrieval"},
+        values={"depth": np.array([0.5]), "reference_offsets": np.array([0, 3, 2])},
+    )
     lines = swbench("validate", path, check=2).stderr.splitlines()
-    assert [any(word in line for line in lines) for word in ("references:", "depth", "reference_offsets")] == [True] * 3 and len(lines) == 3, lines
+    assert [
+        any(word in line for line in lines)
+        for word in ("references:", "depth", "reference_offsets")
+    ] == [True] * 3 and len(lines) == 3, lines
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n" + b"\0" * 100, None])
 def test_not_a_dataset(world, tmp_path, content):
     """None: half of a good one."""
-    path = tiny.write_dataset(tiny.dataset_path(tmp_path, "ppl_tiny", 2), world.model, tiny.windows(2))
-    path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2] if content is None else content)
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["ppl_tiny"], "samples": 2}
-    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"]), path.name, "HDF5", verbs=["run"])
+    path = tiny.write_dataset(
+        tiny.dataset_path(tmp_path, "ppl_tiny", 2), world.model, tiny.windows(2)
+    )
+    path.write_bytes(
+        path.read_bytes()[: len(path.read_bytes()) // 2] if content is None else content
+    )
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path),
+        "tasks": ["ppl_tiny"],
+        "samples": 2,
+    }
+    refused(
+        tmp_path,
+        world.config(tmp_path / "c.yaml", workloads=[workload], methods=["dense"]),
+        path.name,
+        "HDF5",
+        verbs=["run"],
+    )
 
 
 def test_no_dataset(world, tmp_path):
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["no_such_task"], "samples": 2}
-    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), "no_such_task", "prepare.py")
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path),
+        "tasks": ["no_such_task"],
+        "samples": 2,
+    }
+    refused(
+        tmp_path,
+        world.config(tmp_path / "c.yaml", workloads=[workload]),
+        "no_such_task",
+        "prepare.py",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- bundles
+
 
 def put(name, value):
     def change(file):
         del file[name]
         file[name] = value
+
     return change
 
 
 def spoil(name, value):
     def change(file):
         file[name][3, 1, 5] = value
+
     return change
 
 
 def erase(name):
     def change(file):
         del file[name]
+
     return change
 
 
@@ -500,23 +768,58 @@ BUNDLES = {
     "heads_uneven": ({"n_kv_heads": 3}, None, ["n_heads", "multiple"]),
     "head_dim_wrong": ({"head_dim": 32}, None, ["/layer_000/q", "16", "32"]),
     "layers_too_many": ({"n_layers": 3}, None, ["/layer_002", "missing"]),
-    "layers_huge": ({"n_layers": 2 ** 40}, None, ["n_layers"]),
+    "layers_huge": ({"n_layers": 2**40}, None, ["n_layers"]),
     "no_k": ({}, erase("layer_001/k"), ["/layer_001/k", "missing"]),
-    "k_a_group": ({}, lambda file: put("layer_001/k", 0)(file) or erase("layer_001/k")(file) or file.create_group("layer_001/k"), ["/layer_001/k"]),
+    "k_a_group": (
+        {},
+        lambda file: put("layer_001/k", 0)(file)
+        or erase("layer_001/k")(file)
+        or file.create_group("layer_001/k"),
+        ["/layer_001/k"],
+    ),
     "q_flat": ({}, put("layer_000/q", normal(200, 64)), ["/layer_000/q", "3"]),
     "k_of_q": ({}, put("layer_000/k", normal(200, 4, 16)), ["/layer_000/k", "[200, 4, 16]"]),
     "v_shorter": ({}, put("layer_000/v", normal(199, 2, 16)), ["/layer_000/v", "199", "200"]),
-    "layer_shorter": ({}, lambda file: [put(f"layer_001/{x}", normal(9, h, 16))(file) for x, h in zip("qkv", (4, 2, 2))], ["/layer_001/q", "9"]),
-    "empty": ({}, lambda file: [put(f"layer_{n:03d}/{x}", normal(0, h, 16))(file) for n in (0, 1) for x, h in zip("qkv", (4, 2, 2))],
-              ["/layer_000/q", "0 tokens"]),
-    "integers": ({}, put("layer_000/q", np.ones((200, 4, 16), np.int32)), ["/layer_000/q", "integer", "float32"]),
-    "doubles": ({}, put("layer_000/q", np.ones((200, 4, 16))), ["/layer_000/q", "float64", "float32"]),
+    "layer_shorter": (
+        {},
+        lambda file: [
+            put(f"layer_001/{x}", normal(9, h, 16))(file) for x, h in zip("qkv", (4, 2, 2))
+        ],
+        ["/layer_001/q", "9"],
+    ),
+    "empty": (
+        {},
+        lambda file: [
+            put(f"layer_{n:03d}/{x}", normal(0, h, 16))(file)
+            for n in (0, 1)
+            for x, h in zip("qkv", (4, 2, 2))
+        ],
+        ["/layer_000/q", "0 tokens"],
+    ),
+    "integers": (
+        {},
+        put("layer_000/q", np.ones((200, 4, 16), np.int32)),
+        ["/layer_000/q", "integer", "float32"],
+    ),
+    "doubles": (
+        {},
+        put("layer_000/q", np.ones((200, 4, 16))),
+        ["/layer_000/q", "float64", "float32"],
+    ),
     "texts": ({}, put("layer_000/q", np.full((200, 4, 16), b"x")), ["/layer_000/q", "float32"]),
     "nan": ({}, spoil("layer_001/k", np.nan), ["/layer_001/k", "[3, 1, 5]"]),
     "infinity": ({}, spoil("layer_000/v", -np.inf), ["/layer_000/v", "[3, 1, 5]"]),
-    "half_decode": ({}, lambda file: file.create_dataset("decode/layer_000/q", data=normal(4, 4, 16)), ["/decode/layer_000/k", "missing"]),
-    "dangling_link": ({}, lambda file: erase("layer_000/q")(file) or file.__setitem__("layer_000/q", h5py.ExternalLink("none.h5", "/q")),
-                      ["/layer_000/q"]),
+    "half_decode": (
+        {},
+        lambda file: file.create_dataset("decode/layer_000/q", data=normal(4, 4, 16)),
+        ["/decode/layer_000/k", "missing"],
+    ),
+    "dangling_link": (
+        {},
+        lambda file: erase("layer_000/q")(file)
+        or file.__setitem__("layer_000/q", h5py.ExternalLink("none.h5", "/q")),
+        ["/layer_000/q"],
+    ),
 }
 
 
@@ -539,20 +842,37 @@ def test_not_a_bundle(world, tmp_path, content):
     refused(tmp_path, config, "b.h5", "HDF5", verbs=["run"])
 
 
-@pytest.mark.parametrize("size", [1 << 20, 2 ** 64 - 8])
+@pytest.mark.parametrize("size", [1 << 20, 2**64 - 8])
 @pytest.mark.parametrize("kind", ["dataset", "bundle"])
 def test_a_text_that_crashes_hdf5(world, tmp_path, kind, size):
     """The first text of the file says that it is longer than the heap it is in; HDF5 1.10 reads on, and would take the program with it."""
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["echo_tiny"], "samples": 2}
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path),
+        "tasks": ["echo_tiny"],
+        "samples": 2,
+    }
     if kind == "dataset":
-        path = tiny.write_dataset(tiny.dataset_path(tmp_path, "echo_tiny", 2), world.model, tiny.prompts(2), [["a"], ["b"]])
+        path = tiny.write_dataset(
+            tiny.dataset_path(tmp_path, "echo_tiny", 2),
+            world.model,
+            tiny.prompts(2),
+            [["a"], ["b"]],
+        )
     else:
         path = tiny.write_bundle(tmp_path / "b.h5")
         workload = {"kind": "tensors", "path": str(path)}
     data = bytearray(path.read_bytes())
     struct.pack_into("<Q", data, data.index(b"GCOL") + 24, size)
     path.write_bytes(data)
-    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "damaged", verbs=["run", "plan"])
+    refused(
+        tmp_path,
+        world.config(tmp_path / "c.yaml", workloads=[workload]),
+        path.name,
+        "damaged",
+        verbs=["run", "plan"],
+    )
     judge(swbench("validate", path), [path.name, "damaged"])
 
 
@@ -564,21 +884,51 @@ def test_a_pipe_is_not_waited_for(world, tmp_path, kind):
         if kind == "weights":
             model = tmp_path / "models" / tiny.NAME
             shutil.copytree(world.model, model)
-        path = tiny.dataset_path(tmp_path, "ppl_tiny", 2) if kind == "dataset" else model / "model.safetensors"
-        workload = {"kind": "task", "model": str(model), "data": str(tmp_path if kind == "dataset" else world.data), "tasks": ["ppl_tiny"], "samples": 2}
+        path = (
+            tiny.dataset_path(tmp_path, "ppl_tiny", 2)
+            if kind == "dataset"
+            else model / "model.safetensors"
+        )
+        workload = {
+            "kind": "task",
+            "model": str(model),
+            "data": str(tmp_path if kind == "dataset" else world.data),
+            "tasks": ["ppl_tiny"],
+            "samples": 2,
+        }
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), path.name, "expected a file")
+    refused(
+        tmp_path,
+        world.config(tmp_path / "c.yaml", workloads=[workload]),
+        path.name,
+        "expected a file",
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- where output goes
 
-@pytest.mark.parametrize("place, words", [("file/out", ["file"]), ("file", ["file"]), ("/proc/out", ["/proc"]), ("/proc/self/fd/out", ["/proc"])])
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("file/out", ["file"]),
+        ("file", ["file"]),
+        ("/proc/out", ["/proc"]),
+        ("/proc/self/fd/out", ["/proc"]),
+    ],
+)
 def test_output_that_cannot_be(world, tmp_path, place, words):
     (tmp_path / "file").write_text("kept")
     config = world.config(tmp_path / "c.yaml")
-    refused(tmp_path, config, *words, args=["--output", tmp_path / place if not place.startswith("/") else place], verbs=["run"])
+    refused(
+        tmp_path,
+        config,
+        *words,
+        args=["--output", tmp_path / place if not place.startswith("/") else place],
+        verbs=["run"],
+    )
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -590,9 +940,11 @@ def test_read_only_output(world, tmp_path):
 
 def limited(size):
     """Writing past `size` fails as on a full disk."""
+
     def prepare():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
     return prepare
 
 
@@ -602,10 +954,13 @@ def test_disk_full(world, tmp_path, size):
     done = swbench("run", config, "-q", preexec_fn=limited(size))
     assert done.returncode in (2, 3), done.stderr
     lines = done.stderr.splitlines()
-    assert any("out" in line and ("too large" in line or "cannot write" in line) for line in lines) and len(lines) <= 3, done.stderr
+    assert (
+        any("out" in line and ("too large" in line or "cannot write" in line) for line in lines)
+        and len(lines) <= 3
+    ), done.stderr
     assert not any(noise in done.stderr for noise in NOISE), done.stderr
     assert [name for name in files(tmp_path) if name not in ("c.yaml", "out", "out/cells")] == []
-    swbench("run", config, "-q", check=0)   # with room again
+    swbench("run", config, "-q", check=0)  # with room again
 
 
 def test_disk_full_keeps_what_is_done(world, tmp_path):
@@ -615,11 +970,14 @@ def test_disk_full_keeps_what_is_done(world, tmp_path):
     first = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.h5")}
     done = swbench("run", config, "-q", preexec_fn=limited(4096))
     assert done.returncode in (2, 3)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == first
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    } == first
     swbench("run", config, "-q", check=0)
 
 
 # -------------------------------------------------------------------------------------------------------------- damaged result folders
+
 
 def test_damaged_results(world, tmp_path):
     config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
@@ -678,14 +1036,21 @@ def test_results_that_cannot_be_presented(world, tmp_path):
 
 def test_memory_that_cannot_be_had(world, tmp_path):
     """A cell that needs more than there is fails by itself: recorded, exit 3, the next one is done, and a further run tries again."""
-    workloads = [{"kind": "synthetic", "shape": "llama-3.1-8b", "layers": 300}, {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1}]
-    config = world.config(tmp_path / "c.yaml", workloads=workloads, methods=["dense"], axes={"context": 1024})
+    workloads = [
+        {"kind": "synthetic", "shape": "llama-3.1-8b", "layers": 300},
+        {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1},
+    ]
+    config = world.config(
+        tmp_path / "c.yaml", workloads=workloads, methods=["dense"], axes={"context": 1024}
+    )
 
     def little():
         resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))
 
     for there in (0, 1):
-        done = swbench("run", config, "-q", check=3, preexec_fn=little, env={"OPENBLAS_NUM_THREADS": "1"})
+        done = swbench(
+            "run", config, "-q", check=3, preexec_fn=little, env={"OPENBLAS_NUM_THREADS": "1"}
+        )
         assert "failed: llama-3.1-8b" in done.stderr and "memory" in done.stderr, done.stderr
         assert f"{1 - there} cells done, {there} there already, 0 skipped, 1 failed" in done.stderr
         rows = swbench("export", tmp_path / "out", check=0).stdout.splitlines()
@@ -695,10 +1060,20 @@ def test_memory_that_cannot_be_had(world, tmp_path):
 def run_spoilt(world, folder, task, tensors=None, texts=None):
     """One dense cell of `task` by a model with other weights or another token table."""
     model = tiny.write_model(folder / "models" / tiny.NAME, tensors=tensors, texts=texts)
-    samples, references = (tiny.windows(2), None) if task == "ppl_tiny" else (tiny.prompts(2), [["a"], ["b"]])
+    samples, references = (
+        (tiny.windows(2), None) if task == "ppl_tiny" else (tiny.prompts(2), [["a"], ["b"]])
+    )
     tiny.write_dataset(tiny.dataset_path(folder, task, 2), model, samples, references)
-    workload = {"kind": "task", "model": str(model), "data": str(folder), "tasks": [task], "samples": 2}
-    return swbench("run", world.config(folder / "c.yaml", workloads=[workload], methods=["dense"]), "-q")
+    workload = {
+        "kind": "task",
+        "model": str(model),
+        "data": str(folder),
+        "tasks": [task],
+        "samples": 2,
+    }
+    return swbench(
+        "run", world.config(folder / "c.yaml", workloads=[workload], methods=["dense"]), "-q"
+    )
 
 
 def with_nan():
@@ -709,7 +1084,9 @@ def with_nan():
 
 def test_weights_that_are_no_numbers(world, tmp_path):
     done = run_spoilt(world, tmp_path, "ppl_tiny", tensors=with_nan())
-    assert done.returncode == 3 and "failed: tiny ppl_tiny" in done.stderr and "nan" in done.stderr, done.stderr
+    assert (
+        done.returncode == 3 and "failed: tiny ppl_tiny" in done.stderr and "nan" in done.stderr
+    ), done.stderr
 
 
 def test_answers_from_weights_that_are_no_numbers(world, tmp_path):
@@ -718,12 +1095,30 @@ def test_answers_from_weights_that_are_no_numbers(world, tmp_path):
 
 def test_values_that_overflow(world, tmp_path):
     """The cell fails, or says something about each of its layers."""
-    bundle = tiny.write_bundle(tmp_path / "b.h5", n=64, change=lambda file: file["layer_001/v"].write_direct(np.full((64, 2, 16), 3e38, np.float32)))
-    config = world.config(tmp_path / "c.yaml", workloads=[{"kind": "tensors", "path": str(bundle)}], methods=EASY[1:2])
+    bundle = tiny.write_bundle(
+        tmp_path / "b.h5",
+        n=64,
+        change=lambda file: file["layer_001/v"].write_direct(
+            np.full((64, 2, 16), 3e38, np.float32)
+        ),
+    )
+    config = world.config(
+        tmp_path / "c.yaml", workloads=[{"kind": "tensors", "path": str(bundle)}], methods=EASY[1:2]
+    )
     if swbench("run", config, "-q").returncode == 3:
         return
-    rows = list(csv.DictReader(io.StringIO(swbench("export", tmp_path / "out", "--metric", "output_rel_error", check=0).stdout)))
-    assert [(row["layer"], bool(row["value"])) for row in rows] == [("", True), ("0", True), ("1", True)]
+    rows = list(
+        csv.DictReader(
+            io.StringIO(
+                swbench("export", tmp_path / "out", "--metric", "output_rel_error", check=0).stdout
+            )
+        )
+    )
+    assert [(row["layer"], bool(row["value"])) for row in rows] == [
+        ("", True),
+        ("0", True),
+        ("1", True),
+    ]
 
 
 def test_token_table_shorter_than_the_vocabulary(world, tmp_path):
@@ -734,7 +1129,12 @@ def test_token_table_shorter_than_the_vocabulary(world, tmp_path):
 
 def test_answers_that_are_no_text(world, tmp_path):
     """Tokens of a byte each make no UTF-8; what is stored is readable all the same."""
-    assert run_spoilt(world, tmp_path, "echo_tiny", texts=[bytes([token]) for token in range(tiny.VOCAB)]).returncode == 0
+    assert (
+        run_spoilt(
+            world, tmp_path, "echo_tiny", texts=[bytes([token]) for token in range(tiny.VOCAB)]
+        ).returncode
+        == 0
+    )
     for path in (tmp_path / "out" / "cells").iterdir():
         with h5py.File(path) as file:
             assert len(file["samples/predictions/prediction"].asstr(errors="strict")[:]) == 2
@@ -755,10 +1155,30 @@ def test_content_is_judged_before_anything_is_written(world, tmp_path, kind):
     if kind == "weights":
         shutil.copytree(world.model, tmp_path / "models" / tiny.NAME)
         cut(60000)(tmp_path / "models" / tiny.NAME)
-        workload = {"kind": "task", "model": str(tmp_path / "models" / tiny.NAME), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
+        workload = {
+            "kind": "task",
+            "model": str(tmp_path / "models" / tiny.NAME),
+            "data": str(world.data),
+            "tasks": ["ppl_tiny"],
+            "samples": 2,
+        }
     elif kind == "ids":
-        tiny.write_dataset(tiny.dataset_path(tmp_path, "ppl_tiny", 2), world.model, tiny.windows(2), values={"ids": ids_with(tiny.VOCAB)})
-        workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path), "tasks": ["ppl_tiny"], "samples": 2}
+        tiny.write_dataset(
+            tiny.dataset_path(tmp_path, "ppl_tiny", 2),
+            world.model,
+            tiny.windows(2),
+            values={"ids": ids_with(tiny.VOCAB)},
+        )
+        workload = {
+            "kind": "task",
+            "model": str(world.model),
+            "data": str(tmp_path),
+            "tasks": ["ppl_tiny"],
+            "samples": 2,
+        }
     else:
-        workload = {"kind": "tensors", "path": str(tiny.write_bundle(tmp_path / "b.h5", change=spoil("layer_001/k", np.nan)))}
+        workload = {
+            "kind": "tensors",
+            "path": str(tiny.write_bundle(tmp_path / "b.h5", change=spoil("layer_001/k", np.nan))),
+        }
     refused(tmp_path, world.config(tmp_path / "c.yaml", workloads=[workload]), verbs=["run"])

@@ -8,24 +8,49 @@ import pytest
 import yaml
 from conftest import swbench
 
-METHODS = ["dense", {"name": "onehop", "params": {"block_size": 16}}, {"name": "xattention", "params": {"block_size": 16}},
-           {"name": "spargeattn", "params": {"block_size": 16, "simthreshd1": 0.0}}]
+METHODS = [
+    "dense",
+    {"name": "onehop", "params": {"block_size": 16}},
+    {"name": "xattention", "params": {"block_size": 16}},
+    {"name": "spargeattn", "params": {"block_size": 16, "simthreshd1": 0.0}},
+]
 
 
 def write(folder, **changes):
-    config = {"version": 1, "name": "calibrated", "seed": 1, "backend": "cpu", "threads": 1, "output": str(folder / "out"), "budget": "calibrated",
-              "calibration": str(folder / "thresholds.json"),
-              "workloads": [{"kind": "synthetic", "shape": "smollm2-135m", "generator": "gaussian", "layers": 2}],
-              "axes": {"context": 512, "density": [0.3, 0.5], "phase": "prefill"}, "methods": METHODS, "dense_layers": 0,
-              "measure": ["recovery"], **changes}
+    config = {
+        "version": 1,
+        "name": "calibrated",
+        "seed": 1,
+        "backend": "cpu",
+        "threads": 1,
+        "output": str(folder / "out"),
+        "budget": "calibrated",
+        "calibration": str(folder / "thresholds.json"),
+        "workloads": [
+            {"kind": "synthetic", "shape": "smollm2-135m", "generator": "gaussian", "layers": 2}
+        ],
+        "axes": {"context": 512, "density": [0.3, 0.5], "phase": "prefill"},
+        "methods": METHODS,
+        "dense_layers": 0,
+        "measure": ["recovery"],
+        **changes,
+    }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump({k: v for k, v in config.items() if v is not None}, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump({k: v for k, v in config.items() if v is not None}, sort_keys=False)
+    )
     return path
 
 
 def kept(folder):
-    rows = csv.DictReader(io.StringIO(swbench("export", folder / "out", "--metric", "density", check=0).stdout))
-    return [(r["method"], json.loads(r["params"]), float(r["density"]), float(r["value"])) for r in rows if r["layer"] == "" and r["method"] != "dense"]
+    rows = csv.DictReader(
+        io.StringIO(swbench("export", folder / "out", "--metric", "density", check=0).stdout)
+    )
+    return [
+        (r["method"], json.loads(r["params"]), float(r["density"]), float(r["value"]))
+        for r in rows
+        if r["layer"] == "" and r["method"] != "dense"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +73,28 @@ def test_thresholds_keep_the_density(folder):
 
 
 def test_runs_use_them_and_realise_the_density(folder):
-    entries = {(e["method"], e["density"]): e for e in json.loads((folder / "thresholds.json").read_text())["entries"]}
+    entries = {
+        (e["method"], e["density"]): e
+        for e in json.loads((folder / "thresholds.json").read_text())["entries"]
+    }
     rows = kept(folder)
     assert len(rows) == 6
     for method, params, density, value in rows:
-        assert abs(value - density) <= 0.05 * density, f"{method} keeps {value}"    # other prompts of the same kind
+        assert abs(value - density) <= 0.05 * density, (
+            f"{method} keeps {value}"
+        )  # other prompts of the same kind
         if method != "onehop":
             entry = entries[method, density]
             assert params[entry["parameter"]] == pytest.approx(entry["value"], rel=1e-8)
 
 
 def test_a_method_without_a_threshold_has_the_matched_budget(folder, tmp_path):
-    swbench("run", write(tmp_path, budget="matched", calibration=None, methods=METHODS[:2]), "-q", check=0)
+    swbench(
+        "run",
+        write(tmp_path, budget="matched", calibration=None, methods=METHODS[:2]),
+        "-q",
+        check=0,
+    )
     assert {r[3] for r in kept(tmp_path)} == {r[3] for r in kept(folder) if r[0] == "onehop"}
 
 
@@ -68,13 +103,22 @@ def test_without_the_file_its_cells_are_skipped_with_the_reason(tmp_path):
     assert plan.count("'swbench calibrate'") == 4 and plan.count("skipped") >= 4
 
 
-@pytest.mark.parametrize("content, problem", [
-    ("{", "thresholds.json:1: "),
-    ("[]", "expected a file that 'swbench calibrate' wrote"),
-    ('{"format": "swbench-calibration", "version": 1, "entries": 3}', "entries: expected a list"),
-    ('{"format": "swbench-calibration", "version": 1, "entries": [{"model": 1}]}', "entries[0].model: expected a text"),
-    (None, "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ("{", "thresholds.json:1: "),
+        ("[]", "expected a file that 'swbench calibrate' wrote"),
+        (
+            '{"format": "swbench-calibration", "version": 1, "entries": 3}',
+            "entries: expected a list",
+        ),
+        (
+            '{"format": "swbench-calibration", "version": 1, "entries": [{"model": 1}]}',
+            "entries[0].model: expected a text",
+        ),
+        (None, "cannot be read"),
+    ],
+)
 def test_a_bad_file_is_one_line(tmp_path, content, problem):
     if content is not None:
         (tmp_path / "thresholds.json").write_text(content)
@@ -97,6 +141,14 @@ def test_calibrate_needs_a_file_to_write_and_a_method_to_calibrate(tmp_path):
     assert "calibration: missing" in done.stderr
     done = swbench("calibrate", write(tmp_path, methods=["dense", "onehop"]), check=2)
     assert "no method with a threshold" in done.stderr and done.stderr.count("\n") == 1
-    done = swbench("calibrate", write(tmp_path, calibration=str(tmp_path / "no" / "such" / "folder.json"), axes={"context": 128, "density": 0.5, "phase": "prefill"}),
-                   "-q", check=2)
+    done = swbench(
+        "calibrate",
+        write(
+            tmp_path,
+            calibration=str(tmp_path / "no" / "such" / "folder.json"),
+            axes={"context": 128, "density": 0.5, "phase": "prefill"},
+        ),
+        "-q",
+        check=2,
+    )
     assert "cannot be written" in done.stderr

@@ -13,9 +13,13 @@ import tiny
 from conftest import swbench
 from edit_results import cells, edited, set_identity, set_samples, set_text
 
-METHODS = ["dense", {"name": "oracle", "params": {"block_size": 16}}, {"name": "random", "params": {"block_size": 16}},
-           {"name": "onehop", "params": {"block_size": 16}},
-           {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}]
+METHODS = [
+    "dense",
+    {"name": "oracle", "params": {"block_size": 16}},
+    {"name": "random", "params": {"block_size": 16}},
+    {"name": "onehop", "params": {"block_size": 16}},
+    {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}},
+]
 PROMPTS, RUNS = 100, 25
 
 
@@ -23,7 +27,13 @@ PROMPTS, RUNS = 100, 25
 def quality(world, tmp_path_factory):
     """Losses and answers of a tiny model: every method once."""
     folder = tmp_path_factory.mktemp("quality")
-    workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2}
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(world.data),
+        "tasks": ["ppl_tiny", "echo_tiny"],
+        "samples": 2,
+    }
     config = world.config(folder / "config.yaml", workloads=[workload], methods=METHODS)
     swbench("run", config, check=0)
     return folder / "out"
@@ -34,8 +44,14 @@ def timed(world, tmp_path_factory):
     """Attention times of the methods, measured four times over."""
     folder = tmp_path_factory.mktemp("timed")
     workload = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1, "context": 512}
-    config = world.config(folder / "config.yaml", workloads=[workload], axes={"density": 0.5, "phase": ["prefill", "decode"]}, methods=METHODS,
-                          measure=["latency"], timing={"max_seconds": 0.05, "min_runs": 9, "warmup_ms": 1})
+    config = world.config(
+        folder / "config.yaml",
+        workloads=[workload],
+        axes={"density": 0.5, "phase": ["prefill", "decode"]},
+        methods=METHODS,
+        measure=["latency"],
+        timing={"max_seconds": 0.05, "min_runs": 9, "warmup_ms": 1},
+    )
     for run in range(4):
         swbench("run", config, "--output", folder / f"run{run}", check=0)
     return [folder / f"run{run}" for run in range(4)]
@@ -54,10 +70,15 @@ def compare(base, new, *args, check=None):
 
 
 def named(result, verdict):
-    return {(figure["cell"], figure["metric"]) for figure in result["figures"] if figure["verdict"] == verdict and figure["judged"]}
+    return {
+        (figure["cell"], figure["metric"])
+        for figure in result["figures"]
+        if figure["verdict"] == verdict and figure["judged"]
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------------- nothing changed
+
 
 def test_same_results_are_the_same(quality):
     done = swbench("compare", quality, quality, check=0)
@@ -68,8 +89,15 @@ def test_same_results_are_the_same(quality):
 def test_all_shows_every_figure(quality):
     result = compare(quality, quality, "--all", check=0)
     assert {figure["verdict"] for figure in result["figures"] if figure["judged"]} == {"same"}
-    assert {"nll", "accuracy", "density", "block_recall", "mass_recall", "output_rel_error", "peak_memory_bytes"} <= {
-        figure["metric"] for figure in result["figures"]}
+    assert {
+        "nll",
+        "accuracy",
+        "density",
+        "block_recall",
+        "mass_recall",
+        "output_rel_error",
+        "peak_memory_bytes",
+    } <= {figure["metric"] for figure in result["figures"]}
 
 
 def test_new_code_measures_the_same(pair):
@@ -91,18 +119,25 @@ def test_a_parameter_that_base_does_not_know(pair):
 
 # --------------------------------------------------------------------------------------------------------------------------- quality
 
+
 def answers(folder, wrong):
     """A hundred prompts' scores, half of them right; `wrong` more are not."""
     (path,) = cells(folder, task="echo_tiny", method="onehop")
     scores = np.where(np.arange(PROMPTS) % 2, 100.0, 0.0)
-    scores[1:2 * wrong:2] = 0
+    scores[1 : 2 * wrong : 2] = 0
     with edited(path) as file:
         set_samples(file, "accuracy", scores, scores.mean())
 
 
-@pytest.mark.parametrize("args, code, verdict", [([], 1, "worse"), (["--accuracy-drop", "1.9"], 1, "worse"),
-                                                 (["--accuracy-drop", "3"], 0, "ambiguous"),
-                                                 (["--accuracy-drop", "3", "--on-ambiguous", "fail"], 4, "ambiguous")])
+@pytest.mark.parametrize(
+    "args, code, verdict",
+    [
+        ([], 1, "worse"),
+        (["--accuracy-drop", "1.9"], 1, "worse"),
+        (["--accuracy-drop", "3"], 0, "ambiguous"),
+        (["--accuracy-drop", "3", "--on-ambiguous", "fail"], 4, "ambiguous"),
+    ],
+)
 def test_two_points_of_accuracy(pair, args, code, verdict):
     answers(pair[0], 0)
     answers(pair[1], 2)
@@ -110,7 +145,9 @@ def test_two_points_of_accuracy(pair, args, code, verdict):
     (figure,) = result["figures"]
     assert (figure["metric"], figure["verdict"], figure["change"]) == ("accuracy", verdict, -2)
     assert figure["lo"] <= -2 <= figure["hi"]
-    assert figure["p"] == pytest.approx(0.5 * 1), "2 of 2 one way: 2 of 4 patterns, times one for each other test there is"
+    assert figure["p"] == pytest.approx(0.5 * 1), (
+        "2 of 2 one way: 2 of 4 patterns, times one for each other test there is"
+    )
 
 
 def test_a_small_loss_on_every_window_is_no_chance(pair):
@@ -122,14 +159,18 @@ def test_a_small_loss_on_every_window_is_no_chance(pair):
         with edited(path) as file:
             set_samples(file, "nll", losses + shift * (0.5 + rng.random(12)), losses.mean() + shift)
     (figure,) = compare(*pair, check=1)["figures"]
-    assert (figure["metric"], figure["verdict"], figure["p"]) == ("nll", "worse", pytest.approx(2 / 4096))
+    assert (figure["metric"], figure["verdict"], figure["p"]) == (
+        "nll",
+        "worse",
+        pytest.approx(2 / 4096),
+    )
     assert compare(pair[1], pair[0], check=0)["verdict"] == "better"
 
 
 def test_a_loss_beyond_the_allowance(pair):
     for path in cells(pair[1], task="ppl_tiny", method="oracle"):
         with edited(path) as file:
-            file["samples/nll"][...] += 0.02    # two percent of perplexity
+            file["samples/nll"][...] += 0.02  # two percent of perplexity
             file["metrics/nll"][()] += 0.02
     assert len(named(compare(*pair, check=1), "worse")) == 1
     assert named(compare(*pair, "--accuracy-drop", "5", check=0), "ambiguous")
@@ -155,7 +196,9 @@ def test_heads_that_change_places(pair):
     change_recall(pair[1], 1, 2, -1e-3)
     change_recall(pair[1], 1, 1, +1e-3)
     (figure,) = compare(*pair, check=1)["figures"]
-    assert figure["verdict"] == "worse" and abs(figure["change"]) < 1e-9 and "2 of" in figure["note"]
+    assert (
+        figure["verdict"] == "worse" and abs(figure["change"]) < 1e-9 and "2 of" in figure["note"]
+    )
 
 
 def test_better_recall_passes(pair):
@@ -172,17 +215,33 @@ def test_any_other_density_is_worse(pair, by):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", ["metrics/nll", "samples/nll", "metrics/density", "metrics/mass_recall", "per_layer/mass_recall", "metrics/output_rel_error",
-                                   "metrics/peak_memory_bytes"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "metrics/nll",
+        "samples/nll",
+        "metrics/density",
+        "metrics/mass_recall",
+        "per_layer/mass_recall",
+        "metrics/output_rel_error",
+        "metrics/peak_memory_bytes",
+    ],
+)
 def test_what_is_no_number_any_more_is_worse(pair, place, value):
     for path in cells(pair[1], task="ppl_tiny", method="onehop"):
         with edited(path) as file:
             file[place][...] = value
     (figure,) = compare(*pair, check=1)["figures"]
-    assert (figure["metric"], figure["verdict"], figure["note"]) == (place.split("/")[1], "worse", "no number in NEW")
+    assert (figure["metric"], figure["verdict"], figure["note"]) == (
+        place.split("/")[1],
+        "worse",
+        "no number in NEW",
+    )
 
 
-@pytest.mark.parametrize("task, metric, by", [("echo_tiny", "accuracy", -2), ("ppl_tiny", "nll", 0.02)])
+@pytest.mark.parametrize(
+    "task, metric, by", [("echo_tiny", "accuracy", -2), ("ppl_tiny", "nll", 0.02)]
+)
 def test_a_value_that_its_samples_do_not_show(pair, task, metric, by):
     """However it came about: the value is what people read."""
     (path,) = cells(pair[1], task=task, method="onehop")
@@ -198,7 +257,9 @@ def test_rounding_is_no_change(pair):
             for name in ("nll", "mass_recall", "output_rel_error"):
                 for group in ("metrics", "per_layer", "per_layer_head", "samples"):
                     if f"{group}/{name}" in file:
-                        file[f"{group}/{name}"][...] = np.asarray(file[f"{group}/{name}"][()]) + 3e-7
+                        file[f"{group}/{name}"][...] = (
+                            np.asarray(file[f"{group}/{name}"][()]) + 3e-7
+                        )
     assert compare(*pair, check=0)["verdict"] == "same"
 
 
@@ -215,7 +276,8 @@ def test_memory(pair, factor, code):
 
 # -------------------------------------------------------------------------------------------------------------------------- machines
 
-def move(folder, isa="isa=sse2 threads=1 blas=\"another\" blas_core=Nehalem", device=None):
+
+def move(folder, isa='isa=sse2 threads=1 blas="another" blas_core=Nehalem', device=None):
     for path in cells(folder):
         with edited(path) as file:
             set_text(file["provenance"], "backend", isa)
@@ -227,7 +289,9 @@ def move(folder, isa="isa=sse2 threads=1 blas=\"another\" blas_core=Nehalem", de
 def test_another_machine_is_not_comparable(pair):
     move(pair[1], device="Another Processor")
     result = compare(*pair, check=4)
-    assert result["pairs"] == 0 and {finding["kind"] for finding in result["findings"]} == {"not comparable"}
+    assert result["pairs"] == 0 and {finding["kind"] for finding in result["findings"]} == {
+        "not comparable"
+    }
     assert "Another Processor" in result["findings"][0]["text"]
     assert compare(*pair, "--across-machines", check=0)["pairs"] == 12
 
@@ -239,7 +303,7 @@ def test_another_instruction_set_is_another_machine(pair):
 
 def test_tolerances_across_machines(pair):
     move(pair[1])
-    change_recall(pair[1], 1, 2, -6e-3)     # 0.0005 of the mean: a near tie
+    change_recall(pair[1], 1, 2, -6e-3)  # 0.0005 of the mean: a near tie
     assert compare(*pair, "--across-machines", check=0)["verdict"] == "same"
     change_recall(pair[1], 1, 2, -6e-2)
     assert named(compare(*pair, "--across-machines", check=1), "worse")
@@ -259,7 +323,9 @@ def test_other_inputs_are_not_comparable(pair):
         with edited(path) as file:
             set_identity(file, input="0" * 32)
     result = compare(*pair, "--across-machines", check=4)
-    assert result["pairs"] == 6 and all("inputs differ" in finding["text"] for finding in result["findings"])
+    assert result["pairs"] == 6 and all(
+        "inputs differ" in finding["text"] for finding in result["findings"]
+    )
 
 
 def test_missing_and_extra_cells(pair):
@@ -286,8 +352,13 @@ def test_a_metric_that_is_not_measured_any_more(pair):
     (path,) = cells(pair[1], task="ppl_tiny", method="oracle")
     with edited(path) as file:
         del file["metrics/block_recall"]
-    assert named(compare(*pair, check=4), "not comparable") == {(compare(*pair, "--all")["figures"] and
-                                                                 [f["cell"] for f in compare(*pair)["figures"]][0], "block_recall")}
+    assert named(compare(*pair, check=4), "not comparable") == {
+        (
+            compare(*pair, "--all")["figures"]
+            and [f["cell"] for f in compare(*pair)["figures"]][0],
+            "block_recall",
+        )
+    }
 
 
 def test_regression_weighs_more_than_what_is_missing(pair):
@@ -298,13 +369,18 @@ def test_regression_weighs_more_than_what_is_missing(pair):
 
 # ------------------------------------------------------------------------------------------------------------------------------ time
 
+
 def modelled(folder, run, slow=lambda file: 1.0):
     """Gives the cells times as runs on a quiet machine have them: 2 % within a cell, every twentieth sample half as long again, and 0.7 % of drift
     from cell to cell. slow(file): factor of a cell."""
     for index, path in enumerate(cells(folder, task="ppl_tiny")):
         rng = np.random.default_rng([run, index])
         with edited(path) as file:
-            level = (300 if file.attrs["method"] == "dense" else 60 + 10 * index) * np.exp(0.007 * rng.standard_normal()) * slow(file)
+            level = (
+                (300 if file.attrs["method"] == "dense" else 60 + 10 * index)
+                * np.exp(0.007 * rng.standard_normal())
+                * slow(file)
+            )
             spikes = np.where(rng.random(RUNS) < 0.05, 1.5, 1.0)
             for name in ("metrics", "samples"):
                 if f"{name}/prefill_attention_ms" in file:
@@ -312,7 +388,11 @@ def modelled(folder, run, slow=lambda file: 1.0):
             value = file["metrics"].create_dataset("prefill_attention_ms", data=0.0)
             value.attrs.update({"n": RUNS, "lo": np.nan, "hi": np.nan, "better": -1})
             value.attrs.create("units", "ms", dtype=h5py.string_dtype("utf-8"))
-            set_samples(file, "prefill_attention_ms", level * np.exp(0.02 * rng.standard_normal(RUNS)) * spikes)
+            set_samples(
+                file,
+                "prefill_attention_ms",
+                level * np.exp(0.02 * rng.standard_normal(RUNS)) * spikes,
+            )
 
 
 def test_one_method_is_15_percent_slower(pair):
@@ -323,10 +403,20 @@ def test_one_method_is_15_percent_slower(pair):
     caught = 0
     for run in range(25):
         modelled(pair[0], 2 * run)
-        modelled(pair[1], 2 * run + 1, lambda file: 1.15 if file.attrs["method"] == "onehop" else 1.0)
+        modelled(
+            pair[1], 2 * run + 1, lambda file: 1.15 if file.attrs["method"] == "onehop" else 1.0
+        )
         result = compare(*pair)
-        figures = [(figure["metric"], "onehop" in figure["cell"], figure["verdict"]) for figure in result["figures"] if figure["judged"]]
-        assert figures in ([], [("prefill_attention_ms", True, "ambiguous")], [("prefill_attention_ms", True, "worse")]), (run, figures)
+        figures = [
+            (figure["metric"], "onehop" in figure["cell"], figure["verdict"])
+            for figure in result["figures"]
+            if figure["judged"]
+        ]
+        assert figures in (
+            [],
+            [("prefill_attention_ms", True, "ambiguous")],
+            [("prefill_attention_ms", True, "worse")],
+        ), (run, figures)
         caught += result["verdict"] == "worse"
     assert caught >= 19
     modelled(pair[0], 1)
@@ -359,7 +449,12 @@ def test_a_noisy_machine_raises_no_alarm(pair):
     """Cells that are 20 % apart by chance, and one that is twice as slow: nothing can be told, and that is said."""
     rng = np.random.default_rng(5)
     for folder, run in zip(pair, (0, 1)):
-        modelled(folder, run, lambda file: np.exp(0.2 * rng.standard_normal()) * (2.0 if run and file.attrs["method"] == "onehop" else 1.0))
+        modelled(
+            folder,
+            run,
+            lambda file: np.exp(0.2 * rng.standard_normal())
+            * (2.0 if run and file.attrs["method"] == "onehop" else 1.0),
+        )
     result = compare(*pair, check=0)
     assert result["too_noisy"] and result["verdict"] == "ambiguous"
     assert "too much to tell" in swbench("compare", *pair).stdout
@@ -416,6 +511,7 @@ def test_fifty_modelled_comparisons(pair):
 
 # --------------------------------------------------------------------------------------------------------------------------- formats
 
+
 def rename(folder, name):
     for path in cells(folder):
         with edited(path) as file:
@@ -424,14 +520,16 @@ def rename(folder, name):
 
 def test_junit(pair):
     for folder in pair:
-        rename(folder, "a<b & \"c\"")
+        rename(folder, 'a<b & "c"')
     change_recall(pair[1], 1, 2, -1e-2)
     cells(pair[1], task="echo_tiny", method="oracle")[0].unlink()
     suite = ElementTree.fromstring(swbench("compare", *pair, "--format", "junit", check=1).stdout)
     assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("1", "1", "0")
     assert int(suite.get("tests")) == len(suite.findall("testcase")) > 20
     (failed,) = [case for case in suite.findall("testcase") if case.find("failure") is not None]
-    assert failed.get("name").startswith("a<b & \"c\" ppl_tiny") and failed.get("name").endswith("block_recall")
+    assert failed.get("name").startswith('a<b & "c" ppl_tiny') and failed.get("name").endswith(
+        "block_recall"
+    )
     assert failed.find("failure").get("type") == "worse"
 
 
@@ -444,7 +542,10 @@ def test_a_name_that_is_no_text(pair, form):
                 del file.attrs["model"]
                 file.attrs.create("model", b"a\xff\xfeb", dtype=h5py.string_dtype("utf-8"))
     change_recall(pair[1], 1, 2, -1e-2)
-    assert "a\ufffd\ufffdb ppl_tiny" in swbench("compare", *pair, "--format", form, "--all", check=1).stdout
+    assert (
+        "a\ufffd\ufffdb ppl_tiny"
+        in swbench("compare", *pair, "--format", form, "--all", check=1).stdout
+    )
 
 
 def test_md(pair):
@@ -452,14 +553,28 @@ def test_md(pair):
     lines = swbench("compare", *pair, "--format", "md", check=1).stdout.splitlines()
     assert lines[0] == "### swbench: worse (12 cells compared)"
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 3 and "block_recall" in rows[2] and len({line.count("|") for line in rows}) == 1
+    assert (
+        len(rows) == 3
+        and "block_recall" in rows[2]
+        and len({line.count("|") for line in rows}) == 1
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------- bad usage
 
-@pytest.mark.parametrize("args, word", [(["--slowdown", "0.9"], "--slowdown"), (["--slowdown", "x"], "--slowdown"), (["--accuracy-drop", "-1"], "--accuracy-drop"),
-                                        (["--accuracy-drop", "nan"], "--accuracy-drop"), (["--on-ambiguous", "maybe"], "pass|fail"),
-                                        (["--format", "html"], "text|json|junit|md"), (["--slowdwn", "2"], "--slowdown")])
+
+@pytest.mark.parametrize(
+    "args, word",
+    [
+        (["--slowdown", "0.9"], "--slowdown"),
+        (["--slowdown", "x"], "--slowdown"),
+        (["--accuracy-drop", "-1"], "--accuracy-drop"),
+        (["--accuracy-drop", "nan"], "--accuracy-drop"),
+        (["--on-ambiguous", "maybe"], "pass|fail"),
+        (["--format", "html"], "text|json|junit|md"),
+        (["--slowdwn", "2"], "--slowdown"),
+    ],
+)
 def test_bad_flags(quality, args, word):
     done = swbench("compare", quality, quality, *args, check=2)
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1 and word in done.stderr
@@ -467,7 +582,12 @@ def test_bad_flags(quality, args, word):
 
 def test_bad_folders(quality, tmp_path):
     (tmp_path / "empty" / "cells").mkdir(parents=True)
-    for base, new in [(tmp_path / "no", quality), (quality, tmp_path / "no"), (tmp_path / "empty", quality), (quality, tmp_path / "empty")]:
+    for base, new in [
+        (tmp_path / "no", quality),
+        (quality, tmp_path / "no"),
+        (tmp_path / "empty", quality),
+        (quality, tmp_path / "empty"),
+    ]:
         done = swbench("compare", base, new, check=2)
         assert done.stdout == "" and len(done.stderr.splitlines()) == 1
     swbench("compare", quality, check=2)

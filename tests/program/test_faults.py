@@ -15,13 +15,17 @@ from conftest import PROGRAM, environment, swbench
 from test_run import table, without_times
 
 LIBRARY = os.environ.get("SWBENCH_FAULTS", "")
-EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "61"))   # each so many-th call; 1: all of them
+EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "61"))  # each so many-th call; 1: all of them
 KINDS = ("memory", "file")
 SEED = int(os.environ.get("SWBENCH_FAULT_SEED", "7"))
-SHARD, SHARDS = map(int, os.environ.get("SWBENCH_FAULT_SHARD", "0/1").split("/"))   # this process takes every SHARDS-th of those
-LIBRARY_POINTS = 200 if EVERY == 1 else 8                  # calls of the libraries, of some 70,000
+SHARD, SHARDS = map(
+    int, os.environ.get("SWBENCH_FAULT_SHARD", "0/1").split("/")
+)  # this process takes every SHARDS-th of those
+LIBRARY_POINTS = 200 if EVERY == 1 else 8  # calls of the libraries, of some 70,000
 
-pytestmark = pytest.mark.skipif(not os.path.isfile(LIBRARY), reason="SWBENCH_FAULTS names no library; ctest sets it")
+pytestmark = pytest.mark.skipif(
+    not os.path.isfile(LIBRARY), reason="SWBENCH_FAULTS names no library; ctest sets it"
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +33,23 @@ def finished(world, tmp_path_factory):
     """A config, its results and their table. Every kind of file is read and written."""
     folder = tmp_path_factory.mktemp("faults")
     bundle = tiny.write_bundle(folder / "b.h5", n=64, decode=2, layers=2)
-    workloads = [{"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2},
-                 {"kind": "tensors", "path": str(bundle)}]
-    config = world.config(folder / "c.yaml", workloads=workloads, save=["selection", "output"],
-                          methods=["dense", {"name": "sketchwalk", "params": {"block_size": 16}}],
-                          axes={"context": tiny.CONTEXT, "density": 0.5, "phase": "both"})
+    workloads = [
+        {
+            "kind": "task",
+            "model": str(world.model),
+            "data": str(world.data),
+            "tasks": ["ppl_tiny", "echo_tiny"],
+            "samples": 2,
+        },
+        {"kind": "tensors", "path": str(bundle)},
+    ]
+    config = world.config(
+        folder / "c.yaml",
+        workloads=workloads,
+        save=["selection", "output"],
+        methods=["dense", {"name": "sketchwalk", "params": {"block_size": 16}}],
+        axes={"context": tiny.CONTEXT, "density": 0.5, "phase": "both"},
+    )
     swbench("run", config, "-q", check=0)
     return config, folder / "out", without_times(table(folder / "out"))
 
@@ -43,7 +59,14 @@ def call(folder, kind, k, *args):
     log = folder / "log"
     log.unlink(missing_ok=True)
     env = environment(LD_PRELOAD=LIBRARY, SWBENCH_FAULT=f"{kind}:{k}", SWBENCH_FAULT_LOG=str(log))
-    done = subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, errors="replace", timeout=60, env=env)
+    done = subprocess.run(
+        [PROGRAM, *map(str, args)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
+        env=env,
+    )
     return done, dict(line.split() for line in log.read_text().splitlines()) if log.exists() else {}
 
 
@@ -73,7 +96,9 @@ def whole(folder):
 
 def check(done, what, lines):
     assert done.returncode in (0, 2, 3), (what, done.returncode, done.stderr[-600:])
-    messages = [line for line in done.stderr.splitlines() if not line.startswith("tiny: ")]   # the summary of run
+    messages = [
+        line for line in done.stderr.splitlines() if not line.startswith("tiny: ")
+    ]  # the summary of run
     if done.returncode:
         assert 1 <= len(messages) <= lines, (what, done.stderr)
 
@@ -90,7 +115,7 @@ def test_run(finished, tmp_path, kind):
         shutil.rmtree(out, ignore_errors=True)
         done, found = call(tmp_path, kind, k, "run", config, "-q", "--output", out)
         what = place(kind, k, found)
-        check(done, what, 6)   # a cell that fails is one line of its own
+        check(done, what, 6)  # a cell that fails is one line of its own
         refused += done.returncode != 0
         whole(out) if out.is_dir() else None
         if i % 3 == 0 or done.returncode == 0:
@@ -102,7 +127,13 @@ def test_run(finished, tmp_path, kind):
 def test_killed_at_each_call(finished, tmp_path):
     """kill -9 as a file is about to be made, written, synced, renamed or removed: the next run finds whole cells, and leaves nothing of the one before."""
     config, _, expected = finished
-    for k in mine(range(1, count(tmp_path, "killed", "run", config, "-q", "--output", tmp_path / "count") + 1, max(1, EVERY // 12))):
+    for k in mine(
+        range(
+            1,
+            count(tmp_path, "killed", "run", config, "-q", "--output", tmp_path / "count") + 1,
+            max(1, EVERY // 12),
+        )
+    ):
         out = tmp_path / "out"
         shutil.rmtree(out, ignore_errors=True)
         done, found = call(tmp_path, "killed", k, "run", config, "-q", "--output", out)
@@ -126,7 +157,11 @@ def test_run_when_a_library_has_no_memory(finished, tmp_path):
         if "ended" in found:
             assert found["ended"].startswith("libhdf5"), (what, found, done.stderr[-600:])
         else:
-            assert done.returncode in (0, 2, 3) and (done.returncode == 0 or done.stderr), (what, done.returncode, done.stderr[-600:])
+            assert done.returncode in (0, 2, 3) and (done.returncode == 0 or done.stderr), (
+                what,
+                done.returncode,
+                done.stderr[-600:],
+            )
             whole(out) if out.is_dir() else None
         if done.returncode == 0:
             assert without_times(table(out)) == expected, what
@@ -138,7 +173,11 @@ def test_run_when_a_library_has_no_memory(finished, tmp_path):
 @pytest.mark.parametrize("verb", ["plan", "export", "report", "validate", "compare"])
 def test_readers(finished, tmp_path, verb):
     config, out, _ = finished
-    arguments = {"plan": [config, "--output", tmp_path / "none"], "validate": [config, out], "compare": [out, out]}.get(verb, [out])
+    arguments = {
+        "plan": [config, "--output", tmp_path / "none"],
+        "validate": [config, out],
+        "compare": [out, out],
+    }.get(verb, [out])
     peace, calls = swbench(verb, *arguments, check=0), count(tmp_path, "memory", verb, *arguments)
     for k in mine(range(1, calls + 1, max(1, EVERY // 4))):
         done, found = call(tmp_path, "memory", k, verb, *arguments)

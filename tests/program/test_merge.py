@@ -20,7 +20,9 @@ def machines(world, tmp_path_factory):
     for name, seeds in (("a", (1, 2)), ("b", (2, 3))):
         for seed in seeds:
             workload = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1, "context": 256}
-            config = world.config(folder / f"{seed}.yaml", seed=seed, workloads=[workload], axes={"density": 0.5})
+            config = world.config(
+                folder / f"{seed}.yaml", seed=seed, workloads=[workload], axes={"density": 0.5}
+            )
             swbench("run", config, "--output", folder / name, check=0)
         found.append(folder / name)
     return found
@@ -84,7 +86,11 @@ def test_conflict(copies):
         file["per_layer/mass_recall"][0] += 1e-3
     done = swbench("merge", out, a, b, check=4)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("conflict")]
-    assert str(a / "cells" / path.name) in line and str(path) in line and "differ in mass_recall;" in line
+    assert (
+        str(a / "cells" / path.name) in line
+        and str(path) in line
+        and "differ in mass_recall;" in line
+    )
     assert (out / "cells" / path.name).read_bytes() == (a / "cells" / path.name).read_bytes()
     assert len(names(out)) == 9
 
@@ -148,4 +154,6 @@ def test_out_that_is_a_file(copies):
 def test_nothing_but_cells_is_left_behind(copies):
     a, b, out = copies
     swbench("merge", out, a, b, check=0)
-    assert sorted(os.listdir(out)) == ["cells", "results.h5"] and all(not name.startswith(".") for name in names(out))
+    assert sorted(os.listdir(out)) == ["cells", "results.h5"] and all(
+        not name.startswith(".") for name in names(out)
+    )

@@ -12,10 +12,13 @@ import pytest
 
 import tiny
 from conftest import PROGRAM, environment, swbench
-from test_run import long_config, stamps, start, table, uninterrupted, wait_for_cells, without_times   # noqa: F401
+from test_run import long_config, stamps, start, table, uninterrupted, wait_for_cells, without_times  # noqa: F401
 
-CELLS, SLOW_CELLS = 13, 7   # of long_config and slow
-MPI = shutil.which("mpirun") is not None and "libmpi" in subprocess.run(["ldd", PROGRAM], capture_output=True, text=True).stdout
+CELLS, SLOW_CELLS = 13, 7  # of long_config and slow
+MPI = (
+    shutil.which("mpirun") is not None
+    and "libmpi" in subprocess.run(["ldd", PROGRAM], capture_output=True, text=True).stdout
+)
 needs_mpi = pytest.mark.skipif(not MPI, reason="no mpirun, or a program without MPI")
 
 
@@ -26,8 +29,14 @@ def done_by(messages):
 def slow(world, folder):
     """Half as many cells, each of them timed, and so long enough to be caught at it."""
     workload = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 2, "decode_tokens": 2}
-    return long_config(world, folder, workloads=[workload], measure=["recovery", "output_error", "latency"],
-                       axes={"context": tiny.CONTEXT, "density": [0.5, 0.7], "phase": "both"}, timing={"warmup_ms": 30, "min_runs": 3, "max_seconds": 0.03})
+    return long_config(
+        world,
+        folder,
+        workloads=[workload],
+        measure=["recovery", "output_error", "latency"],
+        axes={"context": tiny.CONTEXT, "density": [0.5, 0.7], "phase": "both"},
+        timing={"warmup_ms": 30, "min_runs": 3, "max_seconds": 0.03},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +52,17 @@ def hidden(out):
 
 # ------------------------------------------------------------------------------------------------------------------ by hand
 
+
 def test_two_share_the_work(world, tmp_path, uninterrupted):
     config, out = long_config(world, tmp_path), tmp_path / "out"
     both = [start("run", config) for _ in range(2)]
     messages = [process.communicate(timeout=100)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], messages
     assert sum(done_by(text) for text in messages) == CELLS, messages
-    assert all(done_by(text) + int(text.split(" there already")[0].split()[-1]) == CELLS for text in messages), messages
+    assert all(
+        done_by(text) + int(text.split(" there already")[0].split()[-1]) == CELLS
+        for text in messages
+    ), messages
     assert without_times(table(out)) == uninterrupted[0] and not hidden(out)
 
 
@@ -82,7 +95,9 @@ def test_a_cell_that_is_held_is_waited_for_and_taken_over(world, tmp_path, slow_
     first.communicate()
     _, messages = second.communicate(timeout=60)
     assert second.returncode == 0 and "waiting for 1 cell " in messages, messages
-    assert {name: stamp for name, stamp in before.items() if name.endswith(".h5")}.items() <= stamps(out).items()
+    assert {
+        name: stamp for name, stamp in before.items() if name.endswith(".h5")
+    }.items() <= stamps(out).items()
     swbench("run", config, "-q", check=0)
     assert without_times(table(out)) == slow_table and not hidden(out)
 
@@ -111,20 +126,44 @@ def test_without_mpi_ranks_come_from_the_environment(world, tmp_path, uninterrup
     """As under an srun that does not speak PMI: they share the cells, and only the first one shows its progress."""
     config, out = long_config(world, tmp_path), tmp_path / "out"
     slurm = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
-    both = [subprocess.Popen([PROGRAM, "run", str(config)], stderr=subprocess.PIPE, text=True, env=environment(**slurm, SLURM_PROCID=str(rank)))
-            for rank in range(2)]
+    both = [
+        subprocess.Popen(
+            [PROGRAM, "run", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**slurm, SLURM_PROCID=str(rank)),
+        )
+        for rank in range(2)
+    ]
     messages = [process.communicate(timeout=100)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert "cells done" in messages[0] and all(line.startswith("rank 1: gate:") for line in messages[1].splitlines()), messages
+    assert "cells done" in messages[0] and all(
+        line.startswith("rank 1: gate:") for line in messages[1].splitlines()
+    ), messages
     assert without_times(table(out)) == uninterrupted[0] and not hidden(out)
 
 
 # -------------------------------------------------------------------------------------------------------------------- mpirun
 
+
 def mpirun(ranks, *args, **changes):
     env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", **changes)
-    return subprocess.Popen(["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none", PROGRAM, *map(str, args)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={key: value for key, value in env.items() if value})
+    return subprocess.Popen(
+        [
+            "mpirun",
+            "-n",
+            str(ranks),
+            "--oversubscribe",
+            "--bind-to",
+            "none",
+            PROGRAM,
+            *map(str, args),
+        ],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={key: value for key, value in env.items() if value},
+    )
 
 
 @needs_mpi
@@ -134,7 +173,9 @@ def test_mpi_gives_the_same(world, tmp_path, uninterrupted, ranks):
     process = mpirun(ranks, "run", config)
     output, messages = process.communicate(timeout=100)
     assert process.returncode == 0 and output == "", messages
-    assert messages.count("cells done") == 1 and f"{CELLS} cells done, 0 there already" in messages, messages
+    assert (
+        messages.count("cells done") == 1 and f"{CELLS} cells done, 0 there already" in messages
+    ), messages
     assert without_times(table(out)) == uninterrupted[0] and not hidden(out)
     process = mpirun(ranks, "run", config)
     _, messages = process.communicate(timeout=100)
@@ -150,7 +191,9 @@ def test_mpi_splits_the_cores(world, tmp_path):
         assert process.returncode == 0, messages
         for path in (tmp_path / "out" / "cells").iterdir():
             with h5py.File(path) as file:
-                assert file["provenance"].attrs["threads"] == max(1, len(os.sched_getaffinity(0)) // ranks)
+                assert file["provenance"].attrs["threads"] == max(
+                    1, len(os.sched_getaffinity(0)) // ranks
+                )
 
 
 @needs_mpi
@@ -158,7 +201,11 @@ def test_mpi_says_what_is_wrong_once(world, tmp_path):
     config = world.config(tmp_path / "c.yaml", methods=["dense", "sketchwolk"])
     process = mpirun(3, "run", config)
     _, messages = process.communicate(timeout=100)
-    assert process.returncode == 2 and messages.count("sketchwolk") == 1 and not (tmp_path / "out").exists(), messages
+    assert (
+        process.returncode == 2
+        and messages.count("sketchwolk") == 1
+        and not (tmp_path / "out").exists()
+    ), messages
 
 
 @needs_mpi
@@ -175,7 +222,9 @@ def test_a_rank_that_dies(world, tmp_path, slow_table, victim):
     config, out = slow(world, tmp_path), tmp_path / "out"
     process = mpirun(2, "run", config)
     wait_for_cells(process, out, 2)
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
     ranks = {}
     for pid in found:
         with open(f"/proc/{pid}/environ") as file:
@@ -188,6 +237,9 @@ def test_a_rank_that_dies(world, tmp_path, slow_table, victim):
     assert 2 <= len(before) < SLOW_CELLS
     process = mpirun(2, "run", config)
     _, messages = process.communicate(timeout=60)
-    assert process.returncode == 0 and f"{SLOW_CELLS - len(before)} cells done, {len(before)} there already" in messages, messages
+    assert (
+        process.returncode == 0
+        and f"{SLOW_CELLS - len(before)} cells done, {len(before)} there already" in messages
+    ), messages
     assert before.items() <= stamps(out).items() and not hidden(out)
     assert without_times(table(out)) == slow_table

@@ -1,4 +1,5 @@
 """What README promises: its example method compiles against the headers, and its files exist."""
+
 import pathlib
 import re
 import subprocess
@@ -17,7 +18,9 @@ def test_example_method_compiles(tmp_path):
 
 
 def test_named_files_exist():
-    names = re.findall(r"(?:configs|core|datasets|plots|tests|results)/[\w./-]+\.(?:yaml|py|md|c|png)\b", README)
+    names = re.findall(
+        r"(?:configs|core|datasets|plots|tests|results)/[\w./-]+\.(?:yaml|py|md|c|png)\b", README
+    )
     assert names
     made_by_user = {"results/quickstart"}
     missing = [n for n in names if n not in made_by_user and not (ROOT / n).exists()]

@@ -16,8 +16,28 @@ import tiny
 from conftest import EASY, PROGRAM, TIMES, environment, swbench
 from edit_results import cells, edited
 
-COLUMNS = ["cell", "workload", "model", "task", "method", "params", "backend", "device", "context", "density", "phase", "seed", "metric",
-           "layer", "value", "unit", "n", "lo", "hi", "status"]   # the contract's; further columns may follow
+COLUMNS = [
+    "cell",
+    "workload",
+    "model",
+    "task",
+    "method",
+    "params",
+    "backend",
+    "device",
+    "context",
+    "density",
+    "phase",
+    "seed",
+    "metric",
+    "layer",
+    "value",
+    "unit",
+    "n",
+    "lo",
+    "hi",
+    "status",
+]  # the contract's; further columns may follow
 NUMBERS = ("context", "density", "seed", "value", "lo", "hi", "n", "layer", "dense_layers")
 
 
@@ -29,7 +49,11 @@ def table(results, *args):
 def stamps(results):
     """Of the cells that were measured: one that a method has no phase for is looked at anew each time."""
     skipped = {row["cell"] for row in table(results) if row["status"] == "skipped"}
-    return {path.name: path.stat().st_mtime_ns for path in (results / "cells").iterdir() if path.stem not in skipped}
+    return {
+        path.name: path.stat().st_mtime_ns
+        for path in (results / "cells").iterdir()
+        if path.stem not in skipped
+    }
 
 
 def method_names():
@@ -56,13 +80,26 @@ def one(rows, **wanted):
 
 # ----------------------------------------------------------------------------------------------------------- one run, looked at
 
+
 @pytest.fixture(scope="session")
 def finished(world, tmp_path_factory):
     """Every method at two densities in two phases on both tasks."""
     folder = tmp_path_factory.mktemp("finished")
-    workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2}
-    config = world.config(folder / "config.yaml", workloads=[workload], methods=every_method(), measure=None, save=["selection", "output"],
-                          axes={"context": tiny.CONTEXT, "density": [0.5, 1.0], "phase": ["prefill", "decode"]})
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(world.data),
+        "tasks": ["ppl_tiny", "echo_tiny"],
+        "samples": 2,
+    }
+    config = world.config(
+        folder / "config.yaml",
+        workloads=[workload],
+        methods=every_method(),
+        measure=None,
+        save=["selection", "output"],
+        axes={"context": tiny.CONTEXT, "density": [0.5, 1.0], "phase": ["prefill", "decode"]},
+    )
     done = swbench("run", config, check=0)
     return folder, config, done
 
@@ -79,7 +116,11 @@ def test_run_writes_cells_and_results(finished):
     assert {path.name for path in (folder / "out").iterdir()} == {"cells", "results.h5"}
     assert all(len(path.stem) == 32 and path.suffix == ".h5" for path in cells)
     measured = len(stamps(folder / "out"))
-    assert done.stdout == "" and f"{measured} cells done" in done.stderr and f"{len(cells) - measured} skipped, 0 failed" in done.stderr
+    assert (
+        done.stdout == ""
+        and f"{measured} cells done" in done.stderr
+        and f"{len(cells) - measured} skipped, 0 failed" in done.stderr
+    )
 
 
 def test_second_run_redoes_nothing(finished):
@@ -129,22 +170,35 @@ def test_losses_of_each_window_are_kept(finished, rows):
 
 
 def test_dense_runs_once_over_densities(rows):
-    cells = {(row["task"], row["phase"], row["density"]) for row in rows if row["method"] == "dense"}
-    assert cells == {(task, phase, "1") for task in ("ppl_tiny", "echo_tiny") for phase in ("prefill", "decode")}
+    cells = {
+        (row["task"], row["phase"], row["density"]) for row in rows if row["method"] == "dense"
+    }
+    assert cells == {
+        (task, phase, "1") for task in ("ppl_tiny", "echo_tiny") for phase in ("prefill", "decode")
+    }
 
 
 def test_density_one_is_dense(finished, rows):
     """Whatever the method selects, all of it is what dense attention sees."""
     checked = set()
     for row in rows:
-        if row["method"] == "dense" or row["density"] != "1" or row["status"] != "ok" or row["metric"] not in ("ppl", "accuracy"):
+        if (
+            row["method"] == "dense"
+            or row["density"] != "1"
+            or row["status"] != "ok"
+            or row["metric"] not in ("ppl", "accuracy")
+        ):
             continue
-        dense = one(rows, task=row["task"], phase=row["phase"], method="dense", metric=row["metric"])
+        dense = one(
+            rows, task=row["task"], phase=row["phase"], method="dense", metric=row["metric"]
+        )
         assert float(row["value"]) == pytest.approx(float(dense["value"]), rel=1e-5), row
         outputs = []
         for cell in (row["cell"], dense["cell"]):
             with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
-                outputs.append(np.stack([file[f"layer_{layer:03d}/output"][:] for layer in range(tiny.LAYERS)]))
+                outputs.append(
+                    np.stack([file[f"layer_{layer:03d}/output"][:] for layer in range(tiny.LAYERS)])
+                )
         assert np.abs(outputs[0] - outputs[1]).max() <= 1e-5 * np.abs(outputs[1]).max(), row
         checked.add(row["method"])
     assert checked >= {"oracle", "sink_window", "random", "onehop", "sketchwalk"}
@@ -154,13 +208,27 @@ def test_metrics_of_the_contract(rows):
     found = {}
     for row in rows:
         found.setdefault((row["task"], row["method"], row["phase"]), set()).add(row["metric"])
-    common = {"density", "density_all_layers", "peak_memory_bytes", "prefill_attention_ms", "ttft_ms"}
+    common = {
+        "density",
+        "density_all_layers",
+        "peak_memory_bytes",
+        "prefill_attention_ms",
+        "ttft_ms",
+    }
     sparse = common | {"kv_fetch_density", "block_recall", "mass_recall", "output_rel_error"}
     for method in ("dense", "oracle", "random", "onehop", "sketchwalk"):
         for phase in ("prefill", "decode"):
-            wanted = (common if method == "dense" else sparse) | {"tpot_ms", "decode_attention_us", "accuracy"}
+            wanted = (common if method == "dense" else sparse) | {
+                "tpot_ms",
+                "decode_attention_us",
+                "accuracy",
+            }
             assert wanted <= found["echo_tiny", method, phase], (method, phase)
-        wanted = (common if method == "dense" else sparse | {"block_recall_rollout", "prefill_select_ms", "nll_delta"}) | {"ppl"}
+        wanted = (
+            common
+            if method == "dense"
+            else sparse | {"block_recall_rollout", "prefill_select_ms", "nll_delta"}
+        ) | {"ppl"}
         assert wanted <= found["ppl_tiny", method, "prefill"], method
 
 
@@ -168,18 +236,37 @@ def test_a_long_prompt_has_no_memory_for_attention_of_its_own(world, tmp_path):
     """A token more costs its place in the cache, in the residual stream, and in attention's packed keys and values; the output lies on the queries, the MLP in their place."""
     shape = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1, "whole_model": True}
     few, many = 4096, 6144
-    path = world.config(tmp_path / "c.yaml", workloads=[shape], methods=["dense"], axes={"context": [few, many], "density": 1, "phase": "prefill"},
-                        measure=["latency"], timing={"min_runs": 1, "max_seconds": 0.01, "warmup_ms": 1})
+    path = world.config(
+        tmp_path / "c.yaml",
+        workloads=[shape],
+        methods=["dense"],
+        axes={"context": [few, many], "density": 1, "phase": "prefill"},
+        measure=["latency"],
+        timing={"min_runs": 1, "max_seconds": 0.01, "warmup_ms": 1},
+    )
     swbench("run", path, "-q", check=0)
-    peak = {int(row["context"]): float(row["value"]) for row in table(tmp_path / "out") if row["metric"] == "peak_memory_bytes"}
+    peak = {
+        int(row["context"]): float(row["value"])
+        for row in table(tmp_path / "out")
+        if row["metric"] == "peak_memory_bytes"
+    }
     hidden, kv = 4 * 9 * 64, 4 * 3 * 64
-    assert peak[many] - peak[few] == pytest.approx((many - few) * (2 * kv + hidden + 2 * kv), rel=0.01)
+    assert peak[many] - peak[few] == pytest.approx(
+        (many - few) * (2 * kv + hidden + 2 * kv), rel=0.01
+    )
 
 
 def test_densities_are_sensible(rows):
     for row in rows:
         value = float(row["value"]) if row["value"] else None
-        if row["metric"] in ("density", "density_all_layers", "kv_fetch_density", "block_recall", "mass_recall", "block_recall_rollout"):
+        if row["metric"] in (
+            "density",
+            "density_all_layers",
+            "kv_fetch_density",
+            "block_recall",
+            "mass_recall",
+            "block_recall_rollout",
+        ):
             assert 0 <= value <= 1 + 1e-6, row
         if row["metric"] in TIMES and row["lo"]:
             assert float(row["lo"]) <= value <= float(row["hi"]), row
@@ -190,68 +277,117 @@ def test_times_add_up(finished, rows):
     checked = 0
     for cell in {row["cell"] for row in rows if row["status"] == "ok"}:
         with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
-            for name in ("prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us"):
+            for name in (
+                "prefill_attention_ms",
+                "prefill_select_ms",
+                "decode_attention_us",
+                "decode_select_us",
+            ):
                 if f"samples/{name}" in file:
                     samples = file[f"samples/{name}"][:]
-                    assert file[f"per_layer/{name}"][:].sum() == pytest.approx(samples.mean(), rel=1e-6, abs=1e-9), (file.attrs["method"], name)
+                    assert file[f"per_layer/{name}"][:].sum() == pytest.approx(
+                        samples.mean(), rel=1e-6, abs=1e-9
+                    ), (file.attrs["method"], name)
                     assert file[f"metrics/{name}"][()] == pytest.approx(np.median(samples))
                     checked += 1
             for group in ("samples", "per_layer") if "samples/prefill_attention_ms" in file else ():
-                assert (file[f"{group}/prefill_attention_ms"][:] > file[f"{group}/prefill_select_ms"][:]).all(), (file.attrs["method"], group)
+                assert (
+                    file[f"{group}/prefill_attention_ms"][:] > file[f"{group}/prefill_select_ms"][:]
+                ).all(), (file.attrs["method"], group)
     assert checked > 80
 
 
 # --------------------------------------------------------------------------------------------------------------------- what comes out
 
+
 def test_csv(rows):
-    assert list(rows[0])[:len(COLUMNS)] == COLUMNS
+    assert list(rows[0])[: len(COLUMNS)] == COLUMNS
     assert {row["status"] for row in rows} <= {"ok", "skipped"}
-    assert all(row["method"] not in ("dense", "oracle", "onehop", "sketchwalk") for row in rows if row["status"] == "skipped")
+    assert all(
+        row["method"] not in ("dense", "oracle", "onehop", "sketchwalk")
+        for row in rows
+        if row["status"] == "skipped"
+    )
     for row in rows:
         assert isinstance(json.loads(row["params"]), dict)
         assert all(row[key] == "" or np.isfinite(float(row[key])) for key in NUMBERS)
 
 
 def test_jsonl_says_the_same(finished, rows):
-    lines = [json.loads(line) for line in swbench("export", finished[0] / "out", "--format", "jsonl", check=0).stdout.splitlines()]
+    lines = [
+        json.loads(line)
+        for line in swbench(
+            "export", finished[0] / "out", "--format", "jsonl", check=0
+        ).stdout.splitlines()
+    ]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows):
         assert list(line) == list(row)
         for key, text in row.items():
             value = line[key]
-            assert value is None and text == "" or (float(text) == value if key in NUMBERS else text == value)
+            assert (
+                value is None
+                and text == ""
+                or (float(text) == value if key in NUMBERS else text == value)
+            )
 
 
 def test_metric_filter(finished, rows):
     some = table(finished[0] / "out", "--metric", "ppl", "--metric", "accuracy")
-    assert some == [row for row in rows if row["metric"] in ("ppl", "accuracy") or row["status"] == "skipped"]
+    assert some == [
+        row for row in rows if row["metric"] in ("ppl", "accuracy") or row["status"] == "skipped"
+    ]
 
 
 def test_cells_beside_other_dense_layers_are_another_experiment(world, tmp_path):
     """One folder, the same cells beside 0 and 2 dense layers: a table each, each against its own dense cell; the tidy table says which is which."""
     synthetic = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 1024}
-    config = world.config(tmp_path / "c.yaml", workloads=[{**synthetic, "dense_layers": 0}, {**synthetic, "dense_layers": 2}],
-                          methods=["dense", "onehop"], axes={"density": 0.5, "phase": "prefill"}, measure=["recovery", "latency"], dense_layers=0)
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=[{**synthetic, "dense_layers": 0}, {**synthetic, "dense_layers": 2}],
+        methods=["dense", "onehop"],
+        axes={"density": 0.5, "phase": "prefill"},
+        measure=["recovery", "latency"],
+        dense_layers=0,
+    )
     swbench("run", config, "-q", "--output", tmp_path / "out", check=0)
-    kept = {row["dense_layers"]: float(row["value"]) for row in table(tmp_path / "out", "--metric", "density_all_layers") if row["method"] == "onehop"}
-    assert set(kept) == {"0", "2"} and kept["0"] == pytest.approx(0.5, abs=0.05) and kept["2"] == pytest.approx((2 + kept["0"]) / 3, abs=1e-9)
+    kept = {
+        row["dense_layers"]: float(row["value"])
+        for row in table(tmp_path / "out", "--metric", "density_all_layers")
+        if row["method"] == "onehop"
+    }
+    assert (
+        set(kept) == {"0", "2"}
+        and kept["0"] == pytest.approx(0.5, abs=0.05)
+        and kept["2"] == pytest.approx((2 + kept["0"]) / 3, abs=1e-9)
+    )
     tables = swbench("report", tmp_path / "out", check=0).stdout.split("## ")[1:3]
     for text, layers in zip(tables, ("0 layers dense", "2 layers dense")):
         lines = [line for line in text.splitlines() if line.startswith(("| dense", "| onehop"))]
-        assert layers in text.splitlines()[0] and [line.split()[1] for line in lines] == ["dense", "onehop"]
+        assert layers in text.splitlines()[0] and [line.split()[1] for line in lines] == [
+            "dense",
+            "onehop",
+        ]
         assert lines[0].split("|")[-2].strip() == "-" and "×" in lines[1]  # dense is nobody's rival
 
 
 @pytest.mark.parametrize("form, mark", [("md", "|"), ("latex", "\\begin{tabular}")])
 def test_report(finished, form, mark):
     text = swbench("report", finished[0] / "out", "--format", form, check=0).stdout
-    assert mark in text and "tiny" in text and all(name.replace("_", "\\_" if form == "latex" else "_") in text for name in method_names())
+    assert (
+        mark in text
+        and "tiny" in text
+        and all(
+            name.replace("_", "\\_" if form == "latex" else "_") in text for name in method_names()
+        )
+    )
     if form == "latex":
         assert text.count("\\begin{tabular}") == text.count("\\end{tabular}")
 
 
 def test_results_are_read_without_help(finished):
     """Every dataset says what it is, and every dimension is named."""
+
     def look(name, node):
         if not isinstance(node, h5py.Dataset):
             return
@@ -265,10 +401,22 @@ def test_results_are_read_without_help(finished):
             file.visititems(look)
             assert file.attrs["version"] == 1
     with h5py.File(out / "results.h5") as file:
-        assert {key + ".h5" for key in file["cells"]} == {path.name for path in (out / "cells").iterdir()}
+        assert {key + ".h5" for key in file["cells"]} == {
+            path.name for path in (out / "cells").iterdir()
+        }
         for key in file["cells"]:
             assert file["cells"][key].attrs["key"] == key
-            assert {"config", "argv", "git", "host", "cpu", "libraries", "started", "ended", "seed"} <= set(file["cells"][key]["provenance"].attrs)
+            assert {
+                "config",
+                "argv",
+                "git",
+                "host",
+                "cpu",
+                "libraries",
+                "started",
+                "ended",
+                "seed",
+            } <= set(file["cells"][key]["provenance"].attrs)
 
 
 def test_xarray_opens_them(finished):
@@ -282,8 +430,14 @@ def test_xarray_opens_them(finished):
 
 def test_validate_finds_them_good(world, finished):
     out = finished[0] / "out"
-    for path in (out, out / "results.h5", next((out / "cells").iterdir()), finished[1], world.model,
-                 tiny.dataset_path(world.data, "ppl_tiny", 2)):
+    for path in (
+        out,
+        out / "results.h5",
+        next((out / "cells").iterdir()),
+        finished[1],
+        world.model,
+        tiny.dataset_path(world.data, "ppl_tiny", 2),
+    ):
         done = swbench("validate", path, check=0)
         assert done.stderr == "" and "good" in done.stdout, path
 
@@ -296,11 +450,16 @@ def test_provenance_names_config_and_command(finished):
 
 # ----------------------------------------------------------------------------------------------------------------- flags and resuming
 
+
 def test_flags(world, tmp_path):
     """--limit, --set, --output, -q, --fresh; and what changes a cell's key."""
     config, out = world.config(tmp_path / "c.yaml"), tmp_path / "elsewhere"
     done = swbench("run", config, "--limit", 1, "-q", "--output", out, check=0)
-    assert (done.stdout, done.stderr) == ("", "") and len(stamps(out)) == 1 and not (tmp_path / "out").exists()
+    assert (
+        (done.stdout, done.stderr) == ("", "")
+        and len(stamps(out)) == 1
+        and not (tmp_path / "out").exists()
+    )
     first = stamps(out)
     swbench("run", config, "--output", out, "-q", check=0)
     all_three = stamps(out)
@@ -313,13 +472,17 @@ def test_flags(world, tmp_path):
     seeded = stamps(out)
     assert len(seeded) == 8 and denser.items() <= seeded.items()
     assert {row["seed"] for row in table(out)} == {"1", "2"}
-    swbench("run", config, "--output", out, "--set", "methods.1.params.block_size=32", "-q", check=0)
+    swbench(
+        "run", config, "--output", out, "--set", "methods.1.params.block_size=32", "-q", check=0
+    )
     assert len(stamps(out)) == 9
 
     before = stamps(out)
     swbench("run", config, "--output", out, "--fresh", "-q", check=0)
     after = stamps(out)
-    assert {name for name in before if before[name] != after[name]} == set(all_three) and set(after) == set(before)
+    assert {name for name in before if before[name] != after[name]} == set(all_three) and set(
+        after
+    ) == set(before)
 
 
 def test_limit_zero_does_nothing(world, tmp_path):
@@ -332,12 +495,16 @@ def test_limit_zero_does_nothing(world, tmp_path):
 def test_plan_writes_nothing(world, tmp_path):
     config = world.config(tmp_path / "c.yaml")
     lines = swbench("plan", config, check=0).stdout.splitlines()
-    assert lines[-1].startswith("3 cells: 3 to do, 0 cached, 0 skipped") and [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
+    assert lines[-1].startswith("3 cells: 3 to do, 0 cached, 0 skipped") and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["c.yaml"]
 
 
 def test_a_changed_input_is_another_cell(world, tmp_path):
     bundle = tiny.write_bundle(tmp_path / "b.h5", decode=3)
-    config = world.config(tmp_path / "c.yaml", workloads=[{"kind": "tensors", "path": str(bundle)}], methods=["dense"])
+    config = world.config(
+        tmp_path / "c.yaml", workloads=[{"kind": "tensors", "path": str(bundle)}], methods=["dense"]
+    )
     swbench("run", config, "-q", check=0)
     assert len(stamps(tmp_path / "out")) == 1
     tiny.write_bundle(bundle, n=150, decode=3)
@@ -363,7 +530,9 @@ def everything(path):
     found = {}
 
     def look(name, node):
-        if isinstance(node, h5py.Dataset) and name.rsplit("/", 1)[-1] not in TIMES | {"peak_memory_bytes"}:
+        if isinstance(node, h5py.Dataset) and name.rsplit("/", 1)[-1] not in TIMES | {
+            "peak_memory_bytes"
+        }:
             found[name] = node[()].tobytes() if node.dtype != object else tuple(node[()])
 
     with h5py.File(path) as file:
@@ -374,15 +543,34 @@ def everything(path):
 
 def test_threads_change_nothing(world, tmp_path):
     """Bit for bit: one thread, two, and twice the same."""
-    workloads = [{"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny", "echo_tiny"], "samples": 2},
-                 {"kind": "synthetic", "shape": "smollm2-135m", "layers": 2, "decode_tokens": 4}]
-    config = world.config(tmp_path / "c.yaml", workloads=workloads, methods=every_method(), save=["selection", "output"], dense_layers=1,
-                          axes={"context": tiny.CONTEXT, "density": 0.5, "phase": "both"})
+    workloads = [
+        {
+            "kind": "task",
+            "model": str(world.model),
+            "data": str(world.data),
+            "tasks": ["ppl_tiny", "echo_tiny"],
+            "samples": 2,
+        },
+        {"kind": "synthetic", "shape": "smollm2-135m", "layers": 2, "decode_tokens": 4},
+    ]
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=workloads,
+        methods=every_method(),
+        save=["selection", "output"],
+        dense_layers=1,
+        axes={"context": tiny.CONTEXT, "density": 0.5, "phase": "both"},
+    )
     cells = []
-    for name, args, env in (("a", ["--set", "threads=1"], {}), ("b", ["--set", "threads=2"], {}),
-                            ("c", ["--set", "threads=0"], {"SWBENCH_THREADS": "2"})):
+    for name, args, env in (
+        ("a", ["--set", "threads=1"], {}),
+        ("b", ["--set", "threads=2"], {}),
+        ("c", ["--set", "threads=0"], {"SWBENCH_THREADS": "2"}),
+    ):
         swbench("run", config, "-q", "--output", tmp_path / name, *args, check=0, env=env)
-        cells.append({path.name: everything(path) for path in (tmp_path / name / "cells").iterdir()})
+        cells.append(
+            {path.name: everything(path) for path in (tmp_path / name / "cells").iterdir()}
+        )
     assert set(cells[0]) == set(cells[1]) == set(cells[2])
     for other in cells[1:]:
         for name, values in cells[0].items():
@@ -394,35 +582,80 @@ def test_samples_together_or_alone(world, tmp_path):
     """Bit for bit: where time is measured each sample runs by itself, elsewhere as many at once as the backend gives the same bits."""
     lengths, n = [20, 152, 130, 64, 63, 65, 1, 100, 150, 151, 5], 11
     prompts = [ids[:length] for ids, length in zip(tiny.prompts(n), lengths)]
-    tiny.write_dataset(tiny.dataset_path(tmp_path / "data", "echo_tiny", n), world.model, prompts, [["a"]] * n, attributes={"lengths": "at_most"})
-    tiny.write_dataset(tiny.dataset_path(tmp_path / "data", "ppl_tiny", n), world.model, tiny.windows(n))
-    workload = {"kind": "task", "model": str(world.model), "data": str(tmp_path / "data"), "tasks": ["ppl_tiny", "echo_tiny"], "samples": n}
+    tiny.write_dataset(
+        tiny.dataset_path(tmp_path / "data", "echo_tiny", n),
+        world.model,
+        prompts,
+        [["a"]] * n,
+        attributes={"lengths": "at_most"},
+    )
+    tiny.write_dataset(
+        tiny.dataset_path(tmp_path / "data", "ppl_tiny", n), world.model, tiny.windows(n)
+    )
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(tmp_path / "data"),
+        "tasks": ["ppl_tiny", "echo_tiny"],
+        "samples": n,
+    }
     found = []
     for measure in (["accuracy"], ["accuracy", "latency"]):
         out = tmp_path / measure[-1]
-        config = world.config(tmp_path / "c.yaml", workloads=[workload], methods=every_method(), measure=measure, output=str(out), dense_layers=1,
-                              axes={"context": tiny.CONTEXT, "density": 0.5, "phase": ["prefill", "decode", "both"]})
+        config = world.config(
+            tmp_path / "c.yaml",
+            workloads=[workload],
+            methods=every_method(),
+            measure=measure,
+            output=str(out),
+            dense_layers=1,
+            axes={"context": tiny.CONTEXT, "density": 0.5, "phase": ["prefill", "decode", "both"]},
+        )
         swbench("run", config, "-q", check=0)
         cells = {}
         for path in (out / "cells").iterdir():
             with h5py.File(path) as file:
-                experiment = tuple(str(file.attrs[key]) for key in ("method", "params", "task", "phase"))
-                cells[experiment] = {key: value for key, value in everything(path).items() if key != "attributes" and "sm_clock" not in key}
-                together = measure == ["accuracy"] and ("echo" in experiment[2] or experiment[3] != "prefill") and file.attrs["status"] == "ok"
-                assert ("peak_memory_bytes" in file.get("metrics", {})) == (file.attrs["status"] == "ok" and not together)
+                experiment = tuple(
+                    str(file.attrs[key]) for key in ("method", "params", "task", "phase")
+                )
+                cells[experiment] = {
+                    key: value
+                    for key, value in everything(path).items()
+                    if key != "attributes" and "sm_clock" not in key
+                }
+                together = (
+                    measure == ["accuracy"]
+                    and ("echo" in experiment[2] or experiment[3] != "prefill")
+                    and file.attrs["status"] == "ok"
+                )
+                assert ("peak_memory_bytes" in file.get("metrics", {})) == (
+                    file.attrs["status"] == "ok" and not together
+                )
         found.append(cells)
     assert set(found[0]) == set(found[1]) and len(found[0]) > 30
     for experiment, values in found[0].items():
-        assert {key: value for key, value in found[1][experiment].items() if key in values} == values, experiment
+        assert {
+            key: value for key, value in found[1][experiment].items() if key in values
+        } == values, experiment
 
 
 # --------------------------------------------------------------------------------------------------------------------- interruption
 
+
 def long_config(world, folder, **changes):
     folder.mkdir(exist_ok=True)
-    workload = {"kind": "task", "model": str(world.model), "data": str(world.data), "tasks": ["ppl_tiny"], "samples": 2}
-    usual = {"workloads": [workload], "methods": [*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
-             "axes": {"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"}}
+    workload = {
+        "kind": "task",
+        "model": str(world.model),
+        "data": str(world.data),
+        "tasks": ["ppl_tiny"],
+        "samples": 2,
+    }
+    usual = {
+        "workloads": [workload],
+        "methods": [*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
+        "axes": {"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"},
+    }
     return world.config(folder / "c.yaml", **{**usual, **changes})
 
 
@@ -431,7 +664,13 @@ def without_times(rows):
 
 
 def start(*args):
-    return subprocess.Popen([PROGRAM, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    return subprocess.Popen(
+        [PROGRAM, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -447,7 +686,9 @@ def uninterrupted(world, tmp_path_factory):
 def wait_for_cells(process, out, count):
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        if (out / "cells").is_dir() and sum(path.suffix == ".h5" for path in (out / "cells").iterdir()) >= count:
+        if (out / "cells").is_dir() and sum(
+            path.suffix == ".h5" for path in (out / "cells").iterdir()
+        ) >= count:
             return
         time.sleep(0.005)
     pytest.fail(f"no {count} cells: {process.communicate()}")
@@ -474,8 +715,17 @@ def test_interrupted(world, tmp_path, uninterrupted, number):
 
 # ------------------------------------------------------------------------------------------------------------------------ ls and help
 
-@pytest.mark.parametrize("topic, mark", [("methods", "sketchwalk"), ("shapes", "llama-3.1-8b"), ("backends", "cpu"), ("models", "tiny"),
-                                         ("tasks", "ppl_tiny")])
+
+@pytest.mark.parametrize(
+    "topic, mark",
+    [
+        ("methods", "sketchwalk"),
+        ("shapes", "llama-3.1-8b"),
+        ("backends", "cpu"),
+        ("models", "tiny"),
+        ("tasks", "ppl_tiny"),
+    ],
+)
 def test_ls(world, topic, mark):
     done = swbench("ls", topic, check=0, cwd=world.root, env={"SWBENCH_DATASETS": str(world.root)})
     assert mark in done.stdout and done.stderr == ""
@@ -483,8 +733,22 @@ def test_ls(world, topic, mark):
 
 def test_help():
     text = swbench("help", check=0).stdout
-    for topic in ["run", "plan", "ls", "validate", "export", "report", "help", "config", "workloads", "axes", "methods", "timing", "metrics",
-                  *method_names()]:
+    for topic in [
+        "run",
+        "plan",
+        "ls",
+        "validate",
+        "export",
+        "report",
+        "help",
+        "config",
+        "workloads",
+        "axes",
+        "methods",
+        "timing",
+        "metrics",
+        *method_names(),
+    ]:
         done = swbench("help", topic, check=0)
         assert done.stdout.strip() and done.stderr == "", topic
     assert text == swbench("--help", check=0).stdout
@@ -497,7 +761,12 @@ def test_version():
 
 def test_a_full_pipe_is_an_error(finished):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([PROGRAM, "export", str(finished[0] / "out")], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [PROGRAM, "export", str(finished[0] / "out")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
 
 
@@ -513,8 +782,13 @@ def test_model_by_name(world, tmp_path):
 @pytest.mark.parametrize("above, told", [(2e-5, True), (0, False)])
 def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
     """A cell that claims more mass than the oracle of the same inputs and budget is told, and fails a strict run."""
-    config = world.config(tmp_path / "c.yaml", methods=[{"name": "oracle", "params": {"block_size": 16, "unit": "head"}},
-                                                        {"name": "onehop", "params": {"block_size": 16}}])
+    config = world.config(
+        tmp_path / "c.yaml",
+        methods=[
+            {"name": "oracle", "params": {"block_size": 16, "unit": "head"}},
+            {"name": "onehop", "params": {"block_size": 16}},
+        ],
+    )
     swbench("run", config, "-q", check=0)
     (oracle,), (other,) = (cells(tmp_path / "out", method=name) for name in ("oracle", "onehop"))
     with h5py.File(oracle) as best, edited(other) as file:

@@ -13,7 +13,7 @@ import h5py
 import pytest
 
 from conftest import swbench
-from test_run import long_config, stamps, start, table, uninterrupted, without_times   # noqa: F401
+from test_run import long_config, stamps, start, table, uninterrupted, without_times  # noqa: F401
 
 KILLS = int(os.environ.get("SWBENCH_SURVIVAL_KILLS", "12"))
 SEED = int(os.environ.get("SWBENCH_SURVIVAL_SEED", "5"))
@@ -21,19 +21,29 @@ SEED = int(os.environ.get("SWBENCH_SURVIVAL_SEED", "5"))
 
 def finished(out):
     """The cells that are there, by name, with their stamps."""
-    return {name: stamp for name, stamp in stamps(out).items() if not name.startswith(".")} if (out / "cells").is_dir() else {}
+    return (
+        {name: stamp for name, stamp in stamps(out).items() if not name.startswith(".")}
+        if (out / "cells").is_dir()
+        else {}
+    )
 
 
 def look_whole(out):
     for path in [*(out / "cells").glob("[!.]*"), *out.glob("*.h5")]:
         with h5py.File(path) as file:
-            assert file.attrs["version"] == 1 and ("status" in file.attrs) == (path.parent.name == "cells")
+            assert file.attrs["version"] == 1 and ("status" in file.attrs) == (
+                path.parent.name == "cells"
+            )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_ended_at_random_moments(world, tmp_path, uninterrupted, number):
     """Each visible file is whole and nothing is done twice. A sweep that is through is compared, and begun anew until the kills are used up."""
-    moments, left, sweeps = random.Random(SEED), KILLS if number == signal.SIGKILL else max(4, KILLS // 4), 0
+    moments, left, sweeps = (
+        random.Random(SEED),
+        KILLS if number == signal.SIGKILL else max(4, KILLS // 4),
+        0,
+    )
     longest = uninterrupted[1]
     while left > 0:
         sweeps += 1
@@ -61,7 +71,11 @@ def test_ended_at_random_moments(world, tmp_path, uninterrupted, number):
 @pytest.mark.parametrize("trial", range(max(4, KILLS // 8)))
 def test_spoiled_cells_are_found_and_run_again(world, tmp_path, uninterrupted, trial):
     """Cut short, or one bit changed, wherever it is: reading says so, and run makes that cell and no other again, saying so once."""
-    config, out, chance = long_config(world, tmp_path), tmp_path / "out", random.Random(SEED + trial)
+    config, out, chance = (
+        long_config(world, tmp_path),
+        tmp_path / "out",
+        random.Random(SEED + trial),
+    )
     swbench("run", config, "-q", check=0)
     before = finished(out)
     spoiled = chance.sample(sorted(before), 2)
@@ -78,7 +92,9 @@ def test_spoiled_cells_are_found_and_run_again(world, tmp_path, uninterrupted, t
     assert any(name in read.stderr for name in spoiled) and len(read.stderr.splitlines()) == 1
     done = swbench("run", config, check=0)
     assert "2 cells done, 11 there already" in done.stderr
-    assert all(done.stderr.count(name) == 1 for name in spoiled) and done.stderr.count("damaged") == 2, done.stderr
+    assert (
+        all(done.stderr.count(name) == 1 for name in spoiled) and done.stderr.count("damaged") == 2
+    ), done.stderr
     assert {name for name, stamp in before.items() if finished(out)[name] != stamp} == set(spoiled)
     assert without_times(table(out)) == uninterrupted[0]
 
@@ -91,6 +107,7 @@ def test_a_disk_that_is_full_for_a_while(world, tmp_path, uninterrupted):
         def prepare():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
         return prepare
 
     swbench("run", config, "--output", tmp_path / "peace", "-q", check=0)
@@ -110,7 +127,9 @@ def test_a_small_file_system(world, tmp_path):
     """The same on a tmpfs that is really full, where even the lock file of a claim may not find room."""
     config, disk = long_config(world, tmp_path, save=["selection", "output"]), tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("no mount here")
     try:
         out = disk / "out"

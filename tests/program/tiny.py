@@ -18,15 +18,30 @@ CONTEXT, SCORED, NEW = 160, 24, 8
 NAME = "tiny"
 
 CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
-    "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
-    "vocab_size": VOCAB, "max_position_embeddings": LONGEST, "rms_norm_eps": EPSILON, "rope_theta": THETA, "rope_scaling": None,
-    "tie_word_embeddings": False, "hidden_act": "silu", "bos_token_id": BOS, "eos_token_id": EOS, "attention_bias": False,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD_DIM,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": LONGEST,
+    "rms_norm_eps": EPSILON,
+    "rope_theta": THETA,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "attention_bias": False,
     "torch_dtype": "float32",
 }
 
 
 # ------------------------------------------------------------------------------------------------------------------- the model
+
 
 def weights(seed=11):
     """Hugging Face's names. Sizes of the numbers keep attention between uniform and one-hot, and predictions apart."""
@@ -38,14 +53,21 @@ def weights(seed=11):
     def norm(size=HIDDEN):
         return (1 + 0.1 * rng.standard_normal(size)).astype(np.float32)
 
-    tensors = {"model.embed_tokens.weight": normal(VOCAB, HIDDEN, 1.0), "lm_head.weight": normal(VOCAB, HIDDEN, 0.15),
-               "model.norm.weight": norm()}
+    tensors = {
+        "model.embed_tokens.weight": normal(VOCAB, HIDDEN, 1.0),
+        "lm_head.weight": normal(VOCAB, HIDDEN, 0.15),
+        "model.norm.weight": norm(),
+    }
     for layer in range(LAYERS):
         for name, values in {
-            "input_layernorm": norm(), "post_attention_layernorm": norm(),
-            "self_attn.q_proj": normal(HEADS * HEAD_DIM, HIDDEN, 0.2), "self_attn.k_proj": normal(KV_HEADS * HEAD_DIM, HIDDEN, 0.2),
-            "self_attn.v_proj": normal(KV_HEADS * HEAD_DIM, HIDDEN, 0.2), "self_attn.o_proj": normal(HIDDEN, HEADS * HEAD_DIM, 0.2),
-            "mlp.gate_proj": normal(INNER, HIDDEN, 0.15), "mlp.up_proj": normal(INNER, HIDDEN, 0.15),
+            "input_layernorm": norm(),
+            "post_attention_layernorm": norm(),
+            "self_attn.q_proj": normal(HEADS * HEAD_DIM, HIDDEN, 0.2),
+            "self_attn.k_proj": normal(KV_HEADS * HEAD_DIM, HIDDEN, 0.2),
+            "self_attn.v_proj": normal(KV_HEADS * HEAD_DIM, HIDDEN, 0.2),
+            "self_attn.o_proj": normal(HIDDEN, HEADS * HEAD_DIM, 0.2),
+            "mlp.gate_proj": normal(INNER, HIDDEN, 0.15),
+            "mlp.up_proj": normal(INNER, HIDDEN, 0.15),
             "mlp.down_proj": normal(HIDDEN, INNER, 0.15),
         }.items():
             tensors[f"model.layers.{layer}.{name}.weight"] = values
@@ -57,7 +79,11 @@ def token_table(texts):
     offsets = np.cumsum([0] + [len(text) for text in texts]).astype(np.int64)
     special = np.zeros(len(texts), np.uint8)
     special[[BOS, EOS]] = 1
-    return {"token_bytes": np.frombuffer(b"".join(texts), np.uint8).copy(), "token_offsets": offsets, "token_special": special}
+    return {
+        "token_bytes": np.frombuffer(b"".join(texts), np.uint8).copy(),
+        "token_offsets": offsets,
+        "token_special": special,
+    }
 
 
 def token_texts():
@@ -74,10 +100,25 @@ def sha256(path):
 
 
 def write_manifest(folder, **changes):
-    (folder / "tokenizer.json").write_text("{}")        # swbench reads tokenizer.safetensors; this one is prepare.py's
-    manifest = {"format": "swbench-model", "version": 1, "name": NAME, "source": "tests/program", "licence": "unknown",
-                "files": {path.name: sha256(path) for path in sorted([*folder.glob("*.safetensors"), folder / "tokenizer.json"])}, "source_sha256": "",
-                "tokenizer_sha256": sha256(folder / "tokenizer.safetensors"), "dtype": "f32", "importer_version": 1, **changes}
+    (folder / "tokenizer.json").write_text(
+        "{}"
+    )  # swbench reads tokenizer.safetensors; this one is prepare.py's
+    manifest = {
+        "format": "swbench-model",
+        "version": 1,
+        "name": NAME,
+        "source": "tests/program",
+        "licence": "unknown",
+        "files": {
+            path.name: sha256(path)
+            for path in sorted([*folder.glob("*.safetensors"), folder / "tokenizer.json"])
+        },
+        "source_sha256": "",
+        "tokenizer_sha256": sha256(folder / "tokenizer.safetensors"),
+        "dtype": "f32",
+        "importer_version": 1,
+        **changes,
+    }
     (folder / "swbench.json").write_text(json.dumps(manifest, indent=1))
 
 
@@ -92,6 +133,7 @@ def write_model(folder, config=None, tensors=None, texts=None):
 
 
 # -------------------------------------------------------------------------------------------------------------- the same in NumPy
+
 
 def rms_norm(x, weight):
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + EPSILON) * weight
@@ -123,6 +165,7 @@ def logits(tensors, ids):
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     x = w["model.embed_tokens.weight"][ids]
     for layer in range(LAYERS):
+
         def weight(name):
             return w[f"model.layers.{layer}.{name}.weight"]
 
@@ -130,11 +173,17 @@ def logits(tensors, ids):
             return (y @ weight(f"self_attn.{name}_proj").T).reshape(len(ids), heads, HEAD_DIM)
 
         y = rms_norm(x, weight("input_layernorm"))
-        mixed = attention(rope(project("q", HEADS)), rope(project("k", KV_HEADS)), project("v", KV_HEADS))
+        mixed = attention(
+            rope(project("q", HEADS)), rope(project("k", KV_HEADS)), project("v", KV_HEADS)
+        )
         x = x + mixed.reshape(len(ids), -1) @ weight("self_attn.o_proj").T
         y = rms_norm(x, weight("post_attention_layernorm"))
         gate = y @ weight("mlp.gate_proj").T
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ weight("mlp.up_proj").T)) @ weight("mlp.down_proj").T
+        x = (
+            x
+            + (gate / (1 + np.exp(-gate)) * (y @ weight("mlp.up_proj").T))
+            @ weight("mlp.down_proj").T
+        )
     return rms_norm(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
 
 
@@ -142,7 +191,7 @@ def window_losses(tensors, windows, scored=SCORED):
     """Mean negative log-likelihood of the last `scored` tokens of each window."""
     means = []
     for ids in windows:
-        z = logits(tensors, ids)[len(ids) - scored - 1:-1]
+        z = logits(tensors, ids)[len(ids) - scored - 1 : -1]
         z -= z.max(axis=1, keepdims=True)
         means.append((np.log(np.exp(z).sum(axis=1)) - z[np.arange(scored), ids[-scored:]]).mean())
     return np.array(means)
@@ -158,16 +207,17 @@ def greedy(tensors, prompt, count=NEW):
         if row.argmax() == EOS:
             break
         ids.append(int(row.argmax()))
-    return ids[len(prompt):], lead
+    return ids[len(prompt) :], lead
 
 
 # ------------------------------------------------------------------------------------------------------------------------ datasets
+
 
 def sequences(count, length, seed):
     """Random tokens with repeats in them, so that some positions matter more than others."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(2, VOCAB, (count, length))
-    ids[:, length // 2:length // 2 + 32] = ids[:, 4:36]
+    ids[:, length // 2 : length // 2 + 32] = ids[:, 4:36]
     ids[:, 0] = BOS
     return list(ids)
 
@@ -180,7 +230,9 @@ def prompts(samples, context=CONTEXT):
     return sequences(samples, context - NEW, 22)
 
 
-def write_dataset(path, model, samples, references=None, seed=1, context=CONTEXT, attributes=None, values=None):
+def write_dataset(
+    path, model, samples, references=None, seed=1, context=CONTEXT, attributes=None, values=None
+):
     """One prepared file as datasets/README.md has it. samples: lists of ids; references: a list of texts a sample, None for ppl.
     attributes and values replace what would be written (None leaves it out)."""
     ppl = references is None
@@ -198,13 +250,28 @@ def write_dataset(path, model, samples, references=None, seed=1, context=CONTEXT
         **(values or {}),
     }
     found_attributes = {
-        "format": "swbench-dataset", "version": 2, "task": "ppl_tiny" if ppl else "echo_tiny", "model": NAME, "context": context,
-        "seed": seed, "n_samples": len(samples), "tokenizer_sha256": sha256(pathlib.Path(model) / "tokenizer.safetensors"),
+        "format": "swbench-dataset",
+        "version": 2,
+        "task": "ppl_tiny" if ppl else "echo_tiny",
+        "model": NAME,
+        "context": context,
+        "seed": seed,
+        "n_samples": len(samples),
+        "tokenizer_sha256": sha256(pathlib.Path(model) / "tokenizer.safetensors"),
         "tokenizer_json_sha256": sha256(pathlib.Path(model) / "tokenizer.json"),
-        "special_ids": json.dumps({key: CONFIG[key] for key in ("bos_token_id", "eos_token_id")}), "special_tokens": "",
-        "first_line": np.uint8(0), "lengths": "exact", "vocab_size": VOCAB, "chat_template_sha256": "",
-        "score": "ppl" if ppl else "all", "max_new_tokens": 0 if ppl else NEW,
-        "scored_tokens": SCORED if ppl else 0, "text_source": "", "text_sha256": "", "generator_version": 1, **(attributes or {}),
+        "special_ids": json.dumps({key: CONFIG[key] for key in ("bos_token_id", "eos_token_id")}),
+        "special_tokens": "",
+        "first_line": np.uint8(0),
+        "lengths": "exact",
+        "vocab_size": VOCAB,
+        "chat_template_sha256": "",
+        "score": "ppl" if ppl else "all",
+        "max_new_tokens": 0 if ppl else NEW,
+        "scored_tokens": SCORED if ppl else 0,
+        "text_source": "",
+        "text_sha256": "",
+        "generator_version": 1,
+        **(attributes or {}),
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +282,9 @@ def write_dataset(path, model, samples, references=None, seed=1, context=CONTEXT
         for name, value in found_values.items():
             if value is None:
                 continue
-            dataset = file.create_dataset(name, data=value, dtype=text if value.dtype == object else None)
+            dataset = file.create_dataset(
+                name, data=value, dtype=text if value.dtype == object else None
+            )
             dataset.attrs.update({"units": "1", "long_name": name})
     return path
 
@@ -227,26 +296,47 @@ def dataset_path(root, task, samples, context=CONTEXT, seed=1):
 def write_tasks(root, model, samples=2, seeds=(1, 2)):
     """Both tasks, for each seed. The first prompt expects what the model says, the second something else: accuracy is 50 %."""
     tensors = weights()
-    answers = [[text_of(greedy(tensors, prompt)[0])[3:12]] if i % 2 == 0 else ["nothing like it"] for i, prompt in enumerate(prompts(samples))]
+    answers = [
+        [text_of(greedy(tensors, prompt)[0])[3:12]] if i % 2 == 0 else ["nothing like it"]
+        for i, prompt in enumerate(prompts(samples))
+    ]
     for seed in seeds:
-        write_dataset(dataset_path(root, "ppl_tiny", samples, seed=seed), model, windows(samples), seed=seed)
-        write_dataset(dataset_path(root, "echo_tiny", samples, seed=seed), model, prompts(samples), answers, seed=seed)
+        write_dataset(
+            dataset_path(root, "ppl_tiny", samples, seed=seed), model, windows(samples), seed=seed
+        )
+        write_dataset(
+            dataset_path(root, "echo_tiny", samples, seed=seed),
+            model,
+            prompts(samples),
+            answers,
+            seed=seed,
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------------------- bundles
+
 
 def write_bundle(path, n=200, decode=0, layers=2, attributes=None, change=None):
     """A tensor bundle of random numbers. change(file) edits it afterwards."""
     rng = np.random.default_rng(31)
     with h5py.File(path, "w") as file:
-        for name, value in {"format": "swbench-tensors", "version": 1, "n_layers": layers, "n_heads": HEADS, "n_kv_heads": KV_HEADS,
-                            "head_dim": HEAD_DIM, **(attributes or {})}.items():
+        for name, value in {
+            "format": "swbench-tensors",
+            "version": 1,
+            "n_layers": layers,
+            "n_heads": HEADS,
+            "n_kv_heads": KV_HEADS,
+            "head_dim": HEAD_DIM,
+            **(attributes or {}),
+        }.items():
             if value is not None:
                 file.attrs[name] = value
         for prefix, count in (("", n), ("decode/", decode)):
             for layer in range(layers if count else 0):
                 for name, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
-                    file[f"{prefix}layer_{layer:03d}/{name}"] = rng.standard_normal((count, heads, HEAD_DIM)).astype(np.float32)
+                    file[f"{prefix}layer_{layer:03d}/{name}"] = rng.standard_normal(
+                        (count, heads, HEAD_DIM)
+                    ).astype(np.float32)
         if change:
             change(file)
     return path

@@ -37,7 +37,9 @@ def sum_over_blocks(x, block):
 def block_mass(p, block):
     """M[h,i,j]: mean over the queries of block i of the probability that falls into block j. p [H, n, n]."""
     mass = sum_over_blocks(p, block)
-    return np.stack([mass[:, at:at + block].mean(axis=1) for at in range(0, p.shape[1], block)], axis=1)
+    return np.stack(
+        [mass[:, at : at + block].mean(axis=1) for at in range(0, p.shape[1], block)], axis=1
+    )
 
 
 def masked_output(p, mask, v):
@@ -108,6 +110,7 @@ class Tensors:
                 mass[:prompt, :prompt] = self._mean_mass(below, block)
                 mass[blocks - 1] = own[below][step, :blocks]
                 return mass
+
             product = np.eye(blocks)
             for below in range(layer):
                 product = (np.eye(blocks) + matrix(below)) / 2 @ product
@@ -122,4 +125,6 @@ class Tensors:
         identity = np.eye(block_count(self.n, block))
         if layer < 0:
             return identity
-        return (identity + self._mean_mass(layer, block)) / 2 @ self._rollout_product(layer - 1, block)
+        return (
+            (identity + self._mean_mass(layer, block)) / 2 @ self._rollout_product(layer - 1, block)
+        )

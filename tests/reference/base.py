@@ -37,7 +37,9 @@ class Method:
 
     def matched_prefill(self, layer, m):
         """The Selection with m[i] blocks besides the diagonal in row i."""
-        return selection.by_budget(self.prefill(layer), m, self.block, *selection.prefill_rows(self.tensors.n, self.block))
+        return selection.by_budget(
+            self.prefill(layer), m, self.block, *selection.prefill_rows(self.tensors.n, self.block)
+        )
 
     def native_prefill(self, layer):
         """The Selection by the method's own rule."""

@@ -61,4 +61,6 @@ def best_of(scores, count, forced=(), earlier_first=False):
     chosen = {int(j) for j in forced}
     free = [int(j) for j in order if int(j) not in chosen]
     more = max(0, count - len(chosen))
-    return np.array(sorted(chosen.union(free[:more])), int), relative_gap(scores[free[:more]], scores[free[more:]], scores)
+    return np.array(sorted(chosen.union(free[:more])), int), relative_gap(
+        scores[free[:more]], scores[free[more:]], scores
+    )

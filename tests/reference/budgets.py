@@ -33,13 +33,15 @@ def rows_proportional(n, block, density, sink=1, local=2):
     target = density * causal_pairs(n)
 
     def budget(share):
-        return np.clip(np.floor((share * total - diagonal) / (size * block) + 0.5).astype(int), forced, row)
+        return np.clip(
+            np.floor((share * total - diagonal) / (size * block) + 0.5).astype(int), forced, row
+        )
 
     if kept_pairs(n, block, forced) > target:
         return forced, True
     if kept_pairs(n, block, row) <= target:
         return row, False
-    low, high = 0.0, 1.0    # the kept pairs of low are within the target, those of high are not
+    low, high = 0.0, 1.0  # the kept pairs of low are within the target, those of high are not
     for _ in range(200):
         middle = (low + high) / 2
         if kept_pairs(n, block, budget(middle)) <= target:

@@ -12,12 +12,18 @@ from .blocks import best_first, block_count, forced_set
 class Evaluation:
     """name, params as in a config. Selections per layer: `prefill` [L], `decode` [L] (empty without decode tokens)."""
 
-    def __init__(self, tensors, name, params, density=1.0, budget="matched", dense_layers=0, seed=1):
+    def __init__(
+        self, tensors, name, params, density=1.0, budget="matched", dense_layers=0, seed=1
+    ):
         params = dict(params)
         self.tensors, self.block = tensors, params.pop("block_size", 64)
         self.n_layers, self.density, self.budget = len(tensors.layers), density, budget
         self.dense_layers = self.n_layers if name == "dense" else dense_layers
-        self.method = None if name == "dense" else methods.make(name, tensors, self.block, dense_layers, seed, **params)
+        self.method = (
+            None
+            if name == "dense"
+            else methods.make(name, tensors, self.block, dense_layers, seed, **params)
+        )
         self._outputs = {}
         self.prefill = self._prefill()
         self.decode = self._decode() if tensors.n_steps else []
@@ -36,7 +42,9 @@ class Evaluation:
             if self.budget == "matched":
                 result[layer] = self.method.matched_prefill(layer, m)
             elif isinstance(self.method, methods.SCORED):
-                result[layer] = self._scored_native(self.method.prefill(layer), rows, query_blocks=block_count(n, self.block))
+                result[layer] = self._scored_native(
+                    self.method.prefill(layer), rows, query_blocks=block_count(n, self.block)
+                )
             else:
                 result[layer] = self.method.native_prefill(layer)
         return result
@@ -50,10 +58,15 @@ class Evaluation:
         found = {layer: [] for layer in self.sparse_layers("decode")}
         for step in range(steps):
             for layer in found:
-                found[layer].append((self.method.native_decode if by_rule else self.method.decode)(layer, step))
+                found[layer].append(
+                    (self.method.native_decode if by_rule else self.method.decode)(layer, step)
+                )
         for layer, by_step in found.items():
             if by_rule:
-                lists, margin = ([[step[part][u] for step in by_step] for u in range(len(by_step[0][part]))] for part in (0, 1))
+                lists, margin = (
+                    [[step[part][u] for step in by_step] for u in range(len(by_step[0][part]))]
+                    for part in (0, 1)
+                )
                 result[layer] = selection.Selection(self.block, lists, *rows, margin=margin)
                 continue
             scores = [[step[u] for step in by_step] for u in range(len(by_step[0]))]
@@ -78,7 +91,9 @@ class Evaluation:
         if phase == "prefill":
             result = masked_output(t.p(layer), chosen.token_mask(t.n), t.layers[layer][2])
         else:
-            result = masked_output(t.p_decode(layer), chosen.token_mask(t.n + t.n_steps), t.all_values(layer))
+            result = masked_output(
+                t.p_decode(layer), chosen.token_mask(t.n + t.n_steps), t.all_values(layer)
+            )
         if chosen is own:
             self._outputs[key] = result
         return result
@@ -94,13 +109,34 @@ def icml_native(scores, params, block, first, last, query_blocks):
         windows.append(params["window_share"] * n)
         sinks.append(params["window_share" if params["sink_uses_window"] else "sink_share"] * n)
     for unit in scores:
-        rows = [icml_native_row(unit[r], params, block, int(first[r]), int(t), prompt if query_blocks else int(t) + 1,
-                                windows[r], sinks[r], query_blocks) for r, t in enumerate(last)]
+        rows = [
+            icml_native_row(
+                unit[r],
+                params,
+                block,
+                int(first[r]),
+                int(t),
+                prompt if query_blocks else int(t) + 1,
+                windows[r],
+                sinks[r],
+                query_blocks,
+            )
+            for r, t in enumerate(last)
+        ]
         lists.append([row[0] for row in rows])
         whole.append([row[1] for row in rows])
         threshold.append([row[2] for row in rows])
-    return selection.Selection(block, lists, first, last, scores=scores, threshold=threshold, whole=whole, window=windows,
-                               sink=sinks)
+    return selection.Selection(
+        block,
+        lists,
+        first,
+        last,
+        scores=scores,
+        threshold=threshold,
+        whole=whole,
+        window=windows,
+        sink=sinks,
+    )
 
 
 def icml_native_row(scores, params, block, first, last, n, window, sink, query_blocks):
@@ -115,7 +151,9 @@ def icml_native_row(scores, params, block, first, last, n, window, sink, query_b
     above = {j for j in candidates if scores[j] > cut}
     t, u = np.arange(first, last + 1)[:, None], np.arange(last + 1)
     part = ((t - u < window) | (u < sink)) & (u <= t)
-    listed = np.array(sorted(above | set((np.flatnonzero(part.any(axis=0)) // block).tolist()) | {i}))
+    listed = np.array(
+        sorted(above | set((np.flatnonzero(part.any(axis=0)) // block).tolist()) | {i})
+    )
     return listed, np.array([j in above for j in listed]), cut
 
 
@@ -137,8 +175,15 @@ def mean_or_nan(values):
 
 def recalls(chosen, truth_of_head, heads):
     """[H]: averaged over the rows that keep something outside the forced set."""
-    return [mean_or_nan(recall_of_row(chosen.lists[h * chosen.units // heads][r], truth_of_head(h)[r], chosen.row_block(r))
-                        for r in range(chosen.rows)) for h in range(heads)]
+    return [
+        mean_or_nan(
+            recall_of_row(
+                chosen.lists[h * chosen.units // heads][r], truth_of_head(h)[r], chosen.row_block(r)
+            )
+            for r in range(chosen.rows)
+        )
+        for h in range(heads)
+    ]
 
 
 def layer_metrics(evaluation, layer, phase, chosen=None):
@@ -149,8 +194,12 @@ def layer_metrics(evaluation, layer, phase, chosen=None):
     dense = t.dense_output(layer) if phase == "prefill" else t.dense_output_decode(layer)
     sparse = evaluation.output(layer, phase, chosen)
     own = recalls(chosen, lambda h: mass[h], heads)
-    caught = [mean_or_nan(mass[h, r, chosen.lists[h * chosen.units // heads][r]].sum() for r in range(chosen.rows))
-              for h in range(heads)]
+    caught = [
+        mean_or_nan(
+            mass[h, r, chosen.lists[h * chosen.units // heads][r]].sum() for r in range(chosen.rows)
+        )
+        for h in range(heads)
+    ]
     error = np.sqrt(((sparse - dense) ** 2).sum(axis=(0, 2)) / (dense**2).sum(axis=(0, 2)))
     pooled, by_step = selection.density(chosen)
     result = {
@@ -163,7 +212,11 @@ def layer_metrics(evaluation, layer, phase, chosen=None):
     if chosen.units == 1:
         shared = mean_or_nan(recalls(chosen, lambda h: mass.mean(axis=0), 1))
         result["block_recall_shared"] = (None, shared)
-    rollout = t.rollout(layer, chosen.block) if phase == "prefill" else t.rollout_decode(layer, chosen.block)
+    rollout = (
+        t.rollout(layer, chosen.block)
+        if phase == "prefill"
+        else t.rollout_decode(layer, chosen.block)
+    )
     over_heads = recalls(chosen, lambda h: rollout, heads)
     result["block_recall_rollout"] = (over_heads, mean_or_nan(over_heads))
     return result

@@ -20,8 +20,11 @@ from .lines import last_rows
 def average_pool(x, kernel):
     """x [..., n]: mean of `kernel` neighbours, zeros beyond the ends; the divisor is always the kernel."""
     n, before = x.shape[-1], kernel // 2
-    padded = np.concatenate([np.zeros((*x.shape[:-1], before)), x, np.zeros((*x.shape[:-1], kernel - 1 - before))], axis=-1)
-    return sum(padded[..., at: at + n] for at in range(kernel)) / kernel
+    padded = np.concatenate(
+        [np.zeros((*x.shape[:-1], before)), x, np.zeros((*x.shape[:-1], kernel - 1 - before))],
+        axis=-1,
+    )
+    return sum(padded[..., at : at + n] for at in range(kernel)) / kernel
 
 
 class SnapKV(Method):
@@ -40,13 +43,18 @@ class SnapKV(Method):
     def decode(self, layer, step):
         """Blocks that decoding began rank before all others, the latest first (by the rule for ties)."""
         scores = self.prompt_scores(layer)
-        return np.pad(scores, ((0, 0), (0, self.current(step) + 1 - scores.shape[1])), constant_values=np.inf)
+        return np.pad(
+            scores, ((0, 0), (0, self.current(step) + 1 - scores.shape[1])), constant_values=np.inf
+        )
 
     @functools.cache
     def kept_of_prompt(self, layer):
         n, b = self.tensors.n, self.blocks()
         window = range(max(0, n - self.params["window"]) // self.block, b)
-        return [best_of(unit, -(-self.params["capacity"] // self.block), window) for unit in self.prompt_scores(layer)]
+        return [
+            best_of(unit, -(-self.params["capacity"] // self.block), window)
+            for unit in self.prompt_scores(layer)
+        ]
 
     def native_decode(self, layer, step):
         began = np.arange(self.blocks(), self.current(step) + 1)
@@ -65,14 +73,20 @@ class H2O(Method):
     def accumulated(self, layer, c):
         """[Hkv, c + 1]: attention that the blocks have had before this step."""
         if layer not in self.mass:
-            self.mass[layer] = mean_units(sum_over_blocks(self.tensors.p(layer), self.block).sum(axis=1), self.tensors.kv_heads)
+            self.mass[layer] = mean_units(
+                sum_over_blocks(self.tensors.p(layer), self.block).sum(axis=1),
+                self.tensors.kv_heads,
+            )
         old = self.mass[layer]
         self.mass[layer] = np.pad(old, ((0, 0), (0, c + 1 - old.shape[1])))
         return self.mass[layer]
 
     def row(self, layer, step):
         """[Hkv, c + 1]: dense probabilities of the step."""
-        return mean_units(self.tensors.mass_decode(layer, self.block)[:, step, : self.current(step) + 1], self.tensors.kv_heads)
+        return mean_units(
+            self.tensors.mass_decode(layer, self.block)[:, step, : self.current(step) + 1],
+            self.tensors.kv_heads,
+        )
 
     def decode(self, layer, step):
         scores = self.accumulated(layer, self.current(step)).copy()
@@ -81,7 +95,10 @@ class H2O(Method):
 
     def native_decode(self, layer, step):
         c, n, share = self.current(step), self.tensors.n, self.row(layer, step)
-        heavy, recent = (math.ceil(self.params[name] * n / self.block) for name in ("heavy_ratio", "recent_ratio"))
+        heavy, recent = (
+            math.ceil(self.params[name] * n / self.block)
+            for name in ("heavy_ratio", "recent_ratio")
+        )
         scores, latest = self.accumulated(layer, c), range(max(0, c + 1 - max(1, recent)), c + 1)
         alive = self.alive.setdefault(layer, [set(range(self.blocks())) for _ in scores])
         margin = self.margin.setdefault(layer, [math.inf] * len(scores))
@@ -89,7 +106,7 @@ class H2O(Method):
         for unit, score in enumerate(scores):
             older = np.array(sorted(alive[unit] - set(latest)), int)
             best, gap = best_of(score[older], heavy)
-            margin[unit] = min(margin[unit], gap)    # an early decision may show late
+            margin[unit] = min(margin[unit], gap)  # an early decision may show late
             alive[unit] = set(older[best].tolist()) | set(latest)
             lists.append(np.array(sorted(alive[unit])))
             gone = np.setdiff1d(np.arange(c + 1), lists[-1])

@@ -18,8 +18,10 @@ from .sketch import block_means
 def divergence(p, q):
     """Square root of the Jensen-Shannon divergence in nats; 0 log 0 = 0."""
     m = (p + q) / 2
+
     def kl(x):
         return sum(a * np.log(a / b) for a, b in zip(x, m) if a > 0)
+
     return np.sqrt(max(0.0, (kl(p) + kl(q)) / 2))
 
 
@@ -30,7 +32,7 @@ def tokens_reaching(values, gamma):
 
 def blocks_reaching(values, gamma, block):
     """tokens_reaching in blocks, and how near a prefix sum comes to gamma where it would make another count of blocks."""
-    sums = np.cumsum(np.sort(values)[::-1])[block - 2 if block > 1 else 0::block]
+    sums = np.cumsum(np.sort(values)[::-1])[block - 2 if block > 1 else 0 :: block]
     margin = float(abs(sums - gamma).min() / gamma) if len(sums) else np.inf
     return tokens_reaching(values, gamma) // block + 1, margin
 
@@ -58,8 +60,10 @@ class FlexPrefill(Method):
         q, k, _ = self.tensors.layers[layer]
         a = self.attention(layer)
         true = sum_over_blocks(a, self.block).mean(axis=1)
-        mean = q[len(q) - a.shape[1]:].mean(axis=0)
-        key = np.repeat(block_means(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0)
+        mean = q[len(q) - a.shape[1] :].mean(axis=0)
+        key = np.repeat(
+            block_means(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0
+        )
         guess = softmax(np.einsum("hd,hbd->hb", mean, key) / np.sqrt(self.tensors.d))
         return np.array([divergence(p, q) for p, q in zip(guess, true)])
 
@@ -72,7 +76,11 @@ class FlexPrefill(Method):
         return softmax(np.where(np.tri(self.blocks(), dtype=bool), logits, -np.inf))
 
     def prefill(self, layer):
-        return np.where(self.query_aware(layer)[:, None, None], self.pooled(layer), lines.block_scores(self.attention(layer), self.block))
+        return np.where(
+            self.query_aware(layer)[:, None, None],
+            self.pooled(layer),
+            lines.block_scores(self.attention(layer), self.block),
+        )
 
     def native_prefill(self, layer):
         n, p = self.tensors.n, self.params
@@ -111,7 +119,11 @@ class FlexPrefill(Method):
         offsets, other = best_of(sum_over_blocks(s, self.block), n_s[0], [0], earlier_first=True)
         if self.params["straddle"]:
             offsets = np.union1d(offsets, offsets + 1)
-        return set(kept.tolist()), lambda i: {int(i - o) for o in offsets if o <= i}, min(gap, other, n_v[1], n_s[1])
+        return (
+            set(kept.tolist()),
+            lambda i: {int(i - o) for o in offsets if o <= i},
+            min(gap, other, n_v[1], n_s[1]),
+        )
 
     @staticmethod
     def with_entries(entries, met):

@@ -7,11 +7,13 @@ from .attention import Tensors
 
 def gaussian(rng, n, heads, kv_heads, d, layers, steps=0, scale=1.0):
     """Independent normals, as float32 holds them. Queries and keys of a token are a little alike, so that blocks differ."""
+
     def one(count):
         common = rng.standard_normal((count, 1, d)) * scale
         q = common + rng.standard_normal((count, heads, d)) * scale
         k = common + rng.standard_normal((count, kv_heads, d)) * scale
         return [np.float32(x) for x in (q, k, rng.standard_normal((count, kv_heads, d)))]
+
     return [one(n) for _ in range(layers)], [one(steps) for _ in range(layers)] if steps else None
 
 
@@ -35,8 +37,13 @@ def structured(rng, n, heads, kv_heads, d, layers, block=16, strength=1.0, steps
 
 def duplicated_heads(rng, n, heads, kv_heads, d, layers, steps=0):
     prompt, decode = gaussian(rng, n, 1, 1, d, layers, steps)
+
     def copy(part):
-        return part and [[np.repeat(x, count, axis=1) for x, count in zip(layer, (heads, kv_heads, kv_heads))] for layer in part]
+        return part and [
+            [np.repeat(x, count, axis=1) for x, count in zip(layer, (heads, kv_heads, kv_heads))]
+            for layer in part
+        ]
+
     return copy(prompt), copy(decode)
 
 

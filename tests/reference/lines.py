@@ -11,7 +11,7 @@ def last_rows(q, k, count):
     """A [H, L, n]: the dense probabilities of the last L = min(count, n) queries."""
     n = len(q)
     rows = min(count, n)
-    return probabilities(q[n - rows:], k, first=n - rows)
+    return probabilities(q[n - rows :], k, first=n - rows)
 
 
 def columns(a):
@@ -61,5 +61,10 @@ def offset_blocks(i, d, block):
 def line_lists(units, block, n):
     """units: (block columns, offset lists as a function of i, margin) each -> a Selection. Every list holds the diagonal."""
     rows = selection.prefill_rows(n, block)
-    lists = [[np.array(sorted({j for j in kept if j <= i} | met(i) | {i})) for i in range(len(rows[0]))] for kept, met, _ in units]
-    return selection.Selection(block, lists, *rows, margin=[[margin] * len(rows[0]) for _, _, margin in units])
+    lists = [
+        [np.array(sorted({j for j in kept if j <= i} | met(i) | {i})) for i in range(len(rows[0]))]
+        for kept, met, _ in units
+    ]
+    return selection.Selection(
+        block, lists, *rows, margin=[[margin] * len(rows[0]) for _, _, margin in units]
+    )

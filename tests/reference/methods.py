@@ -23,13 +23,18 @@ class Oracle(Method):
     defaults = {"unit": "head"}
 
     def units(self):
-        return {"layer": 1, "group": self.tensors.kv_heads, "head": self.tensors.heads}[self.params["unit"]]
+        return {"layer": 1, "group": self.tensors.kv_heads, "head": self.tensors.heads}[
+            self.params["unit"]
+        ]
 
     def prefill(self, layer):
         return mean_units(self.tensors.mass(layer, self.block), self.units())
 
     def decode(self, layer, step):
-        return mean_units(self.tensors.mass_decode(layer, self.block)[:, step, : self.current(step) + 1], self.units())
+        return mean_units(
+            self.tensors.mass_decode(layer, self.block)[:, step, : self.current(step) + 1],
+            self.units(),
+        )
 
 
 class SinkWindow(Method):
@@ -46,7 +51,13 @@ class SinkWindow(Method):
 
     def native_list(self, i):
         first_recent = max(0, i * self.block - self.params["recent"] + 1) // self.block
-        return np.array([j for j in range(i + 1) if j < math.ceil(self.params["start"] / self.block) or j >= first_recent])
+        return np.array(
+            [
+                j
+                for j in range(i + 1)
+                if j < math.ceil(self.params["start"] / self.block) or j >= first_recent
+            ]
+        )
 
 
 class Random(Method):
@@ -90,8 +101,18 @@ def row_softmax(logits, causal):
 class Arxiv(SketchMethod):
     """Heads averaged before the sketch; softmax, sharpened; one matrix product a layer."""
 
-    defaults = {"sketch_dim": 64, "exponent": 8, "logit_scale": "d", "normalize": "softmax", "causal_blocks": True, "walk": "on",
-                "sketch": "hadamard", "tail_mean": "true", "per_head": False, "per_group": False}
+    defaults = {
+        "sketch_dim": 64,
+        "exponent": 8,
+        "logit_scale": "d",
+        "normalize": "softmax",
+        "causal_blocks": True,
+        "walk": "on",
+        "sketch": "hadamard",
+        "tail_mean": "true",
+        "per_head": False,
+        "per_group": False,
+    }
 
     def __init__(self, *args, **params):
         super().__init__(*args, **params)
@@ -130,18 +151,24 @@ class Arxiv(SketchMethod):
         if self.params["sketch"] == "tokens":
             w = self.sharpen(self.true_mass(layer))
         else:
-            self.query_sketch[layer] = self.sketch(block_means(self.query_units(q), self.block, self.padded()))
+            self.query_sketch[layer] = self.sketch(
+                block_means(self.query_units(q), self.block, self.padded())
+            )
             w = self.matrix(self.query_sketch[layer], self.key_sketch(k))
         self.weights[layer] = w
         if self.params["walk"] == "none":
             return w
         self.state = w if layer == self.first_sparse else self.state @ w
-        self.state = self.state / np.maximum(self.state.max(axis=-1, keepdims=True), np.finfo(float).tiny)
+        self.state = self.state / np.maximum(
+            self.state.max(axis=-1, keepdims=True), np.finfo(float).tiny
+        )
         return self.state
 
     def decode(self, layer, step):
         c, units = self.current(step), self.units()
-        query = self.sketch(self.query_units(self.tensors.steps[layer][0][step: step + 1]).transpose(1, 0, 2))    # [U, 1, r]
+        query = self.sketch(
+            self.query_units(self.tensors.steps[layer][0][step : step + 1]).transpose(1, 0, 2)
+        )  # [U, 1, r]
         key = self.key_sketch(self.keys(layer, step))
         if self.params["causal_blocks"]:
             row = self.logits(query, key)[:, 0]
@@ -150,7 +177,9 @@ class Arxiv(SketchMethod):
             w[:, :c, :c] = self.weights[layer][:, :c, :c]
             w[:, c] = row
         else:
-            self.query_sketch[layer] = np.concatenate([self.query_sketch[layer][:, :c], query], axis=1)
+            self.query_sketch[layer] = np.concatenate(
+                [self.query_sketch[layer][:, :c], query], axis=1
+            )
             w = self.matrix(self.query_sketch[layer], key)
         self.weights[layer] = w
         if self.params["walk"] == "none":
@@ -159,17 +188,33 @@ class Arxiv(SketchMethod):
             self.row_state = w[:, c]
         else:
             self.row_state = np.einsum("uk,ukj->uj", self.row_state, w)
-        self.row_state = self.row_state / np.maximum(self.row_state.max(axis=-1, keepdims=True), np.finfo(float).tiny)
+        self.row_state = self.row_state / np.maximum(
+            self.row_state.max(axis=-1, keepdims=True), np.finfo(float).tiny
+        )
         return self.row_state
 
 
 class Icml(SketchMethod):
     """Softmax a head, then averaged; a damped walk of a few steps in every layer."""
 
-    defaults = {"sketch_dim": 128, "degree": 3, "damping": 0.25, "temperature": 100.0, "decode_query_window": 32,
-                "causal_blocks": True, "walk": "on", "sketch": "hadamard", "tail_mean": "true", "per_head": False,
-                "per_group": False, "dense_tail_blocks": 4, "sink_share": 0.025, "window_share": 0.05, "top_share": 0.125,
-                "sink_uses_window": False}
+    defaults = {
+        "sketch_dim": 128,
+        "degree": 3,
+        "damping": 0.25,
+        "temperature": 100.0,
+        "decode_query_window": 32,
+        "causal_blocks": True,
+        "walk": "on",
+        "sketch": "hadamard",
+        "tail_mean": "true",
+        "per_head": False,
+        "per_group": False,
+        "dense_tail_blocks": 4,
+        "sink_share": 0.025,
+        "window_share": 0.05,
+        "top_share": 0.125,
+        "sink_uses_window": False,
+    }
 
     def __init__(self, *args, **params):
         super().__init__(*args, **params)
@@ -213,11 +258,13 @@ class Icml(SketchMethod):
 
     def decode(self, layer, step):
         c, n = self.current(step), self.tensors.n
-        queries = np.concatenate([self.tensors.layers[layer][0], self.tensors.steps[layer][0][: step + 1]])
-        queries = queries[-self.params["decode_query_window"]:].transpose(1, 0, 2)
+        queries = np.concatenate(
+            [self.tensors.layers[layer][0], self.tensors.steps[layer][0][: step + 1]]
+        )
+        queries = queries[-self.params["decode_query_window"] :].transpose(1, 0, 2)
         key = self.sketch(block_means(self.keys(layer, step), self.block, self.padded()))
         pooled = softmax(self.logits(self.sketch(queries), key)).sum(axis=1)
-        row = self.over_units(pooled)                                                                    # [U, c + 1]
+        row = self.over_units(pooled)  # [U, c + 1]
         self.matrices[layer] = self.running_average(self.matrices[layer], row, c, n + step)
         if self.params["walk"] == "none":
             return row
@@ -237,14 +284,28 @@ class Icml(SketchMethod):
 
 
 SKETCHES = {"arxiv": Arxiv, "icml": Icml}
-KINDS = {"oracle": Oracle, "sink_window": SinkWindow, "random": Random, "minference": MInference, "flexprefill": FlexPrefill,
-         "xattention": XAttention, "quest": Quest, "spargeattn": SpargeAttn, "moba": MoBA, "nsa": NSA, "snapkv": SnapKV, "h2o": H2O}
-SCORED = (Oracle, SinkWindow, Random, SketchMethod)    # native rules on scores, in evaluate.py
-NAMES = [*KINDS, "onehop", "sketchwalk"]    # dense is no method: nothing is selected
+KINDS = {
+    "oracle": Oracle,
+    "sink_window": SinkWindow,
+    "random": Random,
+    "minference": MInference,
+    "flexprefill": FlexPrefill,
+    "xattention": XAttention,
+    "quest": Quest,
+    "spargeattn": SpargeAttn,
+    "moba": MoBA,
+    "nsa": NSA,
+    "snapkv": SnapKV,
+    "h2o": H2O,
+}
+SCORED = (Oracle, SinkWindow, Random, SketchMethod)  # native rules on scores, in evaluate.py
+NAMES = [*KINDS, "onehop", "sketchwalk"]  # dense is no method: nothing is selected
 
 
 def kind(name, params):
-    return SKETCHES[params.get("variant", "icml")] if name in ("onehop", "sketchwalk") else KINDS[name]
+    return (
+        SKETCHES[params.get("variant", "icml")] if name in ("onehop", "sketchwalk") else KINDS[name]
+    )
 
 
 def make(name, tensors, block, dense_layers, seed, **params):

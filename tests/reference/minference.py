@@ -12,7 +12,7 @@ from .base import Method
 from .blocks import best_of
 from .sketch import block_means
 
-FIRST_COLUMNS, FIRST_OFFSETS = 30, 100    # always kept
+FIRST_COLUMNS, FIRST_OFFSETS = 30, 100  # always kept
 
 
 def block_logits(q, k, block):
@@ -21,25 +21,41 @@ def block_logits(q, k, block):
     query = block_means(q, block)
     key = np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
     # Scores are ordered in single precision: what its rounding of the largest terms cannot tell apart is a tie.
-    step = 2.0 ** -24 * np.max(abs(query) @ abs(key), initial=1e-300)
+    step = 2.0**-24 * np.max(abs(query) @ abs(key), initial=1e-300)
     return np.round(query @ key / step) * step
 
 
 class MInference(Method):
     phases = ("prefill",)
-    defaults = {"pattern": "vertical_slash", "vertical_size": 512, "slash_size": 2048, "last_queries": 64, "init_tokens": 128,
-                "local_tokens": 3968, "top_blocks": 100, "token_mask": False, "scale": 1.0}
+    defaults = {
+        "pattern": "vertical_slash",
+        "vertical_size": 512,
+        "slash_size": 2048,
+        "last_queries": 64,
+        "init_tokens": 128,
+        "local_tokens": 3968,
+        "top_blocks": 100,
+        "token_mask": False,
+        "scale": 1.0,
+    }
 
     def prefill(self, layer):
         q, k, _ = self.tensors.layers[layer]
         if self.params["pattern"] == "block_sparse":
             return block_logits(q, k, self.block)
         if self.params["pattern"] == "a_shape":
-            return np.broadcast_to(np.arange(self.blocks(), dtype=float), (self.tensors.heads, self.blocks(), self.blocks()))
+            return np.broadcast_to(
+                np.arange(self.blocks(), dtype=float),
+                (self.tensors.heads, self.blocks(), self.blocks()),
+            )
         return lines.block_scores(self.last_rows(layer), self.block)
 
     def native_prefill(self, layer):
-        rule = {"vertical_slash": self.vertical_slash, "a_shape": self.a_shape, "block_sparse": self.block_sparse}
+        rule = {
+            "vertical_slash": self.vertical_slash,
+            "a_shape": self.a_shape,
+            "block_sparse": self.block_sparse,
+        }
         return rule[self.params["pattern"]](layer)
 
     def last_rows(self, layer):
@@ -48,8 +64,10 @@ class MInference(Method):
     def sizes(self):
         """How many columns and diagonals are kept."""
         n, scale = self.tensors.n, self.params["scale"]
-        return [min(n, max(math.floor(self.params[name] * scale + 0.5), least))
-                for name, least in (("vertical_size", FIRST_COLUMNS), ("slash_size", FIRST_OFFSETS))]
+        return [
+            min(n, max(math.floor(self.params[name] * scale + 0.5), least))
+            for name, least in (("vertical_size", FIRST_COLUMNS), ("slash_size", FIRST_OFFSETS))
+        ]
 
     def kept_lines(self, v, s):
         """Columns and diagonals of one head, and the nearest decision. Ties: the later key, which is the smaller offset."""
@@ -62,14 +80,26 @@ class MInference(Method):
     def vertical_slash(self, layer):
         a, n = self.last_rows(layer), self.tensors.n
         heads = [self.kept_lines(v, s) for v, s in zip(lines.columns(a), lines.diagonals(a))]
+
         def met(offsets):
-            return lambda i: set().union(*(lines.offset_blocks(i, int(d), self.block) for d in offsets))
-        blocks = lines.line_lists([({int(u) // self.block for u in kept}, met(offsets), margin) for kept, offsets, margin in heads],
-                                  self.block, n)
+            return lambda i: set().union(
+                *(lines.offset_blocks(i, int(d), self.block) for d in offsets)
+            )
+
+        blocks = lines.line_lists(
+            [
+                ({int(u) // self.block for u in kept}, met(offsets), margin)
+                for kept, offsets, margin in heads
+            ],
+            self.block,
+            n,
+        )
         if not self.params["token_mask"]:
             return blocks
         t, u = np.arange(n)[:, None], np.arange(n)
-        mask = np.stack([(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads])
+        mask = np.stack(
+            [(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads]
+        )
         return self.from_mask(mask, [margin for *_, margin in heads], blocks.lists)
 
     def a_shape(self, layer):
@@ -79,20 +109,44 @@ class MInference(Method):
             t, u = np.arange(n)[:, None], np.arange(n)
             mask = ((u < init) | (t - u < local)) & (u <= t)
             columns, offsets = set(range(-(-init // block))), range(min(local, n))
-            blocks = lines.line_lists([(columns, lambda i: set().union(*(lines.offset_blocks(i, d, block) for d in offsets)), np.inf)] * heads, block, n)
-            return self.from_mask(np.broadcast_to(mask, (heads, n, n)), [np.inf] * heads, blocks.lists)
+            blocks = lines.line_lists(
+                [
+                    (
+                        columns,
+                        lambda i: set().union(*(lines.offset_blocks(i, d, block) for d in offsets)),
+                        np.inf,
+                    )
+                ]
+                * heads,
+                block,
+                n,
+            )
+            return self.from_mask(
+                np.broadcast_to(mask, (heads, n, n)), [np.inf] * heads, blocks.lists
+            )
+
         def met(i):
             return set(range(max(0, i * block - local + 1) // block, i + 1))
+
         return lines.line_lists([(range(-(-init // block)), met, np.inf)] * heads, block, n)
 
     def from_mask(self, mask, margins, lists):
         """The pairs of a mask inside the lists of its columns and diagonals as blocks."""
         rows = selection.prefill_rows(self.tensors.n, self.block)
-        return selection.by_pairs(mask, [[margin] * len(rows[0]) for margin in margins], self.block, *rows, lists=lists)
+        return selection.by_pairs(
+            mask, [[margin] * len(rows[0]) for margin in margins], self.block, *rows, lists=lists
+        )
 
     def block_sparse(self, layer):
         """The best blocks of each row without any forced one; a diagonal that is not among them comes on top."""
         logits, rows = self.prefill(layer), selection.prefill_rows(self.tensors.n, self.block)
-        chosen = [[best_of(unit[i, : i + 1], self.params["top_blocks"]) for i in range(len(unit))] for unit in logits]
-        return selection.Selection(self.block, [[np.union1d(row, [i]) for i, (row, _) in enumerate(unit)] for unit in chosen], *rows,
-                                   margin=[[margin for _, margin in unit] for unit in chosen])
+        chosen = [
+            [best_of(unit[i, : i + 1], self.params["top_blocks"]) for i in range(len(unit))]
+            for unit in logits
+        ]
+        return selection.Selection(
+            self.block,
+            [[np.union1d(row, [i]) for i, (row, _) in enumerate(unit)] for unit in chosen],
+            *rows,
+            margin=[[margin for _, margin in unit] for unit in chosen],
+        )

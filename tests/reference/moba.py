@@ -24,7 +24,9 @@ class MoBA(Method):
     def gates(self, layer):
         """[H, n, b]: of every token."""
         q, k, _ = self.tensors.layers[layer]
-        key = np.repeat(block_means(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0)
+        key = np.repeat(
+            block_means(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0
+        )
         return q.transpose(1, 0, 2) @ key.transpose(0, 2, 1)
 
     def forced(self):
@@ -32,16 +34,27 @@ class MoBA(Method):
 
     def matched_prefill(self, layer, m):
         """The token form gives each token of row i the row's m[i] past blocks; nothing but the current block is forced."""
-        return self.by_token(layer, m) if self.params["form"] == "token" else super().matched_prefill(layer, m)
+        return (
+            self.by_token(layer, m)
+            if self.params["form"] == "token"
+            else super().matched_prefill(layer, m)
+        )
 
     def native_prefill(self, layer):
         past = np.full(self.blocks(), self.params["topk"] - 1)
         if self.params["form"] == "token":
             return self.by_token(layer, past)
         rows = selection.prefill_rows(self.tensors.n, self.block)
-        chosen = [[best_of(unit[i, :i], past[i]) for i in range(len(unit))] for unit in self.prefill(layer)]
-        return selection.Selection(self.block, [[np.append(row, i) for i, (row, _) in enumerate(unit)] for unit in chosen], *rows,
-                                   margin=[[margin for _, margin in unit] for unit in chosen])
+        chosen = [
+            [best_of(unit[i, :i], past[i]) for i in range(len(unit))]
+            for unit in self.prefill(layer)
+        ]
+        return selection.Selection(
+            self.block,
+            [[np.append(row, i) for i, (row, _) in enumerate(unit)] for unit in chosen],
+            *rows,
+            margin=[[margin for _, margin in unit] for unit in chosen],
+        )
 
     def by_token(self, layer, past):
         """past[i]: how many earlier blocks a token of block i keeps."""
@@ -52,7 +65,13 @@ class MoBA(Method):
                 i = t // block
                 kept, margin[h, t] = best_of(gates[h, t, :i], past[i])
                 for j in kept:
-                    mask[h, t, j * block: (j + 1) * block] = True
-                mask[h, t, i * block: t + 1] = True
+                    mask[h, t, j * block : (j + 1) * block] = True
+                mask[h, t, i * block : t + 1] = True
         first, last = selection.prefill_rows(n, block)
-        return selection.by_pairs(mask, [[unit[f: t + 1] for f, t in zip(first, last)] for unit in margin], block, first, last)
+        return selection.by_pairs(
+            mask,
+            [[unit[f : t + 1] for f, t in zip(first, last)] for unit in margin],
+            block,
+            first,
+            last,
+        )

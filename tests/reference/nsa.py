@@ -19,17 +19,28 @@ class NSA(Method):
         """p [Hkv, len(q), b]: summed over the heads of a group. Query t stands at position first + t."""
         heads = q.shape[1]
         key = block_means(k, self.block)
-        logits = q.transpose(1, 0, 2) @ np.repeat(key, heads // len(key), axis=0).transpose(0, 2, 1) / np.sqrt(self.tensors.d)
+        logits = (
+            q.transpose(1, 0, 2)
+            @ np.repeat(key, heads // len(key), axis=0).transpose(0, 2, 1)
+            / np.sqrt(self.tensors.d)
+        )
         own = (first + np.arange(len(q))) // self.block
         p = softmax(np.where(np.arange(key.shape[1]) <= own[:, None], logits, -np.inf))
         return p.reshape(len(key), -1, *p.shape[1:]).sum(axis=1)
 
     def prefill(self, layer):
         p = self.shares(*self.tensors.layers[layer][:2], 0)
-        return np.stack([p[:, at: at + self.block].sum(axis=1) for at in range(0, self.tensors.n, self.block)], axis=1)
+        return np.stack(
+            [p[:, at : at + self.block].sum(axis=1) for at in range(0, self.tensors.n, self.block)],
+            axis=1,
+        )
 
     def decode(self, layer, step):
-        return self.shares(self.tensors.steps[layer][0][step: step + 1], self.keys(layer, step), self.tensors.n + step)[:, 0]
+        return self.shares(
+            self.tensors.steps[layer][0][step : step + 1],
+            self.keys(layer, step),
+            self.tensors.n + step,
+        )[:, 0]
 
     def native_row(self, scores, i):
         """The forced blocks count among the top_blocks; the diagonal is kept whatever they are."""
@@ -38,9 +49,15 @@ class NSA(Method):
 
     def native_prefill(self, layer):
         rows = selection.prefill_rows(self.tensors.n, self.block)
-        chosen = [[self.native_row(unit[i], i) for i in range(len(unit))] for unit in self.prefill(layer)]
-        return selection.Selection(self.block, [[row for row, _ in unit] for unit in chosen], *rows,
-                                   margin=[[margin for _, margin in unit] for unit in chosen])
+        chosen = [
+            [self.native_row(unit[i], i) for i in range(len(unit))] for unit in self.prefill(layer)
+        ]
+        return selection.Selection(
+            self.block,
+            [[row for row, _ in unit] for unit in chosen],
+            *rows,
+            margin=[[margin for _, margin in unit] for unit in chosen],
+        )
 
     def native_decode(self, layer, step):
         chosen = [self.native_row(unit, self.current(step)) for unit in self.decode(layer, step)]

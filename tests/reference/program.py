@@ -20,7 +20,9 @@ class RunFailed(Exception):
 
 
 def program():
-    path = pathlib.Path(os.environ.get("SWBENCH", TESTS.parent / "build" / "release" / "bin" / "swbench"))
+    path = pathlib.Path(
+        os.environ.get("SWBENCH", TESTS.parent / "build" / "release" / "bin" / "swbench")
+    )
     if not path.is_file():
         raise RunFailed(f"no program at {path}: build it, or set SWBENCH")
     return path
@@ -29,7 +31,9 @@ def program():
 @functools.cache
 def listed_methods():
     """Names of the methods that this build has."""
-    done = subprocess.run([str(program()), "ls", "methods"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [str(program()), "ls", "methods"], capture_output=True, text=True, timeout=60
+    )
     if done.returncode != 0:
         raise RunFailed(f"ls methods: exit {done.returncode}\n{done.stderr[-4000:]}")
     return {line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip()}
@@ -39,28 +43,61 @@ def write_bundle(path, layers, decode=None, dtype=np.float32):
     """A tensor bundle: per layer (q [n, H, d], k, v [n, Hkv, d]), and the same for tokens decoded after them."""
     n, heads, d = layers[0][0].shape
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "swbench-tensors", "version": 1, "n_layers": len(layers), "n_heads": heads,
-                           "n_kv_heads": layers[0][1].shape[1], "head_dim": d})
+        file.attrs.update(
+            {
+                "format": "swbench-tensors",
+                "version": 1,
+                "n_layers": len(layers),
+                "n_heads": heads,
+                "n_kv_heads": layers[0][1].shape[1],
+                "head_dim": d,
+            }
+        )
         for prefix, part in (("", layers), ("decode/", decode or [])):
             for number, arrays in enumerate(part):
                 for name, array in zip("qkv", arrays):
                     file[f"{prefix}layer_{number:03d}/{name}"] = array.astype(dtype)
 
 
-def run(folder, bundle, method_list, density=(0.5,), phase=("prefill",), dense_layers=0, budget="matched", seed=1):
+def run(
+    folder,
+    bundle,
+    method_list,
+    density=(0.5,),
+    phase=("prefill",),
+    dense_layers=0,
+    budget="matched",
+    seed=1,
+):
     """method_list: (name, params) pairs. Runs the program in `folder` and returns the cells."""
     config = {
-        "version": 1, "name": "test", "seed": seed, "backend": os.environ.get("SWBENCH_TEST_BACKEND", "cpu"),
-        "output": str(folder / "results"), "workloads": [{"kind": "tensors", "path": str(bundle)}],
+        "version": 1,
+        "name": "test",
+        "seed": seed,
+        "backend": os.environ.get("SWBENCH_TEST_BACKEND", "cpu"),
+        "output": str(folder / "results"),
+        "workloads": [{"kind": "tensors", "path": str(bundle)}],
         "axes": {"density": list(density), "phase": list(phase)},
-        "methods": [{"name": name, "params": params} if params else {"name": name} for name, params in method_list],
-        "budget": budget, "dense_layers": dense_layers, "measure": ["recovery", "output_error"], "save": ["selection", "output"],
+        "methods": [
+            {"name": name, "params": params} if params else {"name": name}
+            for name, params in method_list
+        ],
+        "budget": budget,
+        "dense_layers": dense_layers,
+        "measure": ["recovery", "output_error"],
+        "save": ["selection", "output"],
     }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))    # a copy without shared parts: no aliases
-    done = subprocess.run([str(program()), "run", str(path), "-q"], capture_output=True, text=True, timeout=600)
+    path.write_text(
+        yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False)
+    )  # a copy without shared parts: no aliases
+    done = subprocess.run(
+        [str(program()), "run", str(path), "-q"], capture_output=True, text=True, timeout=600
+    )
     if done.returncode != 0:
-        raise RunFailed(f"{path}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RunFailed(
+            f"{path}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return [Cell(cell) for cell in sorted((folder / "results" / "cells").glob("*.h5"))]
 
 
@@ -93,11 +130,15 @@ class Cell:
         """lists[u][row], ascending key blocks."""
         with h5py.File(self.path) as file:
             group = file[f"{'decode/' if decode else ''}layer_{layer:03d}/selection"]
-            units, indptr, indices = int(np.ravel(group.attrs["units"])[0]), group["indptr"][:], group["indices"][:]
+            units, indptr, indices = (
+                int(np.ravel(group.attrs["units"])[0]),
+                group["indptr"][:],
+                group["indices"][:],
+            )
         rows = [indices[a:b] for a, b in zip(indptr[:-1], indptr[1:])]
         assert indptr[0] == 0 and indptr[-1] == len(indices) and len(rows) % units == 0
         each = len(rows) // units
-        return [rows[u * each:(u + 1) * each] for u in range(units)]
+        return [rows[u * each : (u + 1) * each] for u in range(units)]
 
     def output(self, layer, decode):
         with h5py.File(self.path) as file:
@@ -119,20 +160,30 @@ def read_metric(file, name):
 def find_cell(cells, name, params, phase, density=None):
     """The one cell of a method with these params. A parameter that `params` leaves out must have its default in the cell."""
     usual = {} if name == "dense" else methods.defaults(name, params)
-    wanted = {key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"}
+    wanted = {
+        key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"
+    }
 
     def same(cell):
         if plain(cell.attributes["method"]) != name or cell.attributes["phase"] != phase:
             return False
         if density is not None and abs(cell.attributes["density"] - density) > 1e-9:
             return False
-        return all(cell.params.get(key, plain(usual.get(key, value))) == value for key, value in wanted.items())
+        return all(
+            cell.params.get(key, plain(usual.get(key, value))) == value
+            for key, value in wanted.items()
+        )
 
     found = [cell for cell in cells if same(cell)]
     if "sketch_dim" in usual:
         found = with_sketch_dim(found, params.get("sketch_dim"), usual["sketch_dim"])
-    assert len(found) == 1, f"{len(found)} cells for {name} {params} {phase} {density}; there are " + \
-        "; ".join(f"{c.attributes['method']} {c.params} {c.attributes['phase']} {c.attributes.get('density')}" for c in cells[:20])
+    assert len(found) == 1, (
+        f"{len(found)} cells for {name} {params} {phase} {density}; there are "
+        + "; ".join(
+            f"{c.attributes['method']} {c.params} {c.attributes['phase']} {c.attributes.get('density')}"
+            for c in cells[:20]
+        )
+    )
     return found[0]
 
 

@@ -15,13 +15,15 @@ class Selection:
     lists: list
     first: np.ndarray
     last: np.ndarray
-    scores: list = None            # [u][r] -> scores of blocks 0 ... row_block[r]
-    threshold: list = None         # [u][r]: where blocks are kept by a threshold and not by a count
-    whole: list = None             # [u][r]: bool per list entry; others keep only the pairs t - u < window or u < sink
-    window: list = field(default_factory=list)    # per row, tokens
+    scores: list = None  # [u][r] -> scores of blocks 0 ... row_block[r]
+    threshold: list = None  # [u][r]: where blocks are kept by a threshold and not by a count
+    whole: list = (
+        None  # [u][r]: bool per list entry; others keep only the pairs t - u < window or u < sink
+    )
+    window: list = field(default_factory=list)  # per row, tokens
     sink: list = field(default_factory=list)
-    pairs: list = None             # [u][r] -> bool [query tokens, keys]: where single tokens are chosen; lists are then the blocks to fetch
-    margin: list = None            # [u][r] -> how nearly, relatively, a decision went the other way (one figure, or one a query token)
+    pairs: list = None  # [u][r] -> bool [query tokens, keys]: where single tokens are chosen; lists are then the blocks to fetch
+    margin: list = None  # [u][r] -> how nearly, relatively, a decision went the other way (one figure, or one a query token)
 
     @property
     def units(self):
@@ -49,7 +51,12 @@ class Selection:
 
     def token_mask(self, n):
         """[U, query tokens, n]."""
-        return np.stack([np.concatenate([self.mask(u, r, n) for r in range(self.rows)]) for u in range(self.units)])
+        return np.stack(
+            [
+                np.concatenate([self.mask(u, r, n) for r in range(self.rows)])
+                for u in range(self.units)
+            ]
+        )
 
 
 def prefill_rows(n, block):
@@ -67,17 +74,25 @@ def full(block, first, last):
 
 def by_budget(scores, budget, block, first, last, sink=1, local=2):
     """scores[u][r] covers blocks 0 ... row_block[r] at least; budget[r] counts off-diagonal blocks."""
-    lists = [[select(scores[u][r], t // block, budget[r], sink, local) for r, t in enumerate(last)]
-             for u in range(len(scores))]
+    lists = [
+        [select(scores[u][r], t // block, budget[r], sink, local) for r, t in enumerate(last)]
+        for u in range(len(scores))
+    ]
     return Selection(block, lists, first, last, scores=scores)
 
 
 def by_pairs(mask, margin, block, first, last, lists=None):
     """mask [U, n, n]: the kept pairs of all tokens. lists: the blocks that are fetched; None: those of which a row keeps anything, and the
     diagonal."""
-    pairs = [[unit[f: t + 1] for f, t in zip(first, last)] for unit in mask]
+    pairs = [[unit[f : t + 1] for f, t in zip(first, last)] for unit in mask]
     if lists is None:
-        lists = [[np.union1d(np.flatnonzero(row.any(axis=0)) // block, [t // block]) for row, t in zip(rows, last)] for rows in pairs]
+        lists = [
+            [
+                np.union1d(np.flatnonzero(row.any(axis=0)) // block, [t // block])
+                for row, t in zip(rows, last)
+            ]
+            for rows in pairs
+        ]
     return Selection(block, lists, first, last, pairs=pairs, margin=margin)
 
 
@@ -85,7 +100,12 @@ def density(selection):
     """Per unit: kept pairs / causal pairs of all rows together (prefill), and the mean of the rows' own shares (decode)."""
     n = int(selection.last[-1]) + 1
     causal = np.array([sum(range(f + 1, l + 2)) for f, l in zip(selection.first, selection.last)])
-    kept = np.array([[selection.mask(u, r, n).sum() for r in range(selection.rows)] for u in range(selection.units)])
+    kept = np.array(
+        [
+            [selection.mask(u, r, n).sum() for r in range(selection.rows)]
+            for u in range(selection.units)
+        ]
+    )
     return kept.sum(axis=1) / causal.sum(), (kept / causal).mean(axis=1)
 
 

@@ -31,18 +31,34 @@ def largest_prefix(p, threshold):
 
 class SpargeAttn(Method):
     phases = ("prefill",)
-    defaults = {"simthreshd1": 0.6, "cdfthreshd": 0.98, "smooth_k": True, "topk": 0.0, "sink": False}
+    defaults = {
+        "simthreshd1": 0.6,
+        "cdfthreshd": 0.98,
+        "smooth_k": True,
+        "topk": 0.0,
+        "sink": False,
+    }
 
     def parts(self, layer):
         """p [H, b, b] over similar causal key blocks (zero elsewhere), c of the query blocks and of the key blocks [H, b]."""
         q, k, _ = self.tensors.layers[layer]
         if self.params["smooth_k"]:
             k = k - k.mean(axis=0)
-        key_c = np.repeat(self_similarity(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0)
+        key_c = np.repeat(
+            self_similarity(k, self.block), self.tensors.heads // self.tensors.kv_heads, axis=0
+        )
         allowed = np.tri(self.blocks(), dtype=bool) & (key_c > self.params["simthreshd1"])[:, None]
-        some = allowed.any(axis=-1, keepdims=True)    # rows without a similar block have no probabilities
-        logits = np.where(allowed, block_logits(q, k, self.block) / math.sqrt(self.tensors.d), -np.inf)
-        return np.where(some, softmax(np.where(some, logits, 0)), 0), self_similarity(q, self.block), key_c
+        some = allowed.any(
+            axis=-1, keepdims=True
+        )  # rows without a similar block have no probabilities
+        logits = np.where(
+            allowed, block_logits(q, k, self.block) / math.sqrt(self.tensors.d), -np.inf
+        )
+        return (
+            np.where(some, softmax(np.where(some, logits, 0)), 0),
+            self_similarity(q, self.block),
+            key_c,
+        )
 
     def prefill(self, layer):
         """Key blocks that are not similar come first, the least similar best."""
@@ -54,7 +70,10 @@ class SpargeAttn(Method):
         lists, margins = [], []
         for p, query_c, key_c in zip(*self.parts(layer)):
             nearest = min(abs(np.concatenate([query_c, key_c]) - limit)) / max(abs(limit), 1e-9)
-            chosen = [self.row(p[i, : i + 1], i, query_c[i] > limit, key_c[: i + 1] > limit) for i in range(self.blocks())]
+            chosen = [
+                self.row(p[i, : i + 1], i, query_c[i] > limit, key_c[: i + 1] > limit)
+                for i in range(self.blocks())
+            ]
             lists.append([row for row, _ in chosen])
             margins.append([min(nearest, margin) for _, margin in chosen])
         return selection.Selection(self.block, lists, *rows, margin=margins)
@@ -73,7 +92,9 @@ class SpargeAttn(Method):
                 count = max(1, math.floor(self.params["topk"] * self.blocks()))
             else:
                 count = largest_prefix(p[order], limit)
-                margin = float(min(abs(np.cumsum(p[order]) - limit))) / limit if limit > 0 else np.inf
+                margin = (
+                    float(min(abs(np.cumsum(p[order]) - limit))) / limit if limit > 0 else np.inf
+                )
             margin = min(margin, relative_gap(p[order[:count]], p[order[count:]], p))
             kept.update(order[:count])
         return np.array(sorted(kept)), margin

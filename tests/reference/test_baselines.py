@@ -5,7 +5,19 @@ import functools
 import numpy as np
 import pytest
 
-from . import budgets, eviction, flexprefill, generate, lines, methods, minference, quest, selection, spargeattn, xattention
+from . import (
+    budgets,
+    eviction,
+    flexprefill,
+    generate,
+    lines,
+    methods,
+    minference,
+    quest,
+    selection,
+    spargeattn,
+    xattention,
+)
 from .attention import Tensors, block_mass, probabilities, sum_over_blocks
 from .blocks import best_of, block_count, forced_set, select
 from .evaluate import Evaluation, layer_metrics
@@ -26,7 +38,11 @@ def one_layer(q, k, steps=None):
 
 
 def structured(seed, n=200, steps=0, layers=1, heads=4, kv_heads=2, d=32, strength=1.0):
-    return generate.tensors(generate.structured(seeded(seed), n, heads, kv_heads, d, layers, strength=strength, steps=steps))
+    return generate.tensors(
+        generate.structured(
+            seeded(seed), n, heads, kv_heads, d, layers, strength=strength, steps=steps
+        )
+    )
 
 
 # =========================================================================================== every method of the table
@@ -34,13 +50,27 @@ NONCAUSAL = {"causal_blocks": False}
 VARIATIONS = {
     "oracle": [{"unit": "layer"}, {"unit": "group"}],
     "random": [{"agg": "layer"}],
-    "onehop": [{"per_head": True}, NONCAUSAL, {"variant": "arxiv"}, {"variant": "arxiv", **NONCAUSAL}],
-    "sketchwalk": [{"per_group": True}, NONCAUSAL, {"variant": "arxiv"}, {"variant": "arxiv", "per_head": True}],
+    "onehop": [
+        {"per_head": True},
+        NONCAUSAL,
+        {"variant": "arxiv"},
+        {"variant": "arxiv", **NONCAUSAL},
+    ],
+    "sketchwalk": [
+        {"per_group": True},
+        NONCAUSAL,
+        {"variant": "arxiv"},
+        {"variant": "arxiv", "per_head": True},
+    ],
     "minference": [{"pattern": "block_sparse"}, {"pattern": "a_shape"}, {"last_queries": 20}],
     "flexprefill": [{"tau": 10.0}, {"tau": 0.0}],
     "xattention": [{"stride": 16}, {"stride": 1}],
     "quest": [{"agg": "group_sum"}],
-    "spargeattn": [{"smooth_k": False}, {"simthreshd1": 0.1}, {"simthreshd1": -0.1, "smooth_k": False}],
+    "spargeattn": [
+        {"smooth_k": False},
+        {"simthreshd1": 0.1},
+        {"simthreshd1": -0.1, "smooth_k": False},
+    ],
     "moba": [{"form": "token"}],
     "snapkv": [{"window": 7, "pool_kernel": 1}],
 }
@@ -48,23 +78,56 @@ MATCHED = [(name, params) for name in methods.NAMES for params in [{}, *VARIATIO
 
 # Native rules with sizes that leave a choice at a few hundred tokens, beside the published ones.
 NATIVE = [
-    *[(name, {}) for name in methods.NAMES if name not in ("oracle", "random") and name not in ("onehop", "sketchwalk")],
-    ("onehop", {"variant": "icml"}), ("sketchwalk", {"variant": "icml"}),
-    *[("minference", {"vertical_size": 40, "slash_size": 110, **more})
-      for more in ({}, {"token_mask": True}, {"scale": 1.5}, {"last_queries": 9})],
-    *[("minference", {"pattern": "a_shape", "init_tokens": 20, "local_tokens": 50, "token_mask": mask}) for mask in (False, True)],
+    *[
+        (name, {})
+        for name in methods.NAMES
+        if name not in ("oracle", "random") and name not in ("onehop", "sketchwalk")
+    ],
+    ("onehop", {"variant": "icml"}),
+    ("sketchwalk", {"variant": "icml"}),
+    *[
+        ("minference", {"vertical_size": 40, "slash_size": 110, **more})
+        for more in ({}, {"token_mask": True}, {"scale": 1.5}, {"last_queries": 9})
+    ],
+    *[
+        (
+            "minference",
+            {"pattern": "a_shape", "init_tokens": 20, "local_tokens": 50, "token_mask": mask},
+        )
+        for mask in (False, True)
+    ],
     ("minference", {"pattern": "block_sparse", "top_blocks": 4}),
-    *[("flexprefill", {"min_budget": 30, **more})
-      for more in ({}, {"tau": 10.0}, {"tau": 0.0}, {"tau": 0.0, "gamma": 0.5, "straddle": True}, {"gamma": 0.5, "max_budget": 64},
-                   {"min_budget": 0, "tau": 10.0, "gamma": 0.3})],
+    *[
+        ("flexprefill", {"min_budget": 30, **more})
+        for more in (
+            {},
+            {"tau": 10.0},
+            {"tau": 0.0},
+            {"tau": 0.0, "gamma": 0.5, "straddle": True},
+            {"gamma": 0.5, "max_budget": 64},
+            {"min_budget": 0, "tau": 10.0, "gamma": 0.3},
+        )
+    ],
     *[("xattention", more) for more in ({"threshold": 0.5}, {"stride": 4}, {"threshold": 0.0})],
-    *[("quest", {"token_budget": 70, "agg": agg}) for agg in ("head", "group_sum")], ("quest", {"token_budget": 1}),
-    *[("spargeattn", more) for more in ({"simthreshd1": 0.1, "cdfthreshd": 0.6}, {"simthreshd1": -0.1, "topk": 0.3}, {"smooth_k": False},
-                                        {"simthreshd1": 0.1, "cdfthreshd": 0.3, "sink": True})],
-    *[("moba", {"topk": 3, "form": form}) for form in ("block", "token")], ("moba", {"topk": 1}),
-    ("nsa", {"top_blocks": 5}), ("nsa", {"top_blocks": 1, "init_blocks": 0, "local_blocks": 0}),
-    ("snapkv", {"capacity": 70, "window": 20}), ("snapkv", {"capacity": 1, "window": 40}),
-    ("h2o", {"heavy_ratio": 0.2, "recent_ratio": 0.2}), ("h2o", {"heavy_ratio": 0.0, "recent_ratio": 0.0}),
+    *[("quest", {"token_budget": 70, "agg": agg}) for agg in ("head", "group_sum")],
+    ("quest", {"token_budget": 1}),
+    *[
+        ("spargeattn", more)
+        for more in (
+            {"simthreshd1": 0.1, "cdfthreshd": 0.6},
+            {"simthreshd1": -0.1, "topk": 0.3},
+            {"smooth_k": False},
+            {"simthreshd1": 0.1, "cdfthreshd": 0.3, "sink": True},
+        )
+    ],
+    *[("moba", {"topk": 3, "form": form}) for form in ("block", "token")],
+    ("moba", {"topk": 1}),
+    ("nsa", {"top_blocks": 5}),
+    ("nsa", {"top_blocks": 1, "init_blocks": 0, "local_blocks": 0}),
+    ("snapkv", {"capacity": 70, "window": 20}),
+    ("snapkv", {"capacity": 1, "window": 40}),
+    ("h2o", {"heavy_ratio": 0.2, "recent_ratio": 0.2}),
+    ("h2o", {"heavy_ratio": 0.0, "recent_ratio": 0.0}),
 ]
 
 INPUTS = {
@@ -76,7 +139,10 @@ INPUTS = {
     "hot_key": lambda: generate.hot_key(seeded(6), 145, 4, 2, 16, 2, at=37, steps=4),
     "shorter_than_a_block": lambda: generate.gaussian(seeded(7), 9, 4, 2, 16, 2, steps=10),
     "one_token": lambda: generate.gaussian(seeded(8), 1, 4, 2, 16, 2, steps=3),
-    "zeros": lambda: tuple([(np.zeros((n, 4, 16)), np.zeros((n, 2, 16)), seeded(n).standard_normal((n, 2, 16)))] * 2 for n in (100, 4)),
+    "zeros": lambda: tuple(
+        [(np.zeros((n, 4, 16)), np.zeros((n, 2, 16)), seeded(n).standard_normal((n, 2, 16)))] * 2
+        for n in (100, 4)
+    ),
     "huge": lambda: generate.gaussian(seeded(9), 120, 4, 2, 16, 1, steps=4, scale=40.0),
 }
 
@@ -97,7 +163,9 @@ every_input = pytest.mark.parametrize("name", INPUTS)
 
 @functools.lru_cache(maxsize=64)
 def evaluated(tensors, method, params, density, budget="matched", dense_layers=0):
-    return Evaluation(tensors, method, {"block_size": 16, **dict(params)}, density, budget, dense_layers)
+    return Evaluation(
+        tensors, method, {"block_size": 16, **dict(params)}, density, budget, dense_layers
+    )
 
 
 def evaluate(tensors, case, density=1.0, budget="matched"):
@@ -120,13 +188,26 @@ def assert_lists_are_valid(chosen, n):
             assert (np.diff(row) > 0).all() and row[0] >= 0 and row[-1] == chosen.row_block(r)
             if chosen.pairs is not None:
                 mask, t = chosen.mask(u, r, n), np.arange(chosen.first[r], chosen.last[r] + 1)
-                assert not (mask & (np.arange(n) > t[:, None])).any() and mask[np.arange(len(t)), t].all()
+                assert (
+                    not (mask & (np.arange(n) > t[:, None])).any()
+                    and mask[np.arange(len(t)), t].all()
+                )
                 assert set(np.flatnonzero(mask.any(axis=0)) // chosen.block) == set(row.tolist())
 
 
 def test_the_table_is_covered():
     assert {name for name, _ in MATCHED} == set(methods.NAMES)
-    assert {"minference", "flexprefill", "xattention", "quest", "spargeattn", "moba", "nsa", "snapkv", "h2o"} <= set(methods.NAMES)
+    assert {
+        "minference",
+        "flexprefill",
+        "xattention",
+        "quest",
+        "spargeattn",
+        "moba",
+        "nsa",
+        "snapkv",
+        "h2o",
+    } <= set(methods.NAMES)
 
 
 @every_input
@@ -139,11 +220,18 @@ def test_lists_and_counts_of_a_matched_budget(name, case):
     for phase, layer, chosen in selections(e):
         n = t.n + (t.n_steps if phase == "decode" else 0)
         assert_lists_are_valid(chosen, n)
-        counts = m + 1 if phase == "prefill" else [budgets.decode_blocks(t.n + s + 1, 16, 0.5) for s in range(t.n_steps)]
+        counts = (
+            m + 1
+            if phase == "prefill"
+            else [budgets.decode_blocks(t.n + s + 1, 16, 0.5) for s in range(t.n_steps)]
+        )
         if chosen.pairs is None:
             assert all([len(row) for row in unit] == list(counts) for unit in chosen.lists)
         else:
-            kept = [sum(chosen.mask(u, r, n).sum() for r in range(chosen.rows)) for u in range(chosen.units)]
+            kept = [
+                sum(chosen.mask(u, r, n).sum() for r in range(chosen.rows))
+                for u in range(chosen.units)
+            ]
             assert phase == "prefill" and kept == [budgets.kept_pairs(t.n, 16, m)] * chosen.units
 
 
@@ -175,9 +263,17 @@ def test_a_larger_budget_keeps_more_of_the_same(case):
     method = methods.make(case[0], t, 16, 0, 1, **case[1])
     if "prefill" in method.phases:
         for layer in range(2):
-            small, large = (method.matched_prefill(layer, np.minimum(m, np.arange(11))) for m in (4, 5)) if case[0] != "sketchwalk" else \
-                (selection.by_budget(scores, np.minimum(m, np.arange(11)), 16, *selection.prefill_rows(t.n, 16))
-                 for scores in [method.prefill(layer)] for m in (4, 5))    # a walk must not be walked twice
+            small, large = (
+                (method.matched_prefill(layer, np.minimum(m, np.arange(11))) for m in (4, 5))
+                if case[0] != "sketchwalk"
+                else (
+                    selection.by_budget(
+                        scores, np.minimum(m, np.arange(11)), 16, *selection.prefill_rows(t.n, 16)
+                    )
+                    for scores in [method.prefill(layer)]
+                    for m in (4, 5)
+                )
+            )  # a walk must not be walked twice
             assert not (small.token_mask(t.n) & ~large.token_mask(t.n)).any()
             assert small.token_mask(t.n).sum() < large.token_mask(t.n).sum()
     for step in range(t.n_steps if "decode" in method.phases else 0):
@@ -200,7 +296,10 @@ def test_no_method_catches_more_than_the_oracle_of_its_unit(name, case):
             caught = (t.p(layer) * chosen.token_mask(t.n)).sum(axis=2)
             for token in range(t.n):
                 i = token // 16
-                best = np.sort(by_block[:, token, :i], axis=1)[:, i - m[i]:].sum(axis=1) + by_block[:, token, i]
+                best = (
+                    np.sort(by_block[:, token, :i], axis=1)[:, i - m[i] :].sum(axis=1)
+                    + by_block[:, token, i]
+                )
                 assert (caught[:, token] <= best + 1e-12).all()
             continue
         unit = {1: "layer", t.kv_heads: "group", t.heads: "head"}[chosen.units]
@@ -209,11 +308,18 @@ def test_no_method_catches_more_than_the_oracle_of_its_unit(name, case):
         best = getattr(evaluate(t, ("oracle", {"unit": unit}), 0.5), phase)[layer]
         for u in range(chosen.units):
             for r in range(chosen.rows):
-                assert mass[u, r, chosen.lists[u][r]].sum() <= mass[u, r, best.lists[u][r]].sum() + 1e-12
+                assert (
+                    mass[u, r, chosen.lists[u][r]].sum()
+                    <= mass[u, r, best.lists[u][r]].sum() + 1e-12
+                )
 
 
-@pytest.mark.parametrize("case, budget", [(case, "matched") for case in MATCHED if case[0] != "random"] + [(case, "native") for case in NATIVE],
-                         ids=lambda x: x if isinstance(x, str) else label(x))
+@pytest.mark.parametrize(
+    "case, budget",
+    [(case, "matched") for case in MATCHED if case[0] != "random"]
+    + [(case, "native") for case in NATIVE],
+    ids=lambda x: x if isinstance(x, str) else label(x),
+)
 def test_identical_heads_get_identical_lists(case, budget):
     """I6. (Random draws a head's own numbers.)"""
     for phase, layer, chosen in selections(evaluate(bundle("duplicated_heads"), case, 0.5, budget)):
@@ -226,9 +332,14 @@ def test_identical_heads_get_identical_lists(case, budget):
 def looks_ahead(name, params):
     """Who may fail I7: what looks at the prompt's end or at later blocks, and therefore cannot be applied to a prompt in chunks."""
     p = methods.defaults(name, params) | params
-    return {"minference": p.get("pattern") == "vertical_slash", "flexprefill": True, "spargeattn": p.get("smooth_k"),
-            "onehop": not p.get("causal_blocks") and p.get("variant") == "icml",    # one softmax a row keeps the order of its blocks
-            "sketchwalk": not p.get("causal_blocks")}.get(name, False)
+    return {
+        "minference": p.get("pattern") == "vertical_slash",
+        "flexprefill": True,
+        "spargeattn": p.get("smooth_k"),
+        "onehop": not p.get("causal_blocks")
+        and p.get("variant") == "icml",  # one softmax a row keeps the order of its blocks
+        "sketchwalk": not p.get("causal_blocks"),
+    }.get(name, False)
 
 
 def turning(*shape):
@@ -248,8 +359,11 @@ def rows_that_change_when_tokens_follow(case, kind):
     for layer in range(2):
         a, b = short.matched_prefill(layer, m[:12]), long.matched_prefill(layer, m)
         for u in range(a.units):
-            changed += sum(a.lists[u][r].tolist() != b.lists[u][r].tolist() or (a.mask(u, r, 192) != b.mask(u, r, 250)[:, :192]).any()
-                           for r in range(12))
+            changed += sum(
+                a.lists[u][r].tolist() != b.lists[u][r].tolist()
+                or (a.mask(u, r, 192) != b.mask(u, r, 250)[:, :192]).any()
+                for r in range(12)
+            )
     return changed
 
 
@@ -258,17 +372,29 @@ def test_lists_do_not_depend_on_later_tokens(case):
     """I7 in prefill, for those who do not look ahead; the others are seen to."""
     if "prefill" not in methods.kind(*case).phases:
         pytest.skip("the prompt is dense")
-    changed = sum(rows_that_change_when_tokens_follow(case, kind) for kind in (generate.gaussian, generate.structured, turning))
-    if case == ("flexprefill", {"tau": 10.0}):    # every head query-aware: the look ahead is only in the test for it
+    changed = sum(
+        rows_that_change_when_tokens_follow(case, kind)
+        for kind in (generate.gaussian, generate.structured, turning)
+    )
+    if case == (
+        "flexprefill",
+        {"tau": 10.0},
+    ):  # every head query-aware: the look ahead is only in the test for it
         assert looks_ahead(*case) and changed == 0
-    elif case == ("spargeattn", {}):              # nothing is similar, or everything smoothed alike: may or may not change
+    elif case == (
+        "spargeattn",
+        {},
+    ):  # nothing is similar, or everything smoothed alike: may or may not change
         assert looks_ahead(*case)
     else:
         assert (changed > 0) == bool(looks_ahead(*case))
 
 
-@pytest.mark.parametrize("case, budget", [(case, "matched") for case in MATCHED] + [(case, "native") for case in NATIVE],
-                         ids=lambda x: x if isinstance(x, str) else label(x))
+@pytest.mark.parametrize(
+    "case, budget",
+    [(case, "matched") for case in MATCHED] + [(case, "native") for case in NATIVE],
+    ids=lambda x: x if isinstance(x, str) else label(x),
+)
 def test_steps_do_not_depend_on_later_steps(case, budget):
     """I7 in decode, for all methods."""
     if "decode" not in methods.kind(*case).phases:
@@ -282,7 +408,13 @@ def test_steps_do_not_depend_on_later_steps(case, budget):
 
 def test_who_has_which_phase():
     phases = {name: methods.kind(name, {}).phases for name in methods.NAMES}
-    assert {name for name, p in phases.items() if p == ("prefill",)} == {"minference", "flexprefill", "xattention", "spargeattn", "moba"}
+    assert {name for name, p in phases.items() if p == ("prefill",)} == {
+        "minference",
+        "flexprefill",
+        "xattention",
+        "spargeattn",
+        "moba",
+    }
     assert {name for name, p in phases.items() if p == ("decode",)} == {"quest", "snapkv", "h2o"}
 
 
@@ -297,33 +429,59 @@ def test_ties_make_a_sliding_window():
     """Constant keys: equal gates, bounds and shares everywhere."""
     t = bundle("ties")
     window = evaluate(t, ("sink_window", {}), 0.5)
-    for case in [("minference", {"pattern": "block_sparse"}), ("minference", {"pattern": "a_shape"}), ("moba", {})]:
+    for case in [
+        ("minference", {"pattern": "block_sparse"}),
+        ("minference", {"pattern": "a_shape"}),
+        ("moba", {}),
+    ]:
         for layer in range(2):
-            assert all(rows == as_lists(window.prefill[layer])[0] for rows in as_lists(evaluate(t, case, 0.5).prefill[layer]))
+            assert all(
+                rows == as_lists(window.prefill[layer])[0]
+                for rows in as_lists(evaluate(t, case, 0.5).prefill[layer])
+            )
     for layer in range(2):
-        assert all(rows == as_lists(window.decode[layer])[0] for rows in as_lists(evaluate(t, ("quest", {}), 0.5).decode[layer]))
+        assert all(
+            rows == as_lists(window.decode[layer])[0]
+            for rows in as_lists(evaluate(t, ("quest", {}), 0.5).decode[layer])
+        )
 
 
 def test_best_of_and_its_ties():
-    assert best_of([1, 3, 3, 2], 1)[0].tolist() == [2] and best_of([1, 3, 3, 2], 1, earlier_first=True)[0].tolist() == [1]
-    assert best_of([1, 3, 3, 2], 2, [0])[0].tolist() == [0, 2] and best_of([1, 3, 3, 2], 1, [0, 3])[0].tolist() == [0, 3]
+    assert best_of([1, 3, 3, 2], 1)[0].tolist() == [2] and best_of(
+        [1, 3, 3, 2], 1, earlier_first=True
+    )[0].tolist() == [1]
+    assert best_of([1, 3, 3, 2], 2, [0])[0].tolist() == [0, 2] and best_of([1, 3, 3, 2], 1, [0, 3])[
+        0
+    ].tolist() == [0, 3]
     assert best_of([1, 3, 3, 2], 9)[0].tolist() == [0, 1, 2, 3] and best_of([], 3)[0].tolist() == []
-    assert best_of([4, 1, 2], 2)[1] == pytest.approx(0.5) and best_of([-4, 1, 2], 1)[1] == pytest.approx(0.25)
-    assert best_of([4, 1, 2], 3)[1] == np.inf == best_of([4, 1, np.inf], 1)[1] and best_of([2, 2, 1], 1)[1] == 0
+    assert best_of([4, 1, 2], 2)[1] == pytest.approx(0.5) and best_of([-4, 1, 2], 1)[
+        1
+    ] == pytest.approx(0.25)
+    assert (
+        best_of([4, 1, 2], 3)[1] == np.inf == best_of([4, 1, np.inf], 1)[1]
+        and best_of([2, 2, 1], 1)[1] == 0
+    )
 
 
 # ============================================================================================== M4 MInference
-@pytest.mark.parametrize("offset, blocks", [(70, {1, 2}), (64, {2}), (0, {3}), (192, {0}), (200, {0}), (128 + 63, {0, 1})])
+@pytest.mark.parametrize(
+    "offset, blocks",
+    [(70, {1, 2}), (64, {2}), (0, {3}), (192, {0}), (200, {0}), (128 + 63, {0, 1})],
+)
 def test_blocks_of_a_diagonal(offset, blocks):
     assert lines.offset_blocks(3, offset, 64) == blocks
     assert {(t - offset) // 64 for t in range(192, 256) if t >= offset} == blocks
 
 
 def test_vertical_and_slash_sums_by_hand():
-    a = np.array([[[0.5, 0.5, 0], [0.25, 0.25, 0.5]]])    # the queries 1 and 2 of 3 tokens
+    a = np.array([[[0.5, 0.5, 0], [0.25, 0.25, 0.5]]])  # the queries 1 and 2 of 3 tokens
     assert lines.columns(a)[0].tolist() == [0.75, 0.75, 0.5]
     assert lines.diagonals(a)[0].tolist() == [0.5 + 0.5, 0.5 + 0.25, 0.25]
-    assert lines.split_offsets(np.array([1.0, 0, 2, 0, 4, 5]), 4).tolist() == [1 + 2 * 0.5, 2 * 0.5 + 4 + 5 * 0.75, 5 * 0.25]
+    assert lines.split_offsets(np.array([1.0, 0, 2, 0, 4, 5]), 4).tolist() == [
+        1 + 2 * 0.5,
+        2 * 0.5 + 4 + 5 * 0.75,
+        5 * 0.25,
+    ]
     s = lines.block_scores(a, 2)[0]
     assert s[1, 0] == pytest.approx((0.75 + 0.75) / 2 + (0.75 * 0.5 + 0.25) / 2)
     assert s[1, 1] == pytest.approx(0.5 / 2 + (1 + 0.75 * 0.5) / 2) and s[0, 1] == 0
@@ -332,10 +490,14 @@ def test_vertical_and_slash_sums_by_hand():
 def test_diagonals_add_up_to_the_rows():
     t = structured(11, 150)
     a = lines.last_rows(*t.layers[0][:2], 64)
-    assert lines.diagonals(a).sum(axis=1) == pytest.approx([64] * 4) and lines.columns(a).sum(axis=1) == pytest.approx([64] * 4)
+    assert lines.diagonals(a).sum(axis=1) == pytest.approx([64] * 4) and lines.columns(a).sum(
+        axis=1
+    ) == pytest.approx([64] * 4)
     assert lines.split_offsets(lines.diagonals(a), 16).sum(axis=1) == pytest.approx([64] * 4)
     p = t.p(0)[:, -64:]
-    assert lines.diagonals(a)[2, 40] == pytest.approx(sum(p[2, row, 150 - 64 + row - 40] for row in range(64)))
+    assert lines.diagonals(a)[2, 40] == pytest.approx(
+        sum(p[2, row, 150 - 64 + row - 40] for row in range(64))
+    )
 
 
 @pytest.mark.parametrize("budget", ["matched", "native"])
@@ -346,9 +508,17 @@ def test_a_hot_column_is_in_every_row(budget):
     q, k = 0.1 * g.standard_normal((2, n, 2, 16))
     q[:, :, 0], k[:, :, 0] = 4, 0
     k[hot, :, 0] = 20
-    e = Evaluation(one_layer(q, k), "minference", {"block_size": 16, "vertical_size": 31, "slash_size": 1}, 0.4, budget)
+    e = Evaluation(
+        one_layer(q, k),
+        "minference",
+        {"block_size": 16, "vertical_size": 31, "slash_size": 1},
+        0.4,
+        budget,
+    )
     for unit in e.prefill[0].lists:
-        rows = [row for i, row in enumerate(unit) if i >= hot // 16 and len(row) > 3]    # three may be the forced ones
+        rows = [
+            row for i, row in enumerate(unit) if i >= hot // 16 and len(row) > 3
+        ]  # three may be the forced ones
         assert len(rows) > 10 and all(hot // 16 in row for row in rows)
 
 
@@ -370,14 +540,25 @@ def test_lists_of_diagonals_are_shift_invariant():
 
 
 def test_forced_lines_and_sizes():
-    method = methods.make("minference", structured(13, 500), 16, 0, 1, vertical_size=5, slash_size=60)
+    method = methods.make(
+        "minference", structured(13, 500), 16, 0, 1, vertical_size=5, slash_size=60
+    )
     v, s = np.zeros(500), np.zeros(500)
     v[400], s[300] = 1, 1
     kept, offsets, _ = method.kept_lines(v, s)
-    assert kept.tolist() == list(range(30)) and offsets.tolist() == list(range(100))    # the smallest sizes are the forced ones
-    method.params |= {"vertical_size": 21, "slash_size": 67, "scale": 1.5}               # 31.5 and 100.5: halves go up
+    assert kept.tolist() == list(range(30)) and offsets.tolist() == list(
+        range(100)
+    )  # the smallest sizes are the forced ones
+    method.params |= {
+        "vertical_size": 21,
+        "slash_size": 67,
+        "scale": 1.5,
+    }  # 31.5 and 100.5: halves go up
     kept, offsets, _ = method.kept_lines(v, s)
-    assert kept.tolist() == [*range(30), 400, 499] and offsets.tolist() == [*range(100), 300]    # a tie goes to the later key
+    assert kept.tolist() == [*range(30), 400, 499] and offsets.tolist() == [
+        *range(100),
+        300,
+    ]  # a tie goes to the later key
     method.params |= {"slash_size": 68}
     assert method.kept_lines(v, s)[1].tolist() == [*range(101), 300]
     assert methods.make("minference", structured(13, 50), 16, 0, 1).sizes() == [50, 50]
@@ -395,25 +576,43 @@ def test_native_lists_cover_the_token_mask():
 
 def test_a_token_mask_by_hand():
     t = structured(15, 300)
-    method = methods.make("minference", t, 16, 0, 1, vertical_size=31, slash_size=101, token_mask=True)
+    method = methods.make(
+        "minference", t, 16, 0, 1, vertical_size=31, slash_size=101, token_mask=True
+    )
     a = method.last_rows(0)
     mask = method.native_prefill(0).token_mask(300)
     for h in range(4):
         column = 30 + np.argmax(lines.columns(a)[h, 30:])
         offset = 100 + np.argmax(lines.diagonals(a)[h, 100:])
-        wanted = [[u <= t and (u < 30 or u == column or t - u < 100 or t - u == offset) for u in range(300)] for t in range(300)]
+        wanted = [
+            [
+                u <= t and (u < 30 or u == column or t - u < 100 or t - u == offset)
+                for u in range(300)
+            ]
+            for t in range(300)
+        ]
         assert (mask[h] == np.array(wanted)).all()
 
 
 def test_a_shape():
     """B = 64: 4 first and 128 last tokens make the blocks {0, 3, 4, 5} of row 5."""
     t = structured(16, 64 * 6)
-    e = Evaluation(t, "minference", {"pattern": "a_shape", "init_tokens": 4, "local_tokens": 128}, budget="native")
+    e = Evaluation(
+        t,
+        "minference",
+        {"pattern": "a_shape", "init_tokens": 4, "local_tokens": 128},
+        budget="native",
+    )
     sink = Evaluation(t, "sink_window", {"start": 4, "recent": 128}, budget="native")
     assert as_lists(e.prefill[0])[0][5] == [0, 3, 4, 5]
     assert all(rows == as_lists(sink.prefill[0])[0] for rows in as_lists(e.prefill[0]))
     window = Evaluation(t, "sink_window", {"block_size": 16}, 0.3)
-    assert as_lists(Evaluation(t, "minference", {"pattern": "a_shape", "block_size": 16}, 0.3).prefill[0])[1] == as_lists(window.prefill[0])[0]
+    assert (
+        as_lists(
+            Evaluation(t, "minference", {"pattern": "a_shape", "block_size": 16}, 0.3).prefill[0]
+        )[1]
+        == as_lists(window.prefill[0])[0]
+    )
 
 
 def test_block_sparse_adds_only_the_diagonal():
@@ -426,14 +625,22 @@ def test_block_sparse_adds_only_the_diagonal():
 
 # ============================================================================================== M5 FlexPrefill
 def test_divergence():
-    assert flexprefill.divergence(np.array([0.5, 0.5]), np.array([1.0, 0])) == pytest.approx(0.4645, abs=5e-5)
-    assert flexprefill.divergence(np.array([1.0, 0]), np.array([0, 1.0])) == pytest.approx(np.sqrt(np.log(2))) == pytest.approx(0.833, abs=5e-4)
+    assert flexprefill.divergence(np.array([0.5, 0.5]), np.array([1.0, 0])) == pytest.approx(
+        0.4645, abs=5e-5
+    )
+    assert (
+        flexprefill.divergence(np.array([1.0, 0]), np.array([0, 1.0]))
+        == pytest.approx(np.sqrt(np.log(2)))
+        == pytest.approx(0.833, abs=5e-4)
+    )
     assert flexprefill.divergence(np.array([0.2, 0.8]), np.array([0.2, 0.8])) == 0
 
 
 def test_tokens_reaching_a_share():
     assert flexprefill.tokens_reaching(np.array([0.3, 0.5, 0.2]), 0.75) == 2
-    assert flexprefill.tokens_reaching(np.array([0.25, 0.5, 0.25]), 0.75) == 3    # a prefix that equals gamma counts, and one more
+    assert (
+        flexprefill.tokens_reaching(np.array([0.25, 0.5, 0.25]), 0.75) == 3
+    )  # a prefix that equals gamma counts, and one more
     assert flexprefill.blocks_reaching(np.array([0.3, 0.5, 0.2]), 0.75, 2)[0] == 2
     assert flexprefill.blocks_reaching(np.array([0.3, 0.5, 0.2]), 0.75, 4)[0] == 1
 
@@ -444,16 +651,29 @@ def test_margin_of_a_block_count():
     for gamma in (0.3, 0.7, 0.9):
         count, margin = flexprefill.blocks_reaching(values, gamma, 4)
         for side in (-1, 1):
-            assert flexprefill.blocks_reaching(values, gamma * (1 + side * margin * 0.999), 4)[0] == count
-        assert {flexprefill.blocks_reaching(values, gamma * (1 + side * margin * 1.001), 4)[0] for side in (-1, 1)} != {count}
+            assert (
+                flexprefill.blocks_reaching(values, gamma * (1 + side * margin * 0.999), 4)[0]
+                == count
+            )
+        assert {
+            flexprefill.blocks_reaching(values, gamma * (1 + side * margin * 1.001), 4)[0]
+            for side in (-1, 1)
+        } != {count}
 
 
 def test_entries_within_a_sum():
-    scores = np.array([[1.0, 9, 9], [0.5, 0.5, 9], [0.2, 0.3, 0.5]])    # 9: not causal
+    scores = np.array([[1.0, 9, 9], [0.5, 0.5, 9], [0.2, 0.3, 0.5]])  # 9: not causal
+
     def taken(limit):
         return flexprefill.entries_within(scores, limit)[0]
+
     assert taken(0.9) == [] and taken(1.0) == [(0, 0)] and taken(1.6) == [(0, 0), (2, 2)]
-    assert taken(2.5) == [(0, 0), (2, 2), (1, 1), (1, 0)]    # of ties the later row, then the later column; 2.5 + 0.3 is too much
+    assert taken(2.5) == [
+        (0, 0),
+        (2, 2),
+        (1, 1),
+        (1, 0),
+    ]  # of ties the later row, then the later column; 2.5 + 0.3 is too much
     assert len(taken(10)) == 6
 
 
@@ -462,12 +682,12 @@ def test_query_aware_where_pooling_tells_the_truth():
     causality within the last block."""
     k = np.repeat(seeded(18).standard_normal((8, 1, 16)), 16, axis=0)
     k[-16:] = 0
-    k[-16:, :, 0] = -60    # nothing of the last block matters
+    k[-16:, :, 0] = -60  # nothing of the last block matters
     q = np.repeat(seeded(19).standard_normal((1, 1, 16)), 128, axis=0)
     q[:, :, 0] = 4
     method = methods.make("flexprefill", one_layer(q, k), 16, 0, 1)
     assert method.pattern_distance(0)[0] < 1e-9 and method.query_aware(0).all()
-    q[::2] *= -0.2         # the mean query now stands for none of them
+    q[::2] *= -0.2  # the mean query now stands for none of them
     assert not methods.make("flexprefill", one_layer(q, k), 16, 0, 1).query_aware(0).any()
 
 
@@ -479,27 +699,48 @@ def test_matched_scores_are_those_of_the_head_kind():
     aware = method.query_aware(0)
     assert aware.sum() == 2
     vertical = methods.make("minference", t, 16, 0, 1, last_queries=16).prefill(0)
-    assert (method.prefill(0)[~aware] == vertical[~aware]).all() and (method.prefill(0)[aware] == method.pooled(0)[aware]).all()
+    assert (method.prefill(0)[~aware] == vertical[~aware]).all() and (
+        method.prefill(0)[aware] == method.pooled(0)[aware]
+    ).all()
 
 
 def test_vertical_slash_blocks_of_a_head():
     method = methods.make("flexprefill", structured(21, 8), 2, 0, 1)
-    v, s = np.array([0, 0, 0.3, 0.2, 0.1, 0.3, 0.05, 0.05]), np.array([0, 0.1, 0, 0.6, 0.1, 0.1, 0.1, 0])
+    v, s = (
+        np.array([0, 0, 0.3, 0.2, 0.1, 0.3, 0.05, 0.05]),
+        np.array([0, 0.1, 0, 0.6, 0.1, 0.1, 0.1, 0]),
+    )
     kept, met, _ = method.vertical_slash(v, s, (2, 1), (2, 1))
-    assert kept == {0, 1} and met(3) == {3, 2} and met(0) == {0}    # block 0 and offset 0 take a place each
+    assert (
+        kept == {0, 1} and met(3) == {3, 2} and met(0) == {0}
+    )  # block 0 and offset 0 take a place each
     method.params["straddle"] = True
     assert method.vertical_slash(v, s, (3, 1), (2, 1))[1](3) == {3, 2, 1}
-    assert method.vertical_slash(v, np.zeros(8), (0, 1), (0, 1))[1](3) == {3, 2}    # offset 0 straddles too
+    assert method.vertical_slash(v, np.zeros(8), (0, 1), (0, 1))[1](3) == {
+        3,
+        2,
+    }  # offset 0 straddles too
 
 
 @pytest.mark.parametrize("tau", [0.0, 10.0])
 def test_density_rises_with_gamma(tau):
     t = structured(22, 320)
+
     def chosen(gamma):
-        return Evaluation(t, "flexprefill", {"block_size": 16, "min_budget": 16, "gamma": gamma, "tau": tau}, budget="native").prefill[0]
+        return Evaluation(
+            t,
+            "flexprefill",
+            {"block_size": 16, "min_budget": 16, "gamma": gamma, "tau": tau},
+            budget="native",
+        ).prefill[0]
+
     found = [chosen(gamma) for gamma in (0.05, 0.3, 0.6, 0.9, 0.99, 1 - 1e-9)]
     for a, b in zip(found, found[1:]):
-        assert all(set(x.tolist()) <= set(y.tolist()) for one, two in zip(a.lists, b.lists) for x, y in zip(one, two))
+        assert all(
+            set(x.tolist()) <= set(y.tolist())
+            for one, two in zip(a.lists, b.lists)
+            for x, y in zip(one, two)
+        )
     densities = [selection.density(x)[0].mean() for x in found]
     assert densities[0] < densities[2] < densities[4] and densities[-1] > 0.99
 
@@ -507,16 +748,33 @@ def test_density_rises_with_gamma(tau):
 def test_straddling_offsets_only_add():
     t = structured(23, 320)
     params = {"block_size": 16, "min_budget": 16, "gamma": 0.4, "tau": 0.0}
-    plain, wide = (Evaluation(t, "flexprefill", {**params, "straddle": flag}, budget="native").prefill[0] for flag in (False, True))
+    plain, wide = (
+        Evaluation(t, "flexprefill", {**params, "straddle": flag}, budget="native").prefill[0]
+        for flag in (False, True)
+    )
     assert selection.density(plain)[0].mean() < selection.density(wide)[0].mean()
-    assert all(set(x.tolist()) <= set(y.tolist()) for one, two in zip(plain.lists, wide.lists) for x, y in zip(one, two))
+    assert all(
+        set(x.tolist()) <= set(y.tolist())
+        for one, two in zip(plain.lists, wide.lists)
+        for x, y in zip(one, two)
+    )
 
 
-@pytest.mark.parametrize("n, block, least, dense", [(64, 32, 0, True), (65, 32, 0, False), (200, 32, 200, True), (201, 32, 200, False)])
+@pytest.mark.parametrize(
+    "n, block, least, dense",
+    [(64, 32, 0, True), (65, 32, 0, False), (200, 32, 200, True), (201, 32, 200, False)],
+)
 def test_short_prompts_are_dense(n, block, least, dense):
-    e = Evaluation(structured(24, n), "flexprefill", {"block_size": block, "min_budget": least, "gamma": 1e-6, "tau": 0.0}, budget="native")
-    full = all(row == list(range(i + 1)) for unit in as_lists(e.prefill[0]) for i, row in enumerate(unit))
-    assert full == (dense or least == 200)    # a minimum of nearly all blocks also keeps them all
+    e = Evaluation(
+        structured(24, n),
+        "flexprefill",
+        {"block_size": block, "min_budget": least, "gamma": 1e-6, "tau": 0.0},
+        budget="native",
+    )
+    full = all(
+        row == list(range(i + 1)) for unit in as_lists(e.prefill[0]) for i, row in enumerate(unit)
+    )
+    assert full == (dense or least == 200)  # a minimum of nearly all blocks also keeps them all
     assert (e.prefill[0].margin is None) == dense
 
 
@@ -524,7 +782,9 @@ def test_budget_clamps():
     t = structured(25, 320)
     method = methods.make("flexprefill", t, 16, 0, 1, min_budget=50, max_budget=80)
     flat, peaked = np.full(320, 1 / 320), np.eye(320)[7]
-    assert method.clamped(flat)[0] == 5 and method.clamped(peaked)[0] == 4     # ceil(80/16), ceil(50/16)
+    assert (
+        method.clamped(flat)[0] == 5 and method.clamped(peaked)[0] == 4
+    )  # ceil(80/16), ceil(50/16)
     method.params["max_budget"] = 0
     assert method.clamped(flat)[0] == (288 + 1) // 16 + 1 and method.least() == 4
 
@@ -537,10 +797,22 @@ def test_antidiagonal_logits():
     assert xattention.group_weights(q, k, 2)[0, 1] == pytest.approx([0.0293, 0.9707], abs=5e-5)
 
 
-@pytest.mark.parametrize("threshold, kept", [(0.8, [0, 2, 3]), (0.95, [0, 1, 2, 3]), (0.2, [0, 3]), (0.0, [0, 3]), (0.3, [0, 3]),
-                                             (0.31, [0, 2, 3])])
+@pytest.mark.parametrize(
+    "threshold, kept",
+    [
+        (0.8, [0, 2, 3]),
+        (0.95, [0, 1, 2, 3]),
+        (0.2, [0, 3]),
+        (0.0, [0, 3]),
+        (0.3, [0, 3]),
+        (0.31, [0, 2, 3]),
+    ],
+)
 def test_smallest_set_that_reaches_the_threshold(threshold, kept):
-    assert xattention.smallest_set(np.array([0.05, 0.10, 0.60, 0.25]), 3, threshold)[0].tolist() == kept
+    assert (
+        xattention.smallest_set(np.array([0.05, 0.10, 0.60, 0.25]), 3, threshold)[0].tolist()
+        == kept
+    )
 
 
 def test_stride_one_and_single_tokens_are_the_truth():
@@ -553,17 +825,33 @@ def test_rows_sum_to_their_groups(n):
     """B / s groups a row, fewer in a ragged tail; a partial group divides by the whole stride."""
     t = structured(27, n)
     s = methods.make("xattention", t, 16, 0, 1, stride=4).prefill(0)
-    assert s.sum(axis=2) == pytest.approx(np.tile([4] * (n // 16) + [-(-(n % 16) // 4)] * (n % 16 > 0), (4, 1)))
+    assert s.sum(axis=2) == pytest.approx(
+        np.tile([4] * (n // 16) + [-(-(n % 16) // 4)] * (n % 16 > 0), (4, 1))
+    )
     q, k, _ = t.layers[0]
     groups, last = -(-n // 4), n - 1 - (n - 1) % 4
-    by_hand = sum(q[last + 3 - x, 2] @ k[last + x, 1] for x in range(4) if last + 3 - x < n and last + x < n) / 4 / np.sqrt(32)
+    by_hand = (
+        sum(
+            q[last + 3 - x, 2] @ k[last + x, 1]
+            for x in range(4)
+            if last + 3 - x < n and last + x < n
+        )
+        / 4
+        / np.sqrt(32)
+    )
     assert xattention.group_logits(q, k, 4)[2, groups - 1, groups - 1] == pytest.approx(by_hand)
 
 
 def test_threshold_one_keeps_everything_that_matters():
     t = structured(28, 150)
-    few, many = (selection.density(Evaluation(t, "xattention", {"block_size": 16, "threshold": x}, budget="native").prefill[0])[0].mean()
-                 for x in (0.5, 0.999))
+    few, many = (
+        selection.density(
+            Evaluation(
+                t, "xattention", {"block_size": 16, "threshold": x}, budget="native"
+            ).prefill[0]
+        )[0].mean()
+        for x in (0.5, 0.999)
+    )
     assert few < many > 0.9
 
 
@@ -577,9 +865,15 @@ def test_upper_bound_by_hand():
 def test_upper_bounds_hold_and_are_exact_for_single_keys():
     g = seeded(29)
     for _ in range(50):
-        q, k = g.standard_normal((4, 8)) * g.choice([-3, 0.1, 2], (4, 8)), g.standard_normal((37, 2, 8)) - 0.5
+        q, k = (
+            g.standard_normal((4, 8)) * g.choice([-3, 0.1, 2], (4, 8)),
+            g.standard_normal((37, 2, 8)) - 0.5,
+        )
         logits = np.einsum("hd,nhd->hn", q, np.repeat(k, 2, axis=1))
-        assert (quest.upper_bounds(q, k, 8) >= np.maximum.reduceat(logits, np.arange(0, 37, 8), axis=1) - 1e-12).all()
+        assert (
+            quest.upper_bounds(q, k, 8)
+            >= np.maximum.reduceat(logits, np.arange(0, 37, 8), axis=1) - 1e-12
+        ).all()
         assert quest.upper_bounds(q, k, 1) == pytest.approx(logits)
 
 
@@ -593,12 +887,18 @@ def test_the_current_page_counts():
     t = structured(31, 150, steps=20)
     for budget, pages in ((1, 1), (31, 1), (32, 2), (64, 4), (10**6, 11)):
         e = Evaluation(t, "quest", {"block_size": 16, "token_budget": budget}, budget="native")
-        assert all(len(row) == min(pages, (150 + s) // 16 + 1) for unit in e.decode[0].lists for s, row in enumerate(unit))
+        assert all(
+            len(row) == min(pages, (150 + s) // 16 + 1)
+            for unit in e.decode[0].lists
+            for s, row in enumerate(unit)
+        )
 
 
 def test_group_sum_shares_a_list():
     t = structured(32, 150, steps=3)
-    heads, group = (methods.make("quest", t, 16, 0, 1, agg=agg).decode(0, 1) for agg in ("head", "group_sum"))
+    heads, group = (
+        methods.make("quest", t, 16, 0, 1, agg=agg).decode(0, 1) for agg in ("head", "group_sum")
+    )
     assert group == pytest.approx(np.stack([heads[0] + heads[1], heads[2] + heads[3]]))
     assert Evaluation(t, "quest", {"block_size": 16, "agg": "group_sum"}, 0.5).decode[0].units == 2
 
@@ -606,8 +906,12 @@ def test_group_sum_shares_a_list():
 # ============================================================================================== M8 SpargeAttn
 def test_self_similarity():
     x, zero = np.array([1.0, 2, -3]), np.zeros(3)
-    c = spargeattn.self_similarity(np.array([x, 5 * x, x, -x, x, zero, zero, zero, x])[:, None], 2)[0]
-    assert c == pytest.approx([1, 0, 0.25, 0, 1])    # a zero token counts 0; a tail divides by its own tokens
+    c = spargeattn.self_similarity(np.array([x, 5 * x, x, -x, x, zero, zero, zero, x])[:, None], 2)[
+        0
+    ]
+    assert c == pytest.approx(
+        [1, 0, 0.25, 0, 1]
+    )  # a zero token counts 0; a tail divides by its own tokens
     y = seeded(33).standard_normal((7, 1, 5))
     unit = y[:, 0] / np.linalg.norm(y[:, 0], axis=1, keepdims=True)
     assert spargeattn.self_similarity(y, 7)[0, 0] == pytest.approx((unit @ unit.T).mean())
@@ -623,10 +927,19 @@ def test_blocks_that_are_not_similar_are_always_computed():
     q, k, v = (x.copy() for x in t.layers[0])
     k += 3 * np.repeat(seeded(35).standard_normal((10, 1, 32)), 16, axis=0)
     q += 3
-    k[48:64] = np.repeat(k[48:49], 16, axis=0) * np.array([1, -1] * 8)[:, None, None]     # block 3: {x, -x}
-    q[96:112] = np.repeat(q[96:97], 16, axis=0) * np.array([1, -1] * 8)[:, None, None]    # query block 6
+    k[48:64] = (
+        np.repeat(k[48:49], 16, axis=0) * np.array([1, -1] * 8)[:, None, None]
+    )  # block 3: {x, -x}
+    q[96:112] = (
+        np.repeat(q[96:97], 16, axis=0) * np.array([1, -1] * 8)[:, None, None]
+    )  # query block 6
     odd = Tensors([(q, k, v)])
-    e = Evaluation(odd, "spargeattn", {"block_size": 16, "simthreshd1": 0.2, "cdfthreshd": 0.2, "smooth_k": False}, budget="native")
+    e = Evaluation(
+        odd,
+        "spargeattn",
+        {"block_size": 16, "simthreshd1": 0.2, "cdfthreshd": 0.2, "smooth_k": False},
+        budget="native",
+    )
     for unit in as_lists(e.prefill[0]):
         assert all(3 in row for row in unit[3:]) and unit[6] == list(range(7))
         assert any(len(row) <= i for i, row in enumerate(unit) if i != 6)
@@ -638,9 +951,15 @@ def test_least_similar_blocks_first():
     """Under a matched budget: {x, -x} before a block of one odd token before similar ones."""
     k = np.ones((96, 1, 2))
     k[16:32:2], k[36] = -1, -1
-    method = methods.make("spargeattn", one_layer(np.ones((96, 1, 2)), k), 16, 0, 1, simthreshd1=0.9, smooth_k=False)
+    method = methods.make(
+        "spargeattn", one_layer(np.ones((96, 1, 2)), k), 16, 0, 1, simthreshd1=0.9, smooth_k=False
+    )
     s = method.prefill(0)[0]
-    assert s[5, 1] == 3 and s[5, 2] == pytest.approx(3 - (14 / 16) ** 2) and s[5, [0, 3, 4, 5]] == pytest.approx([0.25] * 4)
+    assert (
+        s[5, 1] == 3
+        and s[5, 2] == pytest.approx(3 - (14 / 16) ** 2)
+        and s[5, [0, 3, 4, 5]] == pytest.approx([0.25] * 4)
+    )
     assert as_lists(method.matched_prefill(0, [0, 1, 2, 2, 2, 3]))[0][5] == [0, 1, 4, 5]
 
 
@@ -650,10 +969,16 @@ def test_a_constant_added_to_all_keys_changes_no_smoothed_list():
     shifted = Tensors([(q, k + seeded(37).standard_normal((1, 2, 32)) * 3, v)])
     for params in ({"simthreshd1": 0.05}, {"simthreshd1": -0.1, "cdfthreshd": 0.6}):
         for budget in ("native", "matched"):
-            a, b = (Evaluation(x, "spargeattn", {"block_size": 16, **params}, 0.4, budget) for x in (t, shifted))
+            a, b = (
+                Evaluation(x, "spargeattn", {"block_size": 16, **params}, 0.4, budget)
+                for x in (t, shifted)
+            )
             assert as_lists(a.prefill[0]) == as_lists(b.prefill[0])
         params["smooth_k"] = False
-    raw, moved = (Evaluation(x, "spargeattn", {"block_size": 16, "simthreshd1": 0.7, "smooth_k": False}, 0.6) for x in (t, shifted))
+    raw, moved = (
+        Evaluation(x, "spargeattn", {"block_size": 16, "simthreshd1": 0.7, "smooth_k": False}, 0.6)
+        for x in (t, shifted)
+    )
     assert as_lists(raw.prefill[0]) != as_lists(moved.prefill[0])
 
 
@@ -661,7 +986,9 @@ def test_a_constant_added_to_all_keys_changes_no_smoothed_list():
 def test_a_share_of_all_blocks_is_more_of_the_causal_ones(share, density):
     """Causal block density at p of all blocks, diagonal = 1."""
     t = structured(38, 800, heads=1, kv_heads=1)
-    e = Evaluation(t, "spargeattn", {"block_size": 8, "simthreshd1": -0.1, "topk": share}, budget="native")
+    e = Evaluation(
+        t, "spargeattn", {"block_size": 8, "simthreshd1": -0.1, "topk": share}, budget="native"
+    )
     kept = sum(len(row) for row in e.prefill[0].lists[0])
     assert kept / (100 * 101 / 2) == pytest.approx(density, abs=0.02)
 
@@ -670,34 +997,64 @@ def test_a_share_of_all_blocks_is_more_of_the_causal_ones(share, density):
 def test_one_family():
     """Mean of MoBA's gates ≡ one hop per head ≡ MInference's block-sparse ≡ FlexPrefill's pooled ranking."""
     t = structured(39, 213, layers=2)
-    family = [("moba", {}), ("minference", {"pattern": "block_sparse"}), ("flexprefill", {"tau": 10.0}),
-              ("onehop", {"per_head": True, "variant": "icml"}), ("onehop", {"per_head": True, "variant": "icml", "sketch": "exact"})]
+    family = [
+        ("moba", {}),
+        ("minference", {"pattern": "block_sparse"}),
+        ("flexprefill", {"tau": 10.0}),
+        ("onehop", {"per_head": True, "variant": "icml"}),
+        ("onehop", {"per_head": True, "variant": "icml", "sketch": "exact"}),
+    ]
     for layer in range(2):
-        first, *others = [as_lists(Evaluation(t, name, {"block_size": 16, **params}, 0.4).prefill[layer]) for name, params in family]
+        first, *others = [
+            as_lists(Evaluation(t, name, {"block_size": 16, **params}, 0.4).prefill[layer])
+            for name, params in family
+        ]
         assert all(lists == first for lists in others)
     method = methods.make("moba", t, 16, 0, 1)
     gates = method.gates(1)
-    means = np.stack([gates[:, at: at + 16].mean(axis=1) for at in range(0, 213, 16)], axis=1)
-    assert means == pytest.approx(method.prefill(1), abs=1e-5)    # scores are rounded to what single precision tells apart
+    means = np.stack([gates[:, at : at + 16].mean(axis=1) for at in range(0, 213, 16)], axis=1)
+    assert means == pytest.approx(
+        method.prefill(1), abs=1e-5
+    )  # scores are rounded to what single precision tells apart
     assert (method.prefill(1) == minference.block_logits(*t.layers[1][:2], 16)).all()
 
 
-@pytest.mark.parametrize("case", [("moba", {}), ("minference", {"pattern": "block_sparse"}), ("flexprefill", {"tau": 10.0}), ("nsa", {}),
-                                  ("onehop", {"per_head": True})], ids=label)
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("moba", {}),
+        ("minference", {"pattern": "block_sparse"}),
+        ("flexprefill", {"tau": 10.0}),
+        ("nsa", {}),
+        ("onehop", {"per_head": True}),
+    ],
+    ids=label,
+)
 def test_constant_blocks_rank_like_the_oracle(case):
     """Keys constant within blocks, one query repeated in its block."""
     q, k = (np.repeat(seeded(40, h).standard_normal((12, 2, 32)), 16, axis=0) for h in range(2))
     t = one_layer(q, k)
-    assert as_lists(evaluate(t, case, 0.5).prefill[0]) == as_lists(evaluate(t, ("oracle", {}), 0.5).prefill[0])
+    assert as_lists(evaluate(t, case, 0.5).prefill[0]) == as_lists(
+        evaluate(t, ("oracle", {}), 0.5).prefill[0]
+    )
 
 
 def test_scaled_queries_leave_rankings_by_head():
     t = generate.tensors(generate.gaussian(seeded(41), 200, 4, 4, 32, 1))
     q, k, v = t.layers[0]
     scaled = Tensors([(q * np.array([1, 20, 1, 1])[:, None], k, v)])
-    for case in [("moba", {}), ("moba", {"form": "token"}), ("onehop", {"per_head": True}), ("minference", {"pattern": "block_sparse"})]:
-        assert as_lists(evaluate(t, case, 0.4).prefill[0]) == as_lists(evaluate(scaled, case, 0.4).prefill[0])
-    assert as_lists(evaluate(t, ("onehop", {}), 0.4).prefill[0]) != as_lists(evaluate(scaled, ("onehop", {}), 0.4).prefill[0])
+    for case in [
+        ("moba", {}),
+        ("moba", {"form": "token"}),
+        ("onehop", {"per_head": True}),
+        ("minference", {"pattern": "block_sparse"}),
+    ]:
+        assert as_lists(evaluate(t, case, 0.4).prefill[0]) == as_lists(
+            evaluate(scaled, case, 0.4).prefill[0]
+        )
+    assert as_lists(evaluate(t, ("onehop", {}), 0.4).prefill[0]) != as_lists(
+        evaluate(scaled, ("onehop", {}), 0.4).prefill[0]
+    )
 
 
 def test_gates_of_single_tokens():
@@ -708,16 +1065,35 @@ def test_gates_of_single_tokens():
     e = Evaluation(t, "moba", {"block_size": 2, "form": "token", "topk": 2}, budget="native")
     mask = e.prefill[0].token_mask(8)[0]
     kept = [np.flatnonzero(row).tolist() for row in mask]
-    assert kept == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [2, 3, 4, 5], [0, 1, 6], [2, 3, 6, 7]]
+    assert kept == [
+        [0],
+        [0, 1],
+        [0, 1, 2],
+        [0, 1, 2, 3],
+        [0, 1, 4],
+        [2, 3, 4, 5],
+        [0, 1, 6],
+        [2, 3, 6, 7],
+    ]
     assert as_lists(e.prefill[0])[0] == [[0], [0, 1], [0, 1, 2], [0, 1, 3]]
     assert selection.density(e.prefill[0])[0][0] == mask.sum() / 36
     block = Evaluation(t, "moba", {"block_size": 2, "topk": 2}, budget="native")
-    assert as_lists(block.prefill[0])[0] == [[0], [0, 1], [1, 2], [2, 3]]    # mean queries of 0: all past gates tie
+    assert as_lists(block.prefill[0])[0] == [
+        [0],
+        [0, 1],
+        [1, 2],
+        [2, 3],
+    ]  # mean queries of 0: all past gates tie
 
 
 def test_token_and_block_forms_agree_on_blocks_of_one_token():
     t = structured(42, 40)
-    a, b = (Evaluation(t, "moba", {"block_size": 1, "form": form, "topk": 5}, budget="native").prefill[0] for form in ("token", "block"))
+    a, b = (
+        Evaluation(t, "moba", {"block_size": 1, "form": form, "topk": 5}, budget="native").prefill[
+            0
+        ]
+        for form in ("token", "block")
+    )
     assert as_lists(a) == as_lists(b)
 
 
@@ -741,13 +1117,23 @@ def test_nsa_keeps_its_blocks():
             for r, row in enumerate(unit):
                 i = chosen.row_block(r)
                 assert len(row) == min(16, i + 1) and forced_set(i) <= set(row.tolist())
-    narrow = Evaluation(t, "nsa", {"block_size": 16, "top_blocks": 4, "init_blocks": 3, "local_blocks": 4}, budget="native")
+    narrow = Evaluation(
+        t,
+        "nsa",
+        {"block_size": 16, "top_blocks": 4, "init_blocks": 3, "local_blocks": 4},
+        budget="native",
+    )
     assert as_lists(narrow.prefill[0])[0][20] == [0, 1, 2, 17, 18, 19, 20]
 
 
 # ============================================================================================== M9 eviction
 def test_average_pool():
-    assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 5).tolist() == [1, 3, 3, 2]    # the divisor stays 5 at the ends
+    assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 5).tolist() == [
+        1,
+        3,
+        3,
+        2,
+    ]  # the divisor stays 5 at the ends
     assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 1).tolist() == [5, 0, 0, 10]
     assert eviction.average_pool(np.array([4.0, 0, 0]), 2).tolist() == [2, 2, 0]
 
@@ -756,8 +1142,13 @@ def test_snapkv_scores_by_hand():
     t = structured(44, 70, steps=1)
     scores = methods.make("snapkv", t, 16, 0, 1, window=10, pool_kernel=3).prompt_scores(0)
     seen = probabilities(*t.layers[0][:2])[:, 60:].sum(axis=1)[:, :60]
-    pooled = [[(h[u - 1] if u else 0) + h[u] + (h[u + 1] if u < 59 else 0) for u in range(60)] for h in seen]
-    by_block = np.array([[sum(h[at: at + 16]) / 3 for at in range(0, 60, 16)] + [0] for h in pooled])
+    pooled = [
+        [(h[u - 1] if u else 0) + h[u] + (h[u + 1] if u < 59 else 0) for u in range(60)]
+        for h in seen
+    ]
+    by_block = np.array(
+        [[sum(h[at : at + 16]) / 3 for at in range(0, 60, 16)] + [0] for h in pooled]
+    )
     assert scores == pytest.approx((by_block[::2] + by_block[1::2]) / 2)
 
 
@@ -766,8 +1157,16 @@ def test_snapkv_keeps_its_choice_and_all_that_follows():
     e = Evaluation(t, "snapkv", {"block_size": 16, "capacity": 70, "window": 20}, budget="native")
     scores = methods.make("snapkv", t, 16, 0, 1, window=20).prompt_scores(0)
     for g, unit in enumerate(as_lists(e.decode[0])):
-        best = sorted(np.argsort(-scores[g, :11])[:3].tolist()) + [11, 12]    # 5 blocks; the last 20 tokens are in 11 and 12
-        assert unit[0] == best and unit[4] == best and unit[5] == [*best, 13] and unit[39] == [*best, 13, 14, 15]
+        best = sorted(np.argsort(-scores[g, :11])[:3].tolist()) + [
+            11,
+            12,
+        ]  # 5 blocks; the last 20 tokens are in 11 and 12
+        assert (
+            unit[0] == best
+            and unit[4] == best
+            and unit[5] == [*best, 13]
+            and unit[39] == [*best, 13, 14, 15]
+        )
     tiny = Evaluation(t, "snapkv", {"block_size": 16, "capacity": 1, "window": 20}, budget="native")
     assert as_lists(tiny.decode[0])[0][0] == [11, 12]
     whole = Evaluation(t, "snapkv", {"block_size": 16}, budget="native")
@@ -777,7 +1176,11 @@ def test_snapkv_keeps_its_choice_and_all_that_follows():
 def test_snapkv_under_a_matched_budget_prefers_what_decoding_wrote():
     t = structured(46, 203, steps=60)
     row = as_lists(Evaluation(t, "snapkv", {"block_size": 16}, 0.3).decode[0])[0][59]
-    assert len(row) == budgets.decode_blocks(263, 16, 0.3) == 6 and row[1:] == [12, 13, 14, 15, 16] or set(row) >= {13, 14, 15, 16}
+    assert (
+        len(row) == budgets.decode_blocks(263, 16, 0.3) == 6
+        and row[1:] == [12, 13, 14, 15, 16]
+        or set(row) >= {13, 14, 15, 16}
+    )
     scores = methods.make("snapkv", t, 16, 0, 1).decode(0, 59)
     assert np.isinf(scores[:, 13:]).all() and np.isfinite(scores[:, :13]).all()
 
@@ -787,18 +1190,27 @@ def test_h2o_sums_what_blocks_have_had():
     method = methods.make("h2o", t, 16, 0, 1)
     for step in range(12):
         scores = method.decode(0, step)
-    whole = np.concatenate([np.pad(t.p(0), ((0, 0), (0, 0), (0, 12))), t.p_decode(0)], axis=1)[:, :101, :101]    # not the 12th step's own
+    whole = np.concatenate([np.pad(t.p(0), ((0, 0), (0, 0), (0, 12))), t.p_decode(0)], axis=1)[
+        :, :101, :101
+    ]  # not the 12th step's own
     wanted = sum_over_blocks(np.pad(whole.sum(axis=1), ((0, 0), (0, 1))), 16)
     assert scores == pytest.approx((wanted[::2] + wanted[1::2]) / 2)
     sizes = np.array([16, 16, 16, 16, 16, 10])
     first = methods.make("h2o", t, 16, 0, 1).decode(0, 0)
-    assert first == pytest.approx(np.einsum("i,hij->hj", sizes, block_mass(t.p(0), 16)).reshape(2, 2, 6).mean(axis=1))
+    assert first == pytest.approx(
+        np.einsum("i,hij->hj", sizes, block_mass(t.p(0), 16)).reshape(2, 2, 6).mean(axis=1)
+    )
 
 
 def test_h2o_evicts_for_good():
     t = structured(48, 200, steps=60, heads=2, kv_heads=1)
-    params = {"heavy_ratio": 0.2, "recent_ratio": 0.1}    # ceil(40/16) = 3 heavy, ceil(20/16) = 2 recent
-    lists = as_lists(Evaluation(t, "h2o", {"block_size": 16, **params}, budget="native").decode[0])[0]
+    params = {
+        "heavy_ratio": 0.2,
+        "recent_ratio": 0.1,
+    }  # ceil(40/16) = 3 heavy, ceil(20/16) = 2 recent
+    lists = as_lists(Evaluation(t, "h2o", {"block_size": 16, **params}, budget="native").decode[0])[
+        0
+    ]
     mass = sum_over_blocks(t.p(0), 16).sum(axis=1).mean(axis=0)
     assert lists[0] == sorted(np.argsort(-mass[:11])[:3].tolist()) + [11, 12]
     seen = mass.copy()
@@ -817,9 +1229,13 @@ def test_h2o_evicts_for_good():
 
 def test_decode_only_density_is_against_the_whole_context():
     t = structured(49, 200, steps=4)
-    e = Evaluation(t, "h2o", {"block_size": 16, "heavy_ratio": 0.2, "recent_ratio": 0.1}, budget="native")
+    e = Evaluation(
+        t, "h2o", {"block_size": 16, "heavy_ratio": 0.2, "recent_ratio": 0.1}, budget="native"
+    )
     n = 200 + 1 + np.arange(4)
-    assert layer_metrics(e, 0, "decode")["density"][1] == pytest.approx(np.mean((4 * 16 + n - 192) / n))
+    assert layer_metrics(e, 0, "decode")["density"][1] == pytest.approx(
+        np.mean((4 * 16 + n - 192) / n)
+    )
 
 
 def test_blocks_hold_whatever_the_block_size():

@@ -32,13 +32,17 @@ def test_row_budgets_of_a_tiny_case():
 
 def test_row_budgets_of_64_blocks():
     m, _ = budgets.rows_proportional(64 * 64, 64, 0.2)
-    assert budgets.kept_pairs(4096, 64, m) / budgets.causal_pairs(4096) == pytest.approx(0.19990, abs=5e-6)
+    assert budgets.kept_pairs(4096, 64, m) / budgets.causal_pairs(4096) == pytest.approx(
+        0.19990, abs=5e-6
+    )
     assert budgets.block_density(m) == pytest.approx(0.2120, abs=5e-5)
 
 
 def test_floor_of_the_forced_set():
     forced = budgets.forced_row_counts(4096, 64)
-    assert budgets.kept_pairs(4096, 64, forced) / budgets.causal_pairs(4096) == pytest.approx(0.077, abs=1e-3)
+    assert budgets.kept_pairs(4096, 64, forced) / budgets.causal_pairs(4096) == pytest.approx(
+        0.077, abs=1e-3
+    )
     m, floored = budgets.rows_proportional(4096, 64, 0.05)
     assert floored and m.tolist() == forced.tolist()
 
@@ -53,7 +57,10 @@ def test_row_budgets_hit_the_density(n, block, density):
     if density == 1.0:
         assert (m == row).all()
     elif not floored:
-        assert abs(budgets.kept_pairs(n, block, m) - density * budgets.causal_pairs(n)) <= block * block / 2
+        assert (
+            abs(budgets.kept_pairs(n, block, m) - density * budgets.causal_pairs(n))
+            <= block * block / 2
+        )
 
 
 def test_constant_budget_is_not_the_density_times_blocks():
@@ -63,16 +70,22 @@ def test_constant_budget_is_not_the_density_times_blocks():
 
 def test_decode_budget():
     assert budgets.decode_blocks(1, 64, 0.5) == 1
-    assert budgets.decode_blocks(4096, 64, 0.25) == 16      # 15 whole blocks before the current one
-    assert budgets.decode_blocks(4097, 64, 0.25) == 17      # the current block holds one token
-    assert budgets.decode_blocks(4096, 64, 0.001) == 3      # the forced set
+    assert budgets.decode_blocks(4096, 64, 0.25) == 16  # 15 whole blocks before the current one
+    assert budgets.decode_blocks(4097, 64, 0.25) == 17  # the current block holds one token
+    assert budgets.decode_blocks(4096, 64, 0.001) == 3  # the forced set
     assert budgets.decode_blocks(4096, 64, 1.0) == 64
 
 
 # ----------------------------------------------------------------------------------------------------------- selection
 def test_ties_go_to_the_later_block():
     assert select(np.zeros(8), 7, 4).tolist() == [0, 4, 5, 6, 7]
-    assert select(np.array([0, 1.0, np.nan, -0.0, 0.0, 1.0, 0, 0]), 7, 4).tolist() == [0, 1, 5, 6, 7]
+    assert select(np.array([0, 1.0, np.nan, -0.0, 0.0, 1.0, 0, 0]), 7, 4).tolist() == [
+        0,
+        1,
+        5,
+        6,
+        7,
+    ]
 
 
 def test_forced_sets():
@@ -109,7 +122,9 @@ def test_oracle_catches_the_most_mass():
     for other in ("sink_window", "random"):
         for layer in range(3):
             mine = layer_metrics(best, layer, "prefill")["mass_recall"][0]
-            theirs = layer_metrics(Evaluation(t, other, {"block_size": 16}, 0.4), layer, "prefill")["mass_recall"][0]
+            theirs = layer_metrics(Evaluation(t, other, {"block_size": 16}, 0.4), layer, "prefill")[
+                "mass_recall"
+            ][0]
             assert (np.array(mine) >= theirs).all()
     assert layer_metrics(best, 1, "prefill")["block_recall"][1] == 1.0
 
@@ -120,7 +135,12 @@ def test_random_recall_is_what_chance_gives():
     i = 31
     forced = sorted(forced_set(i))
     rest = 1 - mass[0, i, forced].sum()
-    got = [mass[0, i, Evaluation(t, "random", {"block_size": 16}, 0.4, seed=s).prefill[0].lists[0][i]].sum() for s in range(60)]
+    got = [
+        mass[
+            0, i, Evaluation(t, "random", {"block_size": 16}, 0.4, seed=s).prefill[0].lists[0][i]
+        ].sum()
+        for s in range(60)
+    ]
     expected = mass[0, i, forced].sum() + (m[i] - 2) / (i - 2) * rest
     assert abs(np.mean(got) - expected) < 3.5 * np.std(got) / np.sqrt(len(got))
 
@@ -129,7 +149,11 @@ def test_random_recall_is_what_chance_gives():
 def test_splitmix_known_values():
     # the first outputs of splitmix64 seeded with 0: the state advances by the golden ratio before mixing
     golden = 0x9E3779B97F4A7C15
-    assert [rng.mix64(i * golden & rng.MASK) for i in range(3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [rng.mix64(i * golden & rng.MASK) for i in range(3)] == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]
     values = np.array([0, 1, golden, 2**63 + 5], np.uint64)
     assert rng.mix64_array(values).tolist() == [rng.mix64(int(v)) for v in values]
 
@@ -162,7 +186,9 @@ def test_transform_is_unbiased_and_its_spread_falls():
         spread[r] = np.std(values)
         assert abs(np.mean(values) - x @ y) < 3 * spread[r] / np.sqrt(1000)
     # sampling r of d' without replacement: the spread goes as sqrt((1 - r/d') / r)
-    assert spread[8] / spread[32] == pytest.approx(np.sqrt((1 - 8 / 64) / 8 / ((1 - 32 / 64) / 32)), rel=0.1)
+    assert spread[8] / spread[32] == pytest.approx(
+        np.sqrt((1 - 8 / 64) / 8 / ((1 - 32 / 64) / 32)), rel=0.1
+    )
 
 
 def test_kept_coordinates_are_a_permutation():
@@ -226,7 +252,10 @@ def test_seed_does_not_matter_at_full_sketch(variant, units):
     assert_same_lists(a.prefill + a.decode, exact.prefill + exact.decode)
 
 
-@pytest.mark.parametrize("variant, same", [("arxiv", {"walk": "none"}), ("icml", {"walk": "none"}), ("icml", {"damping": 0.0})])
+@pytest.mark.parametrize(
+    "variant, same",
+    [("arxiv", {"walk": "none"}), ("icml", {"walk": "none"}), ("icml", {"damping": 0.0})],
+)
 @pytest.mark.parametrize("units", UNITS)
 def test_walks_that_are_one_hop(variant, same, units):
     t = small(10, steps=20)
@@ -239,7 +268,9 @@ def test_walks_that_are_one_hop(variant, same, units):
 def test_one_sparse_layer_without_sharpening_is_one_hop():
     t = small(11, steps=20)
     a = Evaluation(t, "onehop", {"variant": "arxiv", "block_size": 16}, 0.4, dense_layers=2)
-    b = Evaluation(t, "sketchwalk", {"variant": "arxiv", "exponent": 1, "block_size": 16}, 0.4, dense_layers=2)
+    b = Evaluation(
+        t, "sketchwalk", {"variant": "arxiv", "exponent": 1, "block_size": 16}, 0.4, dense_layers=2
+    )
     assert_same_lists(a.prefill + a.decode, b.prefill + b.decode)
 
 
@@ -261,7 +292,9 @@ def test_decode_sketches_equal_prefill_sketches():
     method = methods.make("sketchwalk", Tensors(prompt, decode), 16, 0, 1, variant="arxiv")
     for step in (0, 9, 10, 49):
         n = 150 + step + 1
-        assert (method.key_sketch(method.keys(1, step)) == method.key_sketch(whole.layers[1][1][:n])).all()
+        assert (
+            method.key_sketch(method.keys(1, step)) == method.key_sketch(whole.layers[1][1][:n])
+        ).all()
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -299,9 +332,11 @@ def test_icml_running_average():
     t = generate.tensors(generate.gaussian(random_generator(16), 8, 1, 1, 8, 1, steps=4))
     method = methods.make("sketchwalk", t, 4, 0, 1, variant="icml")
     old = np.array([[[1.0, 0], [0.5, 0.5]]])
-    new_block = method.running_average(old, np.array([[0.2, 0.3, 0.5]]), 2, 8)      # weight 1: the row itself
+    new_block = method.running_average(
+        old, np.array([[0.2, 0.3, 0.5]]), 2, 8
+    )  # weight 1: the row itself
     assert new_block[0] == pytest.approx(np.array([[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]]))
-    again = method.running_average(new_block, np.array([[0.4, 0.3, 0.3]]), 2, 9)    # weight 1/2
+    again = method.running_average(new_block, np.array([[0.4, 0.3, 0.3]]), 2, 9)  # weight 1/2
     row = np.array([0.3, 0.3, 0.4 + (0.3 - 0.4) / 2])
     assert again[0, 2] == pytest.approx(row / row.sum())
     assert again[0, :2] == pytest.approx(new_block[0, :2])
@@ -320,8 +355,16 @@ def test_the_walk_finds_what_one_hop_cannot():
     m = budgets.rows_proportional(t.n, 16, 0.45)[0][start]
     assert 4 <= m < start - 3
     for variant in ("arxiv", "icml"):
-        walk = Evaluation(t, "sketchwalk", {"variant": variant, "block_size": 16}, 0.45).prefill[2].lists[0][start]
-        once = Evaluation(t, "onehop", {"variant": variant, "block_size": 16}, 0.45).prefill[2].lists[0][start]
+        walk = (
+            Evaluation(t, "sketchwalk", {"variant": variant, "block_size": 16}, 0.45)
+            .prefill[2]
+            .lists[0][start]
+        )
+        once = (
+            Evaluation(t, "onehop", {"variant": variant, "block_size": 16}, 0.45)
+            .prefill[2]
+            .lists[0][start]
+        )
         assert target in walk and target not in once, variant
         assert hop in once
 
@@ -341,17 +384,23 @@ NATIVE = methods.Icml.defaults
 
 def test_native_rule_keeps_the_top_share_of_the_candidates():
     scores = random_generator(18).permutation(40.0 + np.arange(40))
-    listed, whole, cut = icml_native_row(scores, NATIVE, 64, 39 * 64, 40 * 64 - 1, 64 * 64, 0.05 * 4096, 0.025 * 4096, 64)
+    listed, whole, cut = icml_native_row(
+        scores, NATIVE, 64, 39 * 64, 40 * 64 - 1, 64 * 64, 0.05 * 4096, 0.025 * 4096, 64
+    )
     # n = 4096: 2 sink blocks (102.4 tokens), 4 window blocks (204.8 tokens): candidates 2 ... 35, of 34 the best ceil(33/8) = 5
     candidates = np.arange(2, 36)
     best = candidates[np.argsort(-scores[candidates])[:5]]
     assert sorted(listed[whole]) == sorted(best)
-    assert set(listed[~whole]) == {0, 1, 35, 36, 37, 38, 39} - set(best)    # the window reaches back into block 35
+    assert set(listed[~whole]) == {0, 1, 35, 36, 37, 38, 39} - set(
+        best
+    )  # the window reaches back into block 35
 
 
 def test_native_rule_drops_ties_and_keeps_a_dense_tail():
     flat = np.ones(64)
-    assert not icml_native_row(flat, NATIVE, 64, 39 * 64, 40 * 64 - 1, 4096, 204.8, 102.4, 64)[1].any()
+    assert not icml_native_row(flat, NATIVE, 64, 39 * 64, 40 * 64 - 1, 4096, 204.8, 102.4, 64)[
+        1
+    ].any()
     tail, whole, _ = icml_native_row(flat, NATIVE, 64, 60 * 64, 61 * 64 - 1, 4096, 204.8, 102.4, 64)
     assert len(tail) == 61 and whole.all()
 
@@ -363,8 +412,18 @@ def test_native_rule_keeps_about_a_third_of_the_pairs(n, share):
     g, b, kept = random_generator(19), n // 64, 0
     for i in range(b):
         first, last = i * 64, i * 64 + 63
-        listed, whole, cut = icml_native_row(g.random(i + 1), params, 64, first, last, n, 0.05 * n, 0.05 * n, b)
-        s = selection.Selection(64, [[listed]], np.array([first]), np.array([last]), whole=[[whole]], window=[0.05 * n], sink=[0.05 * n])
+        listed, whole, cut = icml_native_row(
+            g.random(i + 1), params, 64, first, last, n, 0.05 * n, 0.05 * n, b
+        )
+        s = selection.Selection(
+            64,
+            [[listed]],
+            np.array([first]),
+            np.array([last]),
+            whole=[[whole]],
+            window=[0.05 * n],
+            sink=[0.05 * n],
+        )
         kept += s.mask(0, 0, last + 1).sum()
     assert kept / budgets.causal_pairs(n) == pytest.approx(share, abs=0.012)
 
@@ -375,11 +434,18 @@ def test_density_of_lists_is_the_density_of_budgets():
     e = Evaluation(t, "random", {"block_size": 16}, 0.4)
     m, _ = budgets.rows_proportional(213, 16, 0.4)
     pooled, _ = selection.density(e.prefill[0])
-    assert pooled == pytest.approx(budgets.kept_pairs(213, 16, m) / budgets.causal_pairs(213) * np.ones(4))
+    assert pooled == pytest.approx(
+        budgets.kept_pairs(213, 16, m) / budgets.causal_pairs(213) * np.ones(4)
+    )
 
 
 def test_kv_fetch_density_counts_unions():
-    s = selection.Selection(4, [[np.array([0, 2])], [np.array([1, 2])], [np.array([2])], [np.array([2])]], np.array([8]), np.array([11]))
+    s = selection.Selection(
+        4,
+        [[np.array([0, 2])], [np.array([1, 2])], [np.array([2])], [np.array([2])]],
+        np.array([8]),
+        np.array([11]),
+    )
     assert selection.kv_fetch_density(s, 4, 2) == pytest.approx((1 + 1 / 3) / 2)
     assert selection.kv_fetch_density(s, 4, 4) == pytest.approx((2 + 2 + 1 + 1) / 12)
 

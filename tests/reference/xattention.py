@@ -15,10 +15,12 @@ def group_logits(q, k, stride):
     """q [n, H, d], k [n, Hkv, d] -> X [H, groups, groups], without the causal mask."""
     n, heads, d = q.shape
     groups = block_count(n, stride)
+
     def grouped(x):
         whole = np.zeros((groups * stride, heads, d))
         whole[:n] = np.repeat(x, heads // x.shape[1], axis=1)
         return whole.reshape(groups, stride, heads, d)
+
     query, key = grouped(q), grouped(k)
     z = sum(np.einsum("ahd,bhd->hab", query[:, stride - 1 - x], key[:, x]) for x in range(stride))
     return z / np.sqrt(d) / stride
@@ -39,9 +41,13 @@ def smallest_set(scores, i, threshold):
     for j in free:
         mass.append(mass[-1] + scores[j])
     count = sum(m < target for m in mass[:-1])
-    margin = min((abs(m - target) / target for m in mass[:-1]), default=np.inf) if target > 0 else np.inf
+    margin = (
+        min((abs(m - target) / target for m in mass[:-1]), default=np.inf) if target > 0 else np.inf
+    )
     chosen, others = free[:count], free[count:]
-    return np.array(sorted(kept.union(chosen))), min(margin, relative_gap(scores[chosen], scores[others], scores))
+    return np.array(sorted(kept.union(chosen))), min(
+        margin, relative_gap(scores[chosen], scores[others], scores)
+    )
 
 
 class XAttention(Method):
@@ -54,10 +60,20 @@ class XAttention(Method):
         w = group_weights(*self.tensors.layers[layer][:2], stride)
         per_block = self.block // stride
         rows = sum_over_blocks(w, per_block)
-        return np.stack([rows[:, at: at + per_block].sum(axis=1) for at in range(0, rows.shape[1], per_block)], axis=1)
+        return np.stack(
+            [rows[:, at : at + per_block].sum(axis=1) for at in range(0, rows.shape[1], per_block)],
+            axis=1,
+        )
 
     def native_prefill(self, layer):
         rows = selection.prefill_rows(self.tensors.n, self.block)
-        chosen = [[smallest_set(unit[i, : i + 1], i, self.params["threshold"]) for i in range(len(unit))] for unit in self.prefill(layer)]
-        return selection.Selection(self.block, [[row for row, _ in unit] for unit in chosen], *rows,
-                                   margin=[[margin for _, margin in unit] for unit in chosen])
+        chosen = [
+            [smallest_set(unit[i, : i + 1], i, self.params["threshold"]) for i in range(len(unit))]
+            for unit in self.prefill(layer)
+        ]
+        return selection.Selection(
+            self.block,
+            [[row for row, _ in unit] for unit in chosen],
+            *rows,
+            margin=[[margin for _, margin in unit] for unit in chosen],
+        )

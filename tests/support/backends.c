@@ -16,12 +16,14 @@ void sw_test_ok(enum sw_status st)
 void sw_test_fails(enum sw_status st, enum sw_status code)
 {
     if (st != code)
-        fail_msg("expected failure '%s', got '%s' %s", sw_status_name(code), sw_status_name(st), sw_error_message());
+        fail_msg("expected failure '%s', got '%s' %s", sw_status_name(code), sw_status_name(st),
+                 sw_error_message());
     assert_true(sw_error_message()[0] != '\0');
     sw_error_clear();
 }
 
-/* What a task's instructions are makes no race: under the thread sanitizer, where all takes some twenty times as long, the widest stand for all. */
+/* What a task's instructions are makes no race: under the thread sanitizer, where all takes some
+ * twenty times as long, the widest stand for all. */
 #ifdef __SANITIZE_THREAD__
 static const bool one_isa = true;
 #else

@@ -8,7 +8,8 @@
 /* Standard normal values, the same for the same seed. malloc'ed. */
 float *sw_test_normal(size_t count, uint64_t seed);
 
-/* `count` floats of NaN between guard words: what an operation writes outside is seen, and what it forgets stays NaN. */
+/* `count` floats of NaN between guard words: what an operation writes outside is seen, and what it
+ * forgets stays NaN. */
 struct sw_guarded {
     float *data;
     size_t count;

@@ -1,4 +1,5 @@
-/* reference.h: the operations of core/backend.h once more, in double precision and as plain loops. Host memory. */
+/* reference.h: the operations of core/backend.h once more, in double precision and as plain loops.
+ * Host memory. */
 #ifndef SW_TEST_REFERENCE_H
 #define SW_TEST_REFERENCE_H
 

@@ -31,13 +31,16 @@ enum sw_status sw_srht_make(struct sw_backend *be, int d, int r, uint64_t seed, 
     if (r > d_pow2)
         r = d_pow2;
     *out = (struct sw_srht){.d = d, .d_pow2 = d_pow2, .r = r, .scale = 1.0f};
-    size_t sign_bytes = sizeof(float) * (size_t)d_pow2, keep_bytes = sizeof(int32_t) * (size_t)d_pow2;
+    size_t sign_bytes = sizeof(float) * (size_t)d_pow2,
+           keep_bytes = sizeof(int32_t) * (size_t)d_pow2;
     float *signs = malloc(sign_bytes);
     int32_t *keep = malloc(keep_bytes);
     enum sw_status st = SW_OK;
     void *p;
     if (!signs || !keep)
-        SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "sketch: asked %zu bytes of host memory", sign_bytes + keep_bytes));
+        SW_TRY_GOTO(
+            st, done,
+            SW_FAIL(SW_ENOMEM, "sketch: asked %zu bytes of host memory", sign_bytes + keep_bytes));
     for (int c = 0; c < d_pow2; c++)
         signs[c] = sw_rng_u64(seed, SW_RNG_SIGNS, (uint64_t)c) & 1 ? -1.0f : 1.0f;
     permutation(seed, keep, d_pow2);

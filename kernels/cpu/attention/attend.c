@@ -1,39 +1,48 @@
 /* attend.c: attention of many queries, dense and block-sparse by one kernel (vec.inc).
  *
- * Keys (transposed) and values are packed once a call and KV head, then tasks of one head × up to 64 queries run over the key tiles that they
- * see. Dense causal: 2·H·d·n² FLOPs; packing moves 4·Hkv·d·n floats. Memory beyond the inputs: the packed copy of as many KV heads as fit
- * in ROUND_BYTES (at least one). */
+ * Keys (transposed) and values are packed once a call and KV head, then tasks of one head × up to
+ * 64 queries run over the key tiles that they see. Dense causal: 2·H·d·n² FLOPs; packing moves
+ * 4·Hkv·d·n floats. Memory beyond the inputs: the packed copy of as many KV heads as fit in
+ * ROUND_BYTES (at least one). */
 #include "kernels/cpu/device/cpu.h"
 
 enum { ROUND_BYTES = 64 << 20, PACK_KEYS = 512 };
 
 enum sw_status sw_cpu_attend_check(const struct sw_attend *a, const char *what)
 {
-    if (!a || a->batch < 1 || a->n_q < 1 || a->n_k < a->n_q || a->n_heads < 1 || a->n_kv_heads < 1 || a->n_heads % a->n_kv_heads ||
-        a->head_dim < 1 || a->kv_stride < a->n_k || !a->q || !a->k)
+    if (!a || a->batch < 1 || a->n_q < 1 || a->n_k < a->n_q || a->n_heads < 1 ||
+        a->n_kv_heads < 1 || a->n_heads % a->n_kv_heads || a->head_dim < 1 ||
+        a->kv_stride < a->n_k || !a->q || !a->k)
         return SW_FAIL(SW_EINTERNAL, "%s: contract broken: shape, stride or pointers", what);
     if (a->head_dim > SW_MAX_HEAD_DIM)
-        return SW_FAIL(SW_EUNSUPPORTED, "%s: head_dim %d; the cpu backend goes up to %d", what, a->head_dim, SW_MAX_HEAD_DIM);
+        return SW_FAIL(SW_EUNSUPPORTED, "%s: head_dim %d; the cpu backend goes up to %d", what,
+                       a->head_dim, SW_MAX_HEAD_DIM);
     return SW_OK;
 }
 
-/* A wrong list would make the kernels read anywhere. Costs one pass over the lists, nothing beside the attention. */
+/* A wrong list would make the kernels read anywhere. Costs one pass over the lists, nothing beside
+ * the attention. */
 static enum sw_status check_selection(const struct sw_attend *a)
 {
     const struct sw_selection *s = a->sel;
     if (s->block < 1 || s->n != a->n_k || !s->indptr || !s->indices)
-        return SW_FAIL(SW_EINTERNAL, "attend: selection of %d keys, block %d, for %d keys", s->n, s->block, a->n_k);
+        return SW_FAIL(SW_EINTERNAL, "attend: selection of %d keys, block %d, for %d keys", s->n,
+                       s->block, a->n_k);
     if ((s->columns || s->slashes) && s->line_ld < a->n_k)
-        return SW_FAIL(SW_EINTERNAL, "attend: token masks of %d entries for %d keys", s->line_ld, a->n_k);
+        return SW_FAIL(SW_EINTERNAL, "attend: token masks of %d entries for %d keys", s->line_ld,
+                       a->n_k);
     int per_batch = s->units / a->batch, offset = a->n_k - a->n_q;
-    if (s->units % a->batch || (per_batch != 1 && per_batch != a->n_kv_heads && per_batch != a->n_heads))
-        return SW_FAIL(SW_EINTERNAL, "attend: selection of %d units for batch %d, %d heads, %d KV heads", s->units, a->batch, a->n_heads,
-                       a->n_kv_heads);
+    if (s->units % a->batch ||
+        (per_batch != 1 && per_batch != a->n_kv_heads && per_batch != a->n_heads))
+        return SW_FAIL(SW_EINTERNAL,
+                       "attend: selection of %d units for batch %d, %d heads, %d KV heads",
+                       s->units, a->batch, a->n_heads, a->n_kv_heads);
     if (a->n_q != 1 && offset % s->block)
-        return SW_FAIL(SW_EINTERNAL, "attend: queries start at %d, not at a block of %d", offset, s->block);
-    if (s->row0 != offset / s->block || s->rows != sw_blocks(a->n_k, s->block) - s->row0)
-        return SW_FAIL(SW_EINTERNAL, "attend: selection rows %d+%d for queries %d … %d, block %d", s->row0, s->rows, offset, a->n_k - 1,
+        return SW_FAIL(SW_EINTERNAL, "attend: queries start at %d, not at a block of %d", offset,
                        s->block);
+    if (s->row0 != offset / s->block || s->rows != sw_blocks(a->n_k, s->block) - s->row0)
+        return SW_FAIL(SW_EINTERNAL, "attend: selection rows %d+%d for queries %d … %d, block %d",
+                       s->row0, s->rows, offset, a->n_k - 1, s->block);
     int64_t rows = (int64_t)s->units * s->rows;
     for (int64_t row = 0; row < rows; row++) {
         int i = s->row0 + (int)(row % s->rows);
@@ -44,7 +53,10 @@ static enum sw_status check_selection(const struct sw_attend *a)
             before = s->indices[e];
         }
         if (!good || before > i)
-            return SW_FAIL(SW_EINTERNAL, "attend: selection row %d of unit %d is empty, not ascending or not causal", i, (int)(row / s->rows));
+            return SW_FAIL(
+                SW_EINTERNAL,
+                "attend: selection row %d of unit %d is empty, not ascending or not causal", i,
+                (int)(row / s->rows));
     }
     return SW_OK;
 }
@@ -53,13 +65,18 @@ struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, in
 {
     int64_t at = s->indptr[row] + (int64_t)first, line = row / s->rows * s->line_ld;
     int words = sw_query_words(s->block);
-    return (struct sw_key_list){.blocks = s->indices + at, .whole = s->whole ? s->whole + at : NULL, .n_blocks = blocks, .window = s->window,
-                                .sink = s->sink, .columns = s->columns ? s->columns + line : NULL,
-                                .slashes = s->slashes ? s->slashes + line : NULL, .queries = s->queries ? s->queries + at * words : NULL,
+    return (struct sw_key_list){.blocks = s->indices + at,
+                                .whole = s->whole ? s->whole + at : NULL,
+                                .n_blocks = blocks,
+                                .window = s->window,
+                                .sink = s->sink,
+                                .columns = s->columns ? s->columns + line : NULL,
+                                .slashes = s->slashes ? s->slashes + line : NULL,
+                                .queries = s->queries ? s->queries + at * words : NULL,
                                 .words = words};
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- packing */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 struct pack {
     const struct cpu *c;
@@ -74,27 +91,36 @@ static void pack_task(void *ctx, long i, int worker)
     (void)worker;
     const struct pack *p = ctx;
     const struct sw_attend *a = p->a;
-    int head = (int)(i / p->tasks_per_head), g = p->g0 + head, block0 = (int)(i % p->tasks_per_head) * p->blocks_per_task;
+    int head = (int)(i / p->tasks_per_head), g = p->g0 + head,
+        block0 = (int)(i % p->tasks_per_head) * p->blocks_per_task;
     int block1 = block0 + p->blocks_per_task < p->blocks ? block0 + p->blocks_per_task : p->blocks;
     ptrdiff_t stride = (ptrdiff_t)a->n_kv_heads * a->head_dim;
-    ptrdiff_t at = (ptrdiff_t)(g / a->n_kv_heads) * a->kv_stride * stride + (ptrdiff_t)(g % a->n_kv_heads) * a->head_dim;
+    ptrdiff_t at = (ptrdiff_t)(g / a->n_kv_heads) * a->kv_stride * stride +
+                   (ptrdiff_t)(g % a->n_kv_heads) * a->head_dim;
     size_t tiles = (size_t)p->blocks * (size_t)p->t->per_block;
-    p->c->vec->pack_keys(p->t, (const float *)a->k + at, stride, a->n_k, block0, block1, p->k_packed + (size_t)head * tiles * p->t->k_floats);
+    p->c->vec->pack_keys(p->t, (const float *)a->k + at, stride, a->n_k, block0, block1,
+                         p->k_packed + (size_t)head * tiles * p->t->k_floats);
     if (p->v_packed)
         p->c->vec->pack_values(p->t, (const float *)a->v + at, stride, a->n_k, block0, block1,
                                p->v_packed + (size_t)head * tiles * p->t->v_floats);
 }
 
-void sw_cpu_pack_heads(struct cpu *c, const struct sw_attend *a, const struct sw_tiling *t, int g0, int count, float *k_packed,
-                       float *v_packed)
+void sw_cpu_pack_heads(struct cpu *c, const struct sw_attend *a, const struct sw_tiling *t, int g0,
+                       int count, float *k_packed, float *v_packed)
 {
-    struct pack p = {.c = c, .a = a, .t = t, .g0 = g0, .blocks = sw_blocks(a->n_k, t->block),
-                     .blocks_per_task = t->block < PACK_KEYS ? PACK_KEYS / t->block : 1, .k_packed = k_packed, .v_packed = v_packed};
+    struct pack p = {.c = c,
+                     .a = a,
+                     .t = t,
+                     .g0 = g0,
+                     .blocks = sw_blocks(a->n_k, t->block),
+                     .blocks_per_task = t->block < PACK_KEYS ? PACK_KEYS / t->block : 1,
+                     .k_packed = k_packed,
+                     .v_packed = v_packed};
     p.tasks_per_head = (p.blocks + p.blocks_per_task - 1) / p.blocks_per_task;
     sw_workers_run(c->workers, (long)count * p.tasks_per_head, pack_task, &p);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- attention */
+/* --- attention -------------------------------------------------------------------------------- */
 
 struct prefill {
     const struct cpu *c;
@@ -113,10 +139,12 @@ static void prefill_task(void *ctx, long task, int worker)
     (void)worker;
     const struct prefill *p = ctx;
     const struct sw_attend *a = p->a;
-    /* Last tiles first: they see the most keys, and short ones fill the end. The heads of a KV group follow each other. */
+    /* Last tiles first: they see the most keys, and short ones fill the end. The heads of a KV
+     * group follow each other. */
     int tile = p->q_tiles - 1 - (int)(task / p->heads), group = a->n_heads / a->n_kv_heads;
     int in_round = (int)(task % p->heads) / group, g = p->g0 + in_round;
-    int batch = g / a->n_kv_heads, head = g % a->n_kv_heads * group + (int)(task % p->heads) % group;
+    int batch = g / a->n_kv_heads,
+        head = g % a->n_kv_heads * group + (int)(task % p->heads) % group;
     int offset = a->n_k - a->n_q, row = tile / p->tiles_per_row;
     int first = row * p->t.block + tile % p->tiles_per_row * p->q_rows, end = first + p->q_rows;
     if (end > (row + 1) * p->t.block)
@@ -125,14 +153,25 @@ static void prefill_task(void *ctx, long task, int worker)
         end = a->n_q;
     if (first >= end)
         return;
-    ptrdiff_t stride = (ptrdiff_t)a->n_heads * a->head_dim, at = ((ptrdiff_t)batch * a->n_q + first) * stride + (ptrdiff_t)head * a->head_dim;
-    struct sw_vec_attend job = {.tiling = p->t, .n_k = a->n_k, .k_packed = p->k_packed + (size_t)in_round * p->k_head,
-                                .v_packed = p->v_packed + (size_t)in_round * p->v_head, .q = (const float *)a->q + at,
-                                .out = (float *)a->out + at, .q_stride = stride, .out_stride = stride, .rows = end - first,
-                                .pos0 = offset + first, .scale = a->scale};
+    ptrdiff_t stride = (ptrdiff_t)a->n_heads * a->head_dim,
+              at = ((ptrdiff_t)batch * a->n_q + first) * stride + (ptrdiff_t)head * a->head_dim;
+    struct sw_vec_attend job = {.tiling = p->t,
+                                .n_k = a->n_k,
+                                .k_packed = p->k_packed + (size_t)in_round * p->k_head,
+                                .v_packed = p->v_packed + (size_t)in_round * p->v_head,
+                                .q = (const float *)a->q + at,
+                                .out = (float *)a->out + at,
+                                .q_stride = stride,
+                                .out_stride = stride,
+                                .rows = end - first,
+                                .pos0 = offset + first,
+                                .scale = a->scale};
     const struct sw_selection *s = a->sel;
     if (s) {
-        int units = s->units / a->batch, unit = batch * units + (units == 1 ? 0 : units == a->n_heads ? head : head / group);
+        int units = s->units / a->batch,
+            unit = batch * units + (units == 1            ? 0
+                                    : units == a->n_heads ? head
+                                                          : head / group);
         int64_t r = (int64_t)unit * s->rows + row;
         job.list = sw_cpu_key_list(s, r, 0, s->indptr[r + 1] - s->indptr[r]);
     }
@@ -152,14 +191,18 @@ enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a)
     SW_TRY(sw_cpu_attend_check(a, "attend"));
     CPU_NEED(a->v && a->out);
     if (a->kernel == SW_ATTEND_LIBRARY)
-        return SW_FAIL(SW_EUNSUPPORTED, "the cpu backend has no library kernel for attention; its own is the best");
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "the cpu backend has no library kernel for attention; its own is the best");
     CPU_NEED(a->out != a->q || sw_cpu_attend_in_place(be, a));
     if (a->sel)
         SW_TRY(check_selection(a));
     if (a->n_q == 1)
         return sw_cpu_attend_decode(be, a);
 
-    struct prefill p = {.c = c, .a = a, .t = sw_tiling_make(c->vec, a->sel ? a->sel->block : SW_TILE_KEYS, a->head_dim)};
+    struct prefill p = {
+        .c = c,
+        .a = a,
+        .t = sw_tiling_make(c->vec, a->sel ? a->sel->block : SW_TILE_KEYS, a->head_dim)};
     p.tiles_per_row = (p.t.block + SW_TILE_ROWS - 1) / SW_TILE_ROWS;
     p.q_rows = (p.t.block + p.tiles_per_row - 1) / p.tiles_per_row;
     p.q_tiles = sw_blocks(a->n_q, p.t.block) * p.tiles_per_row;
@@ -167,7 +210,8 @@ enum sw_status sw_cpu_attend(struct sw_backend *be, const struct sw_attend *a)
     p.k_head = tiles * p.t.k_floats;
     p.v_head = tiles * p.t.v_floats;
     size_t head_bytes = (p.k_head + p.v_head) * sizeof(float), round = ROUND_BYTES / head_bytes;
-    int all = a->batch * a->n_kv_heads, per_round = round < 1 ? 1 : round > (size_t)all ? all : (int)round;
+    int all = a->batch * a->n_kv_heads,
+        per_round = round<1 ? 1 : round>(size_t) all ? all : (int)round;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, head_bytes * (size_t)per_round, &scratch));
     float *k_packed = scratch, *v_packed = k_packed + p.k_head * (size_t)per_round;

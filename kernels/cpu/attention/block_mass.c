@@ -1,4 +1,5 @@
-/* mass.c: the true block mass (baselines' oracle): two passes over QKᵀ of the dense causal softmax, 4·H·d·n² / 2 FLOPs, no n² memory. */
+/* mass.c: the true block mass (baselines' oracle): two passes over QKᵀ of the dense causal softmax,
+ * 4·H·d·n² / 2 FLOPs, no n² memory. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -19,17 +20,27 @@ static void mass_task(void *ctx, long task, int worker)
     (void)worker;
     const struct mass *p = ctx;
     const struct sw_attend *in = &p->a->in;
-    int group = in->n_heads / in->n_kv_heads, row = p->rows - 1 - (int)(task / p->heads), in_round = (int)(task % p->heads) / group;
-    int head = p->g0 * group + (int)(task % p->heads), i = p->row0 + row, offset = in->n_k - in->n_q;
+    int group = in->n_heads / in->n_kv_heads, row = p->rows - 1 - (int)(task / p->heads),
+        in_round = (int)(task % p->heads) / group;
+    int head = p->g0 * group + (int)(task % p->heads), i = p->row0 + row,
+        offset = in->n_k - in->n_q;
     int first = i * p->t.block > offset ? i * p->t.block : offset;
     int end = (i + 1) * p->t.block < in->n_k ? (i + 1) * p->t.block : in->n_k;
     float *out = p->a->out + ((ptrdiff_t)head * p->a->ld_rows + row) * p->a->ld;
     memset(out, 0, (size_t)sw_blocks(in->n_k, p->t.block) * sizeof *out);
     ptrdiff_t stride = (ptrdiff_t)in->n_heads * in->head_dim;
     for (int pos = first; pos < end; pos += SW_TILE_ROWS) {
-        struct sw_vec_mass job = {.tiling = p->t, .k_packed = p->k_packed + (size_t)in_round * p->k_head, .n_k = in->n_k, .n_blocks = i + 1,
-                                  .q = (const float *)in->q + (pos - offset) * stride + (ptrdiff_t)head * in->head_dim, .q_stride = stride,
-                                  .rows = end - pos < SW_TILE_ROWS ? end - pos : SW_TILE_ROWS, .pos0 = pos, .scale = in->scale, .sums = out};
+        struct sw_vec_mass job = {.tiling = p->t,
+                                  .k_packed = p->k_packed + (size_t)in_round * p->k_head,
+                                  .n_k = in->n_k,
+                                  .n_blocks = i + 1,
+                                  .q = (const float *)in->q + (pos - offset) * stride +
+                                       (ptrdiff_t)head * in->head_dim,
+                                  .q_stride = stride,
+                                  .rows = end - pos < SW_TILE_ROWS ? end - pos : SW_TILE_ROWS,
+                                  .pos0 = pos,
+                                  .scale = in->scale,
+                                  .sums = out};
         p->c->vec->mass(&job);
     }
     for (int j = 0; j <= i; j++)
@@ -49,7 +60,7 @@ enum sw_status sw_cpu_block_mass(struct sw_backend *be, const struct sw_block_ma
     CPU_NEED(a->ld >= blocks && a->ld_rows >= p.rows);
     p.k_head = (size_t)blocks * (size_t)p.t.per_block * p.t.k_floats;
     size_t round = ROUND_BYTES / (p.k_head * sizeof(float));
-    int all = a->in.n_kv_heads, per_round = round < 1 ? 1 : round > (size_t)all ? all : (int)round;
+    int all = a->in.n_kv_heads, per_round = round<1 ? 1 : round>(size_t) all ? all : (int)round;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, p.k_head * (size_t)per_round * sizeof(float), &scratch));
     p.k_packed = scratch;

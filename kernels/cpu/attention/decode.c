@@ -1,11 +1,13 @@
-/* decode.c: attention of one query a sequence. Bound by reading K and V once: 2·n_k·Hkv·d·4 bytes dense, so the heads of a KV group that
- * read the same keys go together. Keys are cut into parts of fixed size (not by the number of threads), combined in order. */
+/* decode.c: attention of one query a sequence. Bound by reading K and V once: 2·n_k·Hkv·d·4 bytes
+ * dense, so the heads of a KV group that read the same keys go together. Keys are cut into parts of
+ * fixed size (not by the number of threads), combined in order. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
 
-enum { PART_BYTES = 384 << 10, DENSE_BLOCK = 64 }; /* a part of K and V, all heads, lies in the second cache level */
+/* a part of K and V, all heads, lies in the second cache level */
+enum { PART_BYTES = 384 << 10, DENSE_BLOCK = 64 };
 
 /* Heads that read the same list. */
 struct set {
@@ -28,36 +30,51 @@ struct decode {
 static void part_of_set(const struct decode *p, const struct set *s, int at)
 {
     const struct sw_attend *a = p->a;
-    int block0 = at * p->blocks_per_part, n = s->blocks - block0 < p->blocks_per_part ? s->blocks - block0 : p->blocks_per_part;
+    int block0 = at * p->blocks_per_part,
+        n = s->blocks - block0 < p->blocks_per_part ? s->blocks - block0 : p->blocks_per_part;
     ptrdiff_t stride = (ptrdiff_t)a->n_kv_heads * a->head_dim, group = a->n_heads / a->n_kv_heads;
     ptrdiff_t kv = (ptrdiff_t)s->batch * a->kv_stride * stride + s->head / group * a->head_dim;
     size_t first = (size_t)(s->part0 + at) * SW_DECODE_HEADS;
-    struct sw_vec_decode job = {.heads = s->heads, .d = a->head_dim, .block = p->block, .n_k = a->n_k,
-                                .q = (const float *)a->q + ((ptrdiff_t)s->batch * a->n_heads + s->head) * a->head_dim, .scale = a->scale,
-                                .k = (const float *)a->k + kv, .v = (const float *)a->v + kv, .stride = stride, .first_block = block0,
-                                .list = {.n_blocks = n}, .max = p->max + first, .sum = p->sum + first,
+    struct sw_vec_decode job = {.heads = s->heads,
+                                .d = a->head_dim,
+                                .block = p->block,
+                                .n_k = a->n_k,
+                                .q = (const float *)a->q +
+                                     ((ptrdiff_t)s->batch * a->n_heads + s->head) * a->head_dim,
+                                .scale = a->scale,
+                                .k = (const float *)a->k + kv,
+                                .v = (const float *)a->v + kv,
+                                .stride = stride,
+                                .first_block = block0,
+                                .list = {.n_blocks = n},
+                                .max = p->max + first,
+                                .sum = p->sum + first,
                                 .out = p->out + first * (size_t)a->head_dim};
     if (a->sel)
         job.list = sw_cpu_key_list(a->sel, s->row, block0, n);
     p->c->vec->decode(&job);
 }
 
-/* A head's keys are short pieces Hkv·d floats apart; read one head at a time, memory gives a third of what it gives to a straight
- * run. Where all heads read the same tokens, touch the whole rows first, in order: they stay in the second cache level. */
+/* A head's keys are short pieces Hkv·d floats apart; read one head at a time, memory gives a third
+ * of what it gives to a straight run. Where all heads read the same tokens, touch the whole rows
+ * first, in order: they stay in the second cache level. */
 static void fetch_rows(const struct decode *p, const struct set *s, int at)
 {
     const struct sw_attend *a = p->a;
-    ptrdiff_t stride = (ptrdiff_t)a->n_kv_heads * a->head_dim, start = (ptrdiff_t)s->batch * a->kv_stride * stride;
+    ptrdiff_t stride = (ptrdiff_t)a->n_kv_heads * a->head_dim,
+              start = (ptrdiff_t)s->batch * a->kv_stride * stride;
     float touched = 0;
     for (int e = at * p->blocks_per_part; e < s->blocks && e < (at + 1) * p->blocks_per_part; e++) {
-        int j = a->sel ? a->sel->indices[s->from + e] : e, from = j * p->block, to = from + p->block < a->n_k ? from + p->block : a->n_k;
+        int j = a->sel ? a->sel->indices[s->from + e] : e, from = j * p->block,
+            to = from + p->block < a->n_k ? from + p->block : a->n_k;
         for (int of_v = 0; of_v < 2; of_v++) {
             const float *row = (const float *)(of_v ? a->v : a->k) + start;
             for (ptrdiff_t i = from * stride; i < to * stride; i += 64 / (ptrdiff_t)sizeof *row)
                 touched += row[i];
         }
     }
-    volatile float sink = touched; /* loads, not prefetch instructions: only those start the processor's own prefetching */
+    /* loads, not prefetch instructions: only those start the processor's own prefetching */
+    volatile float sink = touched;
     (void)sink;
 }
 
@@ -66,7 +83,8 @@ static void part_task(void *ctx, long i, int worker)
 {
     (void)worker;
     const struct decode *p = ctx;
-    int batch = (int)(i / p->most_parts), at = (int)(i % p->most_parts), sets = p->sets / p->a->batch;
+    int batch = (int)(i / p->most_parts), at = (int)(i % p->most_parts),
+        sets = p->sets / p->a->batch;
     bool fetched = !p->alike;
     for (const struct set *s = p->set + batch * sets; s < p->set + (batch + 1) * sets; s++) {
         if (at * p->blocks_per_part >= s->blocks)
@@ -117,10 +135,17 @@ static void make_sets(struct decode *p)
     p->alike = units == 1;
     for (int batch = 0; batch < a->batch; batch++)
         for (int head = 0; head < a->n_heads;) {
-            int left = together - head % together, heads = left < SW_DECODE_HEADS ? left : SW_DECODE_HEADS;
-            struct set set = {.batch = batch, .head = head, .heads = heads, .blocks = sw_blocks(a->n_k, p->block), .part0 = p->parts};
+            int left = together - head % together,
+                heads = left < SW_DECODE_HEADS ? left : SW_DECODE_HEADS;
+            struct set set = {.batch = batch,
+                              .head = head,
+                              .heads = heads,
+                              .blocks = sw_blocks(a->n_k, p->block),
+                              .part0 = p->parts};
             if (s) {
-                set.row = (int64_t)batch * units + (units == 1 ? 0 : units == a->n_heads ? head : head / group);
+                set.row = (int64_t)batch * units + (units == 1            ? 0
+                                                    : units == a->n_heads ? head
+                                                                          : head / group);
                 set.from = s->indptr[set.row];
                 set.blocks = s->indptr[set.row + 1] - s->indptr[set.row];
             }
@@ -137,12 +162,15 @@ static void make_sets(struct decode *p)
 enum sw_status sw_cpu_attend_decode(struct sw_backend *be, const struct sw_attend *a)
 {
     struct decode p = {.c = cpu_of(be), .a = a, .block = a->sel ? a->sel->block : DENSE_BLOCK};
-    size_t block_bytes = (size_t)p.block * (size_t)a->n_kv_heads * (size_t)a->head_dim * 2 * sizeof(float);
+    size_t block_bytes =
+        (size_t)p.block * (size_t)a->n_kv_heads * (size_t)a->head_dim * 2 * sizeof(float);
     p.blocks_per_part = block_bytes < PART_BYTES ? (int)(PART_BYTES / block_bytes) : 1;
     make_sets(&p);
     size_t partial = (size_t)p.parts * SW_DECODE_HEADS;
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)p.sets * sizeof *p.set + partial * (2 + (size_t)a->head_dim) * sizeof(float), &scratch));
+    SW_TRY(sw_cpu_scratch(
+        be, (size_t)p.sets * sizeof *p.set + partial * (2 + (size_t)a->head_dim) * sizeof(float),
+        &scratch));
     p.set = scratch;
     p.max = (float *)(void *)(p.set + p.sets);
     p.sum = p.max + partial;

@@ -1,7 +1,9 @@
-/* backend.c: opening and closing the CPU backend, its table of operations, time stamps and the cold cache.
+/* backend.c: opening and closing the CPU backend, its table of operations, time stamps and the cold
+ * cache.
  *
- * fp32 throughout. Large products are OpenBLAS's, called on one thread each from our own workers: slices have fixed sizes, so that
- * results do not depend on the number of threads. Everything is done when the operation returns. */
+ * fp32 throughout. Large products are OpenBLAS's, called on one thread each from our own workers:
+ * slices have fixed sizes, so that results do not depend on the number of threads. Everything is
+ * done when the operation returns. */
 #include <cblas.h>
 #include <sched.h>
 #include <stdio.h>
@@ -34,9 +36,10 @@ static enum sw_status wait_done(struct sw_backend *be)
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ cold cache */
+/* --- cold cache ------------------------------------------------------------------------------- */
 
-enum { FLUSH_SLICE = 1 << 16 }; /* floats a task: less than a private cache, so that every worker reads several */
+/* floats a task: less than a private cache, so that every worker reads several */
+enum { FLUSH_SLICE = 1 << 16 };
 
 static void read_slice(void *ctx, long i, int worker)
 {
@@ -62,14 +65,16 @@ static enum sw_status flush_cache(struct sw_backend *be)
         c->flush_floats = bytes / sizeof(float) / FLUSH_SLICE * FLUSH_SLICE;
         c->flush = aligned_alloc(64, c->flush_floats * sizeof(float));
         if (!c->flush)
-            return SW_FAIL(SW_ENOMEM, "flush_cache: asked %zu bytes, %zu free", bytes, sw_cpu_free_bytes(be));
-        memset(c->flush, 1, c->flush_floats * sizeof(float)); /* real pages: untouched ones are all the same page of zeros */
+            return SW_FAIL(SW_ENOMEM, "flush_cache: asked %zu bytes, %zu free", bytes,
+                           sw_cpu_free_bytes(be));
+        /* real pages: untouched ones are all the same page of zeros */
+        memset(c->flush, 1, c->flush_floats * sizeof(float));
     }
     sw_workers_run(c->workers, (long)(c->flush_floats / FLUSH_SLICE), read_slice, c);
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- opening, closing */
+/* --- opening, closing ------------------------------------------------------------------------- */
 
 static void close_cpu(struct sw_backend *be)
 {
@@ -89,12 +94,14 @@ static enum sw_status wanted_threads(int threads, int *out)
         char *end;
         long value = strtol(env, &end, 10);
         if (*end || value < 0 || value > THREADS_MAX)
-            return SW_FAIL(SW_EINPUT, "SWBENCH_THREADS: found '%.60s', expected an integer 0…%d", env, THREADS_MAX);
+            return SW_FAIL(SW_EINPUT, "SWBENCH_THREADS: found '%.60s', expected an integer 0…%d",
+                           env, THREADS_MAX);
         threads = (int)value;
     }
     if (threads <= 0) {
         cpu_set_t set;
-        threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+        threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                              : (int)sysconf(_SC_NPROCESSORS_ONLN);
     }
     *out = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     return SW_OK;
@@ -175,7 +182,9 @@ enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
 {
     const struct sw_vec *vec = sw_vec_choose();
     if (!vec)
-        return SW_FAIL(SW_EINPUT, "SWBENCH_ISA=%s: this processor or build does not have it; expected sse2, avx2 or avx512",
+        return SW_FAIL(SW_EINPUT,
+                       "SWBENCH_ISA=%s: this processor or build does not have it; expected sse2, "
+                       "avx2 or avx512",
                        getenv("SWBENCH_ISA"));
     SW_TRY(wanted_threads(threads, &threads));
     struct sw_backend *be = malloc(sizeof *be);
@@ -197,8 +206,8 @@ enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
     }
     openblas_set_num_threads(1);
     name_processor(be->device, sizeof be->device);
-    snprintf(be->details, sizeof be->details, "isa=%s threads=%d blas=\"%s\" blas_core=%s", vec->isa, be->threads, openblas_get_config(),
-             openblas_get_corename());
+    snprintf(be->details, sizeof be->details, "isa=%s threads=%d blas=\"%s\" blas_core=%s",
+             vec->isa, be->threads, openblas_get_config(), openblas_get_corename());
     *out = be;
     return SW_OK;
 }

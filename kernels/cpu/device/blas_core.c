@@ -11,8 +11,10 @@
 bool sw_cpu_blas_wants_restart(void)
 {
 #if defined(__x86_64__)
-    static const char *const with_avx512[] = {"SkylakeX", "Cooperlake", "SapphireRapids", "Zen4", "Zen5"};
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512vl") || getenv("OPENBLAS_CORETYPE"))
+    static const char *const with_avx512[] = {"SkylakeX", "Cooperlake", "SapphireRapids", "Zen4",
+                                              "Zen5"};
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512vl") ||
+        getenv("OPENBLAS_CORETYPE"))
         return false;
     const char *core = openblas_get_corename();
     for (size_t i = 0; i < sizeof with_avx512 / sizeof *with_avx512; i++)

@@ -1,4 +1,5 @@
-/* memory.c: host memory with a count of what is in use, and conversions from the types that weights come in. */
+/* memory.c: host memory with a count of what is in use, and conversions from the types that weights
+ * come in. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,8 @@ size_t sw_cpu_free_bytes(struct sw_backend *be)
                 available = (size_t)kib << 10;
         fclose(f);
     }
-    size_t limit = read_limit("/sys/fs/cgroup/memory.max"), used = read_limit("/sys/fs/cgroup/memory.current");
+    size_t limit = read_limit("/sys/fs/cgroup/memory.max"),
+           used = read_limit("/sys/fs/cgroup/memory.current");
     if (limit != SIZE_MAX && used != SIZE_MAX) {
         size_t left = limit > used ? limit - used : 0;
         available = left < available ? left : available;
@@ -50,7 +52,8 @@ static void *take(struct sw_backend *be, size_t bytes)
 {
     if (bytes > SIZE_MAX / 4)
         return NULL;
-    /* malloc promises more than there is; the kernel then kills the process. Ask first where it matters. */
+    /* malloc promises more than there is; the kernel then kills the process. Ask first where it
+     * matters. */
     if (bytes >= BIG && bytes > sw_cpu_free_bytes(be))
         return NULL;
     size_t align = bytes >= BIG ? HUGE_PAGE : 64;
@@ -63,7 +66,8 @@ static void *take(struct sw_backend *be, size_t bytes)
 
 static enum sw_status no_memory(struct sw_backend *be, size_t bytes)
 {
-    return SW_FAIL(SW_ENOMEM, "cpu: asked %zu bytes of memory, %zu free", bytes, sw_cpu_free_bytes(be));
+    return SW_FAIL(SW_ENOMEM, "cpu: asked %zu bytes of memory, %zu free", bytes,
+                   sw_cpu_free_bytes(be));
 }
 
 enum sw_status sw_cpu_alloc(struct sw_backend *be, size_t bytes, void **out)
@@ -134,7 +138,7 @@ void sw_cpu_memory_close(struct cpu *c)
     free(c->flush);
 }
 
-/* ---------------------------------------------------------------------------------------------------- copies and conversions */
+/* --- copies and conversions ------------------------------------------------------------------- */
 
 enum { SLICE = 1 << 20 }; /* bytes, or elements, a task */
 
@@ -188,8 +192,9 @@ static inline uint32_t to_bits(float f)
     return u;
 }
 
-/* IEEE half to single without branches, so that the loop vectorises: normal numbers by rebiasing the exponent with a product,
- * subnormal ones by subtracting the implicit bit; infinities and NaN come out of the product as they should. */
+/* IEEE half to single without branches, so that the loop vectorises: normal numbers by rebiasing
+ * the exponent with a product, subnormal ones by subtracting the implicit bit; infinities and NaN
+ * come out of the product as they should. */
 static inline float from_half(uint16_t h)
 {
     uint32_t w = (uint32_t)h << 16, sign = w & 0x80000000u, two = w + w;
@@ -204,7 +209,8 @@ static void convert_slice(void *ctx, long i, int worker)
     const struct move *m = ctx;
     size_t at = (size_t)i * SLICE, n = m->count - at < SLICE ? m->count - at : SLICE;
     float *restrict to = (float *)m->dst + at;
-    const unsigned char *from = (const unsigned char *)m->src + at * sw_dtype_size(m->from); /* perhaps not aligned: a mapped file */
+    /* perhaps not aligned: a mapped file */
+    const unsigned char *from = (const unsigned char *)m->src + at * sw_dtype_size(m->from);
     if (m->from == SW_F32) {
         memcpy(to, from, n * sizeof *to);
     } else if (m->from == SW_BF16) {
@@ -222,7 +228,8 @@ static void convert_slice(void *ctx, long i, int worker)
     }
 }
 
-enum sw_status sw_cpu_upload_act(struct sw_backend *be, void *dst, const void *src, enum sw_dtype from, size_t count)
+enum sw_status sw_cpu_upload_act(struct sw_backend *be, void *dst, const void *src,
+                                 enum sw_dtype from, size_t count)
 {
     CPU_NEED(count == 0 || (dst && src));
     CPU_NEED(from == SW_F32 || from == SW_F16 || from == SW_BF16);

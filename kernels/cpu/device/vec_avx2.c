@@ -5,5 +5,5 @@
 #define SW_LANES 4
 #endif
 #define SW_VEC_TABLE sw_vec_avx2
-#define SW_VEC_NAME "avx2"
+#define SW_VEC_NAME  "avx2"
 #include "kernels/cpu/device/vec.inc"

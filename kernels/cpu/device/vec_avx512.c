@@ -5,5 +5,5 @@
 #define SW_LANES 4
 #endif
 #define SW_VEC_TABLE sw_vec_avx512
-#define SW_VEC_NAME "avx512"
+#define SW_VEC_NAME  "avx512"
 #include "kernels/cpu/device/vec.inc"

@@ -1,5 +1,5 @@
 /* The instructions that every processor of the architecture has (SSE2 on x86-64). */
-#define SW_LANES 4
+#define SW_LANES     4
 #define SW_VEC_TABLE sw_vec_base
 #if defined(__x86_64__)
 #define SW_VEC_NAME "sse2"

@@ -7,8 +7,9 @@ static bool runs(const struct sw_vec *v)
 {
 #if defined(__x86_64__)
     if (v == &sw_vec_avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (v == &sw_vec_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     return true;

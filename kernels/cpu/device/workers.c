@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sleeping and waking costs about 50 µs, a decode step runs hundreds of loops: workers look for the next loop this often first. */
+/* Sleeping and waking costs about 50 µs, a decode step runs hundreds of loops: workers look for the
+ * next loop this often first. */
 enum { SPINS = 4000 };
 
 struct worker {
@@ -53,7 +54,8 @@ static void *worker_main(void *arg)
     struct sw_workers *w = me->of;
     unsigned seen = 0;
     for (;;) {
-        for (int s = 0; s < SPINS && atomic_load_explicit(&w->round, memory_order_acquire) == seen; s++)
+        for (int s = 0; s < SPINS && atomic_load_explicit(&w->round, memory_order_acquire) == seen;
+             s++)
             pause_a_little();
         if (atomic_load_explicit(&w->round, memory_order_acquire) == seen) {
             pthread_mutex_lock(&w->lock);
@@ -125,7 +127,8 @@ enum sw_status sw_workers_open(int threads, struct sw_workers **out)
         int err = pthread_create(&me->thread, NULL, worker_main, me);
         if (err) {
             sw_workers_close(w);
-            return SW_FAIL(SW_ENOMEM, "cannot start thread %d of %d: %s", i + 1, threads, strerror(err));
+            return SW_FAIL(SW_ENOMEM, "cannot start thread %d of %d: %s", i + 1, threads,
+                           strerror(err));
         }
         w->threads++;
     }

@@ -1,12 +1,13 @@
-/* keep.c: marking what is kept: the best entries of a row, columns and slashes of a keep matrix, and the entries that hold a share of a
- * row's or a unit's scores. Whole rows or units a task; sums that meet a threshold are fp64. */
+/* keep.c: marking what is kept: the best entries of a row, columns and slashes of a keep matrix,
+ * and the entries that hold a share of a row's or a unit's scores. Whole rows or units a task; sums
+ * that meet a threshold are fp64. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/selection/order.h"
 
-/* ------------------------------------------------------------------------------------------------------------ the best of a row */
+/* --- the best of a row ------------------------------------------------------------------------ */
 
 struct top {
     const struct sw_mark_top *a;
@@ -20,7 +21,8 @@ static void top_task(void *ctx, long row, int worker)
     const float *in = a->in + (size_t)row * (size_t)a->ld;
     uint8_t *flags = a->flags + (size_t)row * (size_t)a->ld;
     uint64_t *keys = p->keys + (size_t)worker * (size_t)a->n;
-    int always = a->always < a->n ? a->always : a->n, others = a->n - always, left = a->k[row] - always;
+    int always = a->always < a->n ? a->always : a->n, others = a->n - always,
+        left = a->k[row] - always;
     memset(flags, 1, (size_t)always);
     memset(flags + always, left >= others, (size_t)others);
     if (left <= 0 || left >= others)
@@ -35,7 +37,8 @@ static void top_task(void *ctx, long row, int worker)
 
 enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *a)
 {
-    CPU_NEED(a && a->in && a->k && a->flags && a->rows > 0 && a->n > 0 && a->ld >= a->n && a->always >= 0);
+    CPU_NEED(a && a->in && a->k && a->flags && a->rows > 0 && a->n > 0 && a->ld >= a->n &&
+             a->always >= 0);
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)a->n * sizeof(uint64_t), &scratch));
     struct top p = {.a = a, .keys = scratch};
@@ -44,7 +47,7 @@ enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *
     return SW_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- counting up to a sum */
+/* --- counting up to a sum --------------------------------------------------------------------- */
 
 struct count {
     const struct sw_count_mass *a;
@@ -86,12 +89,14 @@ enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_ma
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ columns and slashes */
+/* --- columns and slashes ---------------------------------------------------------------------- */
 
 struct keep_lines {
     const struct sw_keep_lines *a;
     int b;
-    uint8_t *lines; /* [units, 2, b + 1]: the blocks with a column, the block offsets with a slash (one more: where the last reaches to) */
+    /* [units, 2, b + 1]: the blocks with a column, the block offsets with a slash (one more:
+     * where the last reaches to) */
+    uint8_t *lines;
 };
 
 static void lines_task(void *ctx, long unit, int worker)
@@ -99,7 +104,8 @@ static void lines_task(void *ctx, long unit, int worker)
     (void)worker;
     const struct keep_lines *p = ctx;
     const struct sw_keep_lines *a = p->a;
-    uint8_t *columns = p->lines + (size_t)unit * 2 * ((size_t)p->b + 1), *slashes = columns + p->b + 1;
+    uint8_t *columns = p->lines + (size_t)unit * 2 * ((size_t)p->b + 1),
+            *slashes = columns + p->b + 1;
     int count = a->grain == 1 ? a->n : p->b, per_block = a->grain == 1 ? a->block : 1;
     memset(columns, 0, 2 * ((size_t)p->b + 1));
     const uint8_t *in = a->columns ? a->columns + (size_t)unit * (size_t)a->ld_in : NULL;
@@ -122,7 +128,8 @@ static void keep_lines_task(void *ctx, long task, int worker)
     const struct sw_keep_lines *a = p->a;
     size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows);
     int i = a->row0 + (int)row;
-    const uint8_t *columns = p->lines + unit * 2 * ((size_t)p->b + 1), *slashes = columns + p->b + 1;
+    const uint8_t *columns = p->lines + unit * 2 * ((size_t)p->b + 1),
+                  *slashes = columns + p->b + 1;
     bool whole = a->whole_rows && a->whole_rows[unit * (size_t)a->ld_in + (size_t)i];
     uint8_t *keep = a->keep + (unit * (size_t)a->ld_rows + row) * (size_t)a->ld;
     if (a->clear)
@@ -134,7 +141,8 @@ static void keep_lines_task(void *ctx, long task, int worker)
 
 enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a)
 {
-    CPU_NEED(a && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->n > 0 && a->block > 0);
+    CPU_NEED(a && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->n > 0 &&
+             a->block > 0);
     CPU_NEED(a->grain == 1 || a->grain == a->block);
     int b = sw_blocks(a->n, a->block);
     CPU_NEED(a->row0 + a->rows <= b && a->ld >= b && a->ld_rows >= a->rows);
@@ -149,7 +157,7 @@ enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lin
     return SW_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------------- shares of the scores */
+/* --- shares of the scores --------------------------------------------------------------------- */
 
 struct keep_mass {
     const struct sw_keep_mass *a;
@@ -191,7 +199,8 @@ static void row_task(void *ctx, long task, int worker)
 {
     const struct keep_mass *p = ctx;
     const struct sw_keep_mass *a = p->a;
-    size_t unit = (size_t)(task / a->rows), at = (unit * (size_t)a->ld_rows + (size_t)(task % a->rows)) * (size_t)a->ld;
+    size_t unit = (size_t)(task / a->rows),
+           at = (unit * (size_t)a->ld_rows + (size_t)(task % a->rows)) * (size_t)a->ld;
     int i = a->row0 + (int)(task % a->rows);
     uint64_t *keys = p->keys + (size_t)worker * 2 * p->entries;
     if (a->clear)
@@ -204,7 +213,8 @@ static void row_task(void *ctx, long task, int worker)
         within(a->scores + at, i, a->limit[unit], keys, a->keep + at);
 }
 
-/* Entries of all rows together; an index counts in rows of ld, so that it finds score and keep alike. */
+/* Entries of all rows together; an index counts in rows of ld, so that it finds score and keep
+ * alike. */
 static void unit_task(void *ctx, long unit, int worker)
 {
     const struct keep_mass *p = ctx;
@@ -228,11 +238,13 @@ static void unit_task(void *ctx, long unit, int worker)
 
 enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a)
 {
-    CPU_NEED(a && a->scores && a->keep && a->limit && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->ld_rows >= a->rows);
+    CPU_NEED(a && a->scores && a->keep && a->limit && a->units > 0 && a->rows > 0 && a->row0 >= 0 &&
+             a->ld_rows >= a->rows);
     CPU_NEED(a->ld >= a->row0 + a->rows && (int64_t)a->rows * a->ld <= UINT32_MAX);
     CPU_NEED(a->rule == SW_MASS_REACH || a->rule == SW_MASS_WITHIN || a->rule == SW_MASS_UNIT);
     struct keep_mass p = {.a = a, .cols = a->row0 + a->rows};
-    p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows) : (size_t)p.cols;
+    p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows)
+                                        : (size_t)p.cols;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * 2 * p.entries * sizeof(uint64_t), &scratch));
     p.keys = scratch;

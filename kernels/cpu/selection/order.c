@@ -38,7 +38,8 @@ uint64_t sw_kth_largest(uint64_t *x, int n, int k)
     return x[k];
 }
 
-/* Radix sort of the scores' four bytes, least significant first: each pass is stable, and four passes end in x. */
+/* Radix sort of the scores' four bytes, least significant first: each pass is stable, and four
+ * passes end in x. */
 void sw_sort_scores(uint64_t *x, uint64_t *spare, size_t n)
 {
     for (int shift = 32; shift < 64; shift += 8) {

@@ -24,7 +24,8 @@ static inline uint32_t sw_key_index(uint64_t key) { return (uint32_t)key; }
 /* The k-th largest of x[0 … n-1], 0 <= k < n; reorders x. Quickselect with a median of three. */
 uint64_t sw_kth_largest(uint64_t *x, int n, int k);
 
-/* Best first, by the score alone: equal scores keep the order that they have in x. spare: room for n more. */
+/* Best first, by the score alone: equal scores keep the order that they have in x. spare: room for
+ * n more. */
 void sw_sort_scores(uint64_t *x, uint64_t *spare, size_t n);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/device/cpu.h"
 
-/* -------------------------------------------------------------------------------------------------------------------- extremes */
+/* --- extremes --------------------------------------------------------------------------------- */
 
 struct extremes {
     const struct sw_extremes *a;
@@ -17,11 +17,14 @@ static void extremes_task(void *ctx, long task, int worker)
     const struct extremes *p = ctx;
     const struct sw_extremes *a = p->a;
     int head = (int)(task / p->blocks), j = p->block0 + (int)(task % p->blocks), d = a->head_dim;
-    int from = j * a->block > a->t0 ? j * a->block : a->t0, to = (j + 1) * a->block < a->t1 ? (j + 1) * a->block : a->t1;
+    int from = j * a->block > a->t0 ? j * a->block : a->t0,
+        to = (j + 1) * a->block < a->t1 ? (j + 1) * a->block : a->t1;
     size_t at = ((size_t)head * (size_t)a->ld + (size_t)j) * (size_t)d;
     float *restrict low = a->low + at, *restrict high = a->high + at;
     for (int t = from; t < to; t++) {
-        const float *restrict x = (const float *)a->x + ((size_t)(t - a->t0) * (size_t)a->heads + (size_t)head) * (size_t)d;
+        const float *restrict x =
+            (const float *)a->x +
+            ((size_t)(t - a->t0) * (size_t)a->heads + (size_t)head) * (size_t)d;
         if (t == j * a->block) {
             memcpy(low, x, (size_t)d * sizeof *low);
             memcpy(high, x, (size_t)d * sizeof *high);
@@ -46,10 +49,11 @@ enum sw_status sw_cpu_extremes(struct sw_backend *be, const struct sw_extremes *
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- upper bounds */
+/* --- upper bounds ----------------------------------------------------------------------------- */
 
-/* max(q·low, q·high) is q·high where q >= 0 and q·low elsewhere: two matrix–vector products, with q's positive part and its negative one. A unit
- * of several heads is the product of their parts' sums. */
+/* max(q·low, q·high) is q·high where q >= 0 and q·low elsewhere: two matrix–vector products, with
+ * q's positive part and its negative one. A unit of several heads is the product of their parts'
+ * sums. */
 enum { TASK_BLOCKS = 64 };
 
 struct bounds {
@@ -64,21 +68,27 @@ static void bounds_task(void *ctx, long task, int worker)
     (void)worker;
     const struct bounds *p = ctx;
     const struct sw_bound_scores *a = p->a;
-    int head = (int)(task / p->tasks_per_head), j0 = (int)(task % p->tasks_per_head) * TASK_BLOCKS, d = a->head_dim;
-    int blocks = a->b - j0 < TASK_BLOCKS ? a->b - j0 : TASK_BLOCKS, share = a->units / a->n_kv_heads;
+    int head = (int)(task / p->tasks_per_head), j0 = (int)(task % p->tasks_per_head) * TASK_BLOCKS,
+        d = a->head_dim;
+    int blocks = a->b - j0 < TASK_BLOCKS ? a->b - j0 : TASK_BLOCKS,
+        share = a->units / a->n_kv_heads;
     size_t at = ((size_t)head * (size_t)a->ld_in + (size_t)j0) * (size_t)d;
     for (int u = head * share; u < (head + 1) * share; u += SW_GEMV_ROWS) {
         int rows = (head + 1) * share - u < SW_GEMV_ROWS ? (head + 1) * share - u : SW_GEMV_ROWS;
         float *out = a->out + (size_t)u * (size_t)a->ld + (size_t)j0;
-        p->vec->gemv(p->plus + (size_t)u * (size_t)d, d, rows, a->high + at, d, blocks, NULL, false, out, a->ld);
-        p->vec->gemv(p->minus + (size_t)u * (size_t)d, d, rows, a->low + at, d, blocks, NULL, true, out, a->ld);
+        p->vec->gemv(p->plus + (size_t)u * (size_t)d, d, rows, a->high + at, d, blocks, NULL, false,
+                     out, a->ld);
+        p->vec->gemv(p->minus + (size_t)u * (size_t)d, d, rows, a->low + at, d, blocks, NULL, true,
+                     out, a->ld);
     }
 }
 
 enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
 {
-    CPU_NEED(a && a->q && a->low && a->high && a->out && a->n_kv_heads > 0 && a->n_heads > 0 && a->n_heads % a->n_kv_heads == 0);
-    CPU_NEED((a->units == a->n_heads || a->units == a->n_kv_heads) && a->head_dim > 0 && a->b > 0 && a->ld_in >= a->b && a->ld >= a->b);
+    CPU_NEED(a && a->q && a->low && a->high && a->out && a->n_kv_heads > 0 && a->n_heads > 0 &&
+             a->n_heads % a->n_kv_heads == 0);
+    CPU_NEED((a->units == a->n_heads || a->units == a->n_kv_heads) && a->head_dim > 0 && a->b > 0 &&
+             a->ld_in >= a->b && a->ld >= a->b);
     size_t parts = (size_t)a->units * (size_t)a->head_dim;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, 2 * parts * sizeof(float), &scratch));
@@ -90,7 +100,11 @@ enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_
             size_t to = (size_t)(h * a->units / a->n_heads) * (size_t)a->head_dim + (size_t)c;
             *(x >= 0 ? &plus[to] : &minus[to]) += x;
         }
-    struct bounds p = {.a = a, .vec = cpu_of(be)->vec, .tasks_per_head = (a->b + TASK_BLOCKS - 1) / TASK_BLOCKS, .plus = plus, .minus = minus};
+    struct bounds p = {.a = a,
+                       .vec = cpu_of(be)->vec,
+                       .tasks_per_head = (a->b + TASK_BLOCKS - 1) / TASK_BLOCKS,
+                       .plus = plus,
+                       .minus = minus};
     sw_workers_run(cpu_of(be)->workers, (long)a->n_kv_heads * p.tasks_per_head, bounds_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;

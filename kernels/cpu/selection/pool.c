@@ -1,11 +1,12 @@
-/* blocks.c: from tokens to blocks: pooled sums, means and sketches; means over units; the random method's scores. */
+/* blocks.c: from tokens to blocks: pooled sums, means and sketches; means over units; the random
+ * method's scores. */
 #include <math.h>
 #include <string.h>
 
 #include "core/rng.h"
 #include "kernels/cpu/device/cpu.h"
 
-/* ------------------------------------------------------------------------------------------------------------------------ pool */
+/* --- pool ------------------------------------------------------------------------------------- */
 
 struct pool {
     const struct sw_pool *a;
@@ -18,14 +19,18 @@ static void pool_task(void *ctx, long task, int worker)
     (void)worker;
     const struct pool *p = ctx;
     const struct sw_pool *a = p->a;
-    int unit = (int)(task / p->blocks), j = p->block0 + (int)(task % p->blocks), share = a->heads / a->units, d = a->head_dim;
-    int from = j * a->block > a->t0 ? j * a->block : a->t0, to = (j + 1) * a->block < a->t1 ? (j + 1) * a->block : a->t1;
+    int unit = (int)(task / p->blocks), j = p->block0 + (int)(task % p->blocks),
+        share = a->heads / a->units, d = a->head_dim;
+    int from = j * a->block > a->t0 ? j * a->block : a->t0,
+        to = (j + 1) * a->block < a->t1 ? (j + 1) * a->block : a->t1;
     float *restrict sum = a->sums + ((size_t)unit * (size_t)a->ld + (size_t)j) * (size_t)d;
     float mean[SW_MAX_HEAD_DIM];
     if (from == j * a->block)
         memset(sum, 0, (size_t)d * sizeof *sum);
     for (int t = from; t < to; t++) {
-        const float *restrict x = (const float *)a->x + ((size_t)(t - a->t0) * (size_t)a->heads + (size_t)unit * (size_t)share) * (size_t)d;
+        const float *restrict x =
+            (const float *)a->x +
+            ((size_t)(t - a->t0) * (size_t)a->heads + (size_t)unit * (size_t)share) * (size_t)d;
         if (share == 1) {
             for (int c = 0; c < d; c++)
                 sum[c] += x[c];
@@ -45,7 +50,8 @@ enum sw_status sw_cpu_pool(struct sw_backend *be, const struct sw_pool *a)
     CPU_NEED(a && a->heads > 0 && a->units > 0 && a->heads % a->units == 0 && a->block > 0);
     CPU_NEED(a->head_dim > 0 && a->t0 >= 0 && a->t1 >= a->t0);
     if (a->head_dim > SW_MAX_HEAD_DIM)
-        return SW_FAIL(SW_EUNSUPPORTED, "pool: head_dim %d; the cpu backend goes up to %d", a->head_dim, SW_MAX_HEAD_DIM);
+        return SW_FAIL(SW_EUNSUPPORTED, "pool: head_dim %d; the cpu backend goes up to %d",
+                       a->head_dim, SW_MAX_HEAD_DIM);
     if (a->t1 == a->t0)
         return SW_OK;
     struct pool p = {.a = a, .block0 = a->t0 / a->block};
@@ -55,7 +61,7 @@ enum sw_status sw_cpu_pool(struct sw_backend *be, const struct sw_pool *a)
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- sketch */
+/* --- sketch ----------------------------------------------------------------------------------- */
 
 enum { SRHT_MAX = 256 };
 
@@ -75,7 +81,8 @@ static void sketch_task(void *ctx, long task, int worker)
 {
     (void)worker;
     const struct sw_sketch *a = ctx;
-    int unit = (int)(task / (a->i1 - a->i0)), i = a->i0 + (int)(task % (a->i1 - a->i0)), r = a->transform ? a->transform->r : a->d;
+    int unit = (int)(task / (a->i1 - a->i0)), i = a->i0 + (int)(task % (a->i1 - a->i0)),
+        r = a->transform ? a->transform->r : a->d;
     int real = a->n - i * a->block < a->block ? a->n - i * a->block : a->block;
     float count = (float)(a->padded_tail ? a->block : real);
     const float *sum = a->sums + ((size_t)unit * (size_t)a->ld + (size_t)i) * (size_t)a->d;
@@ -100,10 +107,12 @@ enum sw_status sw_cpu_sketch(struct sw_backend *be, const struct sw_sketch *a)
     CPU_NEED(a && a->units > 0 && a->d > 0 && a->block > 0 && a->i0 >= 0 && a->i1 >= a->i0);
     CPU_NEED(a->i1 <= a->ld && (int64_t)(a->i1 - 1) * a->block < a->n && a->sums && a->out);
     if (a->d > SRHT_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "sketch: head_dim %d; the cpu backend goes up to %d", a->d, SRHT_MAX);
+        return SW_FAIL(SW_EUNSUPPORTED, "sketch: head_dim %d; the cpu backend goes up to %d", a->d,
+                       SRHT_MAX);
     if (a->transform) {
         const struct sw_srht *t = a->transform;
-        CPU_NEED(t->d == a->d && t->d_pow2 >= a->d && t->d_pow2 <= SRHT_MAX && (t->d_pow2 & (t->d_pow2 - 1)) == 0);
+        CPU_NEED(t->d == a->d && t->d_pow2 >= a->d && t->d_pow2 <= SRHT_MAX &&
+                 (t->d_pow2 & (t->d_pow2 - 1)) == 0);
         CPU_NEED(t->r > 0 && t->r <= t->d_pow2 && t->signs && t->keep);
         for (int c = 0; c < t->r; c++)
             CPU_NEED(t->keep[c] >= 0 && t->keep[c] < t->d_pow2);
@@ -113,7 +122,7 @@ enum sw_status sw_cpu_sketch(struct sw_backend *be, const struct sw_sketch *a)
     return SW_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- means over units */
+/* --- means over units ------------------------------------------------------------------------- */
 
 struct mean_units {
     const float *in;
@@ -125,7 +134,8 @@ static void mean_task(void *ctx, long task, int worker)
 {
     (void)worker;
     const struct mean_units *a = ctx;
-    size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows), ld = (size_t)a->ld, plane = (size_t)a->ld_rows * ld;
+    size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows), ld = (size_t)a->ld,
+           plane = (size_t)a->ld_rows * ld;
     const float *in = a->in + unit * (size_t)a->share * plane + row * ld;
     float *out = a->out + unit * plane + row * ld;
     for (int c = 0; c < a->cols; c++) {
@@ -136,17 +146,24 @@ static void mean_task(void *ctx, long task, int worker)
     }
 }
 
-enum sw_status sw_cpu_mean_units(struct sw_backend *be, const float *in, int units_in, int units_out, int rows, int cols, int ld, int ld_rows,
-                                 float *out)
+enum sw_status sw_cpu_mean_units(struct sw_backend *be, const float *in, int units_in,
+                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
 {
-    CPU_NEED(units_out > 0 && units_in % units_out == 0 && rows >= 0 && cols >= 0 && ld >= cols && ld_rows >= rows && in && out);
-    struct mean_units a = {.in = in, .units_out = units_out, .share = units_in / units_out, .rows = rows, .cols = cols, .ld = ld,
-                           .ld_rows = ld_rows, .out = out};
+    CPU_NEED(units_out > 0 && units_in % units_out == 0 && rows >= 0 && cols >= 0 && ld >= cols &&
+             ld_rows >= rows && in && out);
+    struct mean_units a = {.in = in,
+                           .units_out = units_out,
+                           .share = units_in / units_out,
+                           .rows = rows,
+                           .cols = cols,
+                           .ld = ld,
+                           .ld_rows = ld_rows,
+                           .out = out};
     sw_workers_run(cpu_of(be)->workers, (long)units_out * rows, mean_task, &a);
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- random scores */
+/* --- random scores ---------------------------------------------------------------------------- */
 
 struct hash_scores {
     uint64_t seed, first_unit;
@@ -161,19 +178,27 @@ static void hash_task(void *ctx, long task, int worker)
     uint64_t unit = (uint64_t)(task / a->rows), row = (uint64_t)(task % a->rows);
     float *out = a->out + (unit * (uint64_t)a->ld_rows + row) * (uint64_t)a->ld;
     for (int j = 0; j < a->cols; j++) {
-        uint64_t index = ((a->first_unit + unit) << 40) | (((uint64_t)a->row0 + row) << 20) | (uint64_t)j;
+        uint64_t index =
+            ((a->first_unit + unit) << 40) | (((uint64_t)a->row0 + row) << 20) | (uint64_t)j;
         /* The leading 24 bits of sw_rng_uniform: rounding to fp32 instead could give 1. */
         out[j] = (float)(sw_rng_u64(a->seed, SW_RNG_RANDOM_METHOD, index) >> 40) * 0x1p-24f;
     }
 }
 
-enum sw_status sw_cpu_hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
-                                  int ld_rows, float *out)
+enum sw_status sw_cpu_hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units,
+                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
 {
-    CPU_NEED(layer >= 0 && units > 0 && row0 >= 0 && rows >= 0 && cols >= 0 && ld >= cols && ld_rows >= rows && out);
+    CPU_NEED(layer >= 0 && units > 0 && row0 >= 0 && rows >= 0 && cols >= 0 && ld >= cols &&
+             ld_rows >= rows && out);
     CPU_NEED(row0 + rows <= 1 << 20 && cols <= 1 << 20);
-    struct hash_scores a = {.seed = seed, .first_unit = (uint64_t)layer * (uint64_t)units, .row0 = row0, .rows = rows, .cols = cols, .ld = ld,
-                            .ld_rows = ld_rows, .out = out};
+    struct hash_scores a = {.seed = seed,
+                            .first_unit = (uint64_t)layer * (uint64_t)units,
+                            .row0 = row0,
+                            .rows = rows,
+                            .cols = cols,
+                            .ld = ld,
+                            .ld_rows = ld_rows,
+                            .out = out};
     sw_workers_run(cpu_of(be)->workers, (long)units * rows, hash_task, &a);
     return SW_OK;
 }

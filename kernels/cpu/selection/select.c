@@ -1,11 +1,13 @@
-/* select.c: from scores to block lists, one row a task, by selection instead of sorting: O(i) a row. */
+/* select.c: from scores to block lists, one row a task, by selection instead of sorting: O(i) a
+ * row. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
 #include "kernels/cpu/selection/order.h"
 
-static void describe(struct sw_selection *out, int block, int n, int n_q, int row0, int window, int sink)
+static void describe(struct sw_selection *out, int block, int n, int n_q, int row0, int window,
+                     int sink)
 {
     out->block = block;
     out->n = n;
@@ -15,7 +17,7 @@ static void describe(struct sw_selection *out, int block, int n, int n_q, int ro
     out->sink = sink;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- top */
+/* --- top -------------------------------------------------------------------------------------- */
 
 struct top {
     const struct sw_select_top *a;
@@ -31,7 +33,9 @@ static void top_task(void *ctx, long task, int worker)
     int32_t *to = p->out->indices + p->out->indptr[task];
     int left = a->budget[row] - sw_forced_count(a->forced, i);
     uint64_t *keys = p->keys + (size_t)worker * (size_t)(a->row0 + a->rows), threshold = UINT64_MAX;
-    const float *scores = a->scores ? a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld : NULL;
+    const float *scores =
+        a->scores ? a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld
+                  : NULL;
     if (left > 0) {
         int n = 0;
         for (int j = 0; j < i; j++)
@@ -40,24 +44,29 @@ static void top_task(void *ctx, long task, int worker)
         threshold = sw_kth_largest(keys, n, left - 1);
     }
     for (int j = 0; j < i; j++)
-        if (sw_forced_has(a->forced, i, j) || (scores ? sw_key_of(scores[j], j) : (uint64_t)j) >= threshold)
+        if (sw_forced_has(a->forced, i, j) ||
+            (scores ? sw_key_of(scores[j], j) : (uint64_t)j) >= threshold)
             *to++ = j;
     *to = i;
 }
 
-enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out)
+enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_top *a,
+                                 struct sw_selection *out)
 {
-    CPU_NEED(a && out && a->budget && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 && a->forced.sink >= 0 && a->forced.local >= 1);
+    CPU_NEED(a && out && a->budget && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 &&
+             a->forced.sink >= 0 && a->forced.local >= 1);
     CPU_NEED(!a->scores || (a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows));
     int64_t per_unit = 0;
     for (int r = 0; r < a->rows; r++) {
         int i = a->row0 + r, m = a->budget[r];
         if (m < sw_forced_count(a->forced, i) || m > i)
-            return SW_FAIL(SW_EINTERNAL, "select_top: row %d has a budget of %d blocks, forced %d", i, m, sw_forced_count(a->forced, i));
+            return SW_FAIL(SW_EINTERNAL, "select_top: row %d has a budget of %d blocks, forced %d",
+                           i, m, sw_forced_count(a->forced, i));
         per_unit += m + 1;
     }
     if (per_unit * a->units > INT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "select_top: %lld list entries; 32-bit offsets end at 2^31", (long long)per_unit * a->units);
+        return SW_FAIL(SW_EUNSUPPORTED, "select_top: %lld list entries; 32-bit offsets end at 2^31",
+                       (long long)per_unit * a->units);
     SW_TRY(sw_selection_reserve(out, be, a->units, a->rows, per_unit * a->units, false));
     describe(out, a->block, a->n, a->n_q, a->row0, 0, 0);
     int32_t at = 0;
@@ -68,14 +77,15 @@ enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_t
         }
     out->indptr[(int64_t)a->units * a->rows] = at;
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t), &scratch));
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t),
+                          &scratch));
     struct top p = {.a = a, .out = out, .keys = scratch};
     sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, top_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- quantile */
+/* --- quantile --------------------------------------------------------------------------------- */
 
 struct quantile {
     const struct sw_select_quantile *a;
@@ -94,7 +104,8 @@ static float score_of(uint64_t key)
     return f;
 }
 
-/* Linear interpolation between order statistics, as numpy.nanquantile. +inf (nothing is above) when there is no candidate. */
+/* Linear interpolation between order statistics, as numpy.nanquantile. +inf (nothing is above) when
+ * there is no candidate. */
 static double quantile_of(uint64_t *keys, int n, double q)
 {
     if (n == 0)
@@ -133,8 +144,10 @@ static void quantile_task(void *ctx, long task, int worker)
     const struct quantile *p = ctx;
     const struct sw_select_quantile *a = p->a;
     int unit = (int)(task / a->rows), row = (int)(task % a->rows), i = a->row0 + row;
-    int first = i * a->block > a->n - a->n_q ? i * a->block : a->n - a->n_q, last = (i + 1) * a->block < a->n ? (i + 1) * a->block - 1 : a->n - 1;
-    const float *scores = a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld;
+    int first = i * a->block > a->n - a->n_q ? i * a->block : a->n - a->n_q,
+        last = (i + 1) * a->block < a->n ? (i + 1) * a->block - 1 : a->n - 1;
+    const float *scores =
+        a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld;
     bool dense = i >= a->dense_from;
     if (p->count) {
         uint64_t *keys = p->keys + (size_t)worker * (size_t)(a->row0 + a->rows);
@@ -148,7 +161,9 @@ static void quantile_task(void *ctx, long task, int worker)
     uint8_t *whole = p->count ? NULL : p->out->whole + p->out->indptr[task];
     for (int j = 0; j <= i; j++) {
         bool candidate = j >= a->sink_blocks && j <= i - a->window_blocks;
-        enum keep keep = dense || (candidate && (double)scores[j] > p->threshold[task]) ? WHOLE : pairs_kept(a, i, j, first, last);
+        enum keep keep = dense || (candidate && (double)scores[j] > p->threshold[task])
+                             ? WHOLE
+                             : pairs_kept(a, i, j, first, last);
         if (keep == NONE)
             continue;
         if (indices) {
@@ -161,14 +176,19 @@ static void quantile_task(void *ctx, long task, int worker)
         p->count[task] = kept;
 }
 
-enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a, struct sw_selection *out)
+enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
+                                      struct sw_selection *out)
 {
     CPU_NEED(a && out && a->scores && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0);
-    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows && a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
-    CPU_NEED(a->sink_blocks >= 0 && a->window_blocks >= 0 && a->n_q > 0 && a->n_q <= a->n && a->quantile >= 0 && a->quantile <= 1);
+    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows &&
+             a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
+    CPU_NEED(a->sink_blocks >= 0 && a->window_blocks >= 0 && a->n_q > 0 && a->n_q <= a->n &&
+             a->quantile >= 0 && a->quantile <= 1);
     size_t rows = (size_t)a->units * (size_t)a->rows;
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t) + rows * (sizeof(double) + sizeof(int32_t)),
+    SW_TRY(sw_cpu_scratch(be,
+                          (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t) +
+                              rows * (sizeof(double) + sizeof(int32_t)),
                           &scratch));
     struct quantile p = {.a = a, .out = out, .keys = scratch};
     p.threshold = (double *)(void *)(p.keys + (size_t)be->threads * (size_t)(a->row0 + a->rows));
@@ -179,7 +199,9 @@ enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_sel
         total += count[r];
     enum sw_status st = SW_OK;
     if (total > INT32_MAX)
-        st = SW_FAIL(SW_EUNSUPPORTED, "select_quantile: %lld list entries; 32-bit offsets end at 2^31", (long long)total);
+        st = SW_FAIL(SW_EUNSUPPORTED,
+                     "select_quantile: %lld list entries; 32-bit offsets end at 2^31",
+                     (long long)total);
     else
         st = sw_selection_reserve(out, be, a->units, a->rows, total, true);
     if (st == SW_OK) {

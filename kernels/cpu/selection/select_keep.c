@@ -1,4 +1,5 @@
-/* select_keep.c: from a keep matrix to block lists, with the token rules that some methods add. One row a task, two passes: count, write. */
+/* select_keep.c: from a keep matrix to block lists, with the token rules that some methods add. One
+ * row a task, two passes: count, write. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -33,17 +34,21 @@ static void keep_task(void *ctx, long task, int worker)
         if (p->out->whole)
             p->out->whole[e] = a->queries && j == i;
         if (a->queries)
-            memcpy(p->out->queries + (size_t)e * (size_t)p->words, a->queries + (at + (size_t)j) * (size_t)p->words,
+            memcpy(p->out->queries + (size_t)e * (size_t)p->words,
+                   a->queries + (at + (size_t)j) * (size_t)p->words,
                    (size_t)p->words * sizeof *a->queries);
         e++;
     }
 }
 
-static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep *a, int64_t total, int words, struct sw_selection *out)
+static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep *a, int64_t total,
+                              int words, struct sw_selection *out)
 {
     bool lines = a->columns || a->slashes, masked = lines || a->queries;
     if (total > INT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "select_keep: %lld list entries; 32-bit offsets end at 2^31", (long long)total);
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "select_keep: %lld list entries; 32-bit offsets end at 2^31",
+                       (long long)total);
     SW_TRY(sw_selection_reserve(out, be, a->units, a->rows, total, masked));
     if (!masked)
         return SW_OK;
@@ -60,15 +65,19 @@ static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep
     return SW_OK;
 }
 
-enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out)
+enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a,
+                                  struct sw_selection *out)
 {
-    CPU_NEED(a && out && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 && a->n_q > 0 && a->n_q <= a->n);
-    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows && a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
+    CPU_NEED(a && out && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 &&
+             a->n_q > 0 && a->n_q <= a->n);
+    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows &&
+             a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
     CPU_NEED(!(a->columns || a->slashes) || (a->line_ld >= a->n && !a->queries));
     size_t rows = (size_t)a->units * (size_t)a->rows;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, rows * sizeof(int32_t), &scratch));
-    struct keep p = {.a = a, .out = out, .count = scratch, .words = a->queries ? sw_query_words(a->block) : 0};
+    struct keep p = {
+        .a = a, .out = out, .count = scratch, .words = a->queries ? sw_query_words(a->block) : 0};
     int32_t *count = scratch;
     sw_workers_run(cpu_of(be)->workers, (long)rows, keep_task, &p);
     int64_t total = 0;

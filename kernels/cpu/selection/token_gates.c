@@ -1,5 +1,6 @@
-/* gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's form). n·b·d FLOPs a head over the causal half, as
- * products of TASK_TOKENS queries each; the gates of one such piece are all that is ever in memory. */
+/* gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's form).
+ * n·b·d FLOPs a head over the causal half, as products of TASK_TOKENS queries each; the gates of
+ * one such piece are all that is ever in memory. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -23,32 +24,42 @@ static void row_span(const struct sw_token_gates *in, int i, int *first, int *en
     *end = in->n - begin < in->block ? in->n : begin + in->block;
 }
 
-/* Gates of `tokens` tokens of a head from position t on, over blocks 0 … cols-1, into out [tokens, b]. */
+/* Gates of `tokens` tokens of a head from position t on, over blocks 0 … cols-1, into out [tokens,
+ * b]. */
 static void token_gates(const struct gates *p, int head, int t, int tokens, int cols, float *out)
 {
     const struct sw_token_gates *in = p->in;
     int stride = in->n_heads * in->head_dim, kv = head / (in->n_heads / in->n_kv_heads);
-    const float *q = (const float *)in->q + (ptrdiff_t)(t - (in->n - in->n_q)) * stride + (ptrdiff_t)head * in->head_dim;
+    const float *q = (const float *)in->q + (ptrdiff_t)(t - (in->n - in->n_q)) * stride +
+                     (ptrdiff_t)head * in->head_dim;
     const float *k = in->k + (size_t)kv * (size_t)in->k_ld * (size_t)in->head_dim;
     p->vec->scores(q, stride, tokens, k, in->head_dim, cols, in->head_dim, in->scale, out, p->b);
 }
 
-static enum sw_status sw_cpu_token_gates(struct sw_backend *be, const struct sw_token_gates *in, bool with_keys, int ld, int ld_rows, struct gates *p)
+static enum sw_status sw_cpu_token_gates(struct sw_backend *be, const struct sw_token_gates *in,
+                                         bool with_keys, int ld, int ld_rows, struct gates *p)
 {
-    CPU_NEED(in->q && in->k && in->block > 0 && in->n_q > 0 && in->n_q <= in->n && in->head_dim > 0);
+    CPU_NEED(in->q && in->k && in->block > 0 && in->n_q > 0 && in->n_q <= in->n &&
+             in->head_dim > 0);
     CPU_NEED(in->n_kv_heads > 0 && in->n_heads > 0 && in->n_heads % in->n_kv_heads == 0);
-    *p = (struct gates){.in = in, .vec = cpu_of(be)->vec, .b = sw_blocks(in->n, in->block), .row0 = (in->n - in->n_q) / in->block};
+    *p = (struct gates){.in = in,
+                        .vec = cpu_of(be)->vec,
+                        .b = sw_blocks(in->n, in->block),
+                        .row0 = (in->n - in->n_q) / in->block};
     p->rows = p->b - p->row0;
     CPU_NEED(in->k_ld >= p->b && ld >= p->b && ld_rows >= p->rows);
     size_t keys = with_keys ? (size_t)be->threads * (size_t)p->b : 0;
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, keys * sizeof(uint64_t) + (size_t)be->threads * TASK_TOKENS * (size_t)p->b * sizeof(float), &scratch));
+    SW_TRY(sw_cpu_scratch(be,
+                          keys * sizeof(uint64_t) +
+                              (size_t)be->threads * TASK_TOKENS * (size_t)p->b * sizeof(float),
+                          &scratch));
     p->keys = scratch;
     p->gates = (float *)(void *)(p->keys + keys);
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- scores */
+/* --- scores ----------------------------------------------------------------------------------- */
 
 struct gate_scores {
     struct gates g;
@@ -59,10 +70,13 @@ static void scores_task(void *ctx, long task, int worker)
 {
     const struct gate_scores *p = ctx;
     const struct gates *g = &p->g;
-    int unit = (int)(task % p->a->units), row = g->rows - 1 - (int)(task / p->a->units), i = g->row0 + row; /* long rows first */
+    /* long rows first */
+    int unit = (int)(task % p->a->units), row = g->rows - 1 - (int)(task / p->a->units),
+        i = g->row0 + row;
     int share = g->in->n_heads / p->a->units, first, end;
     float *x = g->gates + (size_t)worker * TASK_TOKENS * (size_t)g->b;
-    float *out = p->a->out + ((size_t)unit * (size_t)p->a->ld_rows + (size_t)row) * (size_t)p->a->ld;
+    float *out =
+        p->a->out + ((size_t)unit * (size_t)p->a->ld_rows + (size_t)row) * (size_t)p->a->ld;
     memset(out, 0, (size_t)g->b * sizeof *out);
     row_span(g->in, i, &first, &end);
     for (int h = unit * share; h < (unit + 1) * share; h++)
@@ -88,7 +102,7 @@ enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_sc
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- top */
+/* --- top -------------------------------------------------------------------------------------- */
 
 struct gate_top {
     struct gates g;
@@ -100,7 +114,8 @@ static void top_task(void *ctx, long task, int worker)
 {
     const struct gate_top *p = ctx;
     const struct gates *g = &p->g;
-    int heads = g->in->n_heads, head = (int)(task % heads), row = g->rows - 1 - (int)(task / heads), i = g->row0 + row;
+    int heads = g->in->n_heads, head = (int)(task % heads), row = g->rows - 1 - (int)(task / heads),
+        i = g->row0 + row;
     int top = p->a->top[row] < i ? p->a->top[row] : i, first, end;
     float *x = g->gates + (size_t)worker * TASK_TOKENS * (size_t)g->b;
     uint64_t *keys = g->keys + (size_t)worker * (size_t)g->b;
@@ -123,7 +138,8 @@ static void top_task(void *ctx, long task, int worker)
             for (int j = 0; j < i; j++)
                 if (sw_key_of(of_token[j], (uint32_t)j) >= threshold) {
                     keep[j] = 1;
-                    queries[(size_t)j * (size_t)p->words + (size_t)(bit / 64)] |= (uint64_t)1 << (bit % 64);
+                    queries[(size_t)j * (size_t)p->words + (size_t)(bit / 64)] |= (uint64_t)1
+                                                                                  << (bit % 64);
                 }
         }
     }

@@ -1,5 +1,6 @@
-/* lines.c: how the last queries attend, by key (columns) and by distance (slashes); their sums over blocks, and block scores made of them.
- * last·n·d multiply-adds a head, half a million a key at last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
+/* lines.c: how the last queries attend, by key (columns) and by distance (slashes); their sums over
+ * blocks, and block scores made of them. last·n·d multiply-adds a head, half a million a key at
+ * last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -17,7 +18,8 @@ static void lines_task(void *ctx, long head, int worker)
     const struct lines *p = ctx;
     const struct sw_lines *a = p->a;
     const struct sw_attend *in = a->in;
-    int n = in->n_k, d = in->head_dim, width = in->n_heads * d, kv_width = in->n_kv_heads * d, kv = (int)head / (in->n_heads / in->n_kv_heads);
+    int n = in->n_k, d = in->head_dim, width = in->n_heads * d, kv_width = in->n_kv_heads * d,
+        kv = (int)head / (in->n_heads / in->n_kv_heads);
     float *x = p->scratch + (size_t)worker * LINE_ROWS * (size_t)n;
     float *columns = a->columns ? a->columns + (size_t)head * (size_t)a->ld : NULL;
     float *slashes = a->slashes ? a->slashes + (size_t)head * (size_t)a->ld : NULL;
@@ -27,7 +29,8 @@ static void lines_task(void *ctx, long head, int worker)
         memset(slashes, 0, (size_t)n * sizeof *slashes);
     for (int t0 = n - a->last; t0 < n; t0 += LINE_ROWS) {
         int rows = n - t0 < LINE_ROWS ? n - t0 : LINE_ROWS;
-        const float *q = (const float *)in->q + (size_t)(in->n_q - (n - t0)) * (size_t)width + (size_t)head * (size_t)d;
+        const float *q = (const float *)in->q + (size_t)(in->n_q - (n - t0)) * (size_t)width +
+                         (size_t)head * (size_t)d;
         const float *k = (const float *)in->k + (size_t)kv * (size_t)d;
         p->vec->scores(q, width, rows, k, kv_width, t0 + rows, d, in->scale, x, n);
         for (int r = 0; r < rows; r++) {
@@ -48,14 +51,15 @@ enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a)
     SW_TRY(sw_cpu_attend_check(a->in, "lines"));
     CPU_NEED(a->in->batch == 1 && a->last > 0 && a->last <= a->in->n_q && a->ld >= a->in->n_k);
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * LINE_ROWS * (size_t)a->in->n_k * sizeof(float), &scratch));
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * LINE_ROWS * (size_t)a->in->n_k * sizeof(float),
+                          &scratch));
     struct lines p = {.vec = cpu_of(be)->vec, .a = a, .scratch = scratch};
     sw_workers_run(cpu_of(be)->workers, a->in->n_heads, lines_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- sums over blocks */
+/* --- sums over blocks ------------------------------------------------------------------------- */
 
 static void pool_task(void *ctx, long row, int worker)
 {
@@ -68,7 +72,8 @@ static void pool_task(void *ctx, long row, int worker)
         int count = a->n - from < a->block ? a->n - from : a->block;
         double sum = passed, after = 0;
         for (int x = 0; x < count; x++) {
-            double share = a->split ? (double)x / a->block : 0.0; /* of this entry, to the next block */
+            /* of this entry, to the next block */
+            double share = a->split ? (double)x / a->block : 0.0;
             sum += (1.0 - share) * (double)in[from + x];
             after += share * (double)in[from + x];
         }
@@ -79,13 +84,14 @@ static void pool_task(void *ctx, long row, int worker)
 
 enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lines *a)
 {
-    CPU_NEED(a && a->in && a->out && a->rows > 0 && a->n > 0 && a->block > 0 && a->ld >= a->n && a->ld_out >= sw_blocks(a->n, a->block));
+    CPU_NEED(a && a->in && a->out && a->rows > 0 && a->n > 0 && a->block > 0 && a->ld >= a->n &&
+             a->ld_out >= sw_blocks(a->n, a->block));
     struct sw_pool_lines copy = *a;
     sw_workers_run(cpu_of(be)->workers, a->rows, pool_task, &copy);
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ block scores */
+/* --- block scores ----------------------------------------------------------------------------- */
 
 static void scores_task(void *ctx, long task, int worker)
 {
@@ -93,7 +99,8 @@ static void scores_task(void *ctx, long task, int worker)
     const struct sw_line_scores *a = ctx;
     size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows);
     int i = a->row0 + (int)row;
-    const float *columns = a->columns + unit * (size_t)a->ld_in, *slashes = a->slashes + unit * (size_t)a->ld_in;
+    const float *columns = a->columns + unit * (size_t)a->ld_in,
+                *slashes = a->slashes + unit * (size_t)a->ld_in;
     float *out = a->out + (unit * (size_t)a->ld_rows + row) * (size_t)a->ld;
     for (int j = 0; j < a->b; j++)
         out[j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
@@ -101,7 +108,8 @@ static void scores_task(void *ctx, long task, int worker)
 
 enum sw_status sw_cpu_line_scores(struct sw_backend *be, const struct sw_line_scores *a)
 {
-    CPU_NEED(a && a->columns && a->slashes && a->out && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->row0 + a->rows <= a->b);
+    CPU_NEED(a && a->columns && a->slashes && a->out && a->units > 0 && a->rows > 0 &&
+             a->row0 >= 0 && a->row0 + a->rows <= a->b);
     CPU_NEED(a->ld_in >= a->b && a->ld >= a->b && a->ld_rows >= a->rows);
     struct sw_line_scores copy = *a;
     sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, scores_task, &copy);

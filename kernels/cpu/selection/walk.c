@@ -1,7 +1,8 @@
 /* walk.c: one step of the walk over the block graph, and the running update of the cached graph.
  *
- * A step is a product of lower-triangular matrices: out[I, j] = Σ_{j <= k <= I} x[I, k]·a[k, j], b³/3 multiply-adds of the 2·b³/2 that a square
- * one has. Panels of PANEL blocks skip what lies outside the triangle. */
+ * A step is a product of lower-triangular matrices: out[I, j] = Σ_{j <= k <= I} x[I, k]·a[k, j],
+ * b³/3 multiply-adds of the 2·b³/2 that a square one has. Panels of PANEL blocks skip what lies
+ * outside the triangle. */
 #include <cblas.h>
 #include <string.h>
 
@@ -29,18 +30,22 @@ static void walk_task(void *ctx, long task, int worker)
     /* Middle blocks that can contribute: from the first column on, to the last row. */
     int k0 = w->causal ? j0 : 0, k1 = w->causal ? least(w->row0 + i0 + rows, w->b) : w->b;
     float *out = w->out + (unit * (size_t)w->ld_rows + (size_t)i0) * ld + (size_t)j0;
-    const float *anchor = w->anchor ? w->anchor + (unit * (size_t)w->ld_rows + (size_t)i0) * ld + (size_t)j0 : NULL;
+    const float *anchor =
+        w->anchor ? w->anchor + (unit * (size_t)w->ld_rows + (size_t)i0) * ld + (size_t)j0 : NULL;
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < cols; j++)
-            out[(size_t)i * ld + (size_t)j] = w->alpha == 0.0f ? 0.0f : w->alpha * anchor[(size_t)i * ld + (size_t)j];
+            out[(size_t)i * ld + (size_t)j] =
+                w->alpha == 0.0f ? 0.0f : w->alpha * anchor[(size_t)i * ld + (size_t)j];
     if (k1 <= k0 || w->beta == 0.0f)
         return;
     const float *x = w->x + (unit * (size_t)w->ld_rows + (size_t)i0) * ld + (size_t)k0;
     const float *a = w->a + (unit * (size_t)w->a_ld_rows + (size_t)k0) * ld + (size_t)j0;
     if (rows == 1)
-        cblas_sgemv(CblasRowMajor, CblasTrans, k1 - k0, cols, w->beta, a, w->ld, x, 1, 1.0f, out, 1);
+        cblas_sgemv(CblasRowMajor, CblasTrans, k1 - k0, cols, w->beta, a, w->ld, x, 1, 1.0f, out,
+                    1);
     else
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, k1 - k0, w->beta, x, w->ld, a, w->ld, 1.0f, out, w->ld);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, k1 - k0, w->beta, x,
+                    w->ld, a, w->ld, 1.0f, out, w->ld);
 }
 
 static void scale_task(void *ctx, long task, int worker)
@@ -48,7 +53,9 @@ static void scale_task(void *ctx, long task, int worker)
     (void)worker;
     const struct walk *p = ctx;
     const struct sw_walk *w = p->a;
-    float *row = w->out + ((size_t)(task / w->rows) * (size_t)w->ld_rows + (size_t)(task % w->rows)) * (size_t)w->ld;
+    float *row =
+        w->out +
+        ((size_t)(task / w->rows) * (size_t)w->ld_rows + (size_t)(task % w->rows)) * (size_t)w->ld;
     float max = p->vec->max(row, w->b);
     if (max > 0)
         for (int j = 0; j < w->b; j++)
@@ -57,18 +64,27 @@ static void scale_task(void *ctx, long task, int worker)
 
 enum sw_status sw_cpu_walk(struct sw_backend *be, const struct sw_walk *a)
 {
-    CPU_NEED(a && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->b > 0 && a->ld >= a->b && a->ld_rows >= a->rows && a->a_ld_rows >= a->b);
-    CPU_NEED(a->x && a->a && a->out && (a->anchor || a->alpha == 0.0f) && a->out != a->x && a->out != a->a);
-    struct walk p = {.vec = cpu_of(be)->vec, .a = a, .row_panels = (a->rows + PANEL - 1) / PANEL, .col_panels = (a->b + PANEL - 1) / PANEL};
-    sw_workers_run(cpu_of(be)->workers, (long)a->units * p.row_panels * p.col_panels, walk_task, &p);
+    CPU_NEED(a && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->b > 0 && a->ld >= a->b &&
+             a->ld_rows >= a->rows && a->a_ld_rows >= a->b);
+    CPU_NEED(a->x && a->a && a->out && (a->anchor || a->alpha == 0.0f) && a->out != a->x &&
+             a->out != a->a);
+    struct walk p = {.vec = cpu_of(be)->vec,
+                     .a = a,
+                     .row_panels = (a->rows + PANEL - 1) / PANEL,
+                     .col_panels = (a->b + PANEL - 1) / PANEL};
+    sw_workers_run(cpu_of(be)->workers, (long)a->units * p.row_panels * p.col_panels, walk_task,
+                   &p);
     if (a->scale_rows)
         sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, scale_task, &p);
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- running average */
+/* --- running average -------------------------------------------------------------------------- */
 
-static void blend(float *x, float value, float weight) { *x = weight == 1.0f ? value : *x + weight * (value - *x); }
+static void blend(float *x, float value, float weight)
+{
+    *x = weight == 1.0f ? value : *x + weight * (value - *x);
+}
 
 static void renormalise(float *row, int b)
 {
@@ -98,7 +114,8 @@ static void running_task(void *ctx, long unit, int worker)
 
 enum sw_status sw_cpu_running(struct sw_backend *be, const struct sw_running *a)
 {
-    CPU_NEED(a && a->units > 0 && a->b > 0 && a->c >= 0 && a->c < a->b && a->ld >= a->b && a->ld_rows >= a->b && a->row_ld >= a->b);
+    CPU_NEED(a && a->units > 0 && a->b > 0 && a->c >= 0 && a->c < a->b && a->ld >= a->b &&
+             a->ld_rows >= a->b && a->row_ld >= a->b);
     CPU_NEED(a->row && a->a);
     struct sw_running copy = *a;
     sw_workers_run(cpu_of(be)->workers, a->units, running_task, &copy);

@@ -1,6 +1,8 @@
-/* Which attention kernel takes a call. One query: decode. Else on Hopper the wgmma kernel where it supports the case (it is faster than
- * cuDNN at every length measured, NOTES.md); else, dense, cuDNN where there is one; else the portable tensor-core kernel.
- * A call may ask for the library (cuDNN) or for our own kernel; SWBENCH_ATTEND=portable leaves only the last, for tests. */
+/* Which attention kernel takes a call. One query: decode. Else on Hopper the wgmma kernel where it
+ * supports the case (it is faster than cuDNN at every length measured, NOTES.md); else, dense,
+ * cuDNN where there is one; else the portable tensor-core kernel.
+ * A call may ask for the library (cuDNN) or for our own kernel; SWBENCH_ATTEND=portable leaves only
+ * the last, for tests. */
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -13,13 +15,16 @@
 #include "kernels/cuda/attention/attend_cudnn.h"
 #endif
 
-enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend *a, attend_args *out)
+enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend *a,
+                                   attend_args *out)
 {
     const char *what = "attend";
     REQUIRE(a->batch >= 1 && a->n_q >= 1 && a->n_q <= a->n_k && a->kv_stride >= a->n_k, what);
     REQUIRE(a->n_kv_heads >= 1 && a->n_heads % a->n_kv_heads == 0, what);
     if (a->head_dim % 8 != 0 || a->head_dim > 256 || a->head_dim < 8)
-        return SW_FAIL(SW_EUNSUPPORTED, "attention on cuda: head_dim %d; expected a multiple of 8 up to 256", a->head_dim);
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "attention on cuda: head_dim %d; expected a multiple of 8 up to 256",
+                       a->head_dim);
     (void)s;
     attend_args r = {};
     r.q = static_cast<const bf16 *>(a->q);
@@ -40,13 +45,18 @@ enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend 
     if (sel) {
         int B = sel->block;
         if (B < 16 || (B & (B - 1)) != 0)
-            return SW_FAIL(SW_EUNSUPPORTED, "attention on cuda: block %d; expected a power of two of at least 16", B);
+            return SW_FAIL(SW_EUNSUPPORTED,
+                           "attention on cuda: block %d; expected a power of two of at least 16",
+                           B);
         REQUIRE(sel->backend == &s->be && sel->n == a->n_k && sel->n_q == a->n_q, what);
         REQUIRE(sel->units % a->batch == 0, what);
         r.units_per_seq = sel->units / a->batch;
-        REQUIRE(r.units_per_seq == 1 || r.units_per_seq == a->n_kv_heads || r.units_per_seq == a->n_heads, what);
+        REQUIRE(r.units_per_seq == 1 || r.units_per_seq == a->n_kv_heads ||
+                    r.units_per_seq == a->n_heads,
+                what);
         REQUIRE(a->n_q == 1 || (a->n_k - a->n_q) % B == 0, what);
-        REQUIRE(sel->row0 == (a->n_k - a->n_q) / B && sel->rows == sw_blocks(a->n_k, B) - sel->row0, what);
+        REQUIRE(sel->row0 == (a->n_k - a->n_q) / B && sel->rows == sw_blocks(a->n_k, B) - sel->row0,
+                what);
         r.indptr = sel->indptr;
         r.indices = sel->indices;
         r.whole = sel->whole;
@@ -92,7 +102,10 @@ static enum route route_of(const struct cuda_state *s, const struct sw_attend *a
 /* What attend.h and attend_hopper.h promise of the prompt kernels. */
 static bool in_place(enum route route) { return route == HOPPER || route == PORTABLE; }
 
-static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a) { return in_place(route_of(state_of(be), a)); }
+static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a)
+{
+    return in_place(route_of(state_of(be), a));
+}
 
 static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
 {
@@ -115,7 +128,9 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
         return SW_OK;
 #endif
     if (a->kernel == SW_ATTEND_LIBRARY)
-        return SW_FAIL(SW_EUNSUPPORTED, "dense attention by a library: this build has no cuDNN, or it does not take %d queries of %d keys",
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "dense attention by a library: this build has no cuDNN, or it does not take "
+                       "%d queries of %d keys",
                        a->n_q, a->n_k);
     return sw_cuda_prefill(s, args);
 }

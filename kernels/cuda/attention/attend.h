@@ -1,7 +1,8 @@
 /* attend.h: one attention call as the kernels see it, and the list of keys of one query block.
  *
- * A list is a run of `slots`: the kept blocks one after another, B slots each. Slot s is key index[s / B] · B + s % B. Dense is the
- * list of all blocks. Kernels walk the slots and never see blocks, so that one code serves every block size that is a power of two. */
+ * A list is a run of `slots`: the kept blocks one after another, B slots each. Slot s is key
+ * index[s / B] · B + s % B. Dense is the list of all blocks. Kernels walk the slots and never see
+ * blocks, so that one code serves every block size that is a power of two. */
 #ifndef SW_CUDA_ATTEND_H
 #define SW_CUDA_ATTEND_H
 
@@ -38,7 +39,8 @@ struct key_list {
     int query_words;
 };
 
-/* The list that query head h of sequence `seq` uses in query block i. qmax: last query position that uses it. */
+/* The list that query head h of sequence `seq` uses in query block i. qmax: last query position
+ * that uses it. */
 __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, int qmax)
 {
     key_list l;
@@ -71,7 +73,10 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     return l;
 }
 
-__device__ inline int list_block(const key_list &l, int entry) { return l.index ? l.index[entry] : entry; }
+__device__ inline int list_block(const key_list &l, int entry)
+{
+    return l.index ? l.index[entry] : entry;
+}
 
 /* Key position of a slot, or -1 when the list has no such slot or the sequence no such key. */
 __device__ inline int key_of(const key_list &l, int slot)
@@ -83,7 +88,8 @@ __device__ inline int key_of(const key_list &l, int slot)
     return key < l.n_k ? key : -1;
 }
 
-/* Slots up to the last one that position qmax may see: the diagonal block, last in the list, counts up to qmax. */
+/* Slots up to the last one that position qmax may see: the diagonal block, last in the list, counts
+ * up to qmax. */
 __device__ inline int list_slots(const key_list &l, int qmax)
 {
     if (l.count == 0)
@@ -93,7 +99,8 @@ __device__ inline int list_slots(const key_list &l, int qmax)
     return ((l.count - 1) << l.block_log2) + max(seen, 0);
 }
 
-/* May slots [s0, s0 + 64) hold a pair that is not kept, for queries from qmin on? Lists ascend, so the last slot decides. */
+/* May slots [s0, s0 + 64) hold a pair that is not kept, for queries from qmin on? Lists ascend, so
+ * the last slot decides. */
 template <int WIDTH>
 __device__ inline bool tile_needs_mask(const key_list &l, int s0, int qmin)
 {
@@ -112,10 +119,12 @@ __device__ inline bool pair_kept(const key_list &l, int t, int key, int slot, bo
 {
     if (key < 0 || key > t)
         return false;
-    if (!partial || t - key < l.window || key < l.sink || (l.columns && l.columns[key]) || (l.slashes && l.slashes[t - key]))
+    if (!partial || t - key < l.window || key < l.sink || (l.columns && l.columns[key]) ||
+        (l.slashes && l.slashes[t - key]))
         return true;
     int bit = t & ((1 << l.block_log2) - 1);
-    return l.queries && l.queries[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
+    return l.queries &&
+           l.queries[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
 }
 __device__ inline bool slot_partial(const key_list &l, int slot)
 {
@@ -123,16 +132,20 @@ __device__ inline bool slot_partial(const key_list &l, int slot)
     return l.whole && entry < l.count && !l.whole[entry];
 }
 
-/* out may be q: a block's queries are in shared memory before it writes its outputs, which lie where they were, and no other block reads them. */
+/* out may be q: a block's queries are in shared memory before it writes its outputs, which lie
+ * where they were, and no other block reads them. */
 SW_MUST_CHECK enum sw_status sw_cuda_prefill(struct cuda_state *s, const attend_args &a);
-/* out may not be q: a sequence's query is read by many blocks, and some begin before the selection, which reads it too, is over. */
+/* out may not be q: a sequence's query is read by many blocks, and some begin before the selection,
+ * which reads it too, is over. */
 SW_MUST_CHECK enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a);
 
-/* Fills everything but the pointers to activations that a caller overrides. SW_EUNSUPPORTED with the reason. */
-SW_MUST_CHECK enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend *a, attend_args *out);
+/* Fills everything but the pointers to activations that a caller overrides. SW_EUNSUPPORTED with
+ * the reason. */
+SW_MUST_CHECK enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend *a,
+                                                 attend_args *out);
 
 /* Calls f<D>() with the smallest template head dimension that holds d. */
-#define FOR_HEAD_DIM(d, call)                                   \
+#define FOR_HEAD_DIM(d, call) \
     ((d) <= 64 ? call(64) : (d) <= 96 ? call(96) : (d) <= 128 ? call(128) : call(256))
 
 #endif

@@ -1,7 +1,8 @@
-/* Dense causal attention by cuDNN: the baseline that most users would otherwise run. Host code only; without SWBENCH_CUDNN it is empty.
+/* Dense causal attention by cuDNN: the baseline that most users would otherwise run. Host code
+ * only; without SWBENCH_CUDNN it is empty.
  *
- * The graph is built by cudnn-frontend (header-only), once a shape, and kept. libcudnn itself is opened at run time, so that the module loads
- * where it is missing. */
+ * The graph is built by cudnn-frontend (header-only), once a shape, and kept. libcudnn itself is
+ * opened at run time, so that the module loads where it is missing. */
 #ifdef SWBENCH_CUDNN
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
 #define CUDNN_FRONTEND_SKIP_JSON_LIB
@@ -21,11 +22,13 @@
 
 namespace fe = cudnn_frontend;
 
-namespace cudnn_frontend {
+namespace cudnn_frontend
+{
 void *cudnn_dlhandle = nullptr;
 }
 
-namespace {
+namespace
+{
 
 enum tensor_id : int64_t { ID_Q = 1, ID_K, ID_V, ID_O };
 
@@ -54,8 +57,9 @@ bool open_library()
     return fe::cudnn_dlhandle != nullptr;
 }
 
-std::shared_ptr<fe::graph::Tensor_attributes> tensor(fe::graph::Graph &g, const char *name, tensor_id id, int batch, int heads, int n, int d,
-                                                     int64_t seq_stride)
+std::shared_ptr<fe::graph::Tensor_attributes> tensor(fe::graph::Graph &g, const char *name,
+                                                     tensor_id id, int batch, int heads, int n,
+                                                     int d, int64_t seq_stride)
 {
     return g.tensor(fe::graph::Tensor_attributes()
                         .set_name(name)
@@ -68,11 +72,17 @@ std::shared_ptr<fe::graph::Tensor_attributes> tensor(fe::graph::Graph &g, const 
 void build(cudnnHandle_t handle, plan &p)
 {
     auto g = std::make_shared<fe::graph::Graph>();
-    g->set_io_data_type(fe::DataType_t::BFLOAT16).set_intermediate_data_type(fe::DataType_t::FLOAT).set_compute_data_type(fe::DataType_t::FLOAT);
+    g->set_io_data_type(fe::DataType_t::BFLOAT16)
+        .set_intermediate_data_type(fe::DataType_t::FLOAT)
+        .set_compute_data_type(fe::DataType_t::FLOAT);
     auto q = tensor(*g, "q", ID_Q, p.batch, p.heads, p.n, p.d, p.n);
     auto k = tensor(*g, "k", ID_K, p.batch, p.kv_heads, p.n, p.d, p.kv_stride);
     auto v = tensor(*g, "v", ID_V, p.batch, p.kv_heads, p.n, p.d, p.kv_stride);
-    auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(false).set_causal_mask(true).set_attn_scale(p.scale);
+    auto options = fe::graph::SDPA_attributes()
+                       .set_name("attention")
+                       .set_generate_stats(false)
+                       .set_causal_mask(true)
+                       .set_attn_scale(p.scale);
     auto out = g->sdpa(q, k, v, options)[0];
     out->set_output(true)
         .set_uid(ID_O)
@@ -105,13 +115,15 @@ enum sw_status sw_cudnn_attend(struct cuda_state *s, const struct sw_attend *a, 
             return SW_OK;
         plan *found = nullptr;
         for (plan &p : lib->plans)
-            if (p.batch == a->batch && p.n == a->n_k && p.heads == a->n_heads && p.kv_heads == a->n_kv_heads && p.d == a->head_dim &&
-                p.kv_stride == a->kv_stride && p.scale == a->scale)
+            if (p.batch == a->batch && p.n == a->n_k && p.heads == a->n_heads &&
+                p.kv_heads == a->n_kv_heads && p.d == a->head_dim && p.kv_stride == a->kv_stride &&
+                p.scale == a->scale)
                 found = &p;
         if (!found) {
             if (lib->plans.size() >= 64)
                 lib->plans.clear();
-            lib->plans.push_back({a->batch, a->n_k, a->n_heads, a->n_kv_heads, a->head_dim, a->kv_stride, a->scale, nullptr, 0});
+            lib->plans.push_back({a->batch, a->n_k, a->n_heads, a->n_kv_heads, a->head_dim,
+                                  a->kv_stride, a->scale, nullptr, 0});
             found = &lib->plans.back();
             build(lib->handle, *found);
         }

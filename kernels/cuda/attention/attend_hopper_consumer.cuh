@@ -1,5 +1,6 @@
-/* attend_hopper_consumer.cuh: the consumer: a warpgroup's 64 rows of a tile, step by step, from queries to output. Which product is in flight beside which exponentials is said
- * in attend_hopper.cu. */
+/* attend_hopper_consumer.cuh: the consumer: a warpgroup's 64 rows of a tile, step by step, from
+ * queries to output. Which product is in flight beside which exponentials is said in
+ * attend_hopper.cu. */
 #ifndef SW_ATTEND_HOPPER_CONSUMER_CUH
 #define SW_ATTEND_HOPPER_CONSUMER_CUH
 
@@ -8,15 +9,20 @@
 #include "kernels/cuda/device/opaque.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-namespace {
+namespace
+{
 
 /* The running softmax of two rows a thread (r and r + 8 of its warp's 16). */
 struct running {
-    float max[2], sum[2]; /* max over the row, times scale·log2(e); sum of this thread's columns only */
+    /* max over the row, times scale·log2(e); sum of this thread's columns only */
+    float max[2], sum[2];
 };
 
-/* s: logits in, exp2(scale·s - max) out, against the maxima that run has, whatever those of s are; and their sums. */
-template <int N> __device__ __forceinline__ void exponentials(float (&s)[N], float (&sum)[2], const running &run, float scale_log2)
+/* s: logits in, exp2(scale·s - max) out, against the maxima that run has, whatever those of s are;
+ * and their sums. */
+template <int N>
+__device__ __forceinline__ void exponentials(float (&s)[N], float (&sum)[2], const running &run,
+                                             float scale_log2)
 {
     float part[2][2]; /* even and odd columns */
 #pragma unroll
@@ -33,7 +39,8 @@ template <int N> __device__ __forceinline__ void exponentials(float (&s)[N], flo
 }
 
 /* A row's first step. s: logits in, exp2(scale·s - max) out. */
-template <int N> __device__ __forceinline__ void softmax_first(float (&s)[N], running &run, float scale_log2)
+template <int N>
+__device__ __forceinline__ void softmax_first(float (&s)[N], running &run, float scale_log2)
 {
     float best[2][2] = {{s[0], s[2]}, {s[1], s[3]}};
 #pragma unroll
@@ -50,7 +57,8 @@ template <int N> __device__ __forceinline__ void softmax_first(float (&s)[N], ru
 }
 
 /* Accumulators of m64 × n become A operands of m64 × k16 pieces: the register layouts match. */
-template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)[P], const float (&s)[N])
+template <int N, int P>
+__device__ __forceinline__ void to_operand(uint32_t (&p)[P], const float (&s)[N])
 {
     static_assert(N / 2 <= P, "operand");
 #pragma unroll
@@ -59,10 +67,14 @@ template <int N, int P> __device__ __forceinline__ void to_operand(uint32_t (&p)
 }
 
 /* A warpgroup's 64 queries, in registers: their place is soon free for the next tile's. */
-template <int D> struct queries { uint32_t reg[D / 16][4]; };
+template <int D>
+struct queries {
+    uint32_t reg[D / 16][4];
+};
 
 /* S = Q·Kᵀ for KEYS keys. */
-template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], const queries<D> &q, uint32_t k)
+template <int D, int KEYS>
+__device__ __forceinline__ void queue_scores(float (&s)[KEYS / 2], const queries<D> &q, uint32_t k)
 {
     wgmma_fence();
 #pragma unroll
@@ -77,7 +89,8 @@ template <int D, int KEYS> __device__ __forceinline__ void queue_scores(float (&
 }
 
 /* O += P·V for KEYS keys. */
-template <int D, int KEYS, int P> __device__ __forceinline__ void queue_values(float (&o)[D / 2], const uint32_t (&p)[P], uint32_t v)
+template <int D, int KEYS, int P>
+__device__ __forceinline__ void queue_values(float (&o)[D / 2], const uint32_t (&p)[P], uint32_t v)
 {
     static_assert(KEYS / 4 <= P, "operand");
     wgmma_fence();
@@ -92,14 +105,16 @@ template <int D, int KEYS, int P> __device__ __forceinline__ void queue_values(f
     wgmma_commit();
 }
 
-template <int N> __device__ __forceinline__ void clear(float (&x)[N])
+template <int N>
+__device__ __forceinline__ void clear(float (&x)[N])
 {
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = 0.f;
 }
 
-template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
+template <int D>
+__device__ __forceinline__ void multiply_rows(float (&o)[D / 2], const float (&factor)[2])
 {
     pin(o);
 #pragma unroll
@@ -112,10 +127,12 @@ template <int D> __device__ __forceinline__ void multiply_rows(float (&o)[D / 2]
 }
 
 /* What a consumer warpgroup works with. */
-template <int D> struct consumer {
-    static constexpr int STEP = layout<D>::STEP, SLOT = layout<D>::KV_BYTES >> 4; /* of descriptors */
+template <int D>
+struct consumer {
+    /* of descriptors */
+    static constexpr int STEP = layout<D>::STEP, SLOT = layout<D>::KV_BYTES >> 4;
     ring<D> kr, vr;
-    uint32_t k, v;  /* descriptors of the rings' first tiles */
+    uint32_t k, v; /* descriptors of the rings' first tiles */
     uint32_t q_empty;
     float scale_log2;
     int lane;
@@ -127,7 +144,10 @@ template <int D> struct consumer {
     __device__ __forceinline__ uint32_t keys() const { return k + kr.stage * SLOT; }
     __device__ __forceinline__ uint32_t values() const { return v + vr.stage * SLOT; }
     __device__ __forceinline__ void wait_keys() { barrier_wait(kr.full + 8 * kr.stage, kr.phase); }
-    __device__ __forceinline__ void wait_values() { barrier_wait(vr.full + 8 * vr.stage, vr.phase); }
+    __device__ __forceinline__ void wait_values()
+    {
+        barrier_wait(vr.full + 8 * vr.stage, vr.phase);
+    }
     __device__ __forceinline__ void free_queries()
     {
         reads_before_tma();
@@ -150,7 +170,8 @@ template <int D> struct consumer {
 };
 
 /* Steps that are not for this warpgroup. */
-template <int D> __device__ __forceinline__ void pass_steps(consumer<D> &c, int steps)
+template <int D>
+__device__ __forceinline__ void pass_steps(consumer<D> &c, int steps)
 {
     for (int j = 0; j < steps; j++) {
         c.wait_keys();
@@ -160,9 +181,12 @@ template <int D> __device__ __forceinline__ void pass_steps(consumer<D> &c, int 
     }
 }
 
-/* A step once more, from its scores on, for a warp's own 16 rows: maxima raised to those of this step, O and the sums times the difference, then the exponentials in s and their
- * `sum`. Without wgmma, which is only for all four warps. */
-template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float (&s)[layout<D>::STEP / 2], float (&sum)[2])
+/* A step once more, from its scores on, for a warp's own 16 rows: maxima raised to those of this
+ * step, O and the sums times the difference, then the exponentials in s and their `sum`. Without
+ * wgmma, which is only for all four warps. */
+template <int D>
+__device__ __forceinline__ void step_anew(consumer<D> &c, float (&s)[layout<D>::STEP / 2],
+                                          float (&sum)[2])
 {
     uint32_t k_tile = c.kr.tiles + c.kr.stage * layout<D>::KV_BYTES;
     float row[2] = {-INFINITY, -INFINITY}, factor[2];
@@ -172,7 +196,8 @@ template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float
 #pragma unroll
         for (int i = 0; i < D / 16; i++) {
             uint32_t b[4];
-            load_matrix(b, k_address<64>(k_tile, 0, i % 4 * 2, c.lane) + i / 4 * layout<D>::KV_CHUNK + key * 128);
+            load_matrix(b, k_address<64>(k_tile, 0, i % 4 * 2, c.lane) +
+                               i / 4 * layout<D>::KV_CHUNK + key * 128);
             mma16816(of[0], c.q.reg[i], b[0], b[1]);
             mma16816(of[1], c.q.reg[i], b[2], b[3]);
         }
@@ -195,12 +220,16 @@ template <int D> __device__ __forceinline__ void step_anew(consumer<D> &c, float
     exponentials(s, sum, c.run, c.scale_log2);
 }
 
-/* A step's scores become exponentials. Any point of reference gives the same quotient, so the maxima of the steps before serve, and as many comparisons as exponentials are
- * saved. Only where a sum comes out large is the step made anew; not where it is 2⁹ or less, which costs no precision in bf16 or fp32.
+/* A step's scores become exponentials. Any point of reference gives the same quotient, so the
+ * maxima of the steps before serve, and as many comparisons as exponentials are saved. Only where a
+ * sum comes out large is the step made anew; not where it is 2⁹ or less, which costs no precision
+ * in bf16 or fp32.
  *
- * ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing overlaps. So at head_dim 128, where values are in flight, the wait for them gets
- * a block of its own: the branch before it needs all the exponentials. */
-template <int D> __device__ __forceinline__ void softmax_next(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
+ * ptxas hoists a wait as far up as its basic block goes, above the exponentials, and then nothing
+ * overlaps. So at head_dim 128, where values are in flight, the wait for them gets a block of its
+ * own: the branch before it needs all the exponentials. */
+template <int D>
+__device__ __forceinline__ void softmax_next(consumer<D> &c, float (&s)[layout<D>::STEP / 2])
 {
     float sum[2];
     exponentials(s, sum, c.run, c.scale_log2);
@@ -219,8 +248,10 @@ template <int D> __device__ __forceinline__ void softmax_next(consumer<D> &c, fl
     c.run.sum[1] += sum[1];
 }
 
-/* The loop's step at head_dim 128: scores of this step, values of the one before, which had KEYS keys. */
-template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> &c, float (&s)[64])
+/* The loop's step at head_dim 128: scores of this step, values of the one before, which had KEYS
+ * keys. */
+template <int KEYS>
+__device__ __forceinline__ void next_step_128(consumer<128> &c, float (&s)[64])
 {
     c.wait_keys();
     pin(s);
@@ -239,8 +270,9 @@ template <int KEYS> __device__ __forceinline__ void next_step_128(consumer<128> 
     to_operand(c.p, s);
 }
 
-/* The same at head_dim 64, where other warps fill the time that this one waits. What is not arithmetic (barriers, the ring) stands between a product and the wait for it, and
- * keys are free a step later: nobody waits for it there. */
+/* The same at head_dim 64, where other warps fill the time that this one waits. What is not
+ * arithmetic (barriers, the ring) stands between a product and the wait for it, and keys are free a
+ * step later: nobody waits for it there. */
 __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32])
 {
     pin(c.o);
@@ -260,7 +292,8 @@ __device__ __forceinline__ void next_step_64(consumer<64> &c, float (&s)[32])
 }
 
 /* Column c of the first step is masked for row r of the tile where c > r + shift. */
-template <int N> __device__ __forceinline__ void mask_diagonal(float (&s)[N], int row, int column, int shift)
+template <int N>
+__device__ __forceinline__ void mask_diagonal(float (&s)[N], int row, int column, int shift)
 {
     int last = row + shift - column;
 #pragma unroll
@@ -277,7 +310,8 @@ template <int N> __device__ __forceinline__ void mask_diagonal(float (&s)[N], in
     }
 }
 
-/* Each quad of lanes holds 8 columns of a row, two a lane, in each of four words; afterwards each lane holds all 8 of one. */
+/* Each quad of lanes holds 8 columns of a row, two a lane, in each of four words; afterwards each
+ * lane holds all 8 of one. */
 __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
 {
 #pragma unroll
@@ -299,10 +333,13 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int lane)
 }
 
 /* Where a warpgroup's output goes: the thread's first row, and the head. */
-struct place { int token, head; };
+struct place {
+    int token, head;
+};
 
 template <int D>
-__device__ __forceinline__ void store_rows(const params &p, const float (&o)[D / 2], const running &run, place at, int lane)
+__device__ __forceinline__ void store_rows(const params &p, const float (&o)[D / 2],
+                                           const running &run, place at, int lane)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -314,19 +351,24 @@ __device__ __forceinline__ void store_rows(const params &p, const float (&o)[D /
             uint32_t w[4];
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                w[i] = pack_bf16(o[(4 * g + i) * 4 + 2 * r] * inverse, o[(4 * g + i) * 4 + 2 * r + 1] * inverse);
+                w[i] = pack_bf16(o[(4 * g + i) * 4 + 2 * r] * inverse,
+                                 o[(4 * g + i) * 4 + 2 * r + 1] * inverse);
             transpose_quad(w, lane);
             if (token < p.n_q)
-                __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8), make_uint4(w[0], w[1], w[2], w[3]));
-            __syncwarp(); /* or the compiler takes lanes to be apart from here on, and keeps descriptors where each lane has one: 15 instructions a step more at head_dim 64 */
+                __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8),
+                       make_uint4(w[0], w[1], w[2], w[3]));
+            /* or the compiler takes lanes to be apart from here on, and keeps descriptors where
+             * each lane has one: 15 instructions a step more at head_dim 64 */
+            __syncwarp();
         }
     }
 }
 
-/* A tile's first step, of KEYS keys, and, PENDING, the last values and the output of the tile before, at `before`. Column x of the step is masked for row r of the tile where
- * x > r + shift. */
+/* A tile's first step, of KEYS keys, and, PENDING, the last values and the output of the tile
+ * before, at `before`. Column x of the step is masked for row r of the tile where x > r + shift. */
 template <int D, int KEYS, bool PENDING>
-__device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int row, int shift, place before)
+__device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int row, int shift,
+                                           place before)
 {
     float s[KEYS / 2];
     clear(s);
@@ -337,7 +379,8 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
         pin(c.p);
     }
     queue_scores<D, KEYS>(s, c.q, c.keys());
-    c.free_queries(); /* in the shadow of the scores: the fence in it waits for the output of the tile before */
+    /* in the shadow of the scores: the fence in it waits for the output of the tile before */
+    c.free_queries();
     if constexpr (PENDING) {
         c.wait_values();
         queue_values<D, layout<D>::STEP>(c.o, c.p, c.values());
@@ -352,7 +395,8 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
     running fresh;
     softmax_first(s, fresh, c.scale_log2);
     if constexpr (PENDING) {
-        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) { /* never: for the branch's sake, as in softmax_next */
+        /* never: for the branch's sake, as in softmax_next */
+        if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) {
             wgmma_wait<0>();
             multiply_rows<D>(c.o, fresh.sum);
         }
@@ -367,7 +411,8 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
 }
 
 /* The last values of a tile, of KEYS keys, and its output. */
-template <int D, int KEYS> __device__ __forceinline__ void finish_tile(const params &p, consumer<D> &c, place at)
+template <int D, int KEYS>
+__device__ __forceinline__ void finish_tile(const params &p, consumer<D> &c, place at)
 {
     c.wait_values();
     pin(c.o);
@@ -382,8 +427,8 @@ template <int D, int KEYS> __device__ __forceinline__ void finish_tile(const par
 }
 
 template <int D>
-__device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles, uint32_t q_full, uint32_t q_empty,
-                                        const tile_info *info)
+__device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr, uint32_t q_tiles,
+                                        uint32_t q_full, uint32_t q_empty, const tile_info *info)
 {
     constexpr int STEP = layout<D>::STEP;
     int which = __shfl_sync(~0u, (int)threadIdx.x >> 7 & 1, 0); /* warpgroup of the pair */
@@ -398,7 +443,8 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
     c.scale_log2 = p.scale_log2;
     c.lane = threadIdx.x & 31;
     uint32_t q_phase = 0;
-    bool pending = false; /* the last values of the tile before are not yet added, nor its rows stored */
+    /* the last values of the tile before are not yet added, nor its rows stored */
+    bool pending = false;
     place before = {0, 0};
     float s[STEP / 2];
     clear(s);
@@ -426,14 +472,17 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
         uint32_t q_at = opaque(q_tile); /* or the addresses stay in registers from tile to tile */
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
-            load_matrix(c.q.reg[i], a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
-        /* Of two row tiles, the first one's diagonal is in the tile's first step where that has 128 keys, else a step later. */
+            load_matrix(c.q.reg[i],
+                        a_address<64>(q_at + (i / 4) * CHUNK, warp_row, i % 4 * 2, c.lane));
+        /* Of two row tiles, the first one's diagonal is in the tile's first step where that has 128
+         * keys, else a step later. */
         if (STEP == 64 && earlier) {
             pass_steps(c, 1);
             steps--;
         }
 
-        /* The two widths of scores have registers of their own: shared ones would make ptxas serialise wgmma. */
+        /* The two widths of scores have registers of their own: shared ones would make ptxas
+         * serialise wgmma. */
         int row = warp_row + c.lane / 4;
         place at = {row_tile * 64 + row, head};
         if constexpr (STEP == 64) {

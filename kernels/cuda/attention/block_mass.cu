@@ -1,9 +1,12 @@
-/* True block mass: how much probability the queries of block i give to the keys of block j, without n² memory.
+/* True block mass: how much probability the queries of block i give to the keys of block j, without
+ * n² memory.
  *
- * Two passes with tensor cores over S = Q·Kᵀ: the first finds each query's log Σ exp, the second sums exp(s - lse) over the pairs of each (i, j).
- * Twice 2·d·n²/2 operations a head: 7e13 · 2 at n = 128K, 32 heads of 128, about half a second a layer on an H100. Bytes are small
- * beside it: n·H·4 for the sums of exponentials, b²·H·4 for the result. One block of 1, 2 or 4 warps takes min(B, 64) query
- * rows of one head; a query block of more than 64 rows is taken by one block in turns, so that every sum has one order. */
+ * Two passes with tensor cores over S = Q·Kᵀ: the first finds each query's log Σ exp, the second
+ * sums exp(s - lse) over the pairs of each (i, j). Twice 2·d·n²/2 operations a head: 7e13 · 2 at n
+ * = 128K, 32 heads of 128, about half a second a layer on an H100. Bytes are small beside it: n·H·4
+ * for the sums of exponentials, b²·H·4 for the result. One block of 1, 2 or 4 warps takes min(B,
+ * 64) query rows of one head; a query block of more than 64 rows is taken by one block in turns, so
+ * that every sum has one order. */
 #include <algorithm>
 
 #include "kernels/cuda/attention/attend.h"
@@ -17,19 +20,22 @@ struct mass_args {
 };
 
 template <int D>
-__device__ inline void load_rows(uint32_t tile, const bf16 *base, int64_t row_stride, int d, int first, int end, int rows)
+__device__ inline void load_rows(uint32_t tile, const bf16 *base, int64_t row_stride, int d,
+                                 int first, int end, int rows)
 {
     constexpr int CH = D / 8;
     for (int i = threadIdx.x; i < rows * CH; i += blockDim.x) {
         int r = i / CH, c = i % CH;
         bool valid = first + r < end && c * 8 < d;
-        copy_async(tile + tile_at<D>(r, c), base + (valid ? (first + r) * row_stride + c * 8 : 0), valid);
+        copy_async(tile + tile_at<D>(r, c), base + (valid ? (first + r) * row_stride + c * 8 : 0),
+                   valid);
     }
 }
 
 /* s[8][4]: this warp's 16 query rows against the 64 keys of the tile. */
 template <int D>
-__device__ inline void warp_scores(float (&s)[8][4], uint32_t q_tile, uint32_t k_tile, int row, int lane)
+__device__ inline void warp_scores(float (&s)[8][4], uint32_t q_tile, uint32_t k_tile, int row,
+                                   int lane)
 {
 #pragma unroll
     for (int nt = 0; nt < 8; nt++)
@@ -50,7 +56,8 @@ __device__ inline void warp_scores(float (&s)[8][4], uint32_t q_tile, uint32_t k
     }
 }
 
-/* Shared memory: Q [rows][D], two K tiles [64][D] by turns. LSE pass: grid (query tiles, H). Mass pass: grid (query blocks, H). */
+/* Shared memory: Q [rows][D], two K tiles [64][D] by turns. LSE pass: grid (query tiles, H). Mass
+ * pass: grid (query blocks, H). */
 template <int D, bool MASS>
 __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
 {
@@ -64,8 +71,10 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
     const bf16 *q = a.q + (int64_t)h * a.d, *k = a.k + (int64_t)(h / a.G) * a.d;
     int turn = (int)gridDim.x - 1 - (int)blockIdx.x; /* long rows first */
     int span = MASS ? m.block : R;
-    /* Positions of this block's queries; the mass pass starts at a block boundary, where the first queries may be missing (decode). */
-    int begin = MASS ? (m.first_block + turn) * m.block : offset + turn * R, end = min(begin + span, a.n_k);
+    /* Positions of this block's queries; the mass pass starts at a block boundary, where the first
+     * queries may be missing (decode). */
+    int begin = MASS ? (m.first_block + turn) * m.block : offset + turn * R,
+        end = min(begin + span, a.n_k);
     begin = max(begin, offset);
     float *out = MASS ? m.out + ((int64_t)h * m.ld_rows + turn) * m.ld : nullptr;
 
@@ -85,7 +94,8 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
         for (int step = 0; step < steps; step++) {
             uint32_t k_tile = k_tiles + (uint32_t)((step & 1) * 64 * D * 2);
             if (step + 1 < steps)
-                load_rows<D>(k_tiles + (uint32_t)(((step + 1) & 1) * 64 * D * 2), k, kv_row, a.d, (step + 1) << 6, a.n_k, 64);
+                load_rows<D>(k_tiles + (uint32_t)(((step + 1) & 1) * 64 * D * 2), k, kv_row, a.d,
+                             (step + 1) << 6, a.n_k, 64);
             copy_commit();
             copy_wait<1>();
             __syncthreads();
@@ -96,7 +106,8 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
             for (int nt = 0; nt < 8; nt++)
 #pragma unroll
                 for (int c = 0; c < 4; c++) {
-                    int key = (step << 6) + nt * 8 + (lane & 3) * 2 + (c & 1), t = p0 + row + 8 * (c >> 1);
+                    int key = (step << 6) + nt * 8 + (lane & 3) * 2 + (c & 1),
+                        t = p0 + row + 8 * (c >> 1);
                     s[nt][c] = mask && key > t ? -INFINITY : s[nt][c] * a.scale_log2;
                 }
             if (!MASS) {
@@ -120,10 +131,12 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
                     float add = 0;
 #pragma unroll
                     for (int c = 0; c < 4; c++)
-                        add += exp2f(s[2 * g][c] - lse[c >> 1]) + exp2f(s[2 * g + 1][c] - lse[c >> 1]);
+                        add +=
+                            exp2f(s[2 * g][c] - lse[c >> 1]) + exp2f(s[2 * g + 1][c] - lse[c >> 1]);
                     part[g] += add;
                 }
-                /* A block of 64 or more ends with this tile or goes on; smaller ones end inside it. */
+                /* A block of 64 or more ends with this tile or goes on; smaller ones end inside
+                 * it. */
                 int tiles_per_block = max(1, m.block >> 6);
                 if ((step + 1) % tiles_per_block == 0 || step == steps - 1) {
 #pragma unroll
@@ -136,16 +149,19 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
                         part[g] = 0;
                     }
                     __syncthreads();
-                    int groups = m.block >= 64 ? 4 : m.block >> 4, blocks = 4 / groups; /* 16-key groups a block, blocks in this tile */
+                    /* 16-key groups a block, blocks in this tile */
+                    int groups = m.block >= 64 ? 4 : m.block >> 4, blocks = 4 / groups;
                     if ((int)threadIdx.x < blocks) {
                         float v = 0;
                         for (int w = 0; w < (int)blockDim.x / 32; w++)
                             for (int g = 0; g < groups; g++)
                                 v += parts[w][threadIdx.x * groups + g];
-                        int j = m.block >= 64 ? step / tiles_per_block : step * blocks + (int)threadIdx.x;
+                        int j = m.block >= 64 ? step / tiles_per_block
+                                              : step * blocks + (int)threadIdx.x;
                         if (j < m.b && j * m.block < p_end) {
                             float before = p0 == begin ? 0.0f : out[j];
-                            out[j] = p_end == end ? (before + v) / (float)(end - begin) : before + v;
+                            out[j] =
+                                p_end == end ? (before + v) / (float)(end - begin) : before + v;
                         }
                     }
                 }
@@ -173,13 +189,19 @@ static enum sw_status launch(struct cuda_state *s, mass_args m)
 {
     int R = m.rows_per_turn, bytes = (R + 128) * D * 2;
     if (bytes > s->smem_optin)
-        return SW_FAIL(SW_EUNSUPPORTED, "block mass: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", m.a.d, bytes,
-                       s->smem_optin);
-    CUDA_TRY(s, cudaFuncSetAttribute(mass_kernel<D, false>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    CUDA_TRY(s, cudaFuncSetAttribute(mass_kernel<D, true>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    mass_kernel<D, false><<<dim3((unsigned)div_up(m.a.n_q, R), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
+        return SW_FAIL(
+            SW_EUNSUPPORTED,
+            "block mass: head_dim %d needs %d bytes of shared memory a block, this GPU has %d",
+            m.a.d, bytes, s->smem_optin);
+    CUDA_TRY(s, cudaFuncSetAttribute(mass_kernel<D, false>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    CUDA_TRY(s, cudaFuncSetAttribute(mass_kernel<D, true>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    mass_kernel<D, false>
+        <<<dim3((unsigned)div_up(m.a.n_q, R), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
     LAUNCHED(s, "block_mass, sums");
-    mass_kernel<D, true><<<dim3((unsigned)(m.b - m.first_block), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
+    mass_kernel<D, true>
+        <<<dim3((unsigned)(m.b - m.first_block), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
     LAUNCHED(s, "block_mass");
     return SW_OK;
 }
@@ -191,7 +213,9 @@ static enum sw_status block_mass(struct sw_backend *be, const struct sw_block_ma
     in.sel = NULL;
     REQUIRE(in.batch == 1, "block_mass");
     if (b->block < 16 || (b->block & (b->block - 1)) != 0)
-        return SW_FAIL(SW_EUNSUPPORTED, "block mass on cuda: block %d; expected a power of two of at least 16", b->block);
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "block mass on cuda: block %d; expected a power of two of at least 16",
+                       b->block);
     mass_args m = {};
     SW_TRY(sw_cuda_attend_args(s, &in, &m.a));
     m.b = sw_blocks(in.n_k, b->block);
@@ -203,7 +227,8 @@ static enum sw_status block_mass(struct sw_backend *be, const struct sw_block_ma
     m.out = b->out;
     REQUIRE(m.b <= b->ld && m.b - m.first_block <= b->ld_rows, "block_mass");
     void *lse;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_LSE, (size_t)in.n_heads * (size_t)in.n_q * sizeof(float), &lse));
+    SW_TRY(
+        sw_cuda_scratch(s, SCRATCH_LSE, (size_t)in.n_heads * (size_t)in.n_q * sizeof(float), &lse));
     m.lse = static_cast<float *>(lse);
 #define CALL(D) launch<(D)>(s, m)
     return FOR_HEAD_DIM(in.head_dim, CALL);

@@ -1,9 +1,12 @@
-/* Prefill attention with tensor cores (mma.sync, sm_80 and newer), dense and block-sparse, in the manner of FlashAttention-2.
+/* Prefill attention with tensor cores (mma.sync, sm_80 and newer), dense and block-sparse, in the
+ * manner of FlashAttention-2.
  *
- * One block of four warps takes 64 query rows of up to four heads that share a key list (heads of a KV group), and walks the list 64
- * keys at a time: S = Q·Kᵀ, online softmax, O += P·V. Arithmetic: 4·d operations a kept pair and head. Bytes: a tile of K and one of V
- * (256·d bytes together) are read once for 64 rows of `heads_per_block` heads: 64 · heads operations a byte, of which L2 serves all but the
- * first read. Shared memory: Q [rows][d], one K and one V tile; the next K is on its way while P·V runs, V while Q·Kᵀ runs. */
+ * One block of four warps takes 64 query rows of up to four heads that share a key list (heads of a
+ * KV group), and walks the list 64 keys at a time: S = Q·Kᵀ, online softmax, O += P·V. Arithmetic:
+ * 4·d operations a kept pair and head. Bytes: a tile of K and one of V (256·d bytes together) are
+ * read once for 64 rows of `heads_per_block` heads: 64 · heads operations a byte, of which L2
+ * serves all but the first read. Shared memory: Q [rows][d], one K and one V tile; the next K is on
+ * its way while P·V runs, V while Q·Kᵀ runs. */
 #include <algorithm>
 
 #include "kernels/cuda/attention/attend.h"
@@ -17,7 +20,8 @@ struct prefill_plan {
 };
 
 template <int D>
-__device__ inline void load_tile(uint32_t tile, const bf16 *base, int64_t row_stride, int d, const key_list &list, int slot0)
+__device__ inline void load_tile(uint32_t tile, const bf16 *base, int64_t row_stride, int d,
+                                 const key_list &list, int slot0)
 {
     constexpr int CH = D / 8;
     for (int i = threadIdx.x; i < 64 * CH; i += blockDim.x) {
@@ -39,8 +43,8 @@ __global__ void __launch_bounds__(128) prefill_kernel(attend_args a, prefill_pla
     int kv_head = blockIdx.y, seq = blockIdx.z;
     int h0 = kv_head * a.G + (int)(blockIdx.x % head_groups) * p.heads_per_block;
 
-    int offset = a.n_k - a.n_q;         /* position of query 0 */
-    int t0 = tile * p.rows;             /* first query of the tile */
+    int offset = a.n_k - a.n_q; /* position of query 0 */
+    int t0 = tile * p.rows;     /* first query of the tile */
     int t_end = min(t0 + p.rows, a.n_q);
     int qmin = offset + t0, qmax = offset + t_end - 1;
     key_list list = list_of(a, seq, h0, qmin >> a.block_log2, qmax);
@@ -49,7 +53,8 @@ __global__ void __launch_bounds__(128) prefill_kernel(attend_args a, prefill_pla
 
     int warps_per_head = p.rows >> 4;
     int rows_total = p.rows * p.heads_per_block;
-    uint32_t q_tile = shared_address(shared), k_tile = q_tile + (uint32_t)rows_total * D * 2, v_tile = k_tile + 64 * D * 2;
+    uint32_t q_tile = shared_address(shared), k_tile = q_tile + (uint32_t)rows_total * D * 2,
+             v_tile = k_tile + 64 * D * 2;
 
     /* Q: row (head slot g, row r) of the block is local row g · rows + r. */
     const bf16 *q = a.q + ((int64_t)seq * a.n_q * a.H) * a.d;
@@ -57,7 +62,8 @@ __global__ void __launch_bounds__(128) prefill_kernel(attend_args a, prefill_pla
         int r = i / CH, c = i % CH;
         int h = h0 + r / p.rows, t = t0 + r % p.rows;
         bool valid = t < t_end && c * 8 < a.d;
-        copy_async(q_tile + tile_at<D>(r, c), q + (valid ? ((int64_t)t * a.H + h) * a.d + c * 8 : 0), valid);
+        copy_async(q_tile + tile_at<D>(r, c),
+                   q + (valid ? ((int64_t)t * a.H + h) * a.d + c * 8 : 0), valid);
     }
     const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
     const bf16 *v_base = a.v + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
@@ -215,9 +221,12 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, const p
 {
     int bytes = (p.rows * p.heads_per_block + 128) * D * 2;
     if (bytes > s->smem_optin)
-        return SW_FAIL(SW_EUNSUPPORTED, "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d, bytes,
-                       s->smem_optin);
-    CUDA_TRY(s, cudaFuncSetAttribute(prefill_kernel<D, MT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+        return SW_FAIL(
+            SW_EUNSUPPORTED,
+            "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d,
+            bytes, s->smem_optin);
+    CUDA_TRY(s, cudaFuncSetAttribute(prefill_kernel<D, MT>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     int warps = (p.rows / 16) * p.head_slots;
     dim3 grid((unsigned)(p.tiles * (a.G / p.heads_per_block)), (unsigned)a.Hkv, (unsigned)a.batch);
     prefill_kernel<D, MT><<<grid, warps * 32, bytes, s->stream>>>(a, p);
@@ -231,14 +240,15 @@ enum sw_status sw_cuda_prefill(struct cuda_state *s, const attend_args &a)
     struct prefill_plan p;
     p.rows = std::min(block, 64);
     bool shared_list = !a.indices || a.units_per_seq != a.H || a.G == 1;
-    /* Two heads a warp halve the reads of K and V from shared memory; heads side by side fill the warps that small blocks leave. */
+    /* Two heads a warp halve the reads of K and V from shared memory; heads side by side fill the
+     * warps that small blocks leave. */
     int mt = shared_list && a.G % 2 == 0 && a.d <= 128 ? 2 : 1;
     p.head_slots = 1;
     while (shared_list && p.rows * p.head_slots < 64 && a.G % (p.head_slots * 2 * mt) == 0)
         p.head_slots *= 2;
     p.heads_per_block = p.head_slots * mt;
     p.tiles = div_up(a.n_q, p.rows);
-#define CALL(D) (mt == 2 ? launch<(D), (D) == 256 ? 1 : 2>(s, a, p) : launch<(D), 1>(s, a, p))
+#define CALL(D) (mt == 2 ? launch < (D), (D) == 256 ? 1 : 2 > (s, a, p) : launch<(D), 1>(s, a, p))
     return FOR_HEAD_DIM(a.d, CALL);
 #undef CALL
 }

@@ -1,8 +1,9 @@
 /* The CUDA backend: opening, memory, time. One stream orders everything; nothing here prints.
  *
- * Memory comes from the device's stream-ordered pool, which keeps what is freed, so that alloc and free cost microseconds. When the
- * pool cannot serve a request it is trimmed and asked once more; then the caller gets SW_ENOMEM with the bytes asked and free, and
- * the CUDA error is cleared: the next, smaller cell can run. */
+ * Memory comes from the device's stream-ordered pool, which keeps what is freed, so that alloc and
+ * free cost microseconds. When the pool cannot serve a request it is trimmed and asked once more;
+ * then the caller gets SW_ENOMEM with the bytes asked and free, and the CUDA error is cleared: the
+ * next, smaller cell can run. */
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -21,9 +22,11 @@
 
 static struct sw_cuda_host host;
 
-/* ------------------------------------------------------------------------------------------------------- errors */
+/* --- errors ----------------------------------------------------------------------------------- */
 
-extern "C" __attribute__((visibility("hidden"))) enum sw_status sw_fail_at(const char *file, int line, enum sw_status code,
+extern "C" __attribute__((visibility("hidden"))) enum sw_status sw_fail_at(const char *file,
+                                                                           int line,
+                                                                           enum sw_status code,
                                                                            const char *fmt, ...)
 {
     char text[900];
@@ -42,25 +45,32 @@ static size_t free_now(struct cuda_state *s)
         return 0;
     }
     uint64_t reserved = 0, used = 0; /* what the pool holds and nobody uses is free too */
-    if (s->pool && cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) == cudaSuccess &&
-        cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess && reserved > used)
+    if (s->pool &&
+        cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) ==
+            cudaSuccess &&
+        cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess &&
+        reserved > used)
         free_bytes += reserved - used;
     return free_bytes;
 }
 
-enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s, cudaError_t e, const char *what)
+enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s, cudaError_t e,
+                                const char *what)
 {
     if (e == cudaSuccess)
         return SW_OK;
     (void)cudaGetLastError(); /* clears what is not sticky */
     if (e == cudaErrorMemoryAllocation)
-        return sw_fail_at(file, line, SW_ENOMEM, "%s: out of device memory, free %zu bytes", what, s ? free_now(s) : (size_t)0);
+        return sw_fail_at(file, line, SW_ENOMEM, "%s: out of device memory, free %zu bytes", what,
+                          s ? free_now(s) : (size_t)0);
     if (e == cudaErrorInvalidValue || e == cudaErrorInvalidConfiguration)
         return sw_fail_at(file, line, SW_EINTERNAL, "%s: %s", what, cudaGetErrorString(e));
-    return sw_fail_at(file, line, SW_EDEVICE, "%s: %s (%s)", what, cudaGetErrorString(e), cudaGetErrorName(e));
+    return sw_fail_at(file, line, SW_EDEVICE, "%s: %s (%s)", what, cudaGetErrorString(e),
+                      cudaGetErrorName(e));
 }
 
-enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state *s, cublasStatus_t e, const char *what)
+enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state *s,
+                                   cublasStatus_t e, const char *what)
 {
     if (e == CUBLAS_STATUS_SUCCESS)
         return SW_OK;
@@ -68,24 +78,26 @@ enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state
     if (under != cudaSuccess)
         return sw_cuda_check_at(file, line, s, under, what);
     if (e == CUBLAS_STATUS_ALLOC_FAILED)
-        return sw_fail_at(file, line, SW_ENOMEM, "%s: cuBLASLt is out of memory, free %zu bytes", what, free_now(s));
+        return sw_fail_at(file, line, SW_ENOMEM, "%s: cuBLASLt is out of memory, free %zu bytes",
+                          what, free_now(s));
     if (e == CUBLAS_STATUS_NOT_SUPPORTED)
         return sw_fail_at(file, line, SW_EUNSUPPORTED, "%s: %s", what, cublasLtGetStatusString(e));
     return sw_fail_at(file, line, SW_EDEVICE, "%s: %s", what, cublasLtGetStatusString(e));
 }
 
-enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_backend *be, int units, int rows, int64_t capacity,
-                                         bool with_partial)
+enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_backend *be, int units,
+                                         int rows, int64_t capacity, bool with_partial)
 {
     return host.selection_reserve(sel, be, units, rows, capacity, with_partial);
 }
 
-enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words)
+enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld,
+                                               int query_words)
 {
     return host.selection_reserve_masks(sel, line_ld, query_words);
 }
 
-/* ------------------------------------------------------------------------------------------------------- memory */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static bool address_less(const std::pair<void *, size_t> &a, void *const &p) { return a.first < p; }
 
@@ -137,10 +149,13 @@ void sw_cuda_free(struct cuda_state *s, void *p)
 
 enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what)
 {
-    return sw_cuda_recording(s) ? SW_FAIL(SW_EUNSUPPORTED, "%s waits for a result: it cannot be recorded", what) : SW_OK;
+    return sw_cuda_recording(s)
+               ? SW_FAIL(SW_EUNSUPPORTED, "%s waits for a result: it cannot be recorded", what)
+               : SW_OK;
 }
 
-enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes, void **out)
+enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes,
+                               void **out)
 {
     struct scratch *c = &s->scratch[slot];
     if (c->bytes < bytes) {
@@ -155,7 +170,8 @@ enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, siz
     return SW_OK;
 }
 
-enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes, int byte, void **out)
+enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes,
+                                      int byte, void **out)
 {
     size_t had = s->scratch[slot].bytes;
     SW_TRY(sw_cuda_scratch(s, slot, bytes, out));
@@ -167,7 +183,10 @@ enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot sl
     return SW_OK;
 }
 
-static enum sw_status cuda_alloc(struct sw_backend *be, size_t bytes, void **out) { return sw_cuda_alloc(state_of(be), bytes, out); }
+static enum sw_status cuda_alloc(struct sw_backend *be, size_t bytes, void **out)
+{
+    return sw_cuda_alloc(state_of(be), bytes, out);
+}
 static void cuda_free(struct sw_backend *be, void *p) { sw_cuda_free(state_of(be), p); }
 static size_t cuda_free_bytes(struct sw_backend *be) { return free_now(state_of(be)); }
 
@@ -185,7 +204,8 @@ enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, 
     s->step_is_last = false;
     if (sw_cuda_recording(s) && !(src = sw_cuda_recording_keep(s, src, bytes)))
         return SW_FAIL(SW_ENOMEM, "recording: asked %zu bytes of host memory", bytes);
-    /* From pageable memory this returns when src has been read, so the caller may reuse it at once. */
+    /* From pageable memory this returns when src has been read, so the caller may reuse it at
+     * once. */
     CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, s->stream));
     return SW_OK;
 }
@@ -220,7 +240,7 @@ static enum sw_status cuda_zero(struct sw_backend *be, void *dst, size_t bytes)
     return SW_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------- time */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static enum sw_status cuda_mark(struct sw_backend *be, int slot)
 {
@@ -228,7 +248,9 @@ static enum sw_status cuda_mark(struct sw_backend *be, int slot)
     REQUIRE(slot >= 0 && slot < SW_TIMER_SLOTS, "mark");
     s->step_is_last = false;
     /* In a recording: a node of its own, which stamps each run. */
-    CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], s->stream, sw_cuda_recording(s) ? cudaEventRecordExternal : cudaEventRecordDefault));
+    CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], s->stream,
+                                         sw_cuda_recording(s) ? cudaEventRecordExternal
+                                                              : cudaEventRecordDefault));
     return SW_OK;
 }
 
@@ -252,11 +274,13 @@ static enum sw_status cuda_sync(struct sw_backend *be)
     return SW_OK;
 }
 
-/* Reads 2 × L2 once: 100 MB on H100, about 40 µs. Nothing is written: write-backs of dirty lines would be charged to what follows. */
+/* Reads 2 × L2 once: 100 MB on H100, about 40 µs. Nothing is written: write-backs of dirty lines
+ * would be charged to what follows. */
 __global__ void flush_read(const uint4 *p, size_t count, uint32_t *never)
 {
     uint32_t acc = 0;
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count; i += (size_t)gridDim.x * blockDim.x) {
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count;
+         i += (size_t)gridDim.x * blockDim.x) {
         uint4 v = p[i];
         acc |= v.x | v.y | v.z | v.w;
     }
@@ -269,7 +293,8 @@ static enum sw_status cuda_flush_cache(struct sw_backend *be)
     struct cuda_state *s = state_of(be);
     if (!s->flush) {
         size_t bytes = std::max<size_t>(2 * s->l2_bytes, (size_t)64 << 20);
-        size_t peak = s->peak; /* a tool of the stopwatch, not of the method: it does not count as the method's peak */
+        /* a tool of the stopwatch, not of the method: it does not count as the method's peak */
+        size_t peak = s->peak;
         SW_TRY(sw_cuda_alloc(s, bytes, &s->flush));
         s->in_use -= bytes;
         s->peak = std::max(peak, s->in_use);
@@ -278,13 +303,14 @@ static enum sw_status cuda_flush_cache(struct sw_backend *be)
         s->flush_bytes = bytes;
         CUDA_TRY(s, cudaMemsetAsync(s->flush, 0, bytes, s->stream));
     }
-    flush_read<<<s->multiprocessors * 4, 512, 0, s->stream>>>(static_cast<const uint4 *>(s->flush), s->flush_bytes / sizeof(uint4),
-                                                             static_cast<uint32_t *>(s->flush));
+    flush_read<<<s->multiprocessors * 4, 512, 0, s->stream>>>(static_cast<const uint4 *>(s->flush),
+                                                              s->flush_bytes / sizeof(uint4),
+                                                              static_cast<uint32_t *>(s->flush));
     LAUNCHED(s, "flush_cache");
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ open and close */
+/* --- open and close --------------------------------------------------------------------------- */
 
 static void cuda_close(struct sw_backend *be)
 {
@@ -314,7 +340,8 @@ static void cuda_close(struct sw_backend *be)
 /* Ranks of one machine take the devices in turn; one process takes the first. */
 static int device_for_rank(int count)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
+                                        "SLURM_LOCALID"};
     for (const char *name : names) {
         const char *text = getenv(name);
         if (text && *text)
@@ -329,14 +356,17 @@ static enum sw_status open_state(struct cuda_state *s)
     cudaError_t e = cudaGetDeviceCount(&count);
     if (e != cudaSuccess || count == 0) {
         (void)cudaGetLastError();
-        return SW_FAIL(SW_EINPUT, "backend 'cuda': no usable GPU here (%s)", e == cudaSuccess ? "no device" : cudaGetErrorString(e));
+        return SW_FAIL(SW_EINPUT, "backend 'cuda': no usable GPU here (%s)",
+                       e == cudaSuccess ? "no device" : cudaGetErrorString(e));
     }
     s->device = device_for_rank(count);
     CUDA_TRY(s, cudaSetDevice(s->device));
     cudaDeviceProp p;
     CUDA_TRY(s, cudaGetDeviceProperties(&p, s->device));
     if (p.major < 8)
-        return SW_FAIL(SW_EINPUT, "backend 'cuda': %s has compute capability %d.%d; 8.0 or newer is needed", p.name, p.major, p.minor);
+        return SW_FAIL(SW_EINPUT,
+                       "backend 'cuda': %s has compute capability %d.%d; 8.0 or newer is needed",
+                       p.name, p.major, p.minor);
     s->multiprocessors = p.multiProcessorCount;
     s->major = p.major;
     s->minor = p.minor;
@@ -360,19 +390,23 @@ static enum sw_status open_state(struct cuda_state *s)
 #endif
     snprintf(s->be.device, sizeof s->be.device, "%.127s", p.name);
     snprintf(s->be.details, sizeof s->be.details,
-             "compute capability %d.%d, %d multiprocessors, %zu MiB, L2 %zu MiB; CUDA driver %d.%d, runtime %d.%d, cuBLASLt %zu%s%s; built for %s",
-             p.major, p.minor, p.multiProcessorCount, s->total_bytes >> 20, s->l2_bytes >> 20, driver / 1000, driver % 1000 / 10,
-             runtime / 1000, runtime % 1000 / 10, lt, *cudnn ? ", " : "", cudnn, SWBENCH_CUDA_ARCHS);
+             "compute capability %d.%d, %d multiprocessors, %zu MiB, L2 %zu MiB; CUDA driver "
+             "%d.%d, runtime %d.%d, cuBLASLt %zu%s%s; built for %s",
+             p.major, p.minor, p.multiProcessorCount, s->total_bytes >> 20, s->l2_bytes >> 20,
+             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, lt,
+             *cudnn ? ", " : "", cudnn, SWBENCH_CUDA_ARCHS);
     return SW_OK;
 }
 
-extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend_open(const struct sw_cuda_host *from, int threads,
-                                                                                      struct sw_backend **out)
+extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend_open(
+    const struct sw_cuda_host *from, int threads, struct sw_backend **out)
 {
     *out = NULL;
     host = *from;
     if (host.abi != SW_CUDA_ABI || host.backend_size != sizeof(struct sw_backend))
-        return SW_FAIL(SW_EINPUT, "backend 'cuda': the CUDA module was built from another version of the program");
+        return SW_FAIL(
+            SW_EINPUT,
+            "backend 'cuda': the CUDA module was built from another version of the program");
     struct cuda_state *s = new (std::nothrow) cuda_state();
     if (!s)
         return SW_FAIL(SW_ENOMEM, "backend 'cuda': out of host memory");

@@ -1,4 +1,5 @@
-/* device.h: what the files of this folder share: the backend's state, error checks, launches and scratch memory. */
+/* device.h: what the files of this folder share: the backend's state, error checks, launches and
+ * scratch memory. */
 #ifndef SW_CUDA_DEVICE_H
 #define SW_CUDA_DEVICE_H
 
@@ -15,28 +16,32 @@
 
 using bf16 = __nv_bfloat16;
 
-/* Scratch buffers grow and are kept; one a purpose, so that two uses in one operation cannot collide. */
+/* Scratch buffers grow and are kept; one a purpose, so that two uses in one operation cannot
+ * collide. */
 enum scratch_slot {
-    SCRATCH_CONVERT,  /* upload_act, download_act, ids */
-    SCRATCH_GEMM,     /* cuBLAS workspace */
-    SCRATCH_LOGITS,   /* head */
-    SCRATCH_ROWS,     /* head: per-row results; select: counts */
-    SCRATCH_SPLIT,    /* decode: partial outputs; NOT_YET between calls */
-    SCRATCH_DONE,     /* decode: counters, zero between calls */
-    SCRATCH_SCORES,   /* block scores per unit before the mean */
-    SCRATCH_STATS,    /* maximum and sum of their rows */
-    SCRATCH_PACK,     /* regrouped queries and keys */
-    SCRATCH_SORT,     /* keys and places being sorted */
-    SCRATCH_SORT_ROOM, /* the sort's own */
-    SCRATCH_STEP,     /* walk_step: logits, parts of the walk; NOT_YET between calls */
+    SCRATCH_CONVERT,      /* upload_act, download_act, ids */
+    SCRATCH_GEMM,         /* cuBLAS workspace */
+    SCRATCH_LOGITS,       /* head */
+    SCRATCH_ROWS,         /* head: per-row results; select: counts */
+    SCRATCH_SPLIT,        /* decode: partial outputs; NOT_YET between calls */
+    SCRATCH_DONE,         /* decode: counters, zero between calls */
+    SCRATCH_SCORES,       /* block scores per unit before the mean */
+    SCRATCH_STATS,        /* maximum and sum of their rows */
+    SCRATCH_PACK,         /* regrouped queries and keys */
+    SCRATCH_SORT,         /* keys and places being sorted */
+    SCRATCH_SORT_ROOM,    /* the sort's own */
+    SCRATCH_STEP,         /* walk_step: logits, parts of the walk; NOT_YET between calls */
     SCRATCH_STEP_WRITTEN, /* walk_step: flags */
-    SCRATCH_LSE,      /* block mass */
-    SCRATCH_BUDGET,   /* select_top: budget prefix */
-    SCRATCH_ATTEND,   /* workspace of a library's attention kernel */
+    SCRATCH_LSE,          /* block mass */
+    SCRATCH_BUDGET,       /* select_top: budget prefix */
+    SCRATCH_ATTEND,       /* workspace of a library's attention kernel */
     SCRATCH_SLOTS,
 };
 
-struct scratch { void *p; size_t bytes; };
+struct scratch {
+    void *p;
+    size_t bytes;
+};
 
 /* A cuBLASLt product, found once a shape. */
 struct gemm_plan {
@@ -66,72 +71,90 @@ struct cuda_state {
     struct recording *recording; /* record.cu */
     void *nvml_device;           /* clock.cu; NULL: no clock to be read */
     unsigned (*nvml_clock)(void *device, int type, unsigned *mhz);
-    bool step_is_last;           /* nothing was queued after the last walk_step, not even a time stamp: what it read and wrote is as it left it */
-    step_args step;              /* that walk_step */
+    /* nothing was queued after the last walk_step, not even a time stamp: what it read and wrote
+     * is as it left it */
+    bool step_is_last;
+    step_args step; /* that walk_step */
 };
 
-static inline struct cuda_state *state_of(struct sw_backend *be) { return static_cast<struct cuda_state *>(be->impl); }
+static inline struct cuda_state *state_of(struct sw_backend *be)
+{
+    return static_cast<struct cuda_state *>(be->impl);
+}
 
 /* Turns a CUDA error into a status, with what was being done. Clears what can be cleared. */
-SW_MUST_CHECK enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s, cudaError_t e, const char *what);
-SW_MUST_CHECK enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state *s, cublasStatus_t e, const char *what);
-#define CUDA_TRY(s, expr)                                                                               \
-    do {                                                                                                \
-        cudaError_t cuda_try_error_ = (expr);                                                           \
-        if (cuda_try_error_ != cudaSuccess)                                                             \
-            return sw_cuda_check_at(__FILE__, __LINE__, (s), cuda_try_error_, #expr);                   \
+SW_MUST_CHECK enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s,
+                                              cudaError_t e, const char *what);
+SW_MUST_CHECK enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state *s,
+                                                 cublasStatus_t e, const char *what);
+#define CUDA_TRY(s, expr)                                                             \
+    do {                                                                              \
+        cudaError_t cuda_try_error_ = (expr);                                         \
+        if (cuda_try_error_ != cudaSuccess)                                           \
+            return sw_cuda_check_at(__FILE__, __LINE__, (s), cuda_try_error_, #expr); \
     } while (0)
-#define LT_TRY(s, expr)                                                                                 \
-    do {                                                                                                \
-        cublasStatus_t lt_try_status_ = (expr);                                                         \
-        if (lt_try_status_ != CUBLAS_STATUS_SUCCESS)                                                    \
-            return sw_cuda_check_lt_at(__FILE__, __LINE__, (s), lt_try_status_, #expr);                 \
+#define LT_TRY(s, expr)                                                                 \
+    do {                                                                                \
+        cublasStatus_t lt_try_status_ = (expr);                                         \
+        if (lt_try_status_ != CUBLAS_STATUS_SUCCESS)                                    \
+            return sw_cuda_check_lt_at(__FILE__, __LINE__, (s), lt_try_status_, #expr); \
     } while (0)
 /* After every launch. */
-#define LAUNCHED(s, what)                                                                               \
-    do {                                                                                                \
-        (s)->step_is_last = false;                                                                      \
-        cudaError_t launched_error_ = cudaGetLastError();                                               \
-        if (launched_error_ != cudaSuccess)                                                             \
-            return sw_cuda_check_at(__FILE__, __LINE__, (s), launched_error_, (what));                  \
+#define LAUNCHED(s, what)                                                              \
+    do {                                                                               \
+        (s)->step_is_last = false;                                                     \
+        cudaError_t launched_error_ = cudaGetLastError();                              \
+        if (launched_error_ != cudaSuccess)                                            \
+            return sw_cuda_check_at(__FILE__, __LINE__, (s), launched_error_, (what)); \
     } while (0)
-#define REQUIRE(cond, what)                                             \
-    do {                                                                \
-        if (!(cond))                                                    \
+#define REQUIRE(cond, what)                                                       \
+    do {                                                                          \
+        if (!(cond))                                                              \
             return SW_FAIL(SW_EINTERNAL, "%s: broken contract: %s", what, #cond); \
     } while (0)
 
 /* Device scratch of at least `bytes`; what it held is lost when it grows. */
-SW_MUST_CHECK enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes, void **out);
-/* The same, with every byte `byte` when it is new, once, also while a recording is made; every use leaves it so. */
-SW_MUST_CHECK enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes, int byte, void **out);
+SW_MUST_CHECK enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot,
+                                             size_t bytes, void **out);
+/* The same, with every byte `byte` when it is new, once, also while a recording is made; every use
+ * leaves it so. */
+SW_MUST_CHECK enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot,
+                                                    size_t bytes, int byte, void **out);
 SW_MUST_CHECK enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out);
 void sw_cuda_free(struct cuda_state *s, void *p);
 
 /* Host bytes to the device; they may change as soon as this returns, also while recording. */
-SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes);
+SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src,
+                                            size_t bytes);
 
 /* walk.cu: `walk` without the scaling of rows. */
 SW_MUST_CHECK enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a);
 
-/* While a recording is made (record.cu): is one; memory from outside the recorded stream; memory to free once the recording has run; bytes to keep. */
+/* While a recording is made (record.cu): is one; memory from outside the recorded stream; memory to
+ * free once the recording has run; bytes to keep. */
 bool sw_cuda_recording(const struct cuda_state *s);
-SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what); /* SW_EUNSUPPORTED while recording */
-SW_MUST_CHECK enum sw_status sw_cuda_recording_alloc(struct cuda_state *s, size_t bytes, void **out);
-SW_MUST_CHECK enum sw_status sw_cuda_recording_fill(struct cuda_state *s, void *p, int byte, size_t bytes);
+/* SW_EUNSUPPORTED while recording */
+SW_MUST_CHECK enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what);
+SW_MUST_CHECK enum sw_status sw_cuda_recording_alloc(struct cuda_state *s, size_t bytes,
+                                                     void **out);
+SW_MUST_CHECK enum sw_status sw_cuda_recording_fill(struct cuda_state *s, void *p, int byte,
+                                                    size_t bytes);
 void sw_cuda_recording_free(struct cuda_state *s, void *p);
 const void *sw_cuda_recording_keep(struct cuda_state *s, const void *src, size_t bytes);
 void sw_cuda_record_close(struct cuda_state *s);
 
 /* One host core function, through the table that open.c passes. */
-SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_backend *be, int units, int rows,
+SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel,
+                                                       struct sw_backend *be, int units, int rows,
                                                        int64_t capacity, bool with_partial);
 
-SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld, int query_words);
+SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld,
+                                                             int query_words);
 
 /* out = x · wᵀ (+ bias) (+ out), bf16 in, fp32 accumulation; out bf16 or fp32. */
-SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, const void *w, const void *bias, int rows, int n_in,
-                                          int n_out, bool accumulate, bool out_f32, void *out);
+SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, const void *w,
+                                          const void *bias, int rows, int n_in, int n_out,
+                                          bool accumulate, bool out_f32, void *out);
 
 /* Each file fills in its operations. */
 void sw_cuda_bind_model(struct sw_backend *be);

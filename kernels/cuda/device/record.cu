@@ -1,8 +1,10 @@
-/* Recordings: a decode step as a CUDA graph, so that its time is the GPU's and not that of some hundred launches.
+/* Recordings: a decode step as a CUDA graph, so that its time is the GPU's and not that of some
+ * hundred launches.
  *
- * The stream is captured; the graph is instantiated and sent to the device by record_end, and record_run is one launch. Memory that is asked for
- * meanwhile comes from a second stream (an allocation inside a capture would belong to the graph), and what is freed is freed after
- * the run. Host arrays are copied, because a graph reads them when it runs. */
+ * The stream is captured; the graph is instantiated and sent to the device by record_end, and
+ * record_run is one launch. Memory that is asked for meanwhile comes from a second stream (an
+ * allocation inside a capture would belong to the graph), and what is freed is freed after the run.
+ * Host arrays are copied, because a graph reads them when it runs. */
 #include <cstring>
 #include <memory>
 #include <new>
@@ -13,8 +15,9 @@ struct recording {
     bool begun; /* between begin and end */
     cudaStream_t side;
     cudaGraphExec_t exec;
-    std::vector<void *> freed;                   /* while recording; the memory may be in use until the run is over */
-    std::vector<std::unique_ptr<char[]>> kept;   /* uploads */
+    /* while recording; the memory may be in use until the run is over */
+    std::vector<void *> freed;
+    std::vector<std::unique_ptr<char[]>> kept; /* uploads */
 };
 
 bool sw_cuda_recording(const struct cuda_state *s) { return s->recording && s->recording->begun; }

@@ -1,4 +1,5 @@
-/* reduce.cuh: sums and maxima over a warp and a block, always in the same order, so that results are the same in every run. */
+/* reduce.cuh: sums and maxima over a warp and a block, always in the same order, so that results
+ * are the same in every run. */
 #ifndef SW_CUDA_REDUCE_CUH
 #define SW_CUDA_REDUCE_CUH
 
@@ -43,36 +44,57 @@ __device__ inline int load_now(const int *p)
     asm volatile("ld.volatile.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
     return v;
 }
-__device__ inline unsigned load_now(const unsigned *p) { return (unsigned)load_now(reinterpret_cast<const int *>(p)); }
+__device__ inline unsigned load_now(const unsigned *p)
+{
+    return (unsigned)load_now(reinterpret_cast<const int *>(p));
+}
 __device__ inline float2 load_now(const float2 *p)
 {
     float2 v;
-    asm volatile("ld.volatile.global.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p) : "memory");
+    asm volatile("ld.volatile.global.v2.f32 {%0,%1}, [%2];"
+                 : "=f"(v.x), "=f"(v.y)
+                 : "l"(p)
+                 : "memory");
     return v;
 }
 __device__ inline float4 load_now(const float4 *p)
 {
     float4 v;
-    asm volatile("ld.volatile.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    asm volatile("ld.volatile.global.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "l"(p)
+                 : "memory");
     return v;
 }
 
-/* What a place holds until its value is written: no result of arithmetic (its not-a-number is 0x7fffffff) and no block. */
+/* What a place holds until its value is written: no result of arithmetic (its not-a-number is
+ * 0x7fffffff) and no block. */
 static const uint32_t NOT_YET = 0xffffffffu;
 
 __device__ inline bool is_there(float v) { return __float_as_uint(v) != NOT_YET; }
-__device__ inline bool is_there(float2 v) { return __float_as_uint(v.x) != NOT_YET && __float_as_uint(v.y) != NOT_YET; }
-__device__ inline bool is_there(float4 v) { return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w)); }
+__device__ inline bool is_there(float2 v)
+{
+    return __float_as_uint(v.x) != NOT_YET && __float_as_uint(v.y) != NOT_YET;
+}
+__device__ inline bool is_there(float4 v)
+{
+    return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w));
+}
 
-/* Adds 1 to a counter after everything that this block wrote; says whether it was the last of `count` blocks, which then sees what all of them wrote. The last
- * one leaves a zero. The whole block calls it. */
+/* Adds 1 to a counter after everything that this block wrote; says whether it was the last of
+ * `count` blocks, which then sees what all of them wrote. The last one leaves a zero. The whole
+ * block calls it. */
 __device__ inline bool last_of(unsigned *done, unsigned count)
 {
     __shared__ bool last;
     __syncthreads();
-    if (threadIdx.x == 0) { /* one thread's release and acquire hold for its block, which the barriers order around it */
+    /* one thread's release and acquire hold for its block, which the barriers order around it */
+    if (threadIdx.x == 0) {
         unsigned before;
-        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(done) : "memory");
+        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+                     : "=r"(before)
+                     : "l"(done)
+                     : "memory");
         last = before == count - 1;
         if (last)
             *done = 0;

@@ -1,17 +1,19 @@
-/* Block scores (logits, causal softmax, sharpening, mean over heads), means over units, and the random method's scores. */
+/* Block scores (logits, causal softmax, sharpening, mean over heads), means over units, and the
+ * random method's scores. */
 #include <algorithm>
 #include <cmath>
 
+#include "core/rng.h"
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/early.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
-#include "core/rng.h"
 
-/* ------------------------------------------------------------------------------------------------------- logits */
+/* --- logits ----------------------------------------------------------------------------------- */
 
-/* x[u, i, j] = scale · ⟨q[u, i], k[uk, j]⟩ for the rows of one strip: 64 × 64 tiles, 4 × 4 a thread, fp32 (the selections of both backends
- * must agree but for near-ties). 2 · r operations an entry: 0.27 GFLOP at b = 2048, r = 64, one unit. Tiles above the diagonal are skipped. */
+/* x[u, i, j] = scale · ⟨q[u, i], k[uk, j]⟩ for the rows of one strip: 64 × 64 tiles, 4 × 4 a
+ * thread, fp32 (the selections of both backends must agree but for near-ties). 2 · r operations an
+ * entry: 0.27 GFLOP at b = 2048, r = 64, one unit. Tiles above the diagonal are skipped. */
 static const int TILE = 64, DEPTH = 16;
 
 struct logits_args {
@@ -43,7 +45,8 @@ __global__ void __launch_bounds__(256) logits_tiles(logits_args a)
         __syncthreads();
 #pragma unroll
         for (int c = 0; c < DEPTH; c++) {
-            float4 x = *reinterpret_cast<const float4 *>(&qs[c][ty * 4]), y = *reinterpret_cast<const float4 *>(&ks[c][tx * 4]);
+            float4 x = *reinterpret_cast<const float4 *>(&qs[c][ty * 4]),
+                   y = *reinterpret_cast<const float4 *>(&ks[c][tx * 4]);
             float xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
             for (int m = 0; m < 4; m++)
@@ -79,7 +82,7 @@ __global__ void __launch_bounds__(256) logits_rows(logits_args a)
     }
 }
 
-/* --------------------------------------------------------------------------------- softmax, power, mean over units */
+/* --- softmax, power, mean over units ---------------------------------------------------------- */
 
 __device__ inline float sharpen(float v, float exponent, int whole)
 {
@@ -110,19 +113,22 @@ struct finish_args {
 /* The columns of unit u that have a score of their own; NULL: none. */
 __device__ inline const float *own_scores(const finish_args &a, int u)
 {
-    return a.column_scores ? a.column_scores + (u * (int64_t)a.units_k / a.units_q) * a.k_ld : nullptr;
+    return a.column_scores ? a.column_scores + (u * (int64_t)a.units_k / a.units_q) * a.k_ld
+                           : nullptr;
 }
 __device__ inline bool has_own(const float *own, int j) { return own && own[j] == own[j]; }
 
-/* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum over units goes through `out` itself (L1/L2)
- * and its order is fixed. Reads the logits three times (maximum, sum, value), the last two from L1/L2. */
+/* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum
+ * over units goes through `out` itself (L1/L2) and its order is fixed. Reads the logits three times
+ * (maximum, sum, value), the last two from L1/L2. */
 __global__ void __launch_bounds__(256) finish_rows(finish_args a)
 {
     __shared__ float lanes[32];
     int uo = blockIdx.y, per = a.units_q / a.units_out;
     int rows = a.pool_rows ? a.rows : 1, row = a.pool_rows ? 0 : blockIdx.x;
     int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
-    float *out = a.out + ((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld;
+    float *out =
+        a.out + ((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld;
     float count = (float)(per * rows);
     for (int j = allowed + threadIdx.x; j < a.b; j += blockDim.x)
         out[j] = 0.0f;
@@ -151,13 +157,15 @@ __global__ void __launch_bounds__(256) finish_rows(finish_args a)
     }
 }
 
-/* The same for few output rows made of many (decode: heads × window queries into one row), where one block an output row would leave the GPU idle.
- * First maximum and sum of every row, a block a row; then a block 32 columns, its 32 warps taking the rows by turns, added in a fixed order.
- * Two reads of the logits: 8 · heads · window · b bytes, 17 MB at 32 × 32 × 2048. */
+/* The same for few output rows made of many (decode: heads × window queries into one row), where
+ * one block an output row would leave the GPU idle. First maximum and sum of every row, a block a
+ * row; then a block 32 columns, its 32 warps taking the rows by turns, added in a fixed order. Two
+ * reads of the logits: 8 · heads · window · b bytes, 17 MB at 32 × 32 × 2048. */
 __global__ void __launch_bounds__(256) row_statistics(finish_args a, float2 *stats)
 {
     __shared__ float lanes[32];
-    int i = blockIdx.x, u = blockIdx.y, allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + i) + 1) : a.b;
+    int i = blockIdx.x, u = blockIdx.y,
+        allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + i) + 1) : a.b;
     const float *x = a.x + ((int64_t)u * a.x_rows + i) * a.x_ld, *own = own_scores(a, u);
     float top = -INFINITY;
     for (int j = threadIdx.x; j < allowed; j += blockDim.x)
@@ -176,8 +184,10 @@ __global__ void __launch_bounds__(256) row_statistics(finish_args a, float2 *sta
 __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 *stats)
 {
     __shared__ float part[32][33];
-    int lane = threadIdx.x & 31, lead = threadIdx.x >> 5, j = blockIdx.x * 32 + lane, uo = blockIdx.z;
-    int per = a.units_q / a.units_out, rows = a.pool_rows ? a.rows : 1, row = a.pool_rows ? 0 : blockIdx.y;
+    int lane = threadIdx.x & 31, lead = threadIdx.x >> 5, j = blockIdx.x * 32 + lane,
+        uo = blockIdx.z;
+    int per = a.units_q / a.units_out, rows = a.pool_rows ? a.rows : 1,
+        row = a.pool_rows ? 0 : blockIdx.y;
     int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
     float acc = 0;
     if (j < allowed)
@@ -199,99 +209,134 @@ __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 
     float sum = 0;
     for (int p = 0; p < 32; p++)
         sum += part[p][lane];
-    a.out[((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld + j] = sum / (float)(per * rows);
+    a.out[((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld + j] =
+        sum / (float)(per * rows);
 }
 
 static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
 {
     void *stats = NULL;
     if (f.softmax) {
-        SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, sizeof(float2) * (size_t)f.units_q * (size_t)f.rows, &stats));
-        row_statistics<<<dim3((unsigned)f.rows, (unsigned)f.units_q), 256, 0, s->stream>>>(f, static_cast<float2 *>(stats));
+        SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS,
+                               sizeof(float2) * (size_t)f.units_q * (size_t)f.rows, &stats));
+        row_statistics<<<dim3((unsigned)f.rows, (unsigned)f.units_q), 256, 0, s->stream>>>(
+            f, static_cast<float2 *>(stats));
         LAUNCHED(s, "block_scores, statistics");
     }
-    dim3 grid((unsigned)div_up(f.b, 32), (unsigned)(f.pool_rows ? 1 : f.rows), (unsigned)f.units_out);
+    dim3 grid((unsigned)div_up(f.b, 32), (unsigned)(f.pool_rows ? 1 : f.rows),
+              (unsigned)f.units_out);
     gather_rows<<<grid, 1024, 0, s->stream>>>(f, static_cast<const float2 *>(stats));
     LAUNCHED(s, "block_scores, mean");
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------ all of it, one unit into one */
+/* --- all of it, one unit into one ------------------------------------------------------------- */
 
-/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits in shared memory. A warp multiplies sixteen keys at a time by the eight
- * rows, as tensor cores' 16 × 8 (mma.cuh: three tf32 products, 2^-20). A key serves a block once, so it goes from L2 to registers, sixteen bytes at a time, those of the next
- * sixteen keys asked for while these are multiplied; lane t of a key takes coordinates 4t … 4t + 3 of sixteen, which make two products' k in an order of their own.
- * The queries, split once, lie in shared memory in the order in which the lanes want them. Then a warp a row.
- * At b = 2048, r = 64: 134 M multiply-adds of the triangle, three times over, 6 µs at 512 a cycle and multiprocessor; each block reads the keys up to its last column,
- * 67 MB from L2: 12 µs. Long rows first: each multiprocessor has a long and a short block. At b = 128 a warp has one piece of sixteen keys: one read, 24 products, a softmax.
- * Then most of the time is the first fetch of the code, out of DRAM after a prompt has gone through L2. So while an early block waits it rehearses: it goes its way once without
- * reading or writing anything but shared memory, on zeros. */
-static const int FUSED_ROWS = 8, FUSED_KEYS = 16, FUSED_GROUP = 64, FUSED_WARPS = 8; /* a group of coordinates is in registers at once */
+/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits
+ * in shared memory. A warp multiplies sixteen keys at a time by the eight rows, as tensor cores' 16
+ * × 8 (mma.cuh: three tf32 products, 2^-20). A key serves a block once, so it goes from L2 to
+ * registers, sixteen bytes at a time, those of the next sixteen keys asked for while these are
+ * multiplied; lane t of a key takes coordinates 4t … 4t + 3 of sixteen, which make two products' k
+ * in an order of their own.
+ * The queries, split once, lie in shared memory in the order in which the lanes want them. Then a
+ * warp a row.
+ * At b = 2048, r = 64: 134 M multiply-adds of the triangle, three times over, 6 µs at 512 a cycle
+ * and multiprocessor; each block reads the keys up to its last column, 67 MB from L2: 12 µs. Long
+ * rows first: each multiprocessor has a long and a short block. At b = 128 a warp has one piece of
+ * sixteen keys: one read, 24 products, a softmax. Then most of the time is the first fetch of the
+ * code, out of DRAM after a prompt has gone through L2. So while an early block waits it rehearses:
+ * it goes its way once without reading or writing anything but shared memory, on zeros. */
+/* a group of coordinates is in registers at once */
+static const int FUSED_ROWS = 8, FUSED_KEYS = 16, FUSED_GROUP = 64, FUSED_WARPS = 8;
 
-/* Row stride of the logits: whole pieces fit, and the 32 places of a store (8 keys of every second row) are 32 banks. */
+/* Row stride of the logits: whole pieces fit, and the 32 places of a store (8 keys of every second
+ * row) are 32 banks. */
 static inline __host__ __device__ int fused_ld(int b) { return (b + 31) / 32 * 32 + 4; }
 
 static inline size_t fused_bytes(const struct sw_block_scores *a)
 {
-    return sizeof(float) * ((size_t)div_up(a->r, FUSED_GROUP) * FUSED_GROUP * FUSED_ROWS * 2 + (size_t)FUSED_ROWS * (size_t)fused_ld(a->b));
+    return sizeof(float) * ((size_t)div_up(a->r, FUSED_GROUP) * FUSED_GROUP * FUSED_ROWS * 2 +
+                            (size_t)FUSED_ROWS * (size_t)fused_ld(a->b));
 }
 
-/* Any other exponent than a whole one from 1 to 64; apart, because it is long and most never come here: a small prompt's kernel is mostly the first fetch of its code. */
-static __device__ __noinline__ float any_power(float v, float exponent) { return powf(v, exponent); }
-
-__global__ void __launch_bounds__(32 * FUSED_WARPS, 2) score_rows(struct sw_block_scores a, int whole, bool early)
+/* Any other exponent than a whole one from 1 to 64; apart, because it is long and most never come
+ * here: a small prompt's kernel is mostly the first fetch of its code. */
+static __device__ __noinline__ float any_power(float v, float exponent)
 {
-    constexpr int CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8; /* coordinates 16 at a time; columns of a lane in the softmax */
-    extern __shared__ __align__(16) float4 queries[]; /* [groups · CHUNKS][high, low][32 lanes], logits [ROWS][ld] */
+    return powf(v, exponent);
+}
+
+__global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
+    score_rows(struct sw_block_scores a, int whole, bool early)
+{
+    /* coordinates 16 at a time; columns of a lane in the softmax */
+    constexpr int CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8;
+    /* [groups · CHUNKS][high, low][32 lanes], logits [ROWS][ld] */
+    extern __shared__ __align__(16) float4 queries[];
     allow_early();
-    int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y, rows = min(FUSED_ROWS, a.rows - i0);
+    int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y,
+        rows = min(FUSED_ROWS, a.rows - i0);
     int groups = (a.r + FUSED_GROUP - 1) / FUSED_GROUP, ld = fused_ld(a.b);
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    const float *q = a.q + ((int64_t)u * a.q_ld + i0) * a.r, *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
+    const float *q = a.q + ((int64_t)u * a.q_ld + i0) * a.r,
+                *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
     float *logits = reinterpret_cast<float *>(queries + groups * CHUNKS * 64);
 #pragma unroll 1
     for (int pass = early ? 0 : 1; pass < 2; pass++) { /* the rehearsal, then the work */
         bool real = pass == 1;
         if (real)
             wait_for_previous();
-        int used = !real ? 0 : a.causal ? min(a.b, a.row0 + i0 + rows) : a.b; /* columns that any of the rows needs */
-        int tiles = ((real ? used : min(a.b, FUSED_WARPS * FUSED_KEYS)) + FUSED_KEYS - 1) / FUSED_KEYS;
-        __syncthreads(); /* nobody is in the rehearsal any more */
+        /* columns that any of the rows needs */
+        int used = !real ? 0 : a.causal ? min(a.b, a.row0 + i0 + rows) : a.b;
+        int tiles =
+            ((real ? used : min(a.b, FUSED_WARPS * FUSED_KEYS)) + FUSED_KEYS - 1) / FUSED_KEYS;
+        __syncthreads();       /* nobody is in the rehearsal any more */
         float4 key[CHUNKS][2]; /* of keys g and g + 8 */
         auto ask = [&](int tile, int group, int c) {
             int from = group * FUSED_GROUP + c * 16 + 4 * t;
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int j = tile * FUSED_KEYS + half * 8 + g;
-                key[c][half] = j < used && from < a.r ? *reinterpret_cast<const float4 *>(k + (int64_t)j * a.r + from) : make_float4(0, 0, 0, 0);
+                key[c][half] = j < used && from < a.r
+                                   ? *reinterpret_cast<const float4 *>(k + (int64_t)j * a.r + from)
+                                   : make_float4(0, 0, 0, 0);
             }
         };
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++)
             ask(warp, 0, c);
 #pragma unroll 1
-        for (int e = threadIdx.x; e < groups * CHUNKS * 32; e += 32 * FUSED_WARPS) { /* chunk e / 32 of lane e % 32, which is this thread's lane */
+        /* chunk e / 32 of lane e % 32, which is this thread's lane */
+        for (int e = threadIdx.x; e < groups * CHUNKS * 32; e += 32 * FUSED_WARPS) {
             int from = e / 32 * 16 + 4 * t;
-            float4 v = real && g < rows && from < a.r ? *reinterpret_cast<const float4 *>(q + (int64_t)g * a.r + from) : make_float4(0, 0, 0, 0);
+            float4 v = real && g < rows && from < a.r
+                           ? *reinterpret_cast<const float4 *>(q + (int64_t)g * a.r + from)
+                           : make_float4(0, 0, 0, 0);
             uint32_t hi[4], lo[4];
             split_tf32(v.x, hi[0], lo[0]);
             split_tf32(v.y, hi[1], lo[1]);
             split_tf32(v.z, hi[2], lo[2]);
             split_tf32(v.w, hi[3], lo[3]);
-            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + lane] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
-            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + 32 + lane] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
+            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + lane] =
+                make_uint4(hi[0], hi[1], hi[2], hi[3]);
+            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + 32 + lane] =
+                make_uint4(lo[0], lo[1], lo[2], lo[3]);
         }
         __syncthreads();
         float acc[2][3][4] = {}; /* the three products apart, so that few wait for the one before */
         for (int tile = warp, group = 0; tile < tiles;) {
-            int next_group = group + 1 < groups ? group + 1 : 0, next = next_group ? tile : tile + FUSED_WARPS;
-            const uint4 *query = reinterpret_cast<const uint4 *>(queries) + group * CHUNKS * 64 + lane;
+            int next_group = group + 1 < groups ? group + 1 : 0,
+                next = next_group ? tile : tile + FUSED_WARPS;
+            const uint4 *query =
+                reinterpret_cast<const uint4 *>(queries) + group * CHUNKS * 64 + lane;
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 uint4 high = query[c * 64], low = query[c * 64 + 32];
-                uint32_t b_hi[4] = {high.x, high.y, high.z, high.w}, b_lo[4] = {low.x, low.y, low.z, low.w}, hi[2][4], lo[2][4];
+                uint32_t b_hi[4] = {high.x, high.y, high.z, high.w},
+                         b_lo[4] = {low.x, low.y, low.z, low.w}, hi[2][4], lo[2][4];
 #pragma unroll
-                for (int half = 0; half < 2; half++) { /* two products of eight coordinates: 4t, 4t + 1 and 4t + 2, 4t + 3 */
+                /* two products of eight coordinates: 4t, 4t + 1 and 4t + 2, 4t + 3 */
+                for (int half = 0; half < 2; half++) {
                     split_tf32(key[c][half].x, hi[0][half], lo[0][half]);
                     split_tf32(key[c][half].y, hi[0][half + 2], lo[0][half + 2]);
                     split_tf32(key[c][half].z, hi[1][half], lo[1][half]);
@@ -309,7 +354,8 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2) score_rows(struct sw_bloc
 #pragma unroll
                 for (int e = 0; e < 4; e++) { /* key g or g + 8 of row 2t or 2t + 1 */
                     float small = (acc[0][0][e] + acc[1][0][e]) + (acc[0][1][e] + acc[1][1][e]);
-                    logits[(2 * t + (e & 1)) * ld + tile * FUSED_KEYS + (e >> 1) * 8 + g] = a.scale * (small + (acc[0][2][e] + acc[1][2][e]));
+                    logits[(2 * t + (e & 1)) * ld + tile * FUSED_KEYS + (e >> 1) * 8 + g] =
+                        a.scale * (small + (acc[0][2][e] + acc[1][2][e]));
 #pragma unroll
                     for (int p = 0; p < 3; p++)
                         acc[0][p][e] = acc[1][p][e] = 0;
@@ -321,7 +367,9 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2) score_rows(struct sw_bloc
         if (warp >= rows)
             continue;
         int allowed = !real ? 1 : a.causal ? min(a.b, a.row0 + i0 + warp + 1) : a.b;
-        float *x = logits + warp * ld, *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + warp) * a.ld, top = -INFINITY, sum = 0, v[AT_ONCE];
+        float *x = logits + warp * ld,
+              *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + warp) * a.ld, top = -INFINITY,
+              sum = 0, v[AT_ONCE];
 #pragma unroll 1
         for (int j = lane; j < allowed; j += 32 * AT_ONCE)
 #pragma unroll
@@ -375,15 +423,18 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2) score_rows(struct sw_bloc
 /* Enough rows, and sketches that come 16 bytes at a time. */
 static bool fused_takes(const struct cuda_state *s, const struct sw_block_scores *a)
 {
-    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->units_out && a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
+    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->units_out &&
+           a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
            ((uintptr_t)a->q | (uintptr_t)a->k) % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
 }
 
 static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_scores *a, int whole)
 {
-    CUDA_TRY(s, cudaFuncSetAttribute(score_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)fused_bytes(a)));
+    CUDA_TRY(s, cudaFuncSetAttribute(score_rows, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     (int)fused_bytes(a)));
     dim3 grid((unsigned)div_up(a->rows, FUSED_ROWS), (unsigned)a->units_q);
-    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 32 * FUSED_WARPS, (int)fused_bytes(a), *a, whole, s->major >= 9));
+    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 32 * FUSED_WARPS, (int)fused_bytes(a), *a,
+                             whole, s->major >= 9));
     LAUNCHED(s, "block_scores");
     return SW_OK;
 }
@@ -391,47 +442,82 @@ static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_s
 static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units_out >= 1 && a->units_q % a->units_out == 0 && a->b <= a->ld && a->rows >= 1 && a->b >= 1, "block_scores");
-    REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) && a->rows <= a->q_ld && a->b <= a->k_ld, "block_scores");
-    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent) ? (int)a->exponent : 0;
+    REQUIRE(a->units_out >= 1 && a->units_q % a->units_out == 0 && a->b <= a->ld && a->rows >= 1 &&
+                a->b >= 1,
+            "block_scores");
+    REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) &&
+                a->rows <= a->q_ld && a->b <= a->k_ld,
+            "block_scores");
+    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent)
+                    ? (int)a->exponent
+                    : 0;
     if (fused_takes(s, a))
         return fused_scores(s, a, whole);
     /* Strips of rows keep the per-head logits within 64 MiB whatever b is. */
     int64_t row_floats = (int64_t)a->units_q * a->b;
-    int strip = (int)std::max<int64_t>(1, std::min<int64_t>(a->rows, ((int64_t)16 << 20) / row_floats));
+    int strip =
+        (int)std::max<int64_t>(1, std::min<int64_t>(a->rows, ((int64_t)16 << 20) / row_floats));
     if (a->pool_rows)
         strip = a->rows;
     else if (strip > TILE && strip < a->rows)
         strip = strip / TILE * TILE;
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_SCORES, (size_t)row_floats * (size_t)strip * sizeof(float), &room));
-    logits_args l = {a->q, a->k, static_cast<float *>(room), a->units_q, a->units_k, 0, 0, a->row0, a->pool_rows ? 0 : 1, a->b, a->r,
-                     a->q_ld, a->k_ld, a->b, strip, a->scale, a->causal};
-    finish_args f = {static_cast<float *>(room), a->out, a->units_q, a->units_out, 0, 0, a->row0, a->b, a->b, strip, a->ld, a->out_ld_rows,
-                     whole, a->exponent, a->softmax, a->causal, a->pool_rows, a->column_scores, a->units_k, a->k_ld};
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_SCORES, (size_t)row_floats * (size_t)strip * sizeof(float),
+                           &room));
+    logits_args l = {a->q,       a->k,       static_cast<float *>(room),
+                     a->units_q, a->units_k, 0,
+                     0,          a->row0,    a->pool_rows ? 0 : 1,
+                     a->b,       a->r,       a->q_ld,
+                     a->k_ld,    a->b,       strip,
+                     a->scale,   a->causal};
+    finish_args f = {static_cast<float *>(room),
+                     a->out,
+                     a->units_q,
+                     a->units_out,
+                     0,
+                     0,
+                     a->row0,
+                     a->b,
+                     a->b,
+                     strip,
+                     a->ld,
+                     a->out_ld_rows,
+                     whole,
+                     a->exponent,
+                     a->softmax,
+                     a->causal,
+                     a->pool_rows,
+                     a->column_scores,
+                     a->units_k,
+                     a->k_ld};
     for (int at = 0; at < a->rows; at += strip) {
         int rows = std::min(strip, a->rows - at);
         l.row_begin = f.row_begin = at;
         l.rows = f.rows = rows;
         if (rows <= 4)
-            logits_rows<<<dim3((unsigned)div_up(a->b, 8), 1, (unsigned)a->units_q), 256, 0, s->stream>>>(l);
+            logits_rows<<<dim3((unsigned)div_up(a->b, 8), 1, (unsigned)a->units_q), 256, 0,
+                          s->stream>>>(l);
         else
-            logits_tiles<<<dim3((unsigned)div_up(a->b, TILE), (unsigned)div_up(rows, TILE), (unsigned)a->units_q), 256, 0, s->stream>>>(l);
+            logits_tiles<<<dim3((unsigned)div_up(a->b, TILE), (unsigned)div_up(rows, TILE),
+                                (unsigned)a->units_q),
+                           256, 0, s->stream>>>(l);
         LAUNCHED(s, "block_scores, logits");
         int made = a->pool_rows ? 1 : rows;
         if (made * a->units_out <= 64 && a->units_q / a->units_out * rows / made >= 8) {
             SW_TRY(finish_few(s, f));
             continue;
         }
-        finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->units_out), 256, 0, s->stream>>>(f);
+        finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->units_out), 256, 0,
+                      s->stream>>>(f);
         LAUNCHED(s, "block_scores, softmax");
     }
     return SW_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------- mean_units */
+/* --- mean_units ------------------------------------------------------------------------------- */
 
-__global__ void mean_of_units(const float *in, int per, int rows, int cols, int ld, int ld_rows, float *out)
+__global__ void mean_of_units(const float *in, int per, int rows, int cols, int ld, int ld_rows,
+                              float *out)
 {
     int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (id >= (int64_t)rows * cols)
@@ -444,20 +530,22 @@ __global__ void mean_of_units(const float *in, int per, int rows, int cols, int 
     out[u * plane + i * ld + j] = per == 1 ? sum : sum / (float)per;
 }
 
-static enum sw_status mean_units(struct sw_backend *be, const float *in, int units_in, int units_out, int rows, int cols, int ld,
-                                 int ld_rows, float *out)
+static enum sw_status mean_units(struct sw_backend *be, const float *in, int units_in,
+                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(units_out >= 1 && units_in % units_out == 0 && cols <= ld && rows <= ld_rows, "mean_units");
+    REQUIRE(units_out >= 1 && units_in % units_out == 0 && cols <= ld && rows <= ld_rows,
+            "mean_units");
     if (rows == 0 || cols == 0)
         return SW_OK;
     dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units_out);
-    mean_of_units<<<grid, 256, 0, s->stream>>>(in, units_in / units_out, rows, cols, ld, ld_rows, out);
+    mean_of_units<<<grid, 256, 0, s->stream>>>(in, units_in / units_out, rows, cols, ld, ld_rows,
+                                               out);
     LAUNCHED(s, "mean_units");
     return SW_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------- hash_scores */
+/* --- hash_scores ------------------------------------------------------------------------------ */
 
 /* core/rng.h, for the device: the same bits (integers, and one exact conversion). */
 __device__ inline uint64_t mix64(uint64_t x)
@@ -468,7 +556,8 @@ __device__ inline uint64_t mix64(uint64_t x)
     return x ^ (x >> 31);
 }
 
-__global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int cols, int ld, int ld_rows, float *out)
+__global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int cols, int ld,
+                          int ld_rows, float *out)
 {
     int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (id >= (int64_t)rows * cols)
@@ -479,8 +568,8 @@ __global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int 
     out[(u * ld_rows + i) * ld + j] = (float)(mix64(key ^ index) >> 40) * 0x1p-24f;
 }
 
-static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units, int row0, int rows, int cols, int ld,
-                                  int ld_rows, float *out)
+static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units,
+                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(cols <= ld && rows <= ld_rows && units >= 1, "hash_scores");
@@ -488,7 +577,8 @@ static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int laye
         return SW_OK;
     uint64_t key = sw_mix64(sw_mix64(seed) ^ ((uint64_t)SW_RNG_RANDOM_METHOD << 32));
     dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units);
-    hash_rows<<<grid, 256, 0, s->stream>>>(key, (uint64_t)layer * (uint64_t)units, rows, row0, cols, ld, ld_rows, out);
+    hash_rows<<<grid, 256, 0, s->stream>>>(key, (uint64_t)layer * (uint64_t)units, rows, row0, cols,
+                                           ld, ld_rows, out);
     LAUNCHED(s, "hash_scores");
     return SW_OK;
 }

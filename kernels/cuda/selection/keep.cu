@@ -1,20 +1,23 @@
-/* Flags and keep matrices: the best of a line, columns and slashes as blocks, and lists from what is kept. */
+/* Flags and keep matrices: the best of a line, columns and slashes as blocks, and lists from what
+ * is kept. */
 #include <algorithm>
 
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/selection/radix.cuh"
 
-/* ------------------------------------------------------------------------------------------------------ mark_top */
+/* --- mark_top --------------------------------------------------------------------------------- */
 
-/* One block a row. The threshold by radix selection (four reads), then runs of entries in order, so that of equal ones the last (or the first) are
- * kept: 24 bytes an entry, from L2 but for the first 4. */
+/* One block a row. The threshold by radix selection (four reads), then runs of entries in order, so
+ * that of equal ones the last (or the first) are kept: 24 bytes an entry, from L2 but for the first
+ * 4. */
 __global__ void __launch_bounds__(THREADS) mark_rows(struct sw_mark_top a, const int32_t *counts)
 {
     __shared__ struct radix_shared sh;
     __shared__ int lanes[2][THREADS / 32];
     const float *in = a.in + (int64_t)blockIdx.x * a.ld;
     uint8_t *flags = a.flags + (int64_t)blockIdx.x * a.ld;
-    int always = min(a.always, a.n), need = min(max(counts[blockIdx.x] - always, 0), a.n - always), equal_needed = 0;
+    int always = min(a.always, a.n), need = min(max(counts[blockIdx.x] - always, 0), a.n - always),
+        equal_needed = 0;
     uint32_t threshold = 0xffffffffu;
     if (need > 0)
         threshold = radix_select(in, always, a.n, need, &equal_needed, &sh);
@@ -33,8 +36,9 @@ __global__ void __launch_bounds__(THREADS) mark_rows(struct sw_mark_top a, const
         bool equal = x >= always && x < a.n && need > 0 && key == threshold;
         struct pair_sum mine = {0, equal}, total, place = scan_pairs(mine, &total, lanes);
         int nth = before + place.b; /* among the equal ones, from 0 */
-        bool kept = x < always || (need > 0 && key > threshold) ||
-                    (equal && (a.small_first ? nth < equal_needed : nth >= equal_all - equal_needed));
+        bool kept =
+            x < always || (need > 0 && key > threshold) ||
+            (equal && (a.small_first ? nth < equal_needed : nth >= equal_all - equal_needed));
         if (x < a.n)
             flags[x] = kept;
         before += total.b;
@@ -48,14 +52,16 @@ static enum sw_status mark_top(struct sw_backend *be, const struct sw_mark_top *
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)a->rows * sizeof(int32_t), &counts));
     SW_TRY(sw_cuda_upload(s, counts, a->k, (size_t)a->rows * sizeof(int32_t)));
-    mark_rows<<<(unsigned)a->rows, THREADS, 0, s->stream>>>(*a, static_cast<const int32_t *>(counts));
+    mark_rows<<<(unsigned)a->rows, THREADS, 0, s->stream>>>(*a,
+                                                            static_cast<const int32_t *>(counts));
     LAUNCHED(s, "mark_top");
     return SW_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------- keep_lines */
+/* --- keep_lines ------------------------------------------------------------------------------- */
 
-/* Flags a block of columns [units, b] and of offsets [units, b]; any token's flag makes its block's. */
+/* Flags a block of columns [units, b] and of offsets [units, b]; any token's flag makes its
+ * block's. */
 __global__ void line_blocks(struct sw_keep_lines a, int b, uint8_t *columns, uint8_t *offsets)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, u = blockIdx.y;
@@ -66,24 +72,28 @@ __global__ void line_blocks(struct sw_keep_lines a, int b, uint8_t *columns, uin
         int x0 = j * a.block, x1 = min(x0 + a.block, a.n);
         for (int x = x0; a.columns && x < x1 && !column; x++)
             column = a.columns[(int64_t)u * a.ld_in + x];
-        /* Offset δ reaches ⌊δ/B⌋ and ⌈δ/B⌉: blocks j that hold it, and those after a block that holds one past its first. */
+        /* Offset δ reaches ⌊δ/B⌋ and ⌈δ/B⌉: blocks j that hold it, and those after a block that
+         * holds one past its first. */
         for (int x = max(x0 - a.block + 1, 0); a.slashes && x < x1 && !offset; x++)
             offset = a.slashes[(int64_t)u * a.ld_in + x];
     } else {
         column = a.columns && a.columns[(int64_t)u * a.ld_in + j];
-        offset = a.slashes && (a.slashes[(int64_t)u * a.ld_in + j] || (a.straddle && j > 0 && a.slashes[(int64_t)u * a.ld_in + j - 1]));
+        offset = a.slashes && (a.slashes[(int64_t)u * a.ld_in + j] ||
+                               (a.straddle && j > 0 && a.slashes[(int64_t)u * a.ld_in + j - 1]));
     }
     columns[(int64_t)u * b + j] = column;
     offsets[(int64_t)u * b + j] = offset;
 }
 
-__global__ void keep_line_rows(struct sw_keep_lines a, int b, const uint8_t *columns, const uint8_t *offsets)
+__global__ void keep_line_rows(struct sw_keep_lines a, int b, const uint8_t *columns,
+                               const uint8_t *offsets)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y, u = blockIdx.z, i = a.row0 + r;
     if (j >= b)
         return;
     uint8_t *keep = a.keep + ((int64_t)u * a.ld_rows + r) * a.ld + j;
-    bool on = j <= i && (columns[(int64_t)u * b + j] || offsets[(int64_t)u * b + i - j] || (a.whole_rows && a.whole_rows[(int64_t)u * a.ld_in + i]));
+    bool on = j <= i && (columns[(int64_t)u * b + j] || offsets[(int64_t)u * b + i - j] ||
+                         (a.whole_rows && a.whole_rows[(int64_t)u * a.ld_in + i]));
     *keep = on || (!a.clear && *keep);
 }
 
@@ -91,19 +101,24 @@ static enum sw_status keep_lines(struct sw_backend *be, const struct sw_keep_lin
 {
     struct cuda_state *s = state_of(be);
     int b = div_up(a->n, a->block);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && b <= a->ld && a->row0 + a->rows <= b, "keep_lines");
-    REQUIRE((a->grain == 1 && a->n <= a->ld_in) || (a->grain == a->block && b <= a->ld_in), "keep_lines");
+    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && b <= a->ld &&
+                a->row0 + a->rows <= b,
+            "keep_lines");
+    REQUIRE((a->grain == 1 && a->n <= a->ld_in) || (a->grain == a->block && b <= a->ld_in),
+            "keep_lines");
     void *room;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, 2 * (size_t)a->units * (size_t)b, &room));
     uint8_t *columns = static_cast<uint8_t *>(room), *offsets = columns + (int64_t)a->units * b;
-    line_blocks<<<dim3((unsigned)div_up(b, 64), (unsigned)a->units), 64, 0, s->stream>>>(*a, b, columns, offsets);
+    line_blocks<<<dim3((unsigned)div_up(b, 64), (unsigned)a->units), 64, 0, s->stream>>>(
+        *a, b, columns, offsets);
     LAUNCHED(s, "keep_lines, blocks");
-    keep_line_rows<<<dim3((unsigned)div_up(b, 128), (unsigned)a->rows, (unsigned)a->units), 128, 0, s->stream>>>(*a, b, columns, offsets);
+    keep_line_rows<<<dim3((unsigned)div_up(b, 128), (unsigned)a->rows, (unsigned)a->units), 128, 0,
+                     s->stream>>>(*a, b, columns, offsets);
     LAUNCHED(s, "keep_lines");
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------- select_keep */
+/* --- select_keep ------------------------------------------------------------------------------ */
 
 struct keep_args {
     struct sw_select_keep in;
@@ -163,19 +178,25 @@ __global__ void __launch_bounds__(THREADS) keep_fill(keep_args a)
             if (a.whole)
                 a.whole[e] = a.in.queries && j == i;
             for (int w = 0; a.queries && w < a.words; w++)
-                a.queries[e * a.words + w] = a.in.queries[(((int64_t)u * a.in.ld_rows + r) * a.in.ld + j) * a.words + w];
+                a.queries[e * a.words + w] =
+                    a.in.queries[(((int64_t)u * a.in.ld_rows + r) * a.in.ld + j) * a.words + w];
         }
         at += total.a;
     }
 }
 
-static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_keep *a, struct sw_selection *out)
+static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_keep *a,
+                                  struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->row0 >= 0 && a->row0 + a->rows <= a->ld, "select_keep");
-    int64_t rows = (int64_t)a->units * a->rows, full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
+    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->row0 >= 0 &&
+                a->row0 + a->rows <= a->ld,
+            "select_keep");
+    int64_t rows = (int64_t)a->units * a->rows,
+            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
     if (full > INT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold", (long long)full);
+        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
+                       (long long)full);
     bool lines = a->columns || a->slashes, masked = lines || a->queries;
     int words = a->queries ? (a->block + 63) / 64 : 0;
     SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, full, masked));
@@ -187,7 +208,9 @@ static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_
     out->row0 = a->row0;
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)rows * sizeof(int32_t), &counts));
-    keep_args k = {*a, static_cast<int32_t *>(counts), out->indptr, out->indices, out->whole, out->queries, words};
+    keep_args k = {
+        *a,   static_cast<int32_t *>(counts), out->indptr, out->indices, out->whole, out->queries,
+        words};
     dim3 grid((unsigned)a->rows, (unsigned)a->units);
     keep_count<<<grid, THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_keep, count");
@@ -201,7 +224,8 @@ static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_
         uint8_t **to[] = {&out->columns, &out->slashes};
         for (int i = 0; i < 2; i++) {
             if (from[i])
-                CUDA_TRY(s, cudaMemcpyAsync(*to[i], from[i], bytes, cudaMemcpyDeviceToDevice, s->stream));
+                CUDA_TRY(s, cudaMemcpyAsync(*to[i], from[i], bytes, cudaMemcpyDeviceToDevice,
+                                            s->stream));
             else
                 *to[i] = NULL;
         }

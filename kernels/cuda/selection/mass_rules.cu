@@ -1,7 +1,9 @@
 /* Operations that need scores in order: how many make up a share of the mass, and which.
  *
- * The sort is CUB's segmented radix sort of 32-bit keys with 32-bit places, four passes of 16 bytes an entry: 67 M entries (32 heads, b = 2048) are
- * 4.3 GB, 1.5 ms. Entries go in backwards, so that a stable descending sort puts later ones first among equals. Cumulative sums are fp64. Only
+ * The sort is CUB's segmented radix sort of 32-bit keys with 32-bit places, four passes of 16 bytes
+ * an entry: 67 M entries (32 heads, b = 2048) are
+ * 4.3 GB, 1.5 ms. Entries go in backwards, so that a stable descending sort puts later ones first
+ * among equals. Cumulative sums are fp64. Only
  * this file includes CUB, which takes its time to compile. */
 #include <algorithm>
 #include <cmath>
@@ -11,19 +13,22 @@
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/selection/radix.cuh"
 
-/* keys, places [count] in two buffers each; offsets [segments + 1] on the device. Descending by key, stable. */
+/* keys, places [count] in two buffers each; offsets [segments + 1] on the device. Descending by
+ * key, stable. */
 struct sort_buffers {
     uint32_t *keys[2];
     uint32_t *places[2];
     int64_t *offsets;
 };
 
-static enum sw_status reserve(struct cuda_state *s, int64_t count, int64_t segments, struct sort_buffers *b)
+static enum sw_status reserve(struct cuda_state *s, int64_t count, int64_t segments,
+                              struct sort_buffers *b)
 {
     void *room;
     size_t entries = (size_t)count * sizeof(uint32_t);
     entries = (entries + 15) & ~(size_t)15;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_SORT, 4 * entries + (size_t)(segments + 1) * sizeof(int64_t), &room));
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_SORT, 4 * entries + (size_t)(segments + 1) * sizeof(int64_t),
+                           &room));
     char *at = static_cast<char *>(room);
     for (int i = 0; i < 2; i++) {
         b->keys[i] = reinterpret_cast<uint32_t *>(at + (size_t)(2 * i) * entries);
@@ -34,16 +39,19 @@ static enum sw_status reserve(struct cuda_state *s, int64_t count, int64_t segme
 }
 
 /* The sorted keys and places are in keys[0], places[0] afterwards. */
-static enum sw_status sort_segments(struct cuda_state *s, struct sort_buffers *b, int64_t count, int64_t segments)
+static enum sw_status sort_segments(struct cuda_state *s, struct sort_buffers *b, int64_t count,
+                                    int64_t segments)
 {
     cub::DoubleBuffer<uint32_t> keys(b->keys[0], b->keys[1]), places(b->places[0], b->places[1]);
     size_t bytes = 0;
     void *room = nullptr;
-    CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(nullptr, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0, 32,
-                                                                   s->stream));
+    CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(
+                    nullptr, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0,
+                    32, s->stream));
     SW_TRY(sw_cuda_scratch(s, SCRATCH_SORT_ROOM, bytes, &room));
-    CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(room, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0, 32,
-                                                                   s->stream));
+    CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(
+                    room, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0, 32,
+                    s->stream));
     b->keys[0] = keys.Current();
     b->places[0] = places.Current();
     return SW_OK;
@@ -73,9 +81,10 @@ __device__ inline double scan_doubles(double v, double *total, double *lanes)
     return before + x - v;
 }
 
-/* ---------------------------------------------------------------------------------------------------- count_mass */
+/* --- count_mass ------------------------------------------------------------------------------- */
 
-__global__ void gather_lines(struct sw_count_mass a, uint32_t *keys, uint32_t *places, int64_t *offsets)
+__global__ void gather_lines(struct sw_count_mass a, uint32_t *keys, uint32_t *places,
+                             int64_t *offsets)
 {
     int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, count = (int64_t)a.rows * a.n;
     if (id <= a.rows)
@@ -87,7 +96,8 @@ __global__ void gather_lines(struct sw_count_mass a, uint32_t *keys, uint32_t *p
     places[id] = (uint32_t)x;
 }
 
-__global__ void __launch_bounds__(THREADS) count_lines(const uint32_t *keys, int n, double limit, int *counts)
+__global__ void __launch_bounds__(THREADS)
+    count_lines(const uint32_t *keys, int n, double limit, int *counts)
 {
     __shared__ double lanes[THREADS / 32];
     __shared__ int within;
@@ -115,17 +125,19 @@ static enum sw_status count_mass(struct sw_backend *be, const struct sw_count_ma
     int64_t count = (int64_t)a->rows * a->n;
     struct sort_buffers b;
     SW_TRY(reserve(s, count, a->rows, &b));
-    gather_lines<<<(unsigned)div_up64(std::max<int64_t>(count, a->rows + 1), 256), 256, 0, s->stream>>>(*a, b.keys[0], b.places[0], b.offsets);
+    gather_lines<<<(unsigned)div_up64(std::max<int64_t>(count, a->rows + 1), 256), 256, 0,
+                   s->stream>>>(*a, b.keys[0], b.places[0], b.offsets);
     LAUNCHED(s, "count_mass, gather");
     SW_TRY(sort_segments(s, &b, count, a->rows));
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)a->rows * sizeof(int), &counts));
-    count_lines<<<(unsigned)a->rows, THREADS, 0, s->stream>>>(b.keys[0], a->n, a->limit, static_cast<int *>(counts));
+    count_lines<<<(unsigned)a->rows, THREADS, 0, s->stream>>>(b.keys[0], a->n, a->limit,
+                                                              static_cast<int *>(counts));
     LAUNCHED(s, "count_mass");
     return be->download(be, a->counts, counts, (size_t)a->rows * sizeof(int));
 }
 
-/* ----------------------------------------------------------------------------------------------------- keep_mass */
+/* --- keep_mass -------------------------------------------------------------------------------- */
 
 struct mass_args {
     struct sw_keep_mass in;
@@ -136,7 +148,10 @@ struct mass_args {
 };
 
 /* Entries of row r of a unit before it: rows hold row0 + 1, row0 + 2, … entries. */
-__host__ __device__ inline int64_t entries_before(int row0, int64_t r) { return r * (row0 + 1) + r * (r - 1) / 2; }
+__host__ __device__ inline int64_t entries_before(int row0, int64_t r)
+{
+    return r * (row0 + 1) + r * (r - 1) / 2;
+}
 
 __device__ inline int row_of_entry(int row0, int64_t e, int rows)
 {
@@ -158,7 +173,8 @@ __global__ void gather_matrix(mass_args a, uint32_t *keys, uint32_t *places)
         return;
     int r = row_of_entry(a.in.row0, e, a.in.rows), j = (int)(e - entries_before(a.in.row0, r));
     int64_t to = (int64_t)blockIdx.y * a.triangle + a.triangle - 1 - e;
-    keys[to] = key_of_score(a.in.scores[((int64_t)(a.u0 + blockIdx.y) * a.in.ld_rows + r) * a.in.ld + j]);
+    keys[to] =
+        key_of_score(a.in.scores[((int64_t)(a.u0 + blockIdx.y) * a.in.ld_rows + r) * a.in.ld + j]);
     places[to] = (uint32_t)e;
 }
 
@@ -181,7 +197,9 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
 {
     __shared__ double lanes[THREADS / 32];
     int r = blockIdx.x, u = a.u0 + blockIdx.y, i = a.in.row0 + r, n = i + 1;
-    int64_t start = (int64_t)blockIdx.y * a.triangle + a.triangle - entries_before(a.in.row0, (int64_t)r + 1), e0 = entries_before(a.in.row0, r);
+    int64_t start = (int64_t)blockIdx.y * a.triangle + a.triangle -
+                    entries_before(a.in.row0, (int64_t)r + 1),
+            e0 = entries_before(a.in.row0, r);
     double limit = a.limit[u], total = 0, all;
     if (limit < 0)
         return;
@@ -202,7 +220,8 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
     for (int base = 0; base < n; base += THREADS) {
         int p = base + (int)threadIdx.x, j = p < n ? (int)(a.places[start + p] - e0) : 0;
         bool counts = p < n && !(reach && (j == 0 || j == i));
-        double v = counts ? (double)score_of_key(a.keys[start + p]) : 0, before = carry + scan_doubles(v, &all, lanes);
+        double v = counts ? (double)score_of_key(a.keys[start + p]) : 0,
+               before = carry + scan_doubles(v, &all, lanes);
         bool kept = reach ? before < wanted : before + v <= wanted || p == 0;
         if (counts && kept)
             keep[j] = 1;
@@ -223,11 +242,13 @@ __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
     int64_t start = (int64_t)blockIdx.x * a.triangle;
     for (int64_t base = 0; base < a.triangle; base += THREADS) {
         int64_t p = base + threadIdx.x;
-        double v = p < a.triangle ? (double)score_of_key(a.keys[start + p]) : 0, upto = carry + scan_doubles(v, &all, lanes) + v;
+        double v = p < a.triangle ? (double)score_of_key(a.keys[start + p]) : 0,
+               upto = carry + scan_doubles(v, &all, lanes) + v;
         if (p < a.triangle && upto <= wanted) {
             int64_t e = a.places[start + p];
             int r = row_of_entry(a.in.row0, e, a.in.rows);
-            a.in.keep[((int64_t)u * a.in.ld_rows + r) * a.in.ld + (e - entries_before(a.in.row0, r))] = 1;
+            a.in.keep[((int64_t)u * a.in.ld_rows + r) * a.in.ld +
+                      (e - entries_before(a.in.row0, r))] = 1;
         }
         carry += all;
         if (carry > wanted)
@@ -238,26 +259,36 @@ __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
 static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass *in)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(in->units >= 1 && in->rows >= 1 && in->rows <= in->ld_rows && in->row0 >= 0 && in->row0 + in->rows <= in->ld, "keep_mass");
+    REQUIRE(in->units >= 1 && in->rows >= 1 && in->rows <= in->ld_rows && in->row0 >= 0 &&
+                in->row0 + in->rows <= in->ld,
+            "keep_mass");
     mass_args a = {*in, 0, entries_before(in->row0, in->rows), NULL, NULL, NULL};
     if (a.triangle > UINT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "keep_mass: %lld entries a unit; expected fewer than 2^32", (long long)a.triangle);
+        return SW_FAIL(SW_EUNSUPPORTED, "keep_mass: %lld entries a unit; expected fewer than 2^32",
+                       (long long)a.triangle);
     if (in->clear)
-        CUDA_TRY(s, cudaMemsetAsync(in->keep, 0, (size_t)in->units * (size_t)in->ld_rows * (size_t)in->ld, s->stream));
+        CUDA_TRY(s, cudaMemsetAsync(in->keep, 0,
+                                    (size_t)in->units * (size_t)in->ld_rows * (size_t)in->ld,
+                                    s->stream));
     void *limits;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, (size_t)in->units * sizeof(double), &limits));
     SW_TRY(sw_cuda_upload(s, limits, in->limit, (size_t)in->units * sizeof(double)));
     a.limit = static_cast<const double *>(limits);
     bool whole_units = in->rule == SW_MASS_UNIT;
-    int chunk = (int)std::max<int64_t>(1, std::min<int64_t>(in->units, ((int64_t)32 << 20) / a.triangle)); /* 512 MiB of sort buffers at once */
+    /* 512 MiB of sort buffers at once */
+    int chunk =
+        (int)std::max<int64_t>(1, std::min<int64_t>(in->units, ((int64_t)32 << 20) / a.triangle));
     for (a.u0 = 0; a.u0 < in->units; a.u0 += chunk) {
         int units = std::min(chunk, in->units - a.u0);
-        int64_t count = units * a.triangle, segments = whole_units ? units : (int64_t)units * in->rows;
+        int64_t count = units * a.triangle,
+                segments = whole_units ? units : (int64_t)units * in->rows;
         struct sort_buffers b;
         SW_TRY(reserve(s, count, segments, &b));
-        gather_matrix<<<dim3((unsigned)div_up64(a.triangle, 256), (unsigned)units), 256, 0, s->stream>>>(a, b.keys[0], b.places[0]);
+        gather_matrix<<<dim3((unsigned)div_up64(a.triangle, 256), (unsigned)units), 256, 0,
+                        s->stream>>>(a, b.keys[0], b.places[0]);
         LAUNCHED(s, "keep_mass, gather");
-        segment_offsets<<<(unsigned)div_up64(segments + 1, 256), 256, 0, s->stream>>>(a, units, whole_units, b.offsets);
+        segment_offsets<<<(unsigned)div_up64(segments + 1, 256), 256, 0, s->stream>>>(
+            a, units, whole_units, b.offsets);
         LAUNCHED(s, "keep_mass, offsets");
         SW_TRY(sort_segments(s, &b, count, segments));
         a.keys = b.keys[0];

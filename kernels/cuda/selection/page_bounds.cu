@@ -1,9 +1,10 @@
-/* What a block's keys are like: how alike they are, their extremes, and the bound that extremes give. */
+/* What a block's keys are like: how alike they are, their extremes, and the bound that extremes
+ * give. */
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/reduce.cuh"
 
-/* One block a (key block, head). Its warps take the tokens by turns: norm, then the unit vector into the warp's own sum, which a fixed order adds up.
- * One read of x: 2 · d bytes a token. */
+/* One block a (key block, head). Its warps take the tokens by turns: norm, then the unit vector
+ * into the warp's own sum, which a fixed order adds up. One read of x: 2 · d bytes a token. */
 __global__ void __launch_bounds__(256) alike_blocks(struct sw_similarity a)
 {
     extern __shared__ float sums[]; /* [8][d] */
@@ -45,7 +46,8 @@ static enum sw_status similarity(struct sw_backend *be, const struct sw_similari
     struct cuda_state *s = state_of(be);
     int b = div_up(a->n, a->block);
     REQUIRE(a->n >= 1 && a->heads >= 1 && b <= a->ld && a->head_dim <= 1024, "similarity");
-    alike_blocks<<<dim3((unsigned)b, (unsigned)a->heads), 256, (size_t)a->head_dim * 8 * sizeof(float), s->stream>>>(*a);
+    alike_blocks<<<dim3((unsigned)b, (unsigned)a->heads), 256,
+                   (size_t)a->head_dim * 8 * sizeof(float), s->stream>>>(*a);
     LAUNCHED(s, "similarity");
     return SW_OK;
 }
@@ -61,7 +63,8 @@ __global__ void extreme_blocks(struct sw_extremes a)
         float low = fresh ? INFINITY : a.low[at], high = fresh ? -INFINITY : a.high[at];
 #pragma unroll 4
         for (int t = t0; t < t1; t++) {
-            float v = __bfloat162float(static_cast<const bf16 *>(a.x)[((int64_t)(t - a.t0) * a.heads + h) * a.head_dim + c]);
+            float v = __bfloat162float(static_cast<const bf16 *>(
+                a.x)[((int64_t)(t - a.t0) * a.heads + h) * a.head_dim + c]);
             low = fminf(low, v);
             high = fmaxf(high, v);
         }
@@ -107,7 +110,9 @@ __global__ void __launch_bounds__(256) bound_blocks(struct sw_bound_scores a)
 static enum sw_status bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->n_heads % a->units == 0 && a->b <= a->ld && a->b <= a->ld_in && a->n_heads % a->n_kv_heads == 0, "bound_scores");
+    REQUIRE(a->units >= 1 && a->n_heads % a->units == 0 && a->b <= a->ld && a->b <= a->ld_in &&
+                a->n_heads % a->n_kv_heads == 0,
+            "bound_scores");
     bound_blocks<<<dim3((unsigned)div_up(a->b, 8), (unsigned)a->units), 256, 0, s->stream>>>(*a);
     LAUNCHED(s, "bound_scores");
     return SW_OK;

@@ -15,7 +15,8 @@ __device__ inline void add_eight(float (&acc)[8], uint4 raw)
     }
 }
 
-/* The mean over `heads` heads, d apart, of eight columns of one token: heads in order. Eight reads at once; left to the compiler, a loop unrolled by eight asks for four. */
+/* The mean over `heads` heads, d apart, of eight columns of one token: heads in order. Eight reads
+ * at once; left to the compiler, a loop unrolled by eight asks for four. */
 __device__ inline void mean_of_heads(const bf16 *x, int heads, int d, float *mean)
 {
     float acc[8] = {};
@@ -41,20 +42,24 @@ __device__ inline void mean_of_heads(const bf16 *x, int heads, int d, float *mea
     to[1] = make_float4(acc[4], acc[5], acc[6], acc[7]);
 }
 
-/* Adds tokens to block sums in token order, so that prefill and token-by-token decode add the same numbers in the same order.
+/* Adds tokens to block sums in token order, so that prefill and token-by-token decode add the same
+ * numbers in the same order.
  *
- * One block a (key block, unit, slice of columns). First all threads, 8 columns each, make the tokens' means over the unit's heads in shared
- * memory (heads in order); then one thread a column adds the tokens in order. One read of x: tokens · heads · d · 2 bytes; one addition an
- * element. At 128K tokens, 32 heads of 128: 1.07 GB, 0.36 ms at 3.0 TB/s. */
+ * One block a (key block, unit, slice of columns). First all threads, 8 columns each, make the
+ * tokens' means over the unit's heads in shared memory (heads in order); then one thread a column
+ * adds the tokens in order. One read of x: tokens · heads · d · 2 bytes; one addition an element.
+ * At 128K tokens, 32 heads of 128: 1.07 GB, 0.36 ms at 3.0 TB/s. */
 static const int POOL_FLOATS = 4096; /* means held at once */
 
 /* `slice` columns a block: 128, or fewer where that leaves multiprocessors idle. */
 
-__global__ void __launch_bounds__(256, 4) pool_blocks(const bf16 *x, int heads, int d, int per_unit, int block, int t0, int t1, int ld,
-                                                   int slice, float *sums)
+__global__ void __launch_bounds__(256, 4)
+    pool_blocks(const bf16 *x, int heads, int d, int per_unit, int block, int t0, int t1, int ld,
+                int slice, float *sums)
 {
     __shared__ __align__(16) float mean[POOL_FLOATS];
-    int u = blockIdx.y, c0 = blockIdx.z * slice, cols = min(slice, d - c0), tokens = POOL_FLOATS / slice;
+    int u = blockIdx.y, c0 = blockIdx.z * slice, cols = min(slice, d - c0),
+        tokens = POOL_FLOATS / slice;
     int kb = t0 / block + blockIdx.x;
     int begin = max(t0, kb * block), end = min(t1, (kb + 1) * block);
     float *out = sums + ((int64_t)u * ld + kb) * d + c0;
@@ -65,7 +70,8 @@ __global__ void __launch_bounds__(256, 4) pool_blocks(const bf16 *x, int heads, 
         int count = min(tokens, end - base);
         for (int i = threadIdx.x; i < count * chunks; i += blockDim.x) {
             int t = i / chunks, c = i % chunks;
-            const bf16 *p = x + ((int64_t)(base + t - t0) * heads + (int64_t)u * per_unit) * d + c0 + c * 8;
+            const bf16 *p =
+                x + ((int64_t)(base + t - t0) * heads + (int64_t)u * per_unit) * d + c0 + c * 8;
             mean_of_heads(p, per_unit, d, mean + t * slice + c * 8);
         }
         __syncthreads();
@@ -83,22 +89,26 @@ static enum sw_status pool(struct sw_backend *be, const struct sw_pool *a)
     struct cuda_state *s = state_of(be);
     REQUIRE(a->units >= 1 && a->heads % a->units == 0 && a->block >= 1 && a->t0 >= 0, "pool");
     if (a->head_dim % 8 != 0)
-        return SW_FAIL(SW_EUNSUPPORTED, "pooling on cuda: head_dim %d; expected a multiple of 8", a->head_dim);
+        return SW_FAIL(SW_EUNSUPPORTED, "pooling on cuda: head_dim %d; expected a multiple of 8",
+                       a->head_dim);
     if (a->t1 <= a->t0)
         return SW_OK;
     int blocks = (a->t1 - 1) / a->block - a->t0 / a->block + 1;
     REQUIRE(a->units <= 65535 && (a->t1 - 1) / a->block < a->ld, "pool");
     int slice = 128;
-    while (slice > 32 && (int64_t)blocks * a->units * div_up(a->head_dim, slice) < 4 * (int64_t)s->multiprocessors)
+    while (slice > 32 && (int64_t)blocks * a->units * div_up(a->head_dim, slice) <
+                             4 * (int64_t)s->multiprocessors)
         slice /= 2;
     dim3 grid((unsigned)blocks, (unsigned)a->units, (unsigned)div_up(a->head_dim, slice));
-    pool_blocks<<<grid, 256, 0, s->stream>>>(static_cast<const bf16 *>(a->x), a->heads, a->head_dim, a->heads / a->units, a->block, a->t0,
-                                             a->t1, a->ld, slice, a->sums);
+    pool_blocks<<<grid, 256, 0, s->stream>>>(static_cast<const bf16 *>(a->x), a->heads, a->head_dim,
+                                             a->heads / a->units, a->block, a->t0, a->t1, a->ld,
+                                             slice, a->sums);
     LAUNCHED(s, "pool");
     return SW_OK;
 }
 
-/* The unnormalised Walsh–Hadamard transform of v [d_pow2] in shared memory, in place; its kept coordinates, scaled, go to out. */
+/* The unnormalised Walsh–Hadamard transform of v [d_pow2] in shared memory, in place; its kept
+ * coordinates, scaled, go to out. */
 __device__ inline void hadamard(float *v, const struct sw_srht &t, float *out)
 {
     for (int half = 1; half < t.d_pow2; half *= 2) {
@@ -114,8 +124,8 @@ __device__ inline void hadamard(float *v, const struct sw_srht &t, float *out)
         out[k] = v[t.keep[k]] * t.scale;
 }
 
-/* One block a (key block, unit): mean, signs, unnormalised Walsh–Hadamard transform in shared memory, kept coordinates scaled.
- * d' log2 d' additions; (d + r) · 4 bytes. */
+/* One block a (key block, unit): mean, signs, unnormalised Walsh–Hadamard transform in shared
+ * memory, kept coordinates scaled. d' log2 d' additions; (d + r) · 4 bytes. */
 __global__ void sketch_rows(struct sw_sketch a, struct sw_srht t, bool plain)
 {
     extern __shared__ float v[]; /* [d_pow2] */
@@ -143,7 +153,9 @@ static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
     struct sw_srht t = {};
     if (a->transform) {
         t = *a->transform;
-        REQUIRE(t.d_pow2 >= a->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r <= t.d_pow2 && t.d_pow2 <= 8192, "sketch");
+        REQUIRE(t.d_pow2 >= a->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r <= t.d_pow2 &&
+                    t.d_pow2 <= 8192,
+                "sketch");
     }
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)a->units);
     sketch_rows<<<grid, 128, (size_t)t.d_pow2 * sizeof(float), s->stream>>>(*a, t, !a->transform);
@@ -151,7 +163,7 @@ static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
     return SW_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------- both in one launch */
+/* --- both in one launch ----------------------------------------------------------------------- */
 
 struct pool_job {
     const bf16 *x;
@@ -160,15 +172,18 @@ struct pool_job {
     int heads, per_unit, block, t0, t1, ld, blocks;
     bool padded_tail;
 };
-static const int MOST_JOBS = 2, JOB_THREADS = 512, JOB_FLOATS = 8192; /* means held at once: 64 tokens of 128 */
+/* means held at once: 64 tokens of 128 */
+static const int MOST_JOBS = 2, JOB_THREADS = 512, JOB_FLOATS = 8192;
 struct pool_jobs {
     struct pool_job job[MOST_JOBS];
     int d, first; /* blocks of the first job */
 };
 
-/* As hadamard, a coordinate a thread: the stages within a warp by shuffles, the others through shared memory, two buffers by turns. What is added and in which order is the
- * same. v: two times d_pow2 <= JOB_THREADS. */
-__device__ inline void hadamard_threads(float mine, float *v, const struct sw_srht &t, int kept, float *out)
+/* As hadamard, a coordinate a thread: the stages within a warp by shuffles, the others through
+ * shared memory, two buffers by turns. What is added and in which order is the same. v: two times
+ * d_pow2 <= JOB_THREADS. */
+__device__ inline void hadamard_threads(float mine, float *v, const struct sw_srht &t, int kept,
+                                        float *out)
 {
     int c = threadIdx.x;
 #pragma unroll
@@ -194,22 +209,28 @@ __device__ inline void hadamard_threads(float mine, float *v, const struct sw_sr
         out[c] = v[kept] * t.scale;
 }
 
-/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs them. 512 threads with seven 16-byte reads each under way are 57 KB, two
- * blocks 115 KB a multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one block of queries, most of the time alone. The last block's
- * way from its last byte to its sketch is waited for by everybody: what the sketch needs besides is asked for first of all. */
+/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs
+ * them. 512 threads with seven 16-byte reads each under way are 57 KB, two blocks 115 KB a
+ * multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one block
+ * of queries, most of the time alone. The last block's way from its last byte to its sketch is
+ * waited for by everybody: what the sketch needs besides is asked for first of all. */
 __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
 {
     __shared__ __align__(16) float mean[JOB_FLOATS];
-    int u = id / j.blocks, kb = j.t0 / j.block + id % j.blocks, chunks = d / 8, tokens = JOB_FLOATS / d, col = threadIdx.x;
+    int u = id / j.blocks, kb = j.t0 / j.block + id % j.blocks, chunks = d / 8,
+        tokens = JOB_FLOATS / d, col = threadIdx.x;
     int begin = max(j.t0, kb * j.block), end = min(j.t1, (kb + 1) * j.block);
     int64_t row = (int64_t)u * j.ld + kb;
-    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f, sign = col < j.t.d_pow2 ? j.t.signs[col] : 0.0f;
+    float total = col < d && begin > kb * j.block ? j.sums[row * d + col] : 0.0f,
+          sign = col < j.t.d_pow2 ? j.t.signs[col] : 0.0f;
     int kept = col < j.t.r ? j.t.keep[col] : 0;
     for (int base = begin; base < end; base += tokens) {
         int count = min(tokens, end - base);
         for (int i = threadIdx.x; i < count * chunks; i += JOB_THREADS) {
             int t = i / chunks, c = i % chunks;
-            mean_of_heads(j.x + ((int64_t)(base + t - j.t0) * j.heads + (int64_t)u * j.per_unit) * d + c * 8, j.per_unit, d, mean + t * d + c * 8);
+            mean_of_heads(
+                j.x + ((int64_t)(base + t - j.t0) * j.heads + (int64_t)u * j.per_unit) * d + c * 8,
+                j.per_unit, d, mean + t * d + c * 8);
         }
         __syncthreads();
         if (col < d)
@@ -218,7 +239,8 @@ __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
                 total += mean[t * d + col];
         __syncthreads();
     }
-    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block)), average = total / count;
+    float count = (float)(j.padded_tail ? j.block : min(j.block, j.t1 - kb * j.block)),
+          average = total / count;
     if (col < d)
         j.sums[row * d + col] = total;
     if (j.t.r > 0)
@@ -227,14 +249,16 @@ __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
         j.out[row * d + col] = average;
 }
 
-__global__ void __launch_bounds__(JOB_THREADS, 2) pool_sketch_blocks(const __grid_constant__ pool_jobs a)
+__global__ void __launch_bounds__(JOB_THREADS, 2)
+    pool_sketch_blocks(const __grid_constant__ pool_jobs a)
 {
     allow_early();
     int id = blockIdx.x;
     pool_job_block(id < a.first ? a.job[0] : a.job[1], a.d, id < a.first ? id : id - a.first);
 }
 
-static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *pools, const struct sw_sketch *sketches, int count)
+static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *pools,
+                                  const struct sw_sketch *sketches, int count)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(count >= 1, "pool_sketch");
@@ -246,18 +270,34 @@ static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *p
     for (int i = 0; i < count; i++) {
         const struct sw_pool *p = &pools[i];
         const struct sw_sketch *k = &sketches[i];
-        REQUIRE(p->units >= 1 && p->heads % p->units == 0 && p->block >= 1 && p->t0 >= 0 && p->t1 > p->t0 && (p->t1 - 1) / p->block < p->ld, "pool_sketch");
-        REQUIRE(k->sums == p->sums && k->units == p->units && k->ld == p->ld && k->d == p->head_dim && k->block == p->block && k->n == p->t1, "pool_sketch");
+        REQUIRE(p->units >= 1 && p->heads % p->units == 0 && p->block >= 1 && p->t0 >= 0 &&
+                    p->t1 > p->t0 && (p->t1 - 1) / p->block < p->ld,
+                "pool_sketch");
+        REQUIRE(k->sums == p->sums && k->units == p->units && k->ld == p->ld &&
+                    k->d == p->head_dim && k->block == p->block && k->n == p->t1,
+                "pool_sketch");
         REQUIRE(k->i0 == p->t0 / p->block && k->i1 == (p->t1 - 1) / p->block + 1, "pool_sketch");
         struct sw_srht t = {};
         if (k->transform) {
             t = *k->transform;
-            REQUIRE(t.d_pow2 >= k->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r >= 1 && t.r <= t.d_pow2, "pool_sketch");
+            REQUIRE(t.d_pow2 >= k->d && (t.d_pow2 & (t.d_pow2 - 1)) == 0 && t.r >= 1 &&
+                        t.r <= t.d_pow2,
+                    "pool_sketch");
         }
         together = together && p->head_dim == d && t.d_pow2 <= JOB_THREADS;
         if (!together)
             break;
-        a.job[i] = {static_cast<const bf16 *>(p->x), p->sums, k->out, t, p->heads, p->heads / p->units, p->block, p->t0, p->t1, p->ld, k->i1 - k->i0,
+        a.job[i] = {static_cast<const bf16 *>(p->x),
+                    p->sums,
+                    k->out,
+                    t,
+                    p->heads,
+                    p->heads / p->units,
+                    p->block,
+                    p->t0,
+                    p->t1,
+                    p->ld,
+                    k->i1 - k->i0,
                     k->padded_tail};
         blocks += (int64_t)(k->i1 - k->i0) * p->units;
         if (i == 0)

@@ -1,4 +1,5 @@
-/* radix.cuh: the key of the need-th best score of a row without sorting it, and block-wide sums; for blocks of whole warps. */
+/* radix.cuh: the key of the need-th best score of a row without sorting it, and block-wide sums;
+ * for blocks of whole warps. */
 #ifndef SW_CUDA_RADIX_CUH
 #define SW_CUDA_RADIX_CUH
 
@@ -18,11 +19,15 @@ __device__ inline float score_of_key(uint32_t key)
     return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-struct pair_sum { int a, b; };
+struct pair_sum {
+    int a, b;
+};
 
-/* Exclusive sums over the block's threads; totals to everyone. `lanes`: two ints of shared memory a warp. */
+/* Exclusive sums over the block's threads; totals to everyone. `lanes`: two ints of shared memory a
+ * warp. */
 template <int WARPS>
-__device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total, int (*lanes)[WARPS])
+__device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total,
+                                             int (*lanes)[WARPS])
 {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     struct pair_sum x = v;
@@ -50,11 +55,16 @@ __device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum 
     return {before.a + x.a - v.a, before.b + x.b - v.b};
 }
 
-struct radix_shared { int bins[256]; uint32_t prefix; int need; };
+struct radix_shared {
+    int bins[256];
+    uint32_t prefix;
+    int need;
+};
 
-/* The key of the need-th largest (1-based) of scores[lo … hi), and how many of the entries equal to it are among the `need` largest.
- * 1 <= need <= hi - lo. */
-__device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int need, int *equal_needed, struct radix_shared *sh)
+/* The key of the need-th largest (1-based) of scores[lo … hi), and how many of the entries equal to
+ * it are among the `need` largest. 1 <= need <= hi - lo. */
+__device__ inline uint32_t radix_select(const float *scores, int lo, int hi, int need,
+                                        int *equal_needed, struct radix_shared *sh)
 {
     uint32_t prefix = 0, mask = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {

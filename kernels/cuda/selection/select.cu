@@ -1,28 +1,33 @@
-/* Which blocks each row keeps: the best under a budget, and the native quantile rule of the released code.
+/* Which blocks each row keeps: the best under a budget, and the native quantile rule of the
+ * released code.
  *
- * No row is sorted. Under a budget a row is taken by a team of warps that searches for the threshold (best.cuh): its scores are read once, 4 bytes an entry, 8.4 MB at
- * b = 2048. The quantile comes from radix passes over the scores' 32-bit keys, eight bits at a time (four histograms in shared memory, integer atomics: the same
- * counts in any order). */
+ * No row is sorted. Under a budget a row is taken by a team of warps that searches for the
+ * threshold (best.cuh): its scores are read once, 4 bytes an entry, 8.4 MB at b = 2048. The
+ * quantile comes from radix passes over the scores' 32-bit keys, eight bits at a time (four
+ * histograms in shared memory, integer atomics: the same counts in any order). */
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/selection/best.cuh"
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/early.cuh"
-#include "kernels/cuda/selection/radix.cuh"
 #include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/selection/best.cuh"
+#include "kernels/cuda/selection/radix.cuh"
 
-/* -------------------------------------------------------------------------------------------------- under a budget */
+/* --- under a budget --------------------------------------------------------------------------- */
 
 struct top_args {
     const float *scores;
-    const int32_t *starts; /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
+    const int32_t *starts;
     int kept, row0, rows, ld, ld_rows, sink, local;
     int32_t *indptr, *indices;
 };
 
 /* Where row r of unit u has its list, and how many blocks besides the diagonal are in it. */
-struct place { int base, m; };
+struct place {
+    int base, m;
+};
 __device__ inline struct place place_of(const top_args &a, int u, int r)
 {
     int start = a.starts ? a.starts[r] : 0, kept = a.starts ? a.starts[r + 1] - start : a.kept;
@@ -31,11 +36,13 @@ __device__ inline struct place place_of(const top_args &a, int u, int r)
 
 /* Row r of unit u, whose scores are at `scores` (NULL: the score of j is j). */
 template <bool PADDED>
-__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r, struct place at, const float *scores)
+__device__ inline void select_row(const top_args &a, struct row_team &team, int u, int r,
+                                  struct place at, const float *scores)
 {
     /* Candidates are [lo, hi); the rest is forced. */
     int i = a.row0 + r, lo = min(a.sink, i), hi = max(lo, i - a.local + 1);
-    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo), a.indices + at.base);
+    list_best<PADDED>(team, scores, i, lo, hi, min(at.m - (i - (hi - lo)), hi - lo),
+                      a.indices + at.base);
     if (team.thread() == 0) {
         a.indptr[(int64_t)u * a.rows + r] = at.base;
         if (u == (int)gridDim.y - 1 && r == a.rows - 1)
@@ -43,14 +50,18 @@ __device__ inline void select_row(const top_args &a, struct row_team &team, int 
     }
 }
 
-/* This warp's team and, in *r, the team's row, long rows first; the team is as many of `each` warps as have columns. */
+/* This warp's team and, in *r, the team's row, long rows first; the team is as many of `each` warps
+ * as have columns. */
 __device__ inline struct row_team team_of(const top_args &a, int each, uint32_t *places, int *r)
 {
     int warp = threadIdx.x >> 5;
     *r = a.rows - 1 - ((int)blockIdx.x * (TEAM_WARPS / each) + warp / each);
     return row_team(warp / each * each, min(each, (a.row0 + *r) / (32 * TEAM_EACH) + 1), places);
 }
-__device__ inline bool has_work(const struct row_team &team, int r) { return r >= 0 && team.warp < team.warps; }
+__device__ inline bool has_work(const struct row_team &team, int r)
+{
+    return r >= 0 && team.warp < team.warps;
+}
 
 __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a, int each)
 {
@@ -60,7 +71,8 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a
     struct row_team team = team_of(a, each, places, &r);
     wait_for_previous();
     if (has_work(team, r))
-        select_row<false>(a, team, u, r, place_of(a, u, r), a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
+        select_row<false>(a, team, u, r, place_of(a, u, r),
+                          a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
 }
 
 struct scale_args {
@@ -69,10 +81,15 @@ struct scale_args {
     int b;
     bool causal, fill; /* fill: nobody has written what is above the diagonal yet */
 };
-static inline __host__ __device__ int padded_row(int b) { return (b + TEAM_EACH - 1) / TEAM_EACH * TEAM_EACH; }
+static inline __host__ __device__ int padded_row(int b)
+{
+    return (b + TEAM_EACH - 1) / TEAM_EACH * TEAM_EACH;
+}
 
-/* out = alpha · from, each row divided by its maximum, and the row's selection from that; a row a team, held in shared memory. 8 bytes an entry. */
-__global__ void __launch_bounds__(32 * TEAM_WARPS, 4) scale_select_rows(top_args a, scale_args c, int each)
+/* out = alpha · from, each row divided by its maximum, and the row's selection from that; a row a
+ * team, held in shared memory. 8 bytes an entry. */
+__global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
+    scale_select_rows(top_args a, scale_args c, int each)
 {
     extern __shared__ __align__(16) float held[]; /* [TEAM_WARPS / each][padded_row(b)] */
     __shared__ uint32_t places[2 * TEAM_WARPS];
@@ -90,7 +107,8 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) scale_select_rows(top_args
     float *row = held + team.first / each * padded_row(c.b), top = -INFINITY;
     int64_t at = ((int64_t)u * a.ld_rows + r) * a.ld;
 #pragma unroll 1
-    for (int base = team.thread(); base < used; base += TEAM_EACH * stride) { /* all reads of a turn are asked for at once */
+    /* all reads of a turn are asked for at once */
+    for (int base = team.thread(); base < used; base += TEAM_EACH * stride) {
         float v[TEAM_EACH];
 #pragma unroll
         for (int e = 0; e < TEAM_EACH; e++)
@@ -127,22 +145,26 @@ static int team_warps(int columns)
 }
 
 /* Checks, room for the lists, and what the kernels need to know. */
-static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_top *a, struct sw_selection *out, top_args *args)
+static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_top *a,
+                                  struct sw_selection *out, top_args *args)
 {
     struct sw_backend *be = &s->be;
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->row0 >= 0 && (!a->scores || a->rows <= a->ld_rows), "select_top");
+    REQUIRE(a->units >= 1 && a->rows >= 1 && a->row0 >= 0 && (!a->scores || a->rows <= a->ld_rows),
+            "select_top");
     REQUIRE(a->forced.local >= 1 && a->forced.sink >= 0, "select_top");
     std::vector<int32_t> starts((size_t)a->rows + 1);
     int64_t total = 0;
     for (int r = 0; r < a->rows; r++) {
         int i = a->row0 + r, forced = std::min(i, a->forced.sink + a->forced.local - 1);
         if (a->budget[r] < forced || a->budget[r] > i)
-            return SW_FAIL(SW_EINTERNAL, "select_top: row %d keeps %d blocks; expected %d to %d", i, a->budget[r], forced, i);
+            return SW_FAIL(SW_EINTERNAL, "select_top: row %d keeps %d blocks; expected %d to %d", i,
+                           a->budget[r], forced, i);
         starts[(size_t)r] = (int32_t)total;
         total += a->budget[r] + 1;
     }
     if (total * a->units > INT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold", (long long)(total * a->units));
+        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
+                       (long long)(total * a->units));
     starts[(size_t)a->rows] = (int32_t)total;
     SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, total * a->units, false));
     out->block = a->block;
@@ -156,16 +178,22 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
         SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
         if (starts != s->budget) {
             s->budget.clear();
-            SW_TRY(sw_cuda_upload(s, device_starts, starts.data(), starts.size() * sizeof(int32_t)));
+            SW_TRY(
+                sw_cuda_upload(s, device_starts, starts.data(), starts.size() * sizeof(int32_t)));
             s->budget.swap(starts);
         }
     }
-    *args = {a->scores, static_cast<const int32_t *>(device_starts), (int)total, a->row0, a->rows, a->ld, a->ld_rows, a->forced.sink,
-             a->forced.local, out->indptr, out->indices};
+    *args = {a->scores,       static_cast<const int32_t *>(device_starts),
+             (int)total,      a->row0,
+             a->rows,         a->ld,
+             a->ld_rows,      a->forced.sink,
+             a->forced.local, out->indptr,
+             out->indices};
     return SW_OK;
 }
 
-static enum sw_status select_top(struct sw_backend *be, const struct sw_select_top *a, struct sw_selection *out)
+static enum sw_status select_top(struct sw_backend *be, const struct sw_select_top *a,
+                                 struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     top_args args;
@@ -177,15 +205,21 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
     return SW_OK;
 }
 
-/* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone; a short prompt's rows in one kernel altogether. */
-static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, const struct sw_select_top *t, struct sw_selection *out)
+/* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone; a
+ * short prompt's rows in one kernel altogether. */
+static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
+                               const struct sw_select_top *t, struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(w->scale_rows && t->scores == w->out && t->units == w->units && t->rows == w->rows && t->row0 == w->row0 && t->ld == w->ld, "walk_top");
-    REQUIRE(t->ld_rows == w->ld_rows && t->row0 + t->rows <= w->b && (w->beta != 0.0f || w->anchor), "walk_top");
+    REQUIRE(w->scale_rows && t->scores == w->out && t->units == w->units && t->rows == w->rows &&
+                t->row0 == w->row0 && t->ld == w->ld,
+            "walk_top");
+    REQUIRE(t->ld_rows == w->ld_rows && t->row0 + t->rows <= w->b && (w->beta != 0.0f || w->anchor),
+            "walk_top");
     int each = team_warps(w->b);
     size_t bytes = (size_t)(TEAM_WARPS / each) * (size_t)padded_row(w->b) * sizeof(float);
-    if (w->rows <= 8 || bytes > (size_t)40 << 10) { /* rows in the shared memory that every kernel may have */
+    /* rows in the shared memory that every kernel may have */
+    if (w->rows <= 8 || bytes > (size_t)40 << 10) {
         SW_TRY(be->walk(be, w));
         return select_top(be, t, out);
     }
@@ -195,18 +229,20 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w, c
     if (w->beta != 0.0f) {
         SW_TRY(sw_cuda_walk_product(s, w));
     } else {
-        REQUIRE(w->b <= w->ld && w->rows <= w->ld_rows && w->out != w->x && w->out != w->a, "walk_top");
+        REQUIRE(w->b <= w->ld && w->rows <= w->ld_rows && w->out != w->x && w->out != w->a,
+                "walk_top");
         scale.from = w->anchor;
         scale.alpha = w->alpha;
         scale.fill = true;
     }
     dim3 grid((unsigned)div_up(t->rows, TEAM_WARPS / each), (unsigned)t->units);
-    CUDA_TRY(s, early_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes, args, scale, each));
+    CUDA_TRY(s, early_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes, args,
+                             scale, each));
     LAUNCHED(s, "walk_top");
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------- the quantile rule */
+/* --- the quantile rule ------------------------------------------------------------------------ */
 
 enum { KEEP_NOT, KEEP_PART, KEEP_WHOLE };
 
@@ -218,8 +254,10 @@ struct quantile_args {
     uint8_t *whole;
 };
 
-/* What the window and the sink keep of block j for the queries of block i (positions first … last). */
-__device__ inline int pairs_kept(const struct sw_select_quantile &q, int i, int j, int first, int last)
+/* What the window and the sink keep of block j for the queries of block i (positions first …
+ * last). */
+__device__ inline int pairs_kept(const struct sw_select_quantile &q, int i, int j, int first,
+                                 int last)
 {
     int u0 = j * q.block, u1 = (j + 1) * q.block - 1;
     if (i == j) {
@@ -233,9 +271,11 @@ __device__ inline int pairs_kept(const struct sw_select_quantile &q, int i, int 
     return nearest < q.window || u0 < q.sink ? KEEP_PART : KEEP_NOT;
 }
 
-__device__ inline int quantile_keep(const struct sw_select_quantile &q, const float *scores, double threshold, int i, int j)
+__device__ inline int quantile_keep(const struct sw_select_quantile &q, const float *scores,
+                                    double threshold, int i, int j)
 {
-    if (i >= q.dense_from || (j >= q.sink_blocks && j <= i - q.window_blocks && (double)scores[j] > threshold))
+    if (i >= q.dense_from ||
+        (j >= q.sink_blocks && j <= i - q.window_blocks && (double)scores[j] > threshold))
         return KEEP_WHOLE;
     return pairs_kept(q, i, j, max(i * q.block, q.n - q.n_q), min((i + 1) * q.block, q.n) - 1);
 }
@@ -261,11 +301,13 @@ __global__ void __launch_bounds__(THREADS) quantile_count(quantile_args a)
         int below = min(max((int)floor(place), 0), count - 1);
         double part = place - below;
         int equal_needed;
-        uint32_t key = radix_select(scores, lo, hi, count - below, &equal_needed, &sh); /* the `below`-th smallest, from 0 */
+        /* the `below`-th smallest, from 0 */
+        uint32_t key = radix_select(scores, lo, hi, count - below, &equal_needed, &sh);
         if (threadIdx.x == 0)
             next = 0xffffffffu;
         __syncthreads();
-        /* The next larger place holds the same key when another equal entry is left above, else the smallest larger key. */
+        /* The next larger place holds the same key when another equal entry is left above, else the
+         * smallest larger key. */
         bool same = equal_needed > 1;
         if (!same)
             for (int j = lo + (int)threadIdx.x; j < hi; j += THREADS) {
@@ -290,7 +332,8 @@ __global__ void __launch_bounds__(THREADS) quantile_count(quantile_args a)
 }
 
 /* indptr = exclusive sums of counts; one block. */
-__global__ void __launch_bounds__(THREADS) sum_counts(const int32_t *counts, int64_t rows, int32_t *indptr)
+__global__ void __launch_bounds__(THREADS)
+    sum_counts(const int32_t *counts, int64_t rows, int32_t *indptr)
 {
     __shared__ int lanes[2][THREADS / 32];
     int carry = 0;
@@ -327,13 +370,18 @@ __global__ void __launch_bounds__(THREADS) quantile_fill(quantile_args a)
     }
 }
 
-static enum sw_status select_quantile(struct sw_backend *be, const struct sw_select_quantile *a, struct sw_selection *out)
+static enum sw_status select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
+                                      struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->window_blocks >= 0 && a->sink_blocks >= 0, "select_quantile");
-    int64_t rows = (int64_t)a->units * a->rows, full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
+    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->window_blocks >= 0 &&
+                a->sink_blocks >= 0,
+            "select_quantile");
+    int64_t rows = (int64_t)a->units * a->rows,
+            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
     if (full > INT32_MAX)
-        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold", (long long)full);
+        return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
+                       (long long)full);
     SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, full, true));
     out->block = a->block;
     out->n = a->n;
@@ -344,9 +392,14 @@ static enum sw_status select_quantile(struct sw_backend *be, const struct sw_sel
     out->window = a->window;
     out->sink = a->sink;
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)rows * (sizeof(double) + sizeof(int32_t)), &room));
-    quantile_args k = {*a, static_cast<double *>(room), reinterpret_cast<int32_t *>(static_cast<double *>(room) + rows), out->indptr,
-                       out->indices, out->whole};
+    SW_TRY(
+        sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)rows * (sizeof(double) + sizeof(int32_t)), &room));
+    quantile_args k = {*a,
+                       static_cast<double *>(room),
+                       reinterpret_cast<int32_t *>(static_cast<double *>(room) + rows),
+                       out->indptr,
+                       out->indices,
+                       out->whole};
     dim3 grid((unsigned)a->rows, (unsigned)a->units);
     quantile_count<<<grid, THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_quantile, count");

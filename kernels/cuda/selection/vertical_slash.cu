@@ -1,4 +1,5 @@
-/* Columns and slashes: how the last queries of a prompt spread over keys and distances, and block scores made of them. */
+/* Columns and slashes: how the last queries of a prompt spread over keys and distances, and block
+ * scores made of them. */
 #include <algorithm>
 #include <cmath>
 
@@ -6,8 +7,9 @@
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 
-/* Logits of 64 of the last queries of one head against 64 keys: 8 · 64 · 64 · d operations on tensor cores, bf16 in, fp32 out. All heads of a chunk at
- * once: H · last · n · 4 bytes written here and read three times below, 1.1 GB at 32 heads × 64 × 128K: the bytes are the limit. */
+/* Logits of 64 of the last queries of one head against 64 keys: 8 · 64 · 64 · d operations on
+ * tensor cores, bf16 in, fp32 out. All heads of a chunk at once: H · last · n · 4 bytes written
+ * here and read three times below, 1.1 GB at 32 heads × 64 × 128K: the bytes are the limit. */
 struct line_args {
     const bf16 *q, *k;
     float *x;      /* [heads, last, n] */
@@ -21,13 +23,16 @@ __global__ void __launch_bounds__(128) line_logits(line_args a)
 {
     constexpr int CH = D / 8;
     extern __shared__ __align__(128) unsigned char shared[];
-    int key0 = blockIdx.x * 64, row0 = blockIdx.y * 64, h = a.h0 + blockIdx.z, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int key0 = blockIdx.x * 64, row0 = blockIdx.y * 64, h = a.h0 + blockIdx.z,
+        warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     uint32_t q_tile = shared_address(shared), k_tile = q_tile + 64 * D * 2;
     for (int i = threadIdx.x; i < 64 * CH; i += blockDim.x) {
         int r = i / CH, c = i % CH, t = a.n_q - a.last + row0 + r, key = key0 + r;
         bool has_q = row0 + r < a.last && c * 8 < a.d, has_k = key < a.n && c * 8 < a.d;
-        copy_async(q_tile + tile_at<D>(r, c), a.q + (has_q ? ((int64_t)t * a.H + h) * a.d + c * 8 : 0), has_q);
-        copy_async(k_tile + tile_at<D>(r, c), a.k + (has_k ? ((int64_t)key * a.Hkv + h / a.G) * a.d + c * 8 : 0), has_k);
+        copy_async(q_tile + tile_at<D>(r, c),
+                   a.q + (has_q ? ((int64_t)t * a.H + h) * a.d + c * 8 : 0), has_q);
+        copy_async(k_tile + tile_at<D>(r, c),
+                   a.k + (has_k ? ((int64_t)key * a.Hkv + h / a.G) * a.d + c * 8 : 0), has_k);
     }
     copy_commit();
     copy_wait<0>();
@@ -47,7 +52,8 @@ __global__ void __launch_bounds__(128) line_logits(line_args a)
     }
     for (int nt = 0; nt < 8; nt++)
         for (int r = 0; r < 4; r++) {
-            int row = row0 + warp * 16 + (lane >> 2) + (r >> 1) * 8, key = key0 + nt * 8 + (lane & 3) * 2 + (r & 1);
+            int row = row0 + warp * 16 + (lane >> 2) + (r >> 1) * 8,
+                key = key0 + nt * 8 + (lane & 3) * 2 + (r & 1);
             if (row < a.last && key < a.n)
                 a.x[((int64_t)blockIdx.z * a.last + row) * a.n + key] = a.scale * s[nt][r];
         }
@@ -93,7 +99,8 @@ __global__ void __launch_bounds__(256) line_sums(line_args a, int ld, float *out
 template <int D>
 static enum sw_status logits(struct cuda_state *s, const line_args &a)
 {
-    CUDA_TRY(s, cudaFuncSetAttribute(line_logits<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, 128 * D * 2));
+    CUDA_TRY(s, cudaFuncSetAttribute(line_logits<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     128 * D * 2));
     dim3 grid((unsigned)div_up(a.n, 64), (unsigned)div_up(a.last, 64), (unsigned)a.heads);
     line_logits<D><<<grid, 128, 128 * D * 2, s->stream>>>(a);
     LAUNCHED(s, "lines, logits");
@@ -104,12 +111,29 @@ static enum sw_status lines(struct sw_backend *be, const struct sw_lines *l)
 {
     struct cuda_state *s = state_of(be);
     const struct sw_attend *in = l->in;
-    REQUIRE(in->batch == 1 && l->last >= 1 && l->last <= in->n_q && l->ld >= in->n_k && in->n_heads % in->n_kv_heads == 0, "lines");
+    REQUIRE(in->batch == 1 && l->last >= 1 && l->last <= in->n_q && l->ld >= in->n_k &&
+                in->n_heads % in->n_kv_heads == 0,
+            "lines");
     if (in->head_dim % 8 != 0 || in->head_dim > 256)
-        return SW_FAIL(SW_EUNSUPPORTED, "lines on cuda: head_dim %d; expected a multiple of 8 up to 256", in->head_dim);
-    line_args a = {static_cast<const bf16 *>(in->q), static_cast<const bf16 *>(in->k), NULL, NULL, 0, 0, in->n_heads / in->n_kv_heads, in->n_heads,
-                   in->n_kv_heads, in->head_dim, l->last, in->n_q, in->n_k, in->scale};
-    int64_t head_floats = (int64_t)l->last * in->n_k, room = (int64_t)128 << 20; /* 512 MiB of logits at once */
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "lines on cuda: head_dim %d; expected a multiple of 8 up to 256",
+                       in->head_dim);
+    line_args a = {static_cast<const bf16 *>(in->q),
+                   static_cast<const bf16 *>(in->k),
+                   NULL,
+                   NULL,
+                   0,
+                   0,
+                   in->n_heads / in->n_kv_heads,
+                   in->n_heads,
+                   in->n_kv_heads,
+                   in->head_dim,
+                   l->last,
+                   in->n_q,
+                   in->n_k,
+                   in->scale};
+    /* 512 MiB of logits at once */
+    int64_t head_floats = (int64_t)l->last * in->n_k, room = (int64_t)128 << 20;
     int chunk = (int)std::max<int64_t>(1, std::min<int64_t>(in->n_heads, room / head_floats));
     void *p;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_SCORES, (size_t)(head_floats * chunk) * sizeof(float), &p));
@@ -136,7 +160,7 @@ static enum sw_status lines(struct sw_backend *be, const struct sw_lines *l)
     return SW_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------- in blocks */
+/* --- in blocks -------------------------------------------------------------------------------- */
 
 __global__ void pool_line_blocks(struct sw_pool_lines a, int blocks)
 {
@@ -157,8 +181,10 @@ static enum sw_status pool_lines(struct sw_backend *be, const struct sw_pool_lin
 {
     struct cuda_state *s = state_of(be);
     int blocks = div_up(a->n, a->block);
-    REQUIRE(a->rows >= 1 && a->rows <= 65535 && a->n >= 1 && a->n <= a->ld && blocks <= a->ld_out, "pool_lines");
-    pool_line_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0, s->stream>>>(*a, blocks);
+    REQUIRE(a->rows >= 1 && a->rows <= 65535 && a->n >= 1 && a->n <= a->ld && blocks <= a->ld_out,
+            "pool_lines");
+    pool_line_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0, s->stream>>>(
+        *a, blocks);
     LAUNCHED(s, "pool_lines");
     return SW_OK;
 }
@@ -168,15 +194,19 @@ __global__ void line_score_rows(struct sw_line_scores a)
     int j = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y, u = blockIdx.z, i = a.row0 + r;
     if (j >= a.b)
         return;
-    const float *columns = a.columns + (int64_t)u * a.ld_in, *slashes = a.slashes + (int64_t)u * a.ld_in;
+    const float *columns = a.columns + (int64_t)u * a.ld_in,
+                *slashes = a.slashes + (int64_t)u * a.ld_in;
     a.out[((int64_t)u * a.ld_rows + r) * a.ld + j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
 }
 
 static enum sw_status line_scores(struct sw_backend *be, const struct sw_line_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->ld && a->b <= a->ld_in && a->row0 + a->rows <= a->b, "line_scores");
-    line_score_rows<<<dim3((unsigned)div_up(a->b, 128), (unsigned)a->rows, (unsigned)a->units), 128, 0, s->stream>>>(*a);
+    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->ld &&
+                a->b <= a->ld_in && a->row0 + a->rows <= a->b,
+            "line_scores");
+    line_score_rows<<<dim3((unsigned)div_up(a->b, 128), (unsigned)a->rows, (unsigned)a->units), 128,
+                      0, s->stream>>>(*a);
     LAUNCHED(s, "line_scores");
     return SW_OK;
 }

@@ -1,22 +1,28 @@
-/* walk_finish.cuh: the finisher of a walk_step (walk_step.cu): one block a sequence that makes the walk's row of the workers' logits and parts, and the list of it.
+/* walk_finish.cuh: the finisher of a walk_step (walk_step.cu): one block a sequence that makes the
+ * walk's row of the workers' logits and parts, and the list of it.
  *
- * It works alone while every other multiprocessor waits for the list, and what it does is one thing after another: no bytes and hardly any arithmetic, but latencies of shared
- * memory, shuffles and barriers, measured to be the same with warm caches and code. So a thread keeps its columns in registers; a team has no more warps than there are
- * columns for; what two reductions can share is one exchange; and where a division by one number for all is correctly rounded by three multiply-adds, it is made so. */
+ * It works alone while every other multiprocessor waits for the list, and what it does is one thing
+ * after another: no bytes and hardly any arithmetic, but latencies of shared memory, shuffles and
+ * barriers, measured to be the same with warm caches and code. So a thread keeps its columns in
+ * registers; a team has no more warps than there are columns for; what two reductions can share is
+ * one exchange; and where a division by one number for all is correctly rounded by three
+ * multiply-adds, it is made so. */
 #ifndef SW_CUDA_WALK_FINISH_CUH
 #define SW_CUDA_WALK_FINISH_CUH
 
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/opaque.cuh"
-#include "kernels/cuda/selection/radix.cuh" /* the order of scores */
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/team.cuh"
+#include "kernels/cuda/selection/radix.cuh" /* the order of scores */
 #include "kernels/cuda/selection/walk_step.h"
 
-static const int BAND = 1024;             /* rows of a that are added up in one part */
-static const int EACH = 4, TEAM = 16;     /* columns of a thread, 16 bytes, and warps at most; eight of each were 0.8 to 1.7 µs slower */
+static const int BAND = 1024; /* rows of a that are added up in one part */
+/* columns of a thread, 16 bytes, and warps at most; eight of each were 0.8 to 1.7 µs slower */
+static const int EACH = 4, TEAM = 16;
 static const int TURN = EACH * TEAM * 32; /* columns at once: 128K tokens in blocks of 64 */
-static const int MOST_SHARED = 2 * TURN;  /* columns that fit in shared memory; longer rows stay in L2 */
+/* columns that fit in shared memory; longer rows stay in L2 */
+static const int MOST_SHARED = 2 * TURN;
 
 /* What warps tell each other. */
 struct team_shared {
@@ -25,8 +31,12 @@ struct team_shared {
     int found[2];           /* of the search: a bin, and candidates from it on */
 };
 /* ONE: one turn has all of the row. */
-template <bool ONE> struct finish_shared { struct team_shared team; };
-template <> struct finish_shared<false> {
+template <bool ONE>
+struct finish_shared {
+    struct team_shared team;
+};
+template <>
+struct finish_shared<false> {
     struct team_shared team;
     __align__(16) float weights[MOST_SHARED], walked[MOST_SHARED];
 };
@@ -42,7 +52,10 @@ __device__ inline void load_columns_now(const float *p, float (&v)[EACH])
     float4 x = load_now(reinterpret_cast<const float4 *>(p));
     v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
 }
-__device__ inline void store_columns(float *p, const float (&v)[EACH]) { *reinterpret_cast<float4 *>(p) = make_float4(v[0], v[1], v[2], v[3]); }
+__device__ inline void store_columns(float *p, const float (&v)[EACH])
+{
+    *reinterpret_cast<float4 *>(p) = make_float4(v[0], v[1], v[2], v[3]);
+}
 __device__ inline void set_not_yet(float *p)
 {
     float not_yet = __uint_as_float(NOT_YET);
@@ -57,11 +70,13 @@ struct team : warp_team<uint2, TEAM> {
     /* Maxima of both over the team. */
     __device__ uint2 max(uint32_t x, uint32_t y)
     {
-        uint2 all = make_uint2(__reduce_max_sync(0xffffffffu, x), __reduce_max_sync(0xffffffffu, y));
+        uint2 all =
+            make_uint2(__reduce_max_sync(0xffffffffu, x), __reduce_max_sync(0xffffffffu, y));
         if (warps == 1)
             return all;
         all = exchange(all, make_uint2(0, 0));
-        return make_uint2(__reduce_max_sync(0xffffffffu, all.x), __reduce_max_sync(0xffffffffu, all.y));
+        return make_uint2(__reduce_max_sync(0xffffffffu, all.x),
+                          __reduce_max_sync(0xffffffffu, all.y));
     }
     /* Sums of both over the team. */
     __device__ int2 sum(int x, int y)
@@ -71,25 +86,33 @@ struct team : warp_team<uint2, TEAM> {
         if (warps == 1)
             return make_int2(x, y);
         uint2 all = exchange(make_uint2((uint32_t)x, (uint32_t)y), make_uint2(0, 0));
-        return make_int2((int)__reduce_add_sync(0xffffffffu, all.x), (int)__reduce_add_sync(0xffffffffu, all.y));
+        return make_int2((int)__reduce_add_sync(0xffffffffu, all.x),
+                         (int)__reduce_add_sync(0xffffffffu, all.y));
     }
-    /* The softmax over the team is exp(logit − most) · inverse. `top`: a warp's largest logit; `sum`: a thread's of exp(logit − top). */
-    struct softmax { float most, inverse; };
+    /* The softmax over the team is exp(logit − most) · inverse. `top`: a warp's largest logit;
+     * `sum`: a thread's of exp(logit − top). */
+    struct softmax {
+        float most, inverse;
+    };
     __device__ softmax softmax_of(float top, float sum)
     {
         sum = warp_sum(sum);
         if (warps == 1)
             return {top, 1.0f / sum};
-        uint2 of = exchange(make_uint2(__float_as_uint(top), __float_as_uint(sum)), make_uint2(__float_as_uint(-INFINITY), 0));
-        float of_top = __uint_as_float(of.x), most = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(of_top)));
+        uint2 of = exchange(make_uint2(__float_as_uint(top), __float_as_uint(sum)),
+                            make_uint2(__float_as_uint(-INFINITY), 0));
+        float of_top = __uint_as_float(of.x),
+              most = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(of_top)));
         return {most, 1.0f / warp_sum(__uint_as_float(of.y) * expf(of_top - most))};
     }
 };
 
-/* visit(j, w, r) for EACH columns from j on at a time, their weights and values of the walk: in registers where one turn has all columns (ONE), else out of memory, a turn
- * after the other. A thread keeps to its own columns. */
+/* visit(j, w, r) for EACH columns from j on at a time, their weights and values of the walk: in
+ * registers where one turn has all columns (ONE), else out of memory, a turn after the other. A
+ * thread keeps to its own columns. */
 template <bool ONE, class F>
-__device__ inline void each_turn(int b, float (&w)[EACH], float (&r)[EACH], float *weights, float *walked, F visit)
+__device__ inline void each_turn(int b, float (&w)[EACH], float (&r)[EACH], float *weights,
+                                 float *walked, F visit)
 {
     int j0 = EACH * threadIdx.x;
     if constexpr (ONE) {
@@ -144,12 +167,16 @@ __device__ inline void power(float (&v)[EACH], float exponent, int whole)
 
 __device__ __noinline__ float any_quotient(float v, float by) { return v / by; }
 
-/* v / by, correctly rounded: by a reciprocal that all share and one step of the remainder (Markstein 1990), 64 octaves up, where no remainder is subnormal; by a division
+/* v / by, correctly rounded: by a reciprocal that all share and one step of the remainder
+ * (Markstein 1990), 64 octaves up, where no remainder is subnormal; by a division
  * where a quotient would be, or where something is out of the ordinary. |v| <= by. */
 struct divisor {
     float by, inverse;
     bool ordinary;
-    __device__ divisor(float value) : by(value), inverse(1.0f / value), ordinary(value >= 0x1p-60f && value <= 0x1p60f) {}
+    __device__ divisor(float value)
+        : by(value), inverse(1.0f / value), ordinary(value >= 0x1p-60f && value <= 0x1p60f)
+    {
+    }
 
     template <int N>
     __device__ void divide(float (&v)[N]) const
@@ -174,7 +201,8 @@ struct divisor {
     }
 };
 
-/* Whether the first `count` of v are there; without branches, as NOT_YET is the largest of all bits. */
+/* Whether the first `count` of v are there; without branches, as NOT_YET is the largest of all
+ * bits. */
 __device__ inline bool are_there(const float (&v)[EACH], int count = EACH)
 {
     uint32_t most = 0;
@@ -184,7 +212,8 @@ __device__ inline bool are_there(const float (&v)[EACH], int count = EACH)
     return most != NOT_YET;
 }
 
-/* sum = Σ over the bands of the parts of the columns from j on, once all are there; their places say NOT_YET again afterwards. */
+/* sum = Σ over the bands of the parts of the columns from j on, once all are there; their places
+ * say NOT_YET again afterwards. */
 __device__ inline void take_parts(const step_args &a, int j, float (&sum)[EACH])
 {
 #pragma unroll
@@ -208,12 +237,16 @@ __device__ inline void take_parts(const step_args &a, int j, float (&sum)[EACH])
     }
 }
 
-/* What columns are: candidates, [lo, hi); other blocks before the query's own, which are forced; or neither. */
-template <bool ONE> struct columns {
-    int lo, hi, before;                     /* before: the query's own block */
-    uint32_t candidate[EACH], forced[EACH]; /* of the only turn, made before anybody waits, and kept (opaque): all bits or none */
+/* What columns are: candidates, [lo, hi); other blocks before the query's own, which are forced; or
+ * neither. */
+template <bool ONE>
+struct columns {
+    int lo, hi, before; /* before: the query's own block */
+    /* of the only turn, made before anybody waits, and kept (opaque): all bits or none */
+    uint32_t candidate[EACH], forced[EACH];
 
-    __device__ columns(const step_args &a) : lo(min(a.in.forced.sink, a.c)), hi(max(lo, a.c - a.in.forced.local + 1)), before(a.c)
+    __device__ columns(const step_args &a)
+        : lo(min(a.in.forced.sink, a.c)), hi(max(lo, a.c - a.in.forced.local + 1)), before(a.c)
     {
         if constexpr (ONE)
 #pragma unroll
@@ -225,22 +258,32 @@ template <bool ONE> struct columns {
     }
     __device__ bool has(int j) const { return j >= lo && j < hi; }
     /* key where column j + e is a candidate, else 0; all bits where it is forced, else 0. */
-    __device__ uint32_t of_candidate(int j, int e, uint32_t key) const { return ONE ? key & candidate[e] : has(j + e) ? key : 0; }
-    __device__ uint32_t of_forced(int j, int e) const { return ONE ? forced[e] : j + e < before && !has(j + e) ? ~0u : 0u; }
+    __device__ uint32_t of_candidate(int j, int e, uint32_t key) const
+    {
+        return ONE ? key & candidate[e] : has(j + e) ? key : 0;
+    }
+    __device__ uint32_t of_forced(int j, int e) const
+    {
+        return ONE ? forced[e] : j + e < before && !has(j + e) ? ~0u : 0u;
+    }
 };
 
-/* The walk's row, out[0 … b), from logits and parts as they come: logits do first (3.2 µs at b = 2048 beside 4.4), so the row of a is made of them while parts are
- * under way. Their places say NOT_YET again afterwards. Leaves the row in r and `walked` (each_turn); returns the least of the candidates' keys. */
+/* The walk's row, out[0 … b), from logits and parts as they come: logits do first (3.2 µs at b =
+ * 2048 beside 4.4), so the row of a is made of them while parts are under way. Their places say
+ * NOT_YET again afterwards. Leaves the row in r and `walked` (each_turn); returns the least of the
+ * candidates' keys. */
 template <bool ONE>
-__device__ uint32_t finish_row(const step_args &a, struct team &team, const columns<ONE> &of, float *weights, float *walked, float (&r)[EACH])
+__device__ uint32_t finish_row(const step_args &a, struct team &team, const columns<ONE> &of,
+                               float *weights, float *walked, float (&r)[EACH])
 {
     const struct sw_walk_step &in = a.in;
     const bool in_place = weights == a.logits;
-    float x_c = in.x ? in.x[a.c] : 1.0f, *row = opaque(in.a + (int64_t)a.c * in.ld), *out = opaque(in.out), w[EACH];
+    float x_c = in.x ? in.x[a.c] : 1.0f, *row = opaque(in.a + (int64_t)a.c * in.ld),
+          *out = opaque(in.out), w[EACH];
     auto each = [&](auto visit) { each_turn<ONE>(a.b, w, r, weights, walked, visit); };
 
     float top = -INFINITY;
-    each([&](int j, float (&logit)[EACH], float (&)[EACH]) {
+    each([&](int j, float(&logit)[EACH], float(&)[EACH]) {
         int count = a.b - j;
         if (count > 0) {
             do
@@ -255,15 +298,19 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
             top = fmaxf(top, logit[e]);
         }
     });
-    top = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(top))); /* one instruction a warp, where shuffles take five */
+    /* one instruction a warp, where shuffles take five */
+    top = score_of_key(__reduce_max_sync(0xffffffffu, key_of_score(top)));
     float sum = 0, base = top == -INFINITY ? 0.0f : top;
-    each([&](int, float (&logit)[EACH], float (&)[EACH]) {
-        sum += (expf(logit[0] - base) + expf(logit[1] - base)) + (expf(logit[2] - base) + expf(logit[3] - base));
+    each([&](int, float(&logit)[EACH], float(&)[EACH]) {
+        sum += (expf(logit[0] - base) + expf(logit[1] - base)) +
+               (expf(logit[2] - base) + expf(logit[3] - base));
     });
-    /* One exchange for maximum and sum, and exponentials once more against the team's maximum: against a warp's own, equal logits of two warps could come out an ulp apart. */
+    /* One exchange for maximum and sum, and exponentials once more against the team's maximum:
+     * against a warp's own, equal logits of two warps could come out an ulp apart. */
     auto softmax = team.softmax_of(top, sum);
-    uint32_t most = 0, least = 0; /* keys: the row's largest; of the candidates' the least, inverted */
-    each([&](int j, float (&w)[EACH], float (&r)[EACH]) {
+    /* keys: the row's largest; of the candidates' the least, inverted */
+    uint32_t most = 0, least = 0;
+    each([&](int j, float(&w)[EACH], float(&r)[EACH]) {
         if (j >= a.b)
             return;
 #pragma unroll
@@ -286,7 +333,7 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
     uint2 ends = team.max(most, least);
     float best = score_of_key(ends.x);
     const divisor scaling(best > 0 ? best : 1.0f);
-    each([&](int j, float (&)[EACH], float (&r)[EACH]) {
+    each([&](int j, float(&)[EACH], float(&r)[EACH]) {
         scaling.divide(r);
         if (j < a.b)
             store_columns(out + j, r);
@@ -297,9 +344,12 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
     return ends.y == 0xffffffffu || scaling.by == INFINITY ? 0 : key_of_score(worst[0]);
 }
 
-/* The scores of a thread's columns as keys of their order: those of the only turn, or of one after the other. */
-template <bool ONE> struct row_keys {
-    static constexpr uint32_t FORCED = 0xffffffff, NONE = 0; /* instead of keys, which lie between: not a number has 1 here */
+/* The scores of a thread's columns as keys of their order: those of the only turn, or of one after
+ * the other. */
+template <bool ONE>
+struct row_keys {
+    /* instead of keys, which lie between: not a number has 1 here */
+    static constexpr uint32_t FORCED = 0xffffffff, NONE = 0;
     const columns<ONE> &of;
     const float *walked;
     uint32_t key[EACH];
@@ -308,7 +358,8 @@ template <bool ONE> struct row_keys {
     {
 #pragma unroll
         for (int e = 0; e < EACH; e++)
-            key[e] = of.of_candidate(j, e, v[e] == v[e] ? key_of_score(v[e]) : NONE + 1) | of.of_forced(j, e);
+            key[e] = of.of_candidate(j, e, v[e] == v[e] ? key_of_score(v[e]) : NONE + 1) |
+                     of.of_forced(j, e);
     }
     /* Of the columns from j on. */
     __device__ void read(int j)
@@ -333,36 +384,48 @@ template <bool ONE> struct row_keys {
     }
 };
 
-/* What is kept are the forced blocks, the candidates above the threshold, and of those that equal it all but the first `skip`. */
-struct cut { uint32_t threshold; int skip; };
+/* What is kept are the forced blocks, the candidates above the threshold, and of those that equal
+ * it all but the first `skip`. */
+struct cut {
+    uint32_t threshold;
+    int skip;
+};
 
-/* A search among the scores' keys: one look by bins, four a thread between the least and the largest key, then thirds of the bin that holds the threshold, until just the
- * wanted number lies above. `least`: of the candidates' keys; none is above that of 1, the rescaled row's maximum. */
+/* A search among the scores' keys: one look by bins, four a thread between the least and the
+ * largest key, then thirds of the bin that holds the threshold, until just the wanted number lies
+ * above. `least`: of the candidates' keys; none is above that of 1, the rescaled row's maximum. */
 template <bool ONE>
-__device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, int kept, uint32_t least)
+__device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, int kept,
+                               uint32_t least)
 {
-    int candidates = keys.of.hi - keys.of.lo, forced = keys.of.before - candidates, need = min(kept - forced, candidates);
+    int candidates = keys.of.hi - keys.of.lo, forced = keys.of.before - candidates,
+        need = min(kept - forced, candidates);
     if (need <= 0)
         return {keys.FORCED, 0};
     struct team_shared *sh = team.sh;
     uint32_t threshold = max(least, keys.NONE + 1), top = key_of_score(1.0f) + 1;
     int above = candidates;
     if (above > need) {
-        int shift = max(0, 32 - __clz(top - 1 - threshold) - (7 + 31 - __clz(team.warps))); /* at most 128 · warps bins */
+        /* at most 128 · warps bins */
+        int shift = max(0, 32 - __clz(top - 1 - threshold) - (7 + 31 - __clz(team.warps)));
         keys.each([&](uint32_t k) {
             if (k != keys.NONE && k != keys.FORCED)
                 atomicAdd(&sh->bins[(k - threshold) >> shift], 1);
         });
         team.sync();
         int4 bins = *reinterpret_cast<const int4 *>(sh->bins + 4 * threadIdx.x);
-        int mine = (bins.x + bins.y) + (bins.z + bins.w), from = mine; /* from: candidates in bins from mine on */
+        /* from: candidates in bins from mine on */
+        int mine = (bins.x + bins.y) + (bins.z + bins.w), from = mine;
 #pragma unroll
         for (int o = 1; o < 32; o *= 2) {
             int v = __shfl_down_sync(0xffffffffu, from, o);
             from += team.lane + o < 32 ? v : 0;
         }
         if (team.warps > 1) {
-            uint32_t of_warp = team.exchange(make_uint2((uint32_t)__shfl_sync(0xffffffffu, from, 0), 0), make_uint2(0, 0)).x;
+            uint32_t of_warp =
+                team.exchange(make_uint2((uint32_t)__shfl_sync(0xffffffffu, from, 0), 0),
+                              make_uint2(0, 0))
+                    .x;
             from += (int)__reduce_add_sync(0xffffffffu, team.lane > team.warp ? of_warp : 0);
         }
         if (from - mine < need && need <= from) { /* one thread */
@@ -372,13 +435,15 @@ __device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, in
             sh->found[1] = at == 3 ? past3 : at == 2 ? past2 : at == 1 ? past1 : from;
         }
         team.sync();
-        threshold += (uint32_t)sh->found[0] << shift; /* shift <= 25 and top < 0xc0000000: no overflow */
+        /* shift <= 25 and top < 0xc0000000: no overflow */
+        threshold += (uint32_t)sh->found[0] << shift;
         top = min(threshold + (1u << shift), top);
         above = sh->found[1];
     }
 #pragma unroll 1
     while (above > need && top - threshold > 1) {
-        uint32_t third = max((top - threshold) / 3, 1u), lower = threshold + third, higher = min(lower + third, top - 1);
+        uint32_t third = max((top - threshold) / 3, 1u), lower = threshold + third,
+                 higher = min(lower + third, top - 1);
         int from_lower = 0, from_higher = 0; /* the forced ones with them */
         keys.each([&](uint32_t k) {
             from_lower += k >= lower;
@@ -399,13 +464,15 @@ __device__ struct cut find_cut(struct team &team, struct row_keys<ONE> &keys, in
     return {threshold, above - need};
 }
 
-/* Everything from `bar` on is taken; where some of those that equal the threshold are too many, they lie below it. */
+/* Everything from `bar` on is taken; where some of those that equal the threshold are too many,
+ * they lie below it. */
 template <bool ONE>
-__device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, struct cut cut, int32_t *list)
+__device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, struct cut cut,
+                              int32_t *list)
 {
     int skip = cut.skip, kept = 0, equal = 0;
     uint32_t bar = cut.threshold + (skip > 0), below = (1u << team.lane) - 1;
-    const uint32_t (&key)[EACH] = keys.key;
+    const uint32_t(&key)[EACH] = keys.key;
 #pragma unroll 1
     for (int chunk = 0; chunk < (ONE ? 1 : keys.of.before); chunk += TURN) {
         int j = chunk + EACH * (int)threadIdx.x;
@@ -424,9 +491,11 @@ __device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, str
                 ties += key[e] == cut.threshold;
             }
         if (!ONE || team.warps > 1) {
-            uint32_t sum = __reduce_add_sync(0xffffffffu, (uint32_t)(takes + (ties << 16))); /* a turn has 2,048 columns */
+            /* a turn has 2,048 columns */
+            uint32_t sum = __reduce_add_sync(0xffffffffu, (uint32_t)(takes + (ties << 16)));
             uint32_t of_warp = team.exchange(make_uint2(sum, 0), make_uint2(0, 0)).x;
-            uint32_t before = __reduce_add_sync(0xffffffffu, team.lane < team.warp ? of_warp : 0), all = __reduce_add_sync(0xffffffffu, of_warp);
+            uint32_t before = __reduce_add_sync(0xffffffffu, team.lane < team.warp ? of_warp : 0),
+                     all = __reduce_add_sync(0xffffffffu, of_warp);
             taken += kept + (int)(before & 0xffff);
             tied += equal + (int)(before >> 16);
             kept += (int)(all & 0xffff);
@@ -446,15 +515,20 @@ __device__ void write_entries(struct team &team, struct row_keys<ONE> &keys, str
 
 /* As select_top: block 0 and the last ones are forced, the best of the rest follow. */
 template <bool ONE>
-__device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of, const float (&r)[EACH], const float *walked, uint32_t least)
+__device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of,
+                            const float (&r)[EACH], const float *walked, uint32_t least)
 {
     int32_t *list = opaque(a.indices);
-    struct row_keys<ONE> keys = {of, walked, {}};
+    struct row_keys<ONE> keys = {
+        of, walked, {}
+    };
     if (ONE)
         keys.make(EACH * threadIdx.x, r);
     write_entries<ONE>(team, keys, find_cut<ONE>(team, keys, a.in.kept, least), list);
     if (threadIdx.x == 0) {
-        __stcg(list + a.in.kept, a.c); /* the query's own block is the last, always: so a prompt of full turns needs no turn more */
+        /* the query's own block is the last, always: so a prompt of full turns needs no turn
+         * more */
+        __stcg(list + a.in.kept, a.c);
         /* The next sequence's row begins where this one ends, and both say so. */
         int row = (int)(blockIdx.x + a.in.batch - gridDim.x), entries = a.in.kept + 1;
         a.indptr[0] = row * entries;
@@ -462,7 +536,8 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
     }
 }
 
-/* The whole block of the finisher, once the list's entries say NOT_YET; the workers' results may come at any time. */
+/* The whole block of the finisher, once the list's entries say NOT_YET; the workers' results may
+ * come at any time. */
 template <bool ONE>
 __device__ inline void finish(const step_args &a, struct finish_shared<ONE> *sh)
 {
@@ -481,7 +556,8 @@ __device__ inline void finish(const step_args &a, struct finish_shared<ONE> *sh)
     uint32_t least = finish_row<ONE>(a, team, of, weights, walked, r);
     finish_list<ONE>(a, team, of, r, walked, least);
     team.sync();
-    if (threadIdx.x == 0) /* one thread's release holds for the team, which the barrier orders before it */
+    if (threadIdx.x ==
+        0) /* one thread's release holds for the team, which the barrier orders before it */
         asm volatile("st.release.gpu.global.u32 [%0], 1;" ::"l"(a.written) : "memory");
 }
 

@@ -1,15 +1,21 @@
-/* A decode step's selection in one launch: sketches, a row of scores, a row of the walk, the best blocks (struct sw_walk_step).
+/* A decode step's selection in one launch: sketches, a row of scores, a row of the walk, the best
+ * blocks (struct sw_walk_step).
  *
- * All of it is latency: the bytes (2·b² of the matrix, 8.4 MB at b = 2048; 4·r·b of key sketches) are 3 µs, one cold read after another is the rest. So whatever
- * can be asked for at once is asked for before anybody waits, and what is computed twice is cheaper than what is handed over.
- * Three kinds of blocks work side by side, for each sequence. Some take 32 key blocks each, make the query's sketch (all alike: 2·H·d bytes from L2; each warp
- * transforms its own copy, in registers) and their logits. Others take tiles of 1,024 × 32 or × 16 of the cached matrix and multiply the walk's row by them, which needs
- * nothing of this layer's query but the last term, x_c · a[c,:]. One, the finisher (walk_finish.cuh), does the rest alone: softmax, power, that last term,
- * the maximum, the selection. Sums have a fixed order.
- * What is handed over is its own flag: logits, parts and entries of the list hold NOT_YET until they are written, and who needs one reads it until it does not. That
- * costs one way through L2 (0.6 µs) where a counter behind a fence costs three. Two things wait so: the finisher for the workers of its sequence, and attention that was
- * launched early for the list (decode.cu). Neither can wait for a block that has no place: finishers are fewer than the places, and an early launch begins when every
- * block of this one runs. */
+ * All of it is latency: the bytes (2·b² of the matrix, 8.4 MB at b = 2048; 4·r·b of key sketches)
+ * are 3 µs, one cold read after another is the rest. So whatever can be asked for at once is asked
+ * for before anybody waits, and what is computed twice is cheaper than what is handed over.
+ * Three kinds of blocks work side by side, for each sequence. Some take 32 key blocks each, make
+ * the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
+ * registers) and their logits. Others take tiles of 1,024 × 32 or × 16 of the cached matrix and
+ * multiply the walk's row by them, which needs nothing of this layer's query but the last term, x_c
+ * · a[c,:]. One, the finisher (walk_finish.cuh), does the rest alone: softmax, power, that last
+ * term, the maximum, the selection. Sums have a fixed order.
+ * What is handed over is its own flag: logits, parts and entries of the list hold NOT_YET until
+ * they are written, and who needs one reads it until it does not. That costs one way through L2
+ * (0.6 µs) where a counter behind a fence costs three. Two things wait so: the finisher for the
+ * workers of its sequence, and attention that was launched early for the list (decode.cu). Neither
+ * can wait for a block that has no place: finishers are fewer than the places, and an early launch
+ * begins when every block of this one runs. */
 #include <algorithm>
 #include <cmath>
 
@@ -18,12 +24,17 @@
 #include "kernels/cuda/selection/walk_finish.cuh"
 
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
-static const int STRIP = 32, KEYS = STRIP / STEP_WARPS; /* key blocks of a score block, and of one of its warps */
-static const int WIDE = 32, NARROW = 16;                 /* columns of a tile of BAND rows: narrow ones ask for all their rows at once */
-static const int MOST_D = 256;                          /* padded head_dim at most */
+/* key blocks of a score block, and of one of its warps */
+static const int STRIP = 32, KEYS = STRIP / STEP_WARPS;
+/* columns of a tile of BAND rows: narrow ones ask for all their rows at once */
+static const int WIDE = 32, NARROW = 16;
+static const int MOST_D = 256; /* padded head_dim at most */
 
-struct strip_shared { float sums[STEP_THREADS], key[MOST_D], rows[STEP_WARPS][MOST_D]; };
-template <bool ONE> union step_shared {
+struct strip_shared {
+    float sums[STEP_THREADS], key[MOST_D], rows[STEP_WARPS][MOST_D];
+};
+template <bool ONE>
+union step_shared {
     struct strip_shared strip;
     float tile[STEP_WARPS][WIDE];
     struct finish_shared<ONE> finish;
@@ -72,9 +83,11 @@ __device__ inline void transform(float (&v)[E])
             }
 }
 
-/* The r kept coordinates of a warp's transformed vector, scaled; zeros beyond. `row`: the warp's own shared memory. */
+/* The r kept coordinates of a warp's transformed vector, scaled; zeros beyond. `row`: the warp's
+ * own shared memory. */
 template <int E>
-__device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], float scale, float *row)
+__device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], float scale,
+                                        float *row)
 {
     int lane = threadIdx.x & 31;
 #pragma unroll
@@ -87,14 +100,16 @@ __device__ inline void keep_coordinates(float (&v)[E], const int (&keep)[E], flo
     __syncwarp();
 }
 
-/* Sum over heads h0 … h1-1 of coordinate c of one token, in two halves: the first eight are asked for, and later added, so that other reads can be asked for between. */
+/* Sum over heads h0 … h1-1 of coordinate c of one token, in two halves: the first eight are asked
+ * for, and later added, so that other reads can be asked for between. */
 __device__ inline void ask_heads(const bf16 *x, int h0, int h1, int d, int c, bf16 (&first)[8])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++)
         first[i] = h0 + i < h1 && c < d ? x[(h0 + i) * d + c] : __float2bfloat16(0.0f);
 }
-__device__ inline float add_heads(const bf16 *x, int h0, int h1, int d, int c, const bf16 (&first)[8])
+__device__ inline float add_heads(const bf16 *x, int h0, int h1, int d, int c,
+                                  const bf16 (&first)[8])
 {
     float sum = 0;
 #pragma unroll
@@ -107,23 +122,28 @@ __device__ inline float add_heads(const bf16 *x, int h0, int h1, int d, int c, c
     return sum;
 }
 
-/* Logits of key blocks strip · 32 …; the strip that holds block c brings that block's sketch up to date. d_pow2 = 32·E. */
+/* Logits of key blocks strip · 32 …; the strip that holds block c brings that block's sketch up to
+ * date. d_pow2 = 32·E. */
 template <int E>
 __device__ void score_strip(const step_args &a, int strip, struct strip_shared *sh)
 {
-    constexpr int D = 32 * E, GROUPS = STEP_THREADS / D; /* groups of heads are summed side by side */
+    /* groups of heads are summed side by side */
+    constexpr int D = 32 * E, GROUPS = STEP_THREADS / D;
     const struct sw_walk_step &in = a.in;
-    int d = in.head_dim, r = a.t.r, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b), warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int d = in.head_dim, r = a.t.r, j0 = strip * STRIP, j1 = min(j0 + STRIP, a.b),
+        warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     bool holds_c = a.c < j1; /* strips ascend: only the last one */
 
     /* Everything that this block reads, at once. */
-    int coordinate = threadIdx.x % D, h0 = in.n_heads * (threadIdx.x / D) / GROUPS, h1 = in.n_heads * (threadIdx.x / D + 1) / GROUPS;
+    int coordinate = threadIdx.x % D, h0 = in.n_heads * (threadIdx.x / D) / GROUPS,
+        h1 = in.n_heads * (threadIdx.x / D + 1) / GROUPS;
     const bf16 *q = static_cast<const bf16 *>(in.q), *k_token = static_cast<const bf16 *>(in.k);
     bf16 q_first[8], k_first[8];
     ask_heads(q, h0, h1, d, coordinate, q_first);
     bool adds_key = holds_c && threadIdx.x < d;
     int count = in.n - a.c * in.block;
-    float *k_sum = in.k_sums + (int64_t)a.c * d + threadIdx.x, before = adds_key && count > 1 ? *k_sum : 0.0f;
+    float *k_sum = in.k_sums + (int64_t)a.c * d + threadIdx.x,
+          before = adds_key && count > 1 ? *k_sum : 0.0f;
     ask_heads(k_token, 0, adds_key ? in.n_kv_heads : 0, d, threadIdx.x, k_first);
     float signs[E], key[KEYS][E];
     int keep[E];
@@ -139,7 +159,8 @@ __device__ void score_strip(const step_args &a, int strip, struct strip_shared *
         }
     }
     if (adds_key) { /* heads in order, as pool adds them */
-        float mean = add_heads(k_token, 0, in.n_kv_heads, d, threadIdx.x, k_first), total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
+        float mean = add_heads(k_token, 0, in.n_kv_heads, d, threadIdx.x, k_first),
+              total = before + (in.n_kv_heads == 1 ? mean : mean / (float)in.n_kv_heads);
         *k_sum = total;
         sh->key[threadIdx.x] = total / (float)(in.padded_tail ? in.block : count);
     }
@@ -192,13 +213,15 @@ __device__ void score_strip(const step_args &a, int strip, struct strip_shared *
             a.logits[j0 + i * STEP_WARPS + warp] = in.scale * logit[i];
 }
 
-/* part[band, j] = Σ x_k · a[k,j] over the rows k of a band before row c. Groups of four columns, each thread's eight rows in flight together: 512 rows of a wide tile,
- * all 1,024 of a narrow one. Above the diagonal a is zero. The width is no template, of which two copies were 5 KB. */
+/* part[band, j] = Σ x_k · a[k,j] over the rows k of a band before row c. Groups of four columns,
+ * each thread's eight rows in flight together: 512 rows of a wide tile, all 1,024 of a narrow one.
+ * Above the diagonal a is zero. The width is no template, of which two copies were 5 KB. */
 __device__ void walk_tile(const step_args &a, int band, int tile, float (*sh)[WIDE])
 {
     constexpr int TURNS = 8;
     const struct sw_walk_step &in = a.in;
-    int groups = a.wide / 4, rows = STEP_THREADS / groups, group = threadIdx.x % groups, j = tile * a.wide + group * 4, end = min(a.c, (band + 1) * BAND);
+    int groups = a.wide / 4, rows = STEP_THREADS / groups, group = threadIdx.x % groups,
+        j = tile * a.wide + group * 4, end = min(a.c, (band + 1) * BAND);
     float acc[4] = {};
 #pragma unroll 1
     for (int k0 = band * BAND + (int)threadIdx.x / groups; k0 < end; k0 += TURNS * rows) {
@@ -209,7 +232,8 @@ __device__ void walk_tile(const step_args &a, int band, int tile, float (*sh)[WI
             int k = k0 + i * rows;
             bool there = k < end && j <= k;
             weight[i] = there ? in.x[k] : 0.0f;
-            m[i] = there ? *reinterpret_cast<const float4 *>(in.a + (int64_t)k * in.ld + j) : make_float4(0, 0, 0, 0);
+            m[i] = there ? *reinterpret_cast<const float4 *>(in.a + (int64_t)k * in.ld + j)
+                         : make_float4(0, 0, 0, 0);
         }
 #pragma unroll
         for (int i = 0; i < TURNS; i++) {
@@ -225,10 +249,12 @@ __device__ void walk_tile(const step_args &a, int band, int tile, float (*sh)[WI
         for (int e = 0; e < 4; e++)
             acc[e] += __shfl_xor_sync(0xffffffffu, acc[e], o);
     if ((int)(threadIdx.x & 31) < groups)
-        *reinterpret_cast<float4 *>(&sh[threadIdx.x >> 5][group * 4]) = make_float4(acc[0], acc[1], acc[2], acc[3]);
+        *reinterpret_cast<float4 *>(&sh[threadIdx.x >> 5][group * 4]) =
+            make_float4(acc[0], acc[1], acc[2], acc[3]);
     __syncthreads();
     j = tile * a.wide + (int)threadIdx.x;
-    if ((int)threadIdx.x >= a.wide || j >= (a.b + 3) / 4 * 4) /* not more than the finisher reads and resets */
+    if ((int)threadIdx.x >= a.wide ||
+        j >= (a.b + 3) / 4 * 4) /* not more than the finisher reads and resets */
         return;
     float sum = 0;
 #pragma unroll
@@ -237,7 +263,8 @@ __device__ void walk_tile(const step_args &a, int band, int tile, float (*sh)[WI
     a.part[(int64_t)band * in.ld + j] = sum;
 }
 
-/* Two blocks a multiprocessor where their 64 registers a thread do without spilling: at 32 they do not on sm_80, at 256 nowhere. */
+/* Two blocks a multiprocessor where their 64 registers a thread do without spilling: at 32 they do
+ * not on sm_80, at 256 nowhere. */
 template <int E, bool ONE>
 __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_blocks(step_args all)
 {
@@ -249,7 +276,8 @@ __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_b
         allow_early();
         if (id < a.strips) {
             score_strip<E>(a, id, &sh.strip);
-        } else { /* tiles of the lower triangle, row bands from the top: a_band · (band + 1) in each but the last, which ends with block c */
+        } else { /* tiles of the lower triangle, row bands from the top: a_band · (band + 1) in each
+                    but the last, which ends with block c */
             int a_band = BAND / a.wide, tile = id - a.strips, band = 0;
             while (band < a.bands - 1 && a_band * (band + 1) * (band + 2) / 2 <= tile)
                 band++;
@@ -265,46 +293,64 @@ __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_b
         *a.written = 0;
     __threadfence();
     __syncthreads();
-    allow_early(); /* no early block is brought in, and looks at these, until all blocks have come to this */
+    /* no early block is brought in, and looks at these, until all blocks have come to this */
+    allow_early();
     finish<ONE>(a, &sh.finish);
 }
 
-/* Rows of one turn have a kernel of their own: with both kinds in one, 95 KB of code instead of 54, a step with attention behind it took 2.3 µs longer at 128K, although
- * nothing of the other half ran. */
+/* Rows of one turn have a kernel of their own: with both kinds in one, 95 KB of code instead of 54,
+ * a step with attention behind it took 2.3 µs longer at 128K, although nothing of the other half
+ * ran. */
 template <int E>
 static void (*step_kernel(int b))(step_args)
 {
     return b <= TURN ? step_blocks<E, true> : step_blocks<E, false>;
 }
 
-static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in, struct sw_selection *out)
+static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in,
+                                struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(in->batch >= 1 && in->n >= 1 && in->block >= 1 && in->transform && in->out != in->x && in->forced.local >= 1 && in->forced.sink >= 0, "walk_step");
+    REQUIRE(in->batch >= 1 && in->n >= 1 && in->block >= 1 && in->transform && in->out != in->x &&
+                in->forced.local >= 1 && in->forced.sink >= 0,
+            "walk_step");
     step_args a = {};
     a.in = *in;
     a.t = *in->transform;
     a.c = (in->n - 1) / in->block;
     a.b = a.c + 1;
     if (in->ld % 4 != 0)
-        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: rows of %d floats; expected a multiple of 4", in->ld);
-    REQUIRE(a.b <= in->ld && in->kept >= std::min(a.c, in->forced.sink + in->forced.local - 1) && in->kept <= a.c, "walk_step");
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: rows of %d floats; expected a multiple of 4",
+                       in->ld);
+    REQUIRE(a.b <= in->ld && in->kept >= std::min(a.c, in->forced.sink + in->forced.local - 1) &&
+                in->kept <= a.c,
+            "walk_step");
     if (a.t.d_pow2 < 32 || a.t.d_pow2 > MOST_D)
-        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected 32 to %d", a.t.d_pow2, MOST_D);
+        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: a padded head_dim of %d; expected 32 to %d",
+                       a.t.d_pow2, MOST_D);
     a.strips = div_up(a.b, STRIP);
     a.bands = in->x ? div_up(a.c, BAND) : 0;
     a.bands_room = div_up(in->ld, BAND);
-    a.whole_exponent = in->exponent >= 1 && in->exponent <= 64 && in->exponent == floorf(in->exponent) ? (int)in->exponent : 0;
+    a.whole_exponent =
+        in->exponent >= 1 && in->exponent <= 64 && in->exponent == floorf(in->exponent)
+            ? (int)in->exponent
+            : 0;
     auto workers = [&](int wide) {
-        int a_band = BAND / wide, above = a.bands * (a.bands - 1) / 2, last = a.bands ? std::min(div_up(a.b, wide), a_band * a.bands) : 0;
+        int a_band = BAND / wide, above = a.bands * (a.bands - 1) / 2,
+            last = a.bands ? std::min(div_up(a.b, wide), a_band * a.bands) : 0;
         return a.strips + a_band * above + last;
     };
-    /* Narrow tiles where rows are more than a wide one asks for at once, and all blocks have places, two a multiprocessor. Sums depend on it in their last bits, and so on
-     * the batch, as those of decode attention do. */
-    a.wide = a.c > 512 && (workers(NARROW) + 1) * (int64_t)in->batch <= 2 * s->multiprocessors ? NARROW : WIDE;
+    /* Narrow tiles where rows are more than a wide one asks for at once, and all blocks have
+     * places, two a multiprocessor. Sums depend on it in their last bits, and so on the batch, as
+     * those of decode attention do. */
+    a.wide = a.c > 512 && (workers(NARROW) + 1) * (int64_t)in->batch <= 2 * s->multiprocessors
+                 ? NARROW
+                 : WIDE;
     a.workers = workers(a.wide);
     if (in->batch > s->multiprocessors || (int64_t)a.workers * in->batch > INT32_MAX / 2)
-        return SW_FAIL(SW_EUNSUPPORTED, "walk_step: %d sequences of %d blocks; expected at most %d sequences", in->batch, a.b, s->multiprocessors);
+        return SW_FAIL(SW_EUNSUPPORTED,
+                       "walk_step: %d sequences of %d blocks; expected at most %d sequences",
+                       in->batch, a.b, s->multiprocessors);
     SW_TRY(sw_cuda_selection_reserve(out, be, in->batch, 1, in->batch * (int64_t)in->ld, false));
     out->block = in->block;
     out->n = in->n;
@@ -315,13 +361,17 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
     /* Sized by ld, so that no later step of the sequence needs more. */
     size_t batch = (size_t)in->batch, width = (size_t)in->ld;
     void *room;
-    SW_TRY(sw_cuda_scratch_filled(s, SCRATCH_STEP, batch * (1 + (size_t)a.bands_room) * width * sizeof(float), 0xff, &room));
+    SW_TRY(sw_cuda_scratch_filled(
+        s, SCRATCH_STEP, batch * (1 + (size_t)a.bands_room) * width * sizeof(float), 0xff, &room));
     a.logits = static_cast<float *>(room);
     a.part = a.logits + batch * width;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STEP_WRITTEN, batch * sizeof *a.written, &room));
     a.written = static_cast<unsigned *>(room);
     unsigned grid = (unsigned)((a.workers + 1) * in->batch);
-    void (*kernel)(step_args) = a.t.d_pow2 == 32 ? step_kernel<1>(a.b) : a.t.d_pow2 == 64 ? step_kernel<2>(a.b) : a.t.d_pow2 == 128 ? step_kernel<4>(a.b) : step_kernel<8>(a.b);
+    void (*kernel)(step_args) = a.t.d_pow2 == 32    ? step_kernel<1>(a.b)
+                                : a.t.d_pow2 == 64  ? step_kernel<2>(a.b)
+                                : a.t.d_pow2 == 128 ? step_kernel<4>(a.b)
+                                                    : step_kernel<8>(a.b);
     kernel<<<grid, STEP_THREADS, 0, s->stream>>>(a);
     LAUNCHED(s, "walk_step");
     s->step = a;

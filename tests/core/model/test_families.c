@@ -1,5 +1,6 @@
-/* The forward pass of every supported family against Hugging Face transformers on tiny random models (tests/fixtures/make_family_logits.py):
- * 128 tokens, four times past the length a scaled RoPE was trained on, in one prefill and partly token by token. And one set of weights in every
+/* The forward pass of every supported family against Hugging Face transformers on tiny random
+ * models (tests/fixtures/make_family_logits.py): 128 tokens, four times past the length a scaled
+ * RoPE was trained on, in one prefill and partly token by token. And one set of weights in every
  * type and in shards. */
 #include <math.h>
 #include <setjmp.h>
@@ -19,12 +20,14 @@
 
 #define FAMILIES "tests/fixtures/families"
 
-static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
+                             const void *k, const void *v, void *out)
 {
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
 
-/* Logits [n, vocab] of ids with the first `prompt` tokens at once and the rest one by one. Freed by the caller. */
+/* Logits [n, vocab] of ids with the first `prompt` tokens at once and the rest one by one. Freed by
+ * the caller. */
 static float *forward(const char *folder, const int32_t *ids, int n, int prompt)
 {
     struct sw_backend *be;
@@ -61,7 +64,8 @@ static const struct sw_stored_tensor *tensor(const struct sw_safetensors *file, 
     return t;
 }
 
-/* Relative error of the logits of the model in FAMILIES/model, over the rows that FAMILIES/expected has, for the ids of the latter. */
+/* Relative error of the logits of the model in FAMILIES/model, over the rows that FAMILIES/expected
+ * has, for the ids of the latter. */
 static double error_of(const char *model, const char *expected, int one_by_one)
 {
     char folder[256], file_name[256];
@@ -69,7 +73,8 @@ static double error_of(const char *model, const char *expected, int one_by_one)
     snprintf(file_name, sizeof file_name, FAMILIES "/%s/expected.safetensors", expected);
     struct sw_safetensors *file;
     sw_test_ok(sw_safetensors_open(file_name, &file));
-    int n = (int)tensor(file, "ids")->count, rows = (int)tensor(file, "rows")->count, vocab = (int)tensor(file, "logits")->shape[1];
+    int n = (int)tensor(file, "ids")->count, rows = (int)tensor(file, "rows")->count,
+        vocab = (int)tensor(file, "logits")->shape[1];
     const int32_t *row = tensor(file, "rows")->data;
     const float *want = tensor(file, "logits")->data;
     float *got = forward(folder, tensor(file, "ids")->data, n, n - one_by_one);
@@ -85,12 +90,17 @@ static double error_of(const char *model, const char *expected, int one_by_one)
     return sqrt(difference / norm);
 }
 
-/* Where a case has the weights of another family member, that one must miss its logits: the fixture can tell the two apart. */
+/* Where a case has the weights of another family member, that one must miss its logits: the fixture
+ * can tell the two apart. */
 static const struct family_case {
     const char *name, *told_from;
 } cases[] = {
-    {"llama", NULL}, {"llama3", "llama"}, {"llama-linear", "llama"}, {"llama-yarn", "llama"}, {"llama-bias", NULL}, {"smollm2", NULL},
-    {"mistral", NULL}, {"mistral-wide-window", NULL}, {"qwen2", NULL}, {"qwen2-yarn", "qwen2"}, {"qwen3", NULL}, {"qwen3-yarn", "qwen3"},
+    {"llama", NULL},           {"llama3", "llama"},
+    {"llama-linear", "llama"}, {"llama-yarn", "llama"},
+    {"llama-bias", NULL},      {"smollm2", NULL},
+    {"mistral", NULL},         {"mistral-wide-window", NULL},
+    {"qwen2", NULL},           {"qwen2-yarn", "qwen2"},
+    {"qwen3", NULL},           {"qwen3-yarn", "qwen3"},
     {"qwen3-bias", NULL},
 };
 
@@ -98,18 +108,23 @@ static void test_families(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        double at_once = error_of(cases[i].name, cases[i].name, 0), in_steps = error_of(cases[i].name, cases[i].name, 40);
-        print_message("%-20s relative error of the logits: %.1e in one prefill, %.1e with 40 decode steps\n", cases[i].name, at_once, in_steps);
+        double at_once = error_of(cases[i].name, cases[i].name, 0),
+               in_steps = error_of(cases[i].name, cases[i].name, 40);
+        print_message(
+            "%-20s relative error of the logits: %.1e in one prefill, %.1e with 40 decode steps\n",
+            cases[i].name, at_once, in_steps);
         assert_true(at_once <= 1e-3 && in_steps <= 1e-3);
         if (cases[i].told_from)
             assert_true(error_of(cases[i].told_from, cases[i].name, 0) > 0.02);
     }
 }
 
-/* --- several sequences -------------------------------------------------------------------------------------------------------- */
+/* --- several sequences ------------------------------------------------------------------------ */
 
-/* Logits of the last token of sequence s of `lengths`, all of which begin as one prompt each and then take 6 steps: together, or one after the other. */
-static void six_steps(const char *folder, const int *lengths, int sequences, bool together, float *logits)
+/* Logits of the last token of sequence s of `lengths`, all of which begin as one prompt each and
+ * then take 6 steps: together, or one after the other. */
+static void six_steps(const char *folder, const int *lengths, int sequences, bool together,
+                      float *logits)
 {
     enum { STEPS = 6, ROOM = 64, MOST = 8 };
     struct sw_backend *be;
@@ -157,7 +172,8 @@ static void test_together(void **state)
     static const int lengths[] = {7, 40, 1, 33, 58, 12, 2, 21};
     static const char *const models[] = {"llama", "qwen2-yarn", "qwen3-bias"};
     enum { SEQUENCES = 8, VOCAB = 288 };
-    float *one = malloc(SEQUENCES * VOCAB * sizeof *one), *all = malloc(SEQUENCES * VOCAB * sizeof *all);
+    float *one = malloc(SEQUENCES * VOCAB * sizeof *one),
+          *all = malloc(SEQUENCES * VOCAB * sizeof *all);
     for (int i = 0; i < 3; i++) {
         char folder[128];
         snprintf(folder, sizeof folder, FAMILIES "/%s", models[i]);
@@ -169,7 +185,7 @@ static void test_together(void **state)
     free(all);
 }
 
-/* --- types and shards ------------------------------------------------------------------------------------------------------------ */
+/* --- types and shards ------------------------------------------------------------------------- */
 
 /* A value that bf16, fp16 and fp32 all hold, from its bf16 bits, in another type. */
 static void convert(uint16_t bf16, enum sw_stored type, unsigned char *out)
@@ -183,17 +199,23 @@ static void convert(uint16_t bf16, enum sw_stored type, unsigned char *out)
         memcpy(out, &bf16, sizeof bf16);
     else {
         int exponent;
-        double mantissa = frexp((double)value, &exponent); /* [0.5, 1) · 2^exponent; normal in fp16 down to 2^-14 */
-        uint16_t half = value == 0 ? 0 : (uint16_t)((value < 0 ? 0x8000 : 0) | ((exponent + 14) << 10) | ((int)(fabs(mantissa) * 2048) & 0x3ff));
+        /* [0.5, 1) · 2^exponent; normal in fp16 down to 2^-14 */
+        double mantissa = frexp((double)value, &exponent);
+        uint16_t half = value == 0 ? 0
+                                   : (uint16_t)((value < 0 ? 0x8000 : 0) | ((exponent + 14) << 10) |
+                                                ((int)(fabs(mantissa) * 2048) & 0x3ff));
         assert_true(value == 0 || exponent >= -13);
         memcpy(out, &half, sizeof half);
     }
 }
 
-/* The tensors number part, part + parts, … of weights as one safetensors file of the given type, after `odd` more header bytes. */
-static void write_part(const char *path, const struct sw_safetensors *weights, enum sw_stored type, int part, int parts, int odd)
+/* The tensors number part, part + parts, … of weights as one safetensors file of the given type,
+ * after `odd` more header bytes. */
+static void write_part(const char *path, const struct sw_safetensors *weights, enum sw_stored type,
+                       int part, int parts, int odd)
 {
-    static const char *const names[] = {[SW_STORED_F32] = "F32", [SW_STORED_F16] = "F16", [SW_STORED_BF16] = "BF16"};
+    static const char *const names[] = {
+        [SW_STORED_F32] = "F32", [SW_STORED_F16] = "F16", [SW_STORED_BF16] = "BF16"};
     int size = type == SW_STORED_F32 ? 4 : 2;
     char header[8192] = "";
     int length = snprintf(header, sizeof header, "{\"__metadata__\":{}");
@@ -201,13 +223,16 @@ static void write_part(const char *path, const struct sw_safetensors *weights, e
     for (int i = part; i < sw_safetensors_count(weights); i += parts) {
         const struct sw_stored_tensor *t = sw_safetensors_at(weights, i);
         char shape[48];
-        snprintf(shape, sizeof shape, t->rank == 2 ? "%d,%d" : "%d", (int)t->shape[0], (int)t->shape[1]);
-        length += snprintf(header + length, sizeof header - (size_t)length, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%ld,%ld]}",
+        snprintf(shape, sizeof shape, t->rank == 2 ? "%d,%d" : "%d", (int)t->shape[0],
+                 (int)t->shape[1]);
+        length += snprintf(header + length, sizeof header - (size_t)length,
+                           ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%ld,%ld]}",
                            t->name, names[type], shape, at, at + (long)t->count * size);
         assert_true(length < (int)sizeof header);
         at += (long)t->count * size;
     }
-    length += snprintf(header + length, sizeof header - (size_t)length, "}%*s", (8 - (length + 1) % 8) % 8 + odd, "");
+    length += snprintf(header + length, sizeof header - (size_t)length, "}%*s",
+                       (8 - (length + 1) % 8) % 8 + odd, "");
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     for (int i = 0; i < 8; i++)
@@ -227,7 +252,8 @@ static void write_part(const char *path, const struct sw_safetensors *weights, e
     assert_int_equal(fclose(file), 0);
 }
 
-/* Logits of the llama fixture written anew in `type` and `parts` files. The folder is removed again. */
+/* Logits of the llama fixture written anew in `type` and `parts` files. The folder is removed
+ * again. */
 static float *rewritten(enum sw_stored type, int parts, int odd, const int32_t *ids, int n)
 {
     char folder[] = "/tmp/swbench-families-XXXXXX", config[4096], path[512];
@@ -240,11 +266,13 @@ static float *rewritten(enum sw_stored type, int parts, int odd, const int32_t *
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", folder);
     FILE *index = parts > 1 ? fopen(path, "w") : NULL;
     for (int part = 0; part < parts; part++) {
-        snprintf(path, sizeof path, parts > 1 ? "%s/model-%05d-of-%05d.safetensors" : "%s/model.safetensors", folder, part + 1, parts);
+        snprintf(path, sizeof path,
+                 parts > 1 ? "%s/model-%05d-of-%05d.safetensors" : "%s/model.safetensors", folder,
+                 part + 1, parts);
         write_part(path, weights, type, part, parts, odd);
         for (int i = part; index && i < sw_safetensors_count(weights); i += parts)
-            fprintf(index, "%s\"%s\": \"%s\"", part == 0 && i == 0 ? "{\"weight_map\": {" : ", ", sw_safetensors_at(weights, i)->name,
-                    strrchr(path, '/') + 1);
+            fprintf(index, "%s\"%s\": \"%s\"", part == 0 && i == 0 ? "{\"weight_map\": {" : ", ",
+                    sw_safetensors_at(weights, i)->name, strrchr(path, '/') + 1);
     }
     if (index) {
         fprintf(index, "}}");
@@ -270,8 +298,11 @@ static void test_forms(void **state)
         const char *name;
         enum sw_stored type;
         int parts, odd;
-    } forms[] = {{"bf16", SW_STORED_BF16, 1, 0}, {"fp16", SW_STORED_F16, 1, 0},       {"fp32", SW_STORED_F32, 1, 0},
-                 {"bf16, 3 shards", SW_STORED_BF16, 3, 0}, {"fp32, 5 shards, unaligned", SW_STORED_F32, 5, 1}};
+    } forms[] = {{"bf16", SW_STORED_BF16, 1, 0},
+                 {"fp16", SW_STORED_F16, 1, 0},
+                 {"fp32", SW_STORED_F32, 1, 0},
+                 {"bf16, 3 shards", SW_STORED_BF16, 3, 0},
+                 {"fp32, 5 shards, unaligned", SW_STORED_F32, 5, 1}};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         float *got = rewritten(forms[i].type, forms[i].parts, forms[i].odd, ids, TOKENS);
         if (memcmp(got, want, sizeof *got * TOKENS * VOCAB) != 0)
@@ -283,6 +314,8 @@ static void test_forms(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_together), cmocka_unit_test(test_forms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families),
+                                       cmocka_unit_test(test_together),
+                                       cmocka_unit_test(test_forms)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

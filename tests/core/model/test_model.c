@@ -1,5 +1,6 @@
-/* The forward pass on the real small model against an independent implementation (tests/fixtures/make_smollm2_logits.py): logits, losses and
- * arg-maxes of 512 tokens, in one prefill and token by token. Skipped, with a word, where the model was not imported. */
+/* The forward pass on the real small model against an independent implementation
+ * (tests/fixtures/make_smollm2_logits.py): logits, losses and arg-maxes of 512 tokens, in one
+ * prefill and token by token. Skipped, with a word, where the model was not imported. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,8 @@
 static const char model_folder[] = "datasets/models/smollm2-135m-instruct";
 static const char fixture_file[] = "tests/fixtures/smollm2-logits.safetensors";
 
-static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q, const void *k, const void *v, void *out)
+static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
+                             const void *k, const void *v, void *out)
 {
     return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
 }
@@ -49,8 +51,10 @@ static void load_fixture(struct fixture *f)
     f->margin = tensor(f->file, "margin");
 }
 
-/* Relative error over the stored columns of rows row0 …, and arg-max agreement where the margin is above what fp32 may turn. */
-static void compare(const struct fixture *f, int row, const float *logits, int vocab, double *difference, double *norm, int *wrong)
+/* Relative error over the stored columns of rows row0 …, and arg-max agreement where the margin is
+ * above what fp32 may turn. */
+static void compare(const struct fixture *f, int row, const float *logits, int vocab,
+                    double *difference, double *norm, int *wrong)
 {
     int best = 0;
     for (int id = 1; id < vocab; id++)
@@ -58,7 +62,8 @@ static void compare(const struct fixture *f, int row, const float *logits, int v
             best = id;
     *wrong += best != f->argmax[row] && f->margin[row] > 1e-3f;
     for (int c = 0; c < f->columns; c++) {
-        double want = (double)f->logits[row * f->columns + c], delta = (double)logits[f->column[c]] - want;
+        double want = (double)f->logits[row * f->columns + c],
+               delta = (double)logits[f->column[c]] - want;
         *difference += delta * delta;
         *norm += want * want;
     }
@@ -99,8 +104,8 @@ static void check(int prompt)
     }
     for (int row = 0; row < f.n; row++)
         assert_true(argmax[row] == f.argmax[row] || f.margin[row] <= 1e-3f);
-    print_message("%d tokens at once, %d one by one: relative error %.2e, wrong arg-max %d of %d\n", prompt, f.n - prompt,
-                  sqrt(difference / norm), wrong, f.n);
+    print_message("%d tokens at once, %d one by one: relative error %.2e, wrong arg-max %d of %d\n",
+                  prompt, f.n - prompt, sqrt(difference / norm), wrong, f.n);
     assert_true(sqrt(difference / norm) <= 1e-3);
     assert_true(wrong <= f.n * 5 / 1000);
     free(logits);
@@ -126,6 +131,7 @@ static void test_decode(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_prefill), cmocka_unit_test(test_decode)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_prefill),
+                                       cmocka_unit_test(test_decode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Configs: what is read, what is refused and with which words, overrides, and input made to hurt. */
+/* Configs: what is read, what is refused and with which words, overrides, and input made to
+ * hurt. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +26,8 @@ static void write_file(const char *text, size_t size)
 }
 
 /* Reads `text`; returns the messages (malloc'd) and the config, if any. */
-static char *read_messages(const char *text, size_t size, const char *const *sets, int n_sets, struct sw_config **config)
+static char *read_messages(const char *text, size_t size, const char *const *sets, int n_sets,
+                           struct sw_config **config)
 {
     char *messages = NULL;
     size_t length = 0;
@@ -56,7 +58,8 @@ static struct sw_config *good(const char *text, const char *set)
     return config;
 }
 
-/* `text` is refused, and one line of the messages is "FILE<expected>", or, for a --set, `expected` itself. */
+/* `text` is refused, and one line of the messages is "FILE<expected>", or, for a --set, `expected`
+ * itself. */
 static void bad(const char *text, const char *set, const char *expected)
 {
     struct sw_config *config = NULL;
@@ -69,11 +72,11 @@ static void bad(const char *text, const char *set, const char *expected)
     free(messages);
 }
 
-#define HEAD "version: 1\nname: t\n"
+#define HEAD      "version: 1\nname: t\n"
 #define SYNTHETIC "workloads:\n- {kind: synthetic, shape: llama-3.2-1b}\n"
-#define AXES "axes: {context: 64, density: 0.5}\n"
-#define METHODS "methods: [dense, onehop]\n"
-#define SMALL HEAD SYNTHETIC AXES METHODS
+#define AXES      "axes: {context: 64, density: 0.5}\n"
+#define METHODS   "methods: [dense, onehop]\n"
+#define SMALL     HEAD SYNTHETIC AXES METHODS
 
 static void defaults(void **state)
 {
@@ -91,11 +94,13 @@ static void defaults(void **state)
     assert_int_equal(c->dense_layers, 2);
     assert_int_equal(c->measure, 15);
     assert_int_equal(c->save, 0);
-    assert_true(c->timing.warmup_ms == 25 && c->timing.min_runs == 3 && c->timing.max_seconds == 15 && c->timing.target_error == 0.005);
+    assert_true(c->timing.warmup_ms == 25 && c->timing.min_runs == 3 &&
+                c->timing.max_seconds == 15 && c->timing.target_error == 0.005);
     const struct sw_workload *w = &c->workloads[0];
     assert_int_equal(w->kind, SW_WORKLOAD_SYNTHETIC);
     assert_string_equal(w->shape->name, "llama-3.2-1b");
-    assert_true(w->generator == SW_GENERATOR_PLANTED && w->layers == 0 && w->decode_tokens == 16 && !w->whole_model);
+    assert_true(w->generator == SW_GENERATOR_PLANTED && w->layers == 0 && w->decode_tokens == 16 &&
+                !w->whole_model);
     assert_int_equal(c->n_methods, 2);
     assert_string_equal(c->methods[1].method->name, "onehop");
     assert_int_equal(c->methods[1].values[0].count, 1);
@@ -107,16 +112,19 @@ static void defaults(void **state)
 static void everything_is_read(void **state)
 {
     (void)state;
-    struct sw_config *c = good(HEAD
-                               "seed: 9223372036854775807\nbackend: cpu\nthreads: 2\noutput: results/x\n"
-                               "workloads:\n"
-                               "  - {kind: task, model: some/model/, tasks: [a, b], samples: 4, recovery_samples: 2, data: d}\n"
-                               "  - kind: tensors\n    path: x.h5\n"
-                               "axes: {context: [1024, 2048], density: [1e-3, 1], phase: [both, decode]}\n"
-                               "methods:\n  - name: sketchwalk\n    params: {variant: [arxiv, icml], block_size: [16, 32], exponent: 8.0}\n"
-                               "budget: native\ndense_layers: 0\nmeasure: recovery\nsave: [output, selection]\nstrict: true\n"
-                               "timing: {min_runs: 7}\n",
-                               NULL);
+    struct sw_config *c =
+        good(HEAD "seed: 9223372036854775807\nbackend: cpu\nthreads: 2\noutput: results/x\n"
+                  "workloads:\n"
+                  "  - {kind: task, model: some/model/, tasks: [a, b], samples: 4, "
+                  "recovery_samples: 2, data: d}\n"
+                  "  - kind: tensors\n    path: x.h5\n"
+                  "axes: {context: [1024, 2048], density: [1e-3, 1], phase: [both, decode]}\n"
+                  "methods:\n  - name: sketchwalk\n    params: {variant: [arxiv, icml], "
+                  "block_size: [16, 32], exponent: 8.0}\n"
+                  "budget: native\ndense_layers: 0\nmeasure: recovery\nsave: [output, "
+                  "selection]\nstrict: true\n"
+                  "timing: {min_runs: 7}\n",
+             NULL);
     assert_true(c->seed == INT64_MAX && c->threads == 2 && c->strict);
     assert_string_equal(c->output, "results/x");
     assert_string_equal(c->workloads[0].model, "some/model");
@@ -126,7 +134,8 @@ static void everything_is_read(void **state)
     assert_int_equal(c->workloads[1].line, 9);
     assert_true(c->densities[0] == 0.001 && c->densities[1] == 1);
     assert_true(c->phases[0] == SW_PHASE_BOTH && c->phases[1] == SW_PHASE_DECODE);
-    assert_true(c->measure == SW_MEASURE_RECOVERY && c->save == (SW_SAVE_SELECTION | SW_SAVE_OUTPUT));
+    assert_true(c->measure == SW_MEASURE_RECOVERY &&
+                c->save == (SW_SAVE_SELECTION | SW_SAVE_OUTPUT));
     assert_true(c->budget == SW_BUDGET_NATIVE && c->dense_layers == 0 && c->timing.min_runs == 7);
     const struct sw_param *params = c->methods[0].method->params;
     const struct sw_param *exponent = sw_param_find(params, "exponent");
@@ -151,14 +160,18 @@ static void overrides(void **state)
     c = good(HEAD SYNTHETIC AXES "methods:\n- name: onehop\n", "methods.0.params.block_size=32");
     assert_string_equal(c->methods[0].values[0].items[0], "32");
     sw_config_free(c);
-    bad(SMALL, "axes.density=2", "--set 'axes.density=2': axes.density: found '2', expected a number in (0, 1]");
-    bad(SMALL, "axes.densty=0.2", "--set 'axes.densty=0.2': axes.densty: unknown key; did you mean 'density'?");
+    bad(SMALL, "axes.density=2",
+        "--set 'axes.density=2': axes.density: found '2', expected a number in (0, 1]");
+    bad(SMALL, "axes.densty=0.2",
+        "--set 'axes.densty=0.2': axes.densty: unknown key; did you mean 'density'?");
     bad(SMALL, "methods.7=dense", "--set 'methods.7=dense': found '7', expected an index below 2");
     bad(SMALL, "name.x=1", "--set 'name.x=1': found 't' one step up, expected a list or mapping");
     bad(SMALL, "seed", "--set 'seed': expected KEY=VALUE");
     bad(SMALL, "=3", "--set '=3': expected KEY=VALUE");
     bad(SMALL, "a..b=3", "--set 'a..b=3': an empty step in the key, expected KEY.KEY=VALUE");
-    bad(SMALL, "seed=[", "--set 'seed=[': not valid YAML: while parsing a flow node, did not find expected node content");
+    bad(SMALL, "seed=[",
+        "--set 'seed=[': not valid YAML: while parsing a flow node, did not find expected node "
+        "content");
     bad(SMALL, "name=", "--set 'name=': name: found nothing, expected a text");
 }
 
@@ -168,17 +181,20 @@ static void unknown_keys(void **state)
     bad(SMALL "sead: 3\n", NULL, ":7: sead: unknown key; did you mean 'seed'?");
     bad(SMALL "context: 3\n", NULL, ":7: context: unknown key; it belongs in axes");
     bad(SMALL "zebra: 3\n", NULL, ":7: zebra: unknown key; `swbench help config` lists them");
-    bad(HEAD SYNTHETIC AXES "methods:\n- name: dense\n- name: onehop\n  params:\n    blocksize: 3\n", NULL,
-        ":10: methods[1].params.blocksize: unknown key; did you mean 'block_size'?");
+    bad(HEAD SYNTHETIC AXES
+        "methods:\n- name: dense\n- name: onehop\n  params:\n    blocksize: 3\n",
+        NULL, ":10: methods[1].params.blocksize: unknown key; did you mean 'block_size'?");
     char names[400] = "", expected[500];
     for (int i = 0; sw_methods[i]; i++) {
         strcat(names, i ? ", " : "");
         strcat(names, sw_methods[i]->name);
     }
-    snprintf(expected, sizeof expected, ":6: methods[0]: found 'onehpo', expected a method: %s; did you mean 'onehop'?", names);
+    snprintf(expected, sizeof expected,
+             ":6: methods[0]: found 'onehpo', expected a method: %s; did you mean 'onehop'?",
+             names);
     bad(HEAD SYNTHETIC AXES "methods: [onehpo]\n", NULL, expected);
-    bad(HEAD "workloads:\n- kind: synthetic\n  shape: llama-3.1-8b\n  samples: 3\n" AXES METHODS, NULL,
-        ":6: workloads[0].samples: workloads of kind synthetic have no such key");
+    bad(HEAD "workloads:\n- kind: synthetic\n  shape: llama-3.1-8b\n  samples: 3\n" AXES METHODS,
+        NULL, ":6: workloads[0].samples: workloads of kind synthetic have no such key");
 }
 
 static void wrong_values(void **state)
@@ -186,43 +202,67 @@ static void wrong_values(void **state)
     (void)state;
     bad("version: 2\nname: t\n" SYNTHETIC AXES METHODS, NULL, ":1: version: found '2', expected 1");
     bad("version: 1\nname: a/b\n" SYNTHETIC AXES METHODS, NULL,
-        ":2: name: found 'a/b', expected a file name of at most 100 bytes, without '/', not starting with '.' or '-'");
-    bad(SMALL "seed: 9223372036854775808\n", NULL, ":7: seed: found '9223372036854775808', expected an integer 0…9223372036854775807");
-    bad(SMALL "seed: -1\n", NULL, ":7: seed: found '-1', expected an integer 0…9223372036854775807");
+        ":2: name: found 'a/b', expected a file name of at most 100 bytes, without '/', not "
+        "starting with '.' or '-'");
+    bad(SMALL "seed: 9223372036854775808\n", NULL,
+        ":7: seed: found '9223372036854775808', expected an integer 0…9223372036854775807");
+    bad(SMALL "seed: -1\n", NULL,
+        ":7: seed: found '-1', expected an integer 0…9223372036854775807");
     bad(SMALL "backend: gpu\n", NULL, ":7: backend: found 'gpu', expected auto|cpu|cuda");
     bad(SMALL "strict: yes\n", NULL, ":7: strict: found 'yes', expected true|false");
-    bad(SMALL "threads: '2'\n", NULL, ":7: threads: found '2', expected an integer 0…4096 without quotes");
-    bad(SMALL "measure: [acuracy]\n", NULL, ":7: measure: found 'acuracy', expected a list of accuracy|recovery|output_error|latency");
+    bad(SMALL "threads: '2'\n", NULL,
+        ":7: threads: found '2', expected an integer 0…4096 without quotes");
+    bad(SMALL "measure: [acuracy]\n", NULL,
+        ":7: measure: found 'acuracy', expected a list of accuracy|recovery|output_error|latency");
     bad(SMALL "timing: 3\n", NULL, ":7: timing: found '3', expected a mapping");
     bad(SMALL "output: [a]\n", NULL, ":7: output: found a list, expected a text");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: [1, 1], density: 1}\n", NULL, ":6: axes.context: '1' is there twice");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: 0, density: 1}\n", NULL, ":6: axes.context: found '0', expected an integer 1…16777216");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: [0]}\n", NULL, ":6: axes.density: found '0', expected a number in (0, 1]");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: .nan}\n", NULL, ":6: axes.density: found '.nan', expected a number in (0, 1]");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: [1e-3, 0.001]}\n", NULL, ":6: axes.density: '0.001' is there twice");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: [], density: 1}\n", NULL, ":6: axes.context: found an empty list, expected an integer 1…16777216");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: [1, 1], density: 1}\n", NULL,
+        ":6: axes.context: '1' is there twice");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: 0, density: 1}\n", NULL,
+        ":6: axes.context: found '0', expected an integer 1…16777216");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: [0]}\n", NULL,
+        ":6: axes.density: found '0', expected a number in (0, 1]");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: .nan}\n", NULL,
+        ":6: axes.density: found '.nan', expected a number in (0, 1]");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: 1, density: [1e-3, 0.001]}\n", NULL,
+        ":6: axes.density: '0.001' is there twice");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: [], density: 1}\n", NULL,
+        ":6: axes.context: found an empty list, expected an integer 1…16777216");
     bad(HEAD AXES METHODS "workloads:\n- {kind: task, model: m, tasks: [../x]}\n", NULL,
         ":6: workloads[0].tasks: found '../x', expected a name that can be a part of a file name");
-    bad(HEAD AXES METHODS "workloads:\n- {kind: task, model: m, tasks: a, samples: 2, recovery_samples: 3}\n", NULL,
-        ":6: workloads[0].recovery_samples: found 3, expected at most samples (2)");
-    bad(HEAD AXES METHODS "workloads:\n- {kind: tensor, path: m}\n", NULL, ":6: workloads[0].kind: found 'tensor', expected task|tensors|synthetic");
-    bad(HEAD AXES METHODS "workloads: []\n", NULL, ":5: workloads: found a list, expected a list of at least one workload");
+    bad(HEAD AXES METHODS
+        "workloads:\n- {kind: task, model: m, tasks: a, samples: 2, recovery_samples: 3}\n",
+        NULL, ":6: workloads[0].recovery_samples: found 3, expected at most samples (2)");
+    bad(HEAD AXES METHODS "workloads:\n- {kind: tensor, path: m}\n", NULL,
+        ":6: workloads[0].kind: found 'tensor', expected task|tensors|synthetic");
+    bad(HEAD AXES METHODS "workloads: []\n", NULL,
+        ":5: workloads: found a list, expected a list of at least one workload");
 }
 
 static void missing_and_doubled(void **state)
 {
     (void)state;
-    bad(HEAD SYNTHETIC METHODS, NULL, ":1: axes.context: missing, expected an integer 1…16777216, or a list of these");
-    bad(HEAD SYNTHETIC METHODS "axes: {context: 5}\n", NULL, ":6: axes.density: missing, expected a number in (0, 1], or a list of these");
+    bad(HEAD SYNTHETIC METHODS, NULL,
+        ":1: axes.context: missing, expected an integer 1…16777216, or a list of these");
+    bad(HEAD SYNTHETIC METHODS "axes: {context: 5}\n", NULL,
+        ":6: axes.density: missing, expected a number in (0, 1], or a list of these");
     bad("version: 1\n" SYNTHETIC AXES METHODS, NULL, ":1: name: missing, expected a text");
-    bad(HEAD AXES METHODS "workloads:\n- kind: task\n  tasks: a\n", NULL, ":6: workloads[0].model: missing, expected a text");
-    bad(HEAD SYNTHETIC AXES "methods: [dense, {name: dense}]\n", NULL, ":6: methods[1]: the same method with the same parameters as methods[0]");
-    bad(HEAD SYNTHETIC AXES "methods:\n- {name: onehop, params: {block_size: [32, 64]}}\n- onehop\n", NULL,
-        ":8: methods[1]: the same method with the same parameters as methods[0]");
-    sw_config_free(good(HEAD SYNTHETIC AXES "methods:\n- {name: onehop, params: {block_size: [32, 16]}}\n- onehop\n", NULL));
+    bad(HEAD AXES METHODS "workloads:\n- kind: task\n  tasks: a\n", NULL,
+        ":6: workloads[0].model: missing, expected a text");
+    bad(HEAD SYNTHETIC AXES "methods: [dense, {name: dense}]\n", NULL,
+        ":6: methods[1]: the same method with the same parameters as methods[0]");
+    bad(HEAD SYNTHETIC AXES
+        "methods:\n- {name: onehop, params: {block_size: [32, 64]}}\n- onehop\n",
+        NULL, ":8: methods[1]: the same method with the same parameters as methods[0]");
+    sw_config_free(good(HEAD SYNTHETIC AXES
+                        "methods:\n- {name: onehop, params: {block_size: [32, 16]}}\n- onehop\n",
+                        NULL));
     /* where nothing depends on an axis, it may be missing */
-    sw_config_free(good(HEAD SYNTHETIC "axes: {context: 5}\nmethods: dense\n" "budget: matched\n", "methods=[dense]"));
-    sw_config_free(good(HEAD METHODS "budget: native\nworkloads: [{kind: tensors, path: x.h5}]\n", NULL));
+    sw_config_free(good(HEAD SYNTHETIC "axes: {context: 5}\nmethods: dense\n"
+                                       "budget: matched\n",
+                        "methods=[dense]"));
+    sw_config_free(
+        good(HEAD METHODS "budget: native\nworkloads: [{kind: tensors, path: x.h5}]\n", NULL));
 }
 
 static void all_problems_are_listed(void **state)
@@ -242,9 +282,31 @@ static void hostile(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "", "~", "3", "[1]", "a: &x 1\nb: *x\n", "a: !!str 3\n", "a: 1\na: 2\n", "{a: 1}\n---\n{b: 2}\n", "? [a]\n: b\n", "a: \"x\\0y\"\n", "\"a\\0b\": 1\n",
-        "a: [", "\t", "<<: {a: 1}\n", "\xff\xfe", "a: \x01\n", "{? : ? }", "- - - - - - - - - - - - - - - - 1", "a:\n - b\nc", "%YAML 9.9\n---\na: 1\n",
-        SMALL "name: again\n", SMALL "output: \"a\\nb\"\n", SMALL "? very_long_key_very_long_key_very_long_key_very_long_key_very_long_key_very_long_key\n: 1\n",
+        "",
+        "~",
+        "3",
+        "[1]",
+        "a: &x 1\nb: *x\n",
+        "a: !!str 3\n",
+        "a: 1\na: 2\n",
+        "{a: 1}\n---\n{b: 2}\n",
+        "? [a]\n: b\n",
+        "a: \"x\\0y\"\n",
+        "\"a\\0b\": 1\n",
+        "a: [",
+        "\t",
+        "<<: {a: 1}\n",
+        "\xff\xfe",
+        "a: \x01\n",
+        "{? : ? }",
+        "- - - - - - - - - - - - - - - - 1",
+        "a:\n - b\nc",
+        "%YAML 9.9\n---\na: 1\n",
+        SMALL "name: again\n",
+        SMALL "output: \"a\\nb\"\n",
+        SMALL
+        "? very_long_key_very_long_key_very_long_key_very_long_key_very_long_key_very_long_key\n: "
+        "1\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct sw_config *config = NULL;
@@ -301,7 +363,8 @@ static void no_such_file(void **state)
     (void)state;
     struct sw_config *config = NULL;
     assert_int_equal(sw_config_read("/nowhere/at/all.yaml", NULL, 0, NULL, &config), SW_EINPUT);
-    assert_string_equal(sw_error_message(), "/nowhere/at/all.yaml: cannot open: No such file or directory");
+    assert_string_equal(sw_error_message(),
+                        "/nowhere/at/all.yaml: cannot open: No such file or directory");
     sw_error_clear();
     assert_int_equal(sw_config_read("/tmp", NULL, 0, NULL, &config), SW_EINPUT);
     sw_error_clear();

@@ -20,12 +20,15 @@ static double sign_flip(const double *d, int n)
 static void test_sign_flip_by_hand(void **state)
 {
     (void)state;
-    assert_true(sign_flip((double[]){1, 2, 3}, 3) == 2.0 / 8);       /* only all + and all - reach 6 */
-    assert_true(sign_flip((double[]){1, 1, -1}, 3) == 1);            /* every pattern reaches 1 */
-    assert_true(sign_flip((double[]){3, 2, -1, 0}, 4) == 4.0 / 8);   /* |sum| >= 4: +++ ++- and their opposites */
+    /* only all + and all - reach 6 */
+    assert_true(sign_flip((double[]){1, 2, 3}, 3) == 2.0 / 8);
+    assert_true(sign_flip((double[]){1, 1, -1}, 3) == 1); /* every pattern reaches 1 */
+    /* |sum| >= 4: +++ ++- and their opposites */
+    assert_true(sign_flip((double[]){3, 2, -1, 0}, 4) == 4.0 / 8);
     assert_true(sign_flip((double[]){0, 0}, 2) == 1);
     assert_true(sign_flip(NULL, 0) == 1);
-    assert_true(sign_flip((double[]){0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1}, 7) == 2.0 / 128); /* sums in another order are equal */
+    /* sums in another order are equal */
+    assert_true(sign_flip((double[]){0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1}, 7) == 2.0 / 128);
 }
 
 /* Every pattern spelled out. */
@@ -56,7 +59,8 @@ static void test_sign_flip_against_enumeration(void **state)
     }
 }
 
-/* Beyond 20 differences patterns are drawn: 25 that all point one way never happen by chance; a balanced 24 + 24 always do. */
+/* Beyond 20 differences patterns are drawn: 25 that all point one way never happen by chance; a
+ * balanced 24 + 24 always do. */
 static void test_sign_flip_drawn(void **state)
 {
     (void)state;
@@ -67,7 +71,8 @@ static void test_sign_flip_drawn(void **state)
     for (int i = 0; i < 48; ++i)
         d[i] = i % 2 ? 1 : -1;
     assert_true(sign_flip(d, 48) == 1);
-    /* 21 ones: P(|sum| >= 9) = 2 P(Binomial(21, 1/2) >= 15) = 0.0784, four standard errors 0.0034 */
+    /* 21 ones: P(|sum| >= 9) = 2 P(Binomial(21, 1/2) >= 15) = 0.0784, four standard errors
+     * 0.0034 */
     for (int i = 0; i < 21; ++i)
         d[i] = i < 15 ? 1 : -1;
     p = sign_flip(d, 21);
@@ -80,7 +85,8 @@ static void test_holm(void **state)
     (void)state;
     double p[] = {0.04, NAN, 0.01, 0.03, 0.005}; /* 4·0.005, 3·0.01, 2·0.03, 1·0.04 made monotone */
     assert_int_equal(sw_holm(p, 5), SW_OK);
-    assert_true(fabs(p[4] - 0.02) < 1e-15 && fabs(p[2] - 0.03) < 1e-15 && fabs(p[3] - 0.06) < 1e-15 && fabs(p[0] - 0.06) < 1e-15);
+    assert_true(fabs(p[4] - 0.02) < 1e-15 && fabs(p[2] - 0.03) < 1e-15 &&
+                fabs(p[3] - 0.06) < 1e-15 && fabs(p[0] - 0.06) < 1e-15);
     assert_true(isnan(p[1]));
     double large[] = {0.6, 0.7};
     assert_int_equal(sw_holm(large, 2), SW_OK);
@@ -98,7 +104,7 @@ static void test_noise(void **state)
     assert_int_equal(sw_timing_noise(x, N, &noise), SW_OK);
     assert_true(fabs(noise / (sqrt(2) * 0.05) - 1) < 0.15); /* what all share is no noise */
     for (int i = 0; i < N / 5; ++i)
-        x[i] += 1;                                          /* nor what a fifth does */
+        x[i] += 1; /* nor what a fifth does */
     assert_int_equal(sw_timing_noise(x, N, &noise), SW_OK);
     assert_true(noise < 1.5 * sqrt(2) * 0.05);
     x[0] = NAN;
@@ -121,7 +127,9 @@ static void test_verdicts(void **state)
     assert_int_equal(sw_verdict_paired(+0.5, true, +1, 1, 0.001), SW_VERDICT_BETTER);
     assert_int_equal(sw_verdict_paired(0, true, +1, 1, 1), SW_VERDICT_AMBIGUOUS);
 
-    assert_int_equal(sw_differing((double[]){1, NAN, NAN, 100}, (double[]){1.1, NAN, 2, 100.5}, 4, 0.01), 2); /* relative above 1 */
+    /* relative above 1 */
+    assert_int_equal(
+        sw_differing((double[]){1, NAN, NAN, 100}, (double[]){1.1, NAN, 2, 100.5}, 4, 0.01), 2);
     assert_int_equal(sw_verdict_exact(0.1, 1, +1, 1e-6), SW_VERDICT_BETTER);
     assert_int_equal(sw_verdict_exact(0.1, 1, -1, 1e-6), SW_VERDICT_WORSE);
     assert_int_equal(sw_verdict_exact(0.1, 1, 0, 1e-6), SW_VERDICT_WORSE);
@@ -145,9 +153,12 @@ static void test_verdicts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sign_flip_by_hand), cmocka_unit_test(test_sign_flip_against_enumeration),
-        cmocka_unit_test(test_sign_flip_drawn),   cmocka_unit_test(test_holm),
-        cmocka_unit_test(test_noise),             cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_sign_flip_by_hand),
+        cmocka_unit_test(test_sign_flip_against_enumeration),
+        cmocka_unit_test(test_sign_flip_drawn),
+        cmocka_unit_test(test_holm),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_verdicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Plans: which cells there are and in which order, what is skipped and why, what decides a key, and inputs that cannot be used. */
+/* Plans: which cells there are and in which order, what is skipped and why, what decides a key, and
+ * inputs that cannot be used. */
 #include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
@@ -14,15 +15,16 @@
 #include <cmocka.h>
 
 #include "harness/inputs/bundle_check.h"
-#include "harness/store/h5_data.h"
 #include "harness/inputs/inputs.h"
 #include "harness/plan/plan.h"
+#include "harness/store/h5_data.h"
 #include "harness/store/store.h"
 
 static char folder[] = "/tmp/swbench-plan-XXXXXX";
-static struct sw_backend backend = {.name = "cpu", .device = "A Processor", .act = SW_F32, .threads = 2};
+static struct sw_backend backend = {
+    .name = "cpu", .device = "A Processor", .act = SW_F32, .threads = 2};
 
-/* ------------------------------------------------------------------------------------------------------------------- small files */
+/* --- small files ------------------------------------------------------------------------------ */
 
 static const char *in_folder(const char *name)
 {
@@ -47,19 +49,27 @@ static void ok(enum sw_status st)
         fail_msg("%s", sw_error_message());
 }
 
-struct bundle_made { int layers, heads, kv_heads, d, n, decode; float bad; hid_t type; int lie; };
+struct bundle_made {
+    int layers, heads, kv_heads, d, n, decode;
+    float bad;
+    hid_t type;
+    int lie;
+};
 enum { LIE_NONE, LIE_HEADS, LIE_RANK, LIE_TOKENS, LIE_LAYER, LIE_FORMAT, LIE_RATIO };
 
-static void put(hid_t file, const char *path, hsize_t n, hsize_t heads, hsize_t d, int rank, float bad, hid_t type)
+static void put(hid_t file, const char *path, hsize_t n, hsize_t heads, hsize_t d, int rank,
+                float bad, hid_t type)
 {
     hsize_t dims[3] = {n, heads, d}, flat[2] = {n, heads * d};
     float *values = calloc(n * heads * d, sizeof *values);
     assert_non_null(values);
     values[n * heads * d - 2] = bad;
-    hid_t space = rank == 3 ? H5Screate_simple(3, dims, NULL) : H5Screate_simple(2, flat, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    hid_t space = rank == 3 ? H5Screate_simple(3, dims, NULL) : H5Screate_simple(2, flat, NULL),
+          links = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(links, 1);
     hid_t set = H5Dcreate2(file, path, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(set >= 0 && H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+    assert_true(set >= 0 &&
+                H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
     H5Dclose(set);
     H5Pclose(links);
     H5Sclose(space);
@@ -83,16 +93,21 @@ static void write_bundle(const char *name, struct bundle_made b)
                 bool last = layer == b.layers - 1 && *q == 'v' && part == 0;
                 int heads = *q == 'q' ? b.heads : b.kv_heads, n = part ? b.decode : b.n;
                 snprintf(path, sizeof path, "%s/layer_%03d/%c", part ? "/decode" : "", layer, *q);
-                put(file, path, (hsize_t)(last && b.lie == LIE_TOKENS ? n - 1 : n), (hsize_t)(last && b.lie == LIE_HEADS ? heads + 1 : heads),
-                    (hsize_t)b.d, last && b.lie == LIE_RANK ? 2 : 3, last ? b.bad : 0, b.type ? b.type : H5T_IEEE_F32LE);
+                put(file, path, (hsize_t)(last && b.lie == LIE_TOKENS ? n - 1 : n),
+                    (hsize_t)(last && b.lie == LIE_HEADS ? heads + 1 : heads), (hsize_t)b.d,
+                    last && b.lie == LIE_RANK ? 2 : 3, last ? b.bad : 0,
+                    b.type ? b.type : H5T_IEEE_F32LE);
             }
     assert_true(H5Fclose(file) >= 0);
 }
 
 static const char model_config[] =
-    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 3,"
-    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, \"vocab_size\": 100, \"max_position_embeddings\": 512,"
-    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\", \"bos_token_id\": 1,"
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 64, "
+    "\"intermediate_size\": 96, \"num_hidden_layers\": 3,"
+    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, \"vocab_size\": "
+    "100, \"max_position_embeddings\": 512,"
+    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": true, "
+    "\"hidden_act\": \"silu\", \"bos_token_id\": 1,"
     " \"eos_token_id\": [2, 3]}";
 
 static void write_model(void)
@@ -100,7 +115,8 @@ static void write_model(void)
     mkdir(in_folder("model"), 0777);
     write_text("model/config.json", model_config);
     write_text("model/model.safetensors", "not looked into by a plan");
-    write_text("model/swbench.json", "{\"files\": {\"tokenizer.safetensors\": \"abc\", \"tokenizer.json\": \"def\"}}");
+    write_text("model/swbench.json",
+               "{\"files\": {\"tokenizer.safetensors\": \"abc\", \"tokenizer.json\": \"def\"}}");
 }
 
 static void write_dataset(const char *task, int context, const char *tokenizer)
@@ -118,7 +134,8 @@ static void write_dataset(const char *task, int context, const char *tokenizer)
     ok(sw_h5_set_text(file, "special_ids", "{\"bos_token_id\": 1, \"eos_token_id\": [2, 3]}"));
     ok(sw_h5_set_text(file, "lengths", "exact"));
     ok(sw_h5_set_text(file, "score", "ppl"));
-    static const char *const names[] = {"version", "vocab_size", "n_samples", "max_new_tokens", "scored_tokens", "first_line"};
+    static const char *const names[] = {"version",        "vocab_size",    "n_samples",
+                                        "max_new_tokens", "scored_tokens", "first_line"};
     static const int values[] = {2, 100, 2, 0, 64, 0};
     for (int i = 0; i < 6; i++)
         ok(sw_h5_set_int(file, names[i], values[i]));
@@ -126,7 +143,7 @@ static void write_dataset(const char *task, int context, const char *tokenizer)
     assert_true(H5Fclose(file) >= 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ plans */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 static struct sw_config *configure(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static struct sw_config *configure(const char *format, ...)
@@ -167,8 +184,9 @@ static void refused(struct sw_config *config, enum sw_status code, const char *m
 static void order_and_ignored_axes(void **state)
 {
     (void)state;
-    struct sw_config *config = configure(SYNTHETIC "axes: {context: [64, 128], density: [0.5, 0.25], phase: [prefill, decode]}\n"
-                                                   "methods: [dense, {name: onehop, params: {block_size: [32, 16]}}]\n");
+    struct sw_config *config = configure(
+        SYNTHETIC "axes: {context: [64, 128], density: [0.5, 0.25], phase: [prefill, decode]}\n"
+                  "methods: [dense, {name: onehop, params: {block_size: [32, 16]}}]\n");
     struct sw_plan *plan = plan_of(config);
     assert_int_equal(plan->count, 2 * (2 + 2 * 2 * 2));
     int i = 0;
@@ -182,12 +200,14 @@ static void order_and_ignored_axes(void **state)
                 for (int p = 0; p < 2; p++, i++) {
                     const struct sw_cell *cell = &plan->cells[i];
                     assert_int_equal(cell->context, c ? 128 : 64);
-                    assert_int_equal(((const struct sw_method_params *)cell->params)->block_size, b ? 16 : 32);
+                    assert_int_equal(((const struct sw_method_params *)cell->params)->block_size,
+                                     b ? 16 : 32);
                     assert_true(cell->density == (d ? 0.25 : 0.5) && (int)cell->phase == p);
                     assert_int_equal(cell->state, SW_CELL_TODO);
                     assert_int_equal(cell->shape.n_layers, 4);
                     assert_true(cell->memory_bytes > 0 && cell->seconds > 0);
-                    assert_memory_equal(cell->params_json, b ? "{\"block_size\": 16, " : "{\"block_size\": 32, ", 19);
+                    assert_memory_equal(cell->params_json,
+                                        b ? "{\"block_size\": 16, " : "{\"block_size\": 32, ", 19);
                     assert_string_equal(sw_cell_model(cell), "llama-3.2-1b");
                     assert_string_equal(sw_cell_task(cell), "planted");
                     assert_string_equal(sw_cell_workload(cell), "synthetic");
@@ -218,17 +238,29 @@ static void what_decides_a_key(void **state)
 {
     (void)state;
 #define ONE "axes: {context: 64, density: 0.5}\nmethods: [onehop]\n"
-    static const char *const same[] = {SYNTHETIC ONE, SYNTHETIC ONE "output: elsewhere\nbackend: cpu\n", SYNTHETIC "axes: {density: [5e-1], context: [64]}\n"
-                                       "methods: [{name: onehop, params: {block_size: 64}}]\n", SYNTHETIC ONE "strict: true\n"};
+    static const char *const same[] = {
+        SYNTHETIC ONE, SYNTHETIC ONE "output: elsewhere\nbackend: cpu\n",
+        SYNTHETIC "axes: {density: [5e-1], context: [64]}\n"
+                  "methods: [{name: onehop, params: {block_size: 64}}]\n",
+        SYNTHETIC ONE "strict: true\n"};
     static const char *const others[] = {
-        SYNTHETIC ONE "seed: 2\n", SYNTHETIC ONE "dense_layers: 1\n", SYNTHETIC ONE "measure: recovery\n", SYNTHETIC ONE "save: output\n",
-        SYNTHETIC ONE "timing: {min_runs: 4}\n", SYNTHETIC ONE "threads: 1\n", SYNTHETIC "axes: {context: 65, density: 0.5}\nmethods: [onehop]\n",
-        SYNTHETIC "axes: {context: 64, density: 0.50001}\nmethods: [onehop]\n", SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [oracle]\n",
+        SYNTHETIC ONE "seed: 2\n",
+        SYNTHETIC ONE "dense_layers: 1\n",
+        SYNTHETIC ONE "measure: recovery\n",
+        SYNTHETIC ONE "save: output\n",
+        SYNTHETIC ONE "timing: {min_runs: 4}\n",
+        SYNTHETIC ONE "threads: 1\n",
+        SYNTHETIC "axes: {context: 65, density: 0.5}\nmethods: [onehop]\n",
+        SYNTHETIC "axes: {context: 64, density: 0.50001}\nmethods: [onehop]\n",
+        SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [oracle]\n",
         SYNTHETIC "axes: {context: 64, density: 0.5, phase: both}\nmethods: [onehop]\n",
-        SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: onehop, params: {block_size: 32}}]\n",
+        SYNTHETIC
+        "axes: {context: 64, density: 0.5}\nmethods: [{name: onehop, params: {block_size: 32}}]\n",
         "workloads: [{kind: synthetic, shape: llama-3.2-1b, generator: gaussian}]\n" ONE,
-        "workloads: [{kind: synthetic, shape: llama-3.1-8b}]\n" ONE, "workloads: [{kind: synthetic, shape: llama-3.2-1b, layers: 5}]\n" ONE,
-        "workloads: [{kind: synthetic, shape: llama-3.2-1b, decode_tokens: 5}]\n" ONE, SYNTHETIC ONE "budget: native\n",
+        "workloads: [{kind: synthetic, shape: llama-3.1-8b}]\n" ONE,
+        "workloads: [{kind: synthetic, shape: llama-3.2-1b, layers: 5}]\n" ONE,
+        "workloads: [{kind: synthetic, shape: llama-3.2-1b, decode_tokens: 5}]\n" ONE,
+        SYNTHETIC ONE "budget: native\n",
     };
     enum { OTHERS = sizeof others / sizeof *others };
     char first[33], key[OTHERS][33];
@@ -254,7 +286,10 @@ static void files_of_parameters(void **state)
 {
     (void)state;
     char text[600], first[33], key[33];
-    snprintf(text, sizeof text, SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: minference, params: {head_config: %s}}]\n", in_folder("heads.json"));
+    snprintf(text, sizeof text,
+             SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: minference, params: "
+                       "{head_config: %s}}]\n",
+             in_folder("heads.json"));
     write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}]");
     key_of(first, text);
     key_of(key, text);
@@ -262,17 +297,20 @@ static void files_of_parameters(void **state)
     write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 31, 800, 1]}]");
     key_of(key, text);
     assert_string_not_equal(key, first);
-    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}] "); /* of another size, so that its hash is not the kept one */
+    /* of another size, so that its hash is not the kept one */
+    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}] ");
     key_of(key, text);
     assert_string_not_equal(key, first);
     write_text("heads.json", "[{\"0\": [\"diagonal\", 30, 800, 1]}]");
     refused(configure("%s", text), SW_EINPUT, "config.yaml:5: minference: ");
     unlink(in_folder("heads.json"));
     refused(configure("%s", text), SW_EINPUT, "heads.json: cannot open: No such file");
-    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: xattention, params: {stride: 24}}]\n"), SW_EINPUT,
-            "stride: found 24, expected a divisor of block_size 64");
-    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: flexprefill, params: {min_budget: 65, max_budget: 64}}]\n"), SW_EINPUT,
-            "max_budget: found 64, expected 0 or at least min_budget 65");
+    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: xattention, "
+                                "params: {stride: 24}}]\n"),
+            SW_EINPUT, "stride: found 24, expected a divisor of block_size 64");
+    refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: flexprefill, "
+                                "params: {min_budget: 65, max_budget: 64}}]\n"),
+            SW_EINPUT, "max_budget: found 64, expected 0 or at least min_budget 65");
 }
 
 static void expect_skipped(struct sw_config *config, const char *method, const char *reason)
@@ -297,18 +335,27 @@ static void expect_skipped(struct sw_config *config, const char *method, const c
 static void skipped_with_a_reason(void **state)
 {
     (void)state;
-    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, xattention]\nbudget: calibrated\n"), "xattention", "swbench calibrate");
-    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, oracle]\nbudget: native\n"), "oracle",
-                   "oracle has no native budget");
-    write_bundle("prompt.h5", (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});
-    expect_skipped(configure("workloads: [{kind: tensors, path: %s}]\naxes: {density: 0.5, phase: decode}\nmethods: [onehop]\n", in_folder("prompt.h5")),
+    expect_skipped(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [dense, "
+                                       "xattention]\nbudget: calibrated\n"),
+                   "xattention", "swbench calibrate");
+    expect_skipped(
+        configure(SYNTHETIC
+                  "axes: {context: 64, density: 0.5}\nmethods: [dense, oracle]\nbudget: native\n"),
+        "oracle", "oracle has no native budget");
+    write_bundle("prompt.h5",
+                 (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});
+    expect_skipped(configure("workloads: [{kind: tensors, path: %s}]\naxes: {density: 0.5, phase: "
+                             "decode}\nmethods: [onehop]\n",
+                             in_folder("prompt.h5")),
                    "onehop", "the bundle has no /decode");
 }
 
 static void native_budgets_ignore_density(void **state)
 {
     (void)state;
-    struct sw_config *config = configure(SYNTHETIC "axes: {context: 64, density: [0.5, 0.2]}\nmethods: [dense, onehop]\nbudget: native\n");
+    struct sw_config *config = configure(
+        SYNTHETIC
+        "axes: {context: 64, density: [0.5, 0.2]}\nmethods: [dense, onehop]\nbudget: native\n");
     struct sw_plan *plan = plan_of(config);
     assert_int_equal(plan->count, 2);
     assert_true(plan->cells[0].density == 1 && isnan(plan->cells[1].density));
@@ -320,7 +367,9 @@ static void native_budgets_ignore_density(void **state)
 static void too_many_or_twice(void **state)
 {
     (void)state;
-    char text[3000] = SYNTHETIC "methods: [onehop]\naxes:\n  phase: [prefill, decode, both]\n  context: [", *end;
+    char text[3000] =
+        SYNTHETIC "methods: [onehop]\naxes:\n  phase: [prefill, decode, both]\n  context: [",
+         *end;
     for (int i = 1; i <= 200; i++) {
         end = text + strlen(text);
         snprintf(end, (size_t)(text + sizeof text - end), "%d,", i);
@@ -333,19 +382,24 @@ static void too_many_or_twice(void **state)
     }
     strcat(text, "]\n");
     refused(configure("%s", text), SW_EINPUT, "found more than 100000 cells");
-    refused(configure("workloads:\n- {kind: synthetic, shape: llama-3.2-1b}\n- {kind: synthetic, shape: llama-3.2-1b, layers: 4}\n"
+    refused(configure("workloads:\n- {kind: synthetic, shape: llama-3.2-1b}\n- {kind: synthetic, "
+                      "shape: llama-3.2-1b, layers: 4}\n"
                       "axes: {context: 64}\nmethods: [dense]\n"),
             SW_EINPUT, "config.yaml:5: workloads: found the cells of line 4 again");
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- inputs */
+/* --- inputs ----------------------------------------------------------------------------------- */
 
 static void bundles(void **state)
 {
     (void)state;
-    write_bundle("good.h5", (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .decode = 5});
-    struct sw_config *config = configure("workloads: [{kind: tensors, path: %s}]\naxes: {context: [1, 2], density: 0.5, phase: [prefill, decode]}\n"
-                                         "methods: [onehop]\n", in_folder("good.h5"));
+    write_bundle("good.h5",
+                 (struct bundle_made){
+                     .layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .decode = 5});
+    struct sw_config *config = configure("workloads: [{kind: tensors, path: %s}]\naxes: {context: "
+                                         "[1, 2], density: 0.5, phase: [prefill, decode]}\n"
+                                         "methods: [onehop]\n",
+                                         in_folder("good.h5"));
     struct sw_plan *plan = plan_of(config);
     assert_int_equal(plan->count, 2); /* the context axis is not for bundles */
     assert_int_equal(plan->cells[0].context, 70);
@@ -354,7 +408,10 @@ static void bundles(void **state)
     sw_plan_free(plan);
     sw_config_free(config);
 
-    static const struct { int lie; const char *message; } lies[] = {
+    static const struct {
+        int lie;
+        const char *message;
+    } lies[] = {
         {LIE_HEADS, "/layer_001/v: found [70, 3, 16], expected [tokens, 2, 16]"},
         {LIE_RANK, "/layer_001/v: found 2 dimensions, expected 3"},
         {LIE_TOKENS, "/layer_001/v: found 69 tokens, expected 70"},
@@ -363,16 +420,27 @@ static void bundles(void **state)
         {LIE_RATIO, "attribute n_heads: found 5, expected a multiple of n_kv_heads (2)"},
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        write_bundle("lie.h5", (struct bundle_made){.layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .lie = lies[i].lie});
-        refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n", in_folder("lie.h5")), SW_EINPUT, lies[i].message);
+        write_bundle(
+            "lie.h5",
+            (struct bundle_made){
+                .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .lie = lies[i].lie});
+        refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
+                          in_folder("lie.h5")),
+                SW_EINPUT, lies[i].message);
     }
-    write_bundle("double.h5", (struct bundle_made){.layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .type = H5T_IEEE_F64LE});
-    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n", in_folder("double.h5")), SW_EINPUT,
-            "found float64, expected float32 or float16");
+    write_bundle(
+        "double.h5",
+        (struct bundle_made){
+            .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .type = H5T_IEEE_F64LE});
+    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
+                      in_folder("double.h5")),
+            SW_EINPUT, "found float64, expected float32 or float16");
     write_text("text.h5", "no HDF5 at all");
-    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n", in_folder("text.h5")), SW_EINPUT, "not a readable HDF5 file");
-    refused(configure("workloads: [{kind: tensors, path: /nowhere.h5}]\nmethods: [dense]\n"), SW_EINPUT,
-            "config.yaml:3: /nowhere.h5: cannot open: No such file or directory");
+    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
+                      in_folder("text.h5")),
+            SW_EINPUT, "not a readable HDF5 file");
+    refused(configure("workloads: [{kind: tensors, path: /nowhere.h5}]\nmethods: [dense]\n"),
+            SW_EINPUT, "config.yaml:3: /nowhere.h5: cannot open: No such file or directory");
 }
 
 static void values_that_are_no_numbers(void **state)
@@ -383,12 +451,17 @@ static void values_that_are_no_numbers(void **state)
         char *messages = NULL;
         size_t size;
         struct sw_bundle_info info;
-        write_bundle("nan.h5", (struct bundle_made){.layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .bad = values[i]});
+        write_bundle(
+            "nan.h5",
+            (struct bundle_made){
+                .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .bad = values[i]});
         FILE *out = open_memstream(&messages, &size);
         assert_int_equal(sw_bundle_check(in_folder("nan.h5"), out, &info), SW_EINPUT);
         fclose(out);
-        assert_non_null(strstr(messages, i == 0 ? "/layer_001/v: found NaN at [69, 1, 14], expected finite numbers"
-                                                : "/layer_001/v: found infinity at [69, 1, 14], expected finite numbers"));
+        assert_non_null(strstr(
+            messages,
+            i == 0 ? "/layer_001/v: found NaN at [69, 1, 14], expected finite numbers"
+                   : "/layer_001/v: found infinity at [69, 1, 14], expected finite numbers"));
         free(messages);
         sw_error_clear();
         ok(sw_bundle_describe(in_folder("nan.h5"), &info)); /* the values are not its business */
@@ -400,7 +473,8 @@ static void damaged_bundles(void **state)
 {
     (void)state;
     char bytes[20000];
-    write_bundle("whole.h5", (struct bundle_made){.layers = 1, .heads = 2, .kv_heads = 1, .d = 16, .n = 3});
+    write_bundle("whole.h5",
+                 (struct bundle_made){.layers = 1, .heads = 2, .kv_heads = 1, .d = 16, .n = 3});
     FILE *in = fopen(in_folder("whole.h5"), "rb");
     assert_non_null(in);
     size_t size = fread(bytes, 1, sizeof bytes, in);
@@ -416,7 +490,9 @@ static void damaged_bundles(void **state)
     }
 }
 
-#define TASK "workloads: [{kind: task, model: %s, tasks: [ppl], samples: 2, data: %s}]\naxes: {context: %d, density: 0.5}\nmethods: [onehop]\n"
+#define TASK                                                                                     \
+    "workloads: [{kind: task, model: %s, tasks: [ppl], samples: 2, data: %s}]\naxes: {context: " \
+    "%d, density: 0.5}\nmethods: [onehop]\n"
 
 static void tasks(void **state)
 {
@@ -438,12 +514,17 @@ static void tasks(void **state)
     sw_plan_free(plan);
     sw_config_free(config);
 
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 128), SW_EINPUT, "/data/model/ppl-128-s1-n2.h5: no such dataset; `python datasets/prepare.py");
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 513), SW_EINPUT, "axes.context: found 513, expected at most 512");
-    refused(configure(TASK, in_folder("nothing"), in_folder("data"), 256), SW_EINPUT, "/nothing: no such model folder");
-    refused(configure(TASK, "no-such-model", in_folder("data"), 256), SW_EINPUT, "datasets/models/no-such-model: no such model folder");
+    refused(configure(TASK, in_folder("model"), in_folder("data"), 128), SW_EINPUT,
+            "/data/model/ppl-128-s1-n2.h5: no such dataset; `python datasets/prepare.py");
+    refused(configure(TASK, in_folder("model"), in_folder("data"), 513), SW_EINPUT,
+            "axes.context: found 513, expected at most 512");
+    refused(configure(TASK, in_folder("nothing"), in_folder("data"), 256), SW_EINPUT,
+            "/nothing: no such model folder");
+    refused(configure(TASK, "no-such-model", in_folder("data"), 256), SW_EINPUT,
+            "datasets/models/no-such-model: no such model folder");
     write_dataset("ppl", 256, "another");
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "tokenizer of the dataset differs from the model's");
+    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT,
+            "tokenizer of the dataset differs from the model's");
     write_dataset("ppl", 256, "abc");
     unlink(in_folder("model/swbench.json"));
     refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "swbench.json");
@@ -474,7 +555,8 @@ static void datasets_elsewhere(void **state)
 static void done_cells_are_cached(void **state)
 {
     (void)state;
-    struct sw_config *config = configure(SYNTHETIC "axes: {context: 64, density: [0.5, 0.2]}\nmethods: [onehop]\n");
+    struct sw_config *config =
+        configure(SYNTHETIC "axes: {context: 64, density: [0.5, 0.2]}\nmethods: [onehop]\n");
     struct sw_plan *plan = plan_of(config);
     struct sw_cell_writer *writer;
     struct sw_result result = {.status = SW_RESULT_OK};
@@ -489,7 +571,7 @@ static void done_cells_are_cached(void **state)
     sw_config_free(config);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ frame */
+/* --- frame ------------------------------------------------------------------------------------ */
 
 static int set_up(void **state)
 {
@@ -515,11 +597,18 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_and_ignored_axes), cmocka_unit_test(what_decides_a_key),         cmocka_unit_test(files_of_parameters),
+        cmocka_unit_test(order_and_ignored_axes),
+        cmocka_unit_test(what_decides_a_key),
+        cmocka_unit_test(files_of_parameters),
         cmocka_unit_test(skipped_with_a_reason),
-        cmocka_unit_test(native_budgets_ignore_density), cmocka_unit_test(too_many_or_twice),   cmocka_unit_test(bundles),
-        cmocka_unit_test(values_that_are_no_numbers),    cmocka_unit_test(damaged_bundles),     cmocka_unit_test(tasks),
-        cmocka_unit_test(datasets_elsewhere),            cmocka_unit_test(done_cells_are_cached),
+        cmocka_unit_test(native_budgets_ignore_density),
+        cmocka_unit_test(too_many_or_twice),
+        cmocka_unit_test(bundles),
+        cmocka_unit_test(values_that_are_no_numbers),
+        cmocka_unit_test(damaged_bundles),
+        cmocka_unit_test(tasks),
+        cmocka_unit_test(datasets_elsewhere),
+        cmocka_unit_test(done_cells_are_cached),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "core/rng.h"
 #include "core/interval.h"
+#include "core/rng.h"
 #include "harness/run/measure.h"
 
 enum { N = 60 };
@@ -21,7 +21,9 @@ static bool more(int n, double scatter, double seconds)
     bool wanted;
     for (int i = 0; i < n; i++)
         total[i] = 100 + scatter * sw_rng_normal(3, SW_RNG_TEST, (uint64_t)i);
-    assert_int_equal(sw_times_more(&(struct sw_times){.n = n, .n_parts = 1, .total = total}, &rule, seconds, &wanted), SW_OK);
+    assert_int_equal(sw_times_more(&(struct sw_times){.n = n, .n_parts = 1, .total = total}, &rule,
+                                   seconds, &wanted),
+                     SW_OK);
     return wanted;
 }
 
@@ -36,11 +38,13 @@ static void test_when_to_stop(void **state)
     assert_false(more(N, 1, 0));                                    /* 0.16 % */
     bool wanted;
     double total[9] = {0};
-    assert_int_equal(sw_times_more(&(struct sw_times){.n = 9, .total = total}, &rule, 100, &wanted), SW_OK);
-    assert_true(wanted);                                            /* no time of selection yet */
+    assert_int_equal(sw_times_more(&(struct sw_times){.n = 9, .total = total}, &rule, 100, &wanted),
+                     SW_OK);
+    assert_true(wanted); /* no time of selection yet */
 }
 
-/* A metric of n samples: the scaled median, and an interval that holds the truth 95 times of 100, as often too low as too high. */
+/* A metric of n samples: the scaled median, and an interval that holds the truth 95 times of 100,
+ * as often too low as too high. */
 static void test_interval_of_a_median(void **state)
 {
     (void)state;
@@ -54,7 +58,8 @@ static void test_interval_of_a_median(void **state)
         assert_int_equal(sw_report_median(&result, "prefill_attention_ms", x, N, SCALE), SW_OK);
         const struct sw_metric *m = sw_result_metric(&result, "prefill_attention_ms");
         assert_int_equal(sw_percentile(x, N, 50, &median), SW_OK);
-        assert_true(fabs(m->value - SCALE * median) < 1e-9 && m->n == N && m->n_samples == N && m->samples[7] == SCALE * x[7]);
+        assert_true(fabs(m->value - SCALE * median) < 1e-9 && m->n == N && m->n_samples == N &&
+                    m->samples[7] == SCALE * x[7]);
         assert_true(m->p5 < m->lo && m->lo < m->value && m->value < m->hi && m->hi < m->p95);
         above += m->lo > SCALE * 10;
         below += m->hi < SCALE * 10;
@@ -69,13 +74,16 @@ static void test_interval_of_a_time(void **state)
 {
     (void)state;
     struct sw_result result = {0};
-    assert_int_equal(sw_report_median(&result, "prefill_attention_ms", (const double[]){0.1, 50, 0.2}, 3, 1), SW_OK);
+    assert_int_equal(
+        sw_report_median(&result, "prefill_attention_ms", (const double[]){0.1, 50, 0.2}, 3, 1),
+        SW_OK);
     const struct sw_metric *m = sw_result_metric(&result, "prefill_attention_ms");
     assert_true(m->value == 0.2 && m->lo == 0 && m->hi > 1);
     sw_result_clear(&result);
 }
 
-/* A layer is the mean of what was added to it; the whole is the mean of the layers that have any. */
+/* A layer is the mean of what was added to it; the whole is the mean of the layers that have
+ * any. */
 static void test_tally(void **state)
 {
     (void)state;
@@ -91,7 +99,8 @@ static void test_tally(void **state)
     const struct sw_metric *m = sw_result_metric(&result, "block_recall");
     assert_true(m->value == 0.75 && m->n == 2 && m->n_layers == 3 && m->n_heads == 2);
     assert_true(isnan(m->per_layer[0]) && m->per_layer[1] == 0.5 && m->per_layer[2] == 1);
-    assert_true(isnan(m->per_layer_head[0]) && m->per_layer_head[2] == 0.25 && isnan(m->per_layer_head[3]) && m->per_layer_head[5] == 1);
+    assert_true(isnan(m->per_layer_head[0]) && m->per_layer_head[2] == 0.25 &&
+                isnan(m->per_layer_head[3]) && m->per_layer_head[5] == 1);
     assert_true(fabs(sw_tally_spread(&t) - sqrt(2 * 0.375 * 0.375)) < 1e-12);
     sw_result_clear(&result);
     sw_tally_free(&t);
@@ -99,7 +108,8 @@ static void test_tally(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_when_to_stop), cmocka_unit_test(test_interval_of_a_median),
-                                       cmocka_unit_test(test_interval_of_a_time), cmocka_unit_test(test_tally)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_when_to_stop), cmocka_unit_test(test_interval_of_a_median),
+        cmocka_unit_test(test_interval_of_a_time), cmocka_unit_test(test_tally)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,14 +18,14 @@
 #include <cmocka.h>
 
 #include "core/method.h"
+#include "harness/program/verbs.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/provenance.h"
 #include "harness/store/store.h"
-#include "harness/program/verbs.h"
 
 static char folder[64];
 
-/* --- a disk that can be full --------------------------------------------------------------------------------------------------- */
+/* --- a disk that can be full ------------------------------------------------------------------ */
 
 static long long bytes_left = -1; /* until writes fail with ENOSPC; -1: never */
 
@@ -33,7 +33,8 @@ static ssize_t write_some(int fd, size_t count)
 {
     char link[64], target[256] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    if (bytes_left < 0 || readlink(link, target, sizeof target - 1) < 0 || strncmp(target, folder, strlen(folder)) != 0)
+    if (bytes_left < 0 || readlink(link, target, sizeof target - 1) < 0 ||
+        strncmp(target, folder, strlen(folder)) != 0)
         return 0; /* the disk that is full is the one with our folder */
     if ((long long)count > bytes_left) {
         errno = ENOSPC;
@@ -46,7 +47,10 @@ static ssize_t write_some(int fd, size_t count)
 /* These take the place of the C library's, also for the HDF5 library. */
 ssize_t write(int fd, const void *data, size_t count)
 {
-    static union { void *symbol; ssize_t (*call)(int, const void *, size_t); } next;
+    static union {
+        void *symbol;
+        ssize_t (*call)(int, const void *, size_t);
+    } next;
     if (!next.symbol)
         next.symbol = dlsym(RTLD_NEXT, "write");
     return write_some(fd, count) < 0 ? -1 : next.call(fd, data, count);
@@ -54,30 +58,47 @@ ssize_t write(int fd, const void *data, size_t count)
 
 ssize_t pwrite(int fd, const void *data, size_t count, off_t offset)
 {
-    static union { void *symbol; ssize_t (*call)(int, const void *, size_t, off_t); } next;
+    static union {
+        void *symbol;
+        ssize_t (*call)(int, const void *, size_t, off_t);
+    } next;
     if (!next.symbol)
         next.symbol = dlsym(RTLD_NEXT, "pwrite");
     return write_some(fd, count) < 0 ? -1 : next.call(fd, data, count, offset);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t count, off64_t offset);
-ssize_t pwrite64(int fd, const void *data, size_t count, off64_t offset) { return pwrite(fd, data, count, offset); }
+ssize_t pwrite64(int fd, const void *data, size_t count, off64_t offset)
+{
+    return pwrite(fd, data, count, offset);
+}
 
-/* --- cells made by hand -------------------------------------------------------------------------------------------------------- */
+/* --- cells made by hand ----------------------------------------------------------------------- */
 
 static char config_text[] = "version: 1\nname: by-hand\n";
 static char params_json[] = "{\"variant\": \"arxiv\", \"block_size\": 64}";
 static char identity[] = "{\"cell\": \"by hand\"}";
-static char model_name[] = "smollm2-135m-instruct", task_name[] = "niah_single_1", config_name[] = "by-hand";
-static struct sw_config config = {.text = config_text, .name = config_name, .budget = SW_BUDGET_MATCHED, .dense_layers = 2};
+static char model_name[] = "smollm2-135m-instruct", task_name[] = "niah_single_1",
+            config_name[] = "by-hand";
+static struct sw_config config = {
+    .text = config_text, .name = config_name, .budget = SW_BUDGET_MATCHED, .dense_layers = 2};
 static struct sw_workload workload = {.kind = SW_WORKLOAD_TASK, .model = model_name};
 static const struct sw_method method = {.name = "sketchwalk"}, dense = {.name = "dense"};
-static struct sw_backend backend = {.name = "cpu", .device = "A Processor, \"quoted\"", .details = "avx2", .threads = 2};
+static struct sw_backend backend = {
+    .name = "cpu", .device = "A Processor, \"quoted\"", .details = "avx2", .threads = 2};
 
 static struct sw_cell make_cell(const char *key, enum sw_phase phase)
 {
-    struct sw_cell cell = {.config = &config, .workload = &workload, .task = task_name, .method = &method, .params_json = params_json,
-                           .identity = identity, .context = 4096, .density = 0.2, .phase = phase, .seed = 1};
+    struct sw_cell cell = {.config = &config,
+                           .workload = &workload,
+                           .task = task_name,
+                           .method = &method,
+                           .params_json = params_json,
+                           .identity = identity,
+                           .context = 4096,
+                           .density = 0.2,
+                           .phase = phase,
+                           .seed = 1};
     snprintf(cell.key, sizeof cell.key, "%s", key);
     return cell;
 }
@@ -92,7 +113,8 @@ static void fill_result(struct sw_result *result, double level)
         heads[i] = i * level;
     for (int i = 0; i < SAMPLES; ++i)
         samples[i] = level + 0.1 * i;
-    struct sw_metric *recall = sw_result_metric(result, "block_recall"), *nll = sw_result_metric(result, "nll");
+    struct sw_metric *recall = sw_result_metric(result, "block_recall"),
+                     *nll = sw_result_metric(result, "nll");
     assert_non_null(recall);
     assert_non_null(nll);
     recall->value = level;
@@ -105,8 +127,13 @@ static void fill_result(struct sw_result *result, double level)
     nll->n = SAMPLES;
     assert_int_equal(sw_metric_set_samples(nll, samples, SAMPLES), SW_OK);
     sw_result_metric(result, "density")->value = 0.1999;
-    assert_int_equal(sw_result_predict(result, &(struct sw_answer){.prediction = "cut here: \xe2\x82", .references = references, .n_references = 2,
-                                                                        .score = 1, .depth = 0.25}), SW_OK);
+    assert_int_equal(
+        sw_result_predict(result, &(struct sw_answer){.prediction = "cut here: \xe2\x82",
+                                                      .references = references,
+                                                      .n_references = 2,
+                                                      .score = 1,
+                                                      .depth = 0.25}),
+        SW_OK);
     assert_int_equal(sw_result_warn(result, "density off by %d block", 1), SW_OK);
 }
 
@@ -150,7 +177,7 @@ static char *cell_path(const char *key)
     return path;
 }
 
-/* --- set-up -------------------------------------------------------------------------------------------------------------------- */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 static int remove_below(const char *path)
 {
@@ -189,23 +216,41 @@ static int entries(const char *name)
     return n;
 }
 
-static const struct sw_tidy_row *find_row(const struct sw_tidy *tidy, const char *cell, const char *metric, int layer)
+static const struct sw_tidy_row *find_row(const struct sw_tidy *tidy, const char *cell,
+                                          const char *metric, int layer)
 {
     for (int64_t i = 0; i < tidy->count; ++i)
-        if (strcmp(tidy->rows[i].cell, cell) == 0 && strcmp(tidy->rows[i].metric, metric) == 0 && tidy->rows[i].layer == layer)
+        if (strcmp(tidy->rows[i].cell, cell) == 0 && strcmp(tidy->rows[i].metric, metric) == 0 &&
+            tidy->rows[i].layer == layer)
             return &tidy->rows[i];
     return NULL;
 }
 
-/* --- tests --------------------------------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void test_metric_table(void **state)
 {
     (void)state;
-    static const char *const contract[] = {
-        "density", "density_all_layers", "block_union_density", "kv_fetch_density", "block_recall", "block_recall_rollout", "mass_recall", "output_rel_error",
-        "accuracy", "ppl", "nll_delta", "prefill_attention_ms", "prefill_select_ms", "decode_attention_us", "decode_select_us", "ttft_ms",
-        "tpot_ms", "peak_memory_bytes", "effective_tflops", "effective_gbps"};
+    static const char *const contract[] = {"density",
+                                           "density_all_layers",
+                                           "block_union_density",
+                                           "kv_fetch_density",
+                                           "block_recall",
+                                           "block_recall_rollout",
+                                           "mass_recall",
+                                           "output_rel_error",
+                                           "accuracy",
+                                           "ppl",
+                                           "nll_delta",
+                                           "prefill_attention_ms",
+                                           "prefill_select_ms",
+                                           "decode_attention_us",
+                                           "decode_select_us",
+                                           "ttft_ms",
+                                           "tpot_ms",
+                                           "peak_memory_bytes",
+                                           "effective_tflops",
+                                           "effective_gbps"};
     struct sw_result result = {0};
     struct sw_metric *first = sw_result_metric(&result, "density");
     for (size_t i = 0; i < sizeof contract / sizeof contract[0]; ++i) {
@@ -230,7 +275,8 @@ static void test_round_trip(void **state)
 
     struct sw_tidy *tidy;
     assert_int_equal(sw_tidy_read(folder, &tidy), SW_OK);
-    assert_int_equal(tidy->count, 3 + 2); /* metrics, and the two layers of block_recall that have a value */
+    /* metrics, and the two layers of block_recall that have a value */
+    assert_int_equal(tidy->count, 3 + 2);
     const struct sw_tidy_row *row = find_row(tidy, cell.key, "nll", -1);
     assert_non_null(row);
     assert_true(row->value == 0.1 + 0.2 && row->lo == 0.25 && row->hi == 0.35);
@@ -262,10 +308,12 @@ static void test_round_trip(void **state)
     struct sw_answers answers;
     assert_int_equal(sw_cell_reader_answers(reader, &answers), SW_OK);
     assert_int_equal(answers.count, 1);
-    assert_string_equal(answers.items[0].prediction, "cut here: \xef\xbf\xbd"); /* what is no UTF-8 is marked */
+    /* what is no UTF-8 is marked */
+    assert_string_equal(answers.items[0].prediction, "cut here: \xef\xbf\xbd");
     assert_int_equal(answers.items[0].n_references, 2);
     assert_string_equal(answers.items[0].references[1], "größer");
-    assert_true(answers.items[0].score == 1 && answers.items[0].depth == 0.25 && answers.source.dataset == NULL);
+    assert_true(answers.items[0].score == 1 && answers.items[0].depth == 0.25 &&
+                answers.source.dataset == NULL);
     sw_answers_clear(&answers);
     assert_int_equal(sw_cell_reader_provenance(reader, "config", &text), SW_OK);
     assert_string_equal(text, config_text);
@@ -284,7 +332,8 @@ static void test_saved_arrays(void **state)
     assert_int_equal(write_cell(&cell, true, 0.5), SW_OK);
     hid_t file;
     assert_int_equal(sw_h5_open(cell_path(cell.key), &file), SW_OK);
-    static const char *const groups[] = {"decode/layer_002/selection", "layer_002/selection"}; /* the second is a link */
+    /* the second is a link */
+    static const char *const groups[] = {"decode/layer_002/selection", "layer_002/selection"};
     for (int g = 0; g < 2; ++g) {
         hid_t group = H5Gopen2(file, groups[g], H5P_DEFAULT);
         assert_true(group >= 0);
@@ -332,7 +381,8 @@ static void test_saved_masks(void **state)
     sw_result_clear(&result);
     hid_t file;
     assert_int_equal(sw_h5_open(cell_path(cell.key), &file), SW_OK);
-    static const char *const names[] = {"layer_001/selection/columns", "layer_001/selection/slashes"};
+    static const char *const names[] = {"layer_001/selection/columns",
+                                        "layer_001/selection/slashes"};
     for (int l = 0; l < 2; l++) {
         uint8_t read[UNITS * N];
         hid_t dataset = H5Dopen2(file, names[l], H5P_DEFAULT), space = H5Dget_space(dataset);
@@ -499,7 +549,8 @@ static void test_failed_and_skipped(void **state)
     (void)state;
     struct sw_cell cell = make_cell("000000000000000000000000000000fa", SW_PHASE_PREFILL);
     struct sw_cell_writer *w;
-    struct sw_result result = {.status = SW_RESULT_FAILED, .reason = strdup("out of memory, \"really\"\nsecond line")};
+    struct sw_result result = {.status = SW_RESULT_FAILED,
+                               .reason = strdup("out of memory, \"really\"\nsecond line")};
     assert_int_equal(sw_cell_writer_open(folder, &cell, &backend, &w), SW_OK);
     assert_int_equal(sw_cell_writer_commit(w, &result), SW_OK);
     bool failed = false;
@@ -523,7 +574,8 @@ static void test_failed_and_skipped(void **state)
 static void test_index(void **state)
 {
     (void)state;
-    struct sw_cell a = make_cell("0000000000000000000000000000000a", SW_PHASE_PREFILL), b = make_cell("0000000000000000000000000000000b", SW_PHASE_PREFILL);
+    struct sw_cell a = make_cell("0000000000000000000000000000000a", SW_PHASE_PREFILL),
+                   b = make_cell("0000000000000000000000000000000b", SW_PHASE_PREFILL);
     b.density = 0.1; /* sorts first */
     char path[128];
     hid_t file;
@@ -572,7 +624,8 @@ static void test_folders(void **state)
     snprintf(path, sizeof path, "%s/file/below", folder);
     assert_int_equal(sw_store_open_folder(path), SW_EINPUT);
     sw_error_clear();
-    assert_int_equal(sw_store_open_folder("/proc/swbench"), SW_EINPUT); /* root cannot write here either */
+    /* root cannot write here either */
+    assert_int_equal(sw_store_open_folder("/proc/swbench"), SW_EINPUT);
     sw_error_clear();
     struct sw_tidy *tidy;
     assert_int_equal(sw_tidy_read("/tmp/no/such/folder", &tidy), SW_EINPUT);
@@ -597,7 +650,8 @@ static void test_folders(void **state)
 }
 
 /* Runs a verb with stdout and stderr into files; returns what it printed (static). */
-static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, int expected, bool errors)
+static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, int expected,
+                            bool errors)
 {
     static char text[65536];
     char path[2][128];
@@ -624,8 +678,9 @@ static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, in
     sw_error_clear();
     return text;
 }
-#define VERB(verb, expected, errors, ...) \
-    run_verb(verb, (int)(sizeof(char *[]){__VA_ARGS__} / sizeof(char *)), (char *[]){__VA_ARGS__, NULL}, expected, errors)
+#define VERB(verb, expected, errors, ...)                                 \
+    run_verb(verb, (int)(sizeof(char *[]){__VA_ARGS__} / sizeof(char *)), \
+             (char *[]){__VA_ARGS__, NULL}, expected, errors)
 
 static void write_sweep(void)
 {
@@ -649,14 +704,20 @@ static void test_export(void **state)
     (void)state;
     write_sweep();
     const char *text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format", "csv");
-    assert_non_null(strstr(text, "cell,workload,model,task,method,params,backend,device,context,density,phase,seed,metric,layer,value,unit,n,"
+    assert_non_null(strstr(text, "cell,workload,model,task,method,params,backend,device,context,"
+                                 "density,phase,seed,metric,layer,value,unit,n,"
                                  "lo,hi,status,reason,budget,dense_layers\n"));
-    assert_non_null(strstr(text, "\"{\"\"variant\"\": \"\"arxiv\"\", \"\"block_size\"\": 64}\",cpu,\"A Processor, \"\"quoted\"\"\",4096,0.2,"
-                                 "prefill,1,nll,,0.30000000000000004,nat/token,5,0.25,0.35,ok,,matched,"));
+    assert_non_null(
+        strstr(text, "\"{\"\"variant\"\": \"\"arxiv\"\", \"\"block_size\"\": 64}\",cpu,\"A "
+                     "Processor, \"\"quoted\"\"\",4096,0.2,"
+                     "prefill,1,nll,,0.30000000000000004,nat/token,5,0.25,0.35,ok,,matched,"));
     assert_non_null(strstr(text, ",,,,,,,failed,\"said \"\"no\"\", twice\",matched,"));
-    text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format=jsonl", "--metric", "nll", "density");
-    assert_non_null(strstr(text, "\"metric\":\"nll\",\"layer\":null,\"value\":0.30000000000000004,\"unit\":\"nat/token\",\"n\":5,\"lo\":0.25"));
-    assert_non_null(strstr(text, "\"reason\":\"said \\\"no\\\", twice\",\"budget\":\"matched\",\"dense_layers\":"));
+    text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format=jsonl", "--metric",
+                "nll", "density");
+    assert_non_null(strstr(text, "\"metric\":\"nll\",\"layer\":null,\"value\":0.30000000000000004,"
+                                 "\"unit\":\"nat/token\",\"n\":5,\"lo\":0.25"));
+    assert_non_null(strstr(
+        text, "\"reason\":\"said \\\"no\\\", twice\",\"budget\":\"matched\",\"dense_layers\":"));
     assert_null(strstr(text, "block_recall"));
     text = VERB(sw_verb_export, SW_EXIT_USAGE, true, "export", folder, "--metric", "block_recal");
     assert_non_null(strstr(text, "did you mean 'block_recall'?"));
@@ -685,9 +746,19 @@ int main(int argc, char **argv)
     sw_provenance_init(argc, argv);
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
-        TEST(test_metric_table), TEST(test_round_trip), TEST(test_saved_arrays), TEST(test_saved_masks), TEST(test_damage_is_found),
-        TEST(test_disk_full), TEST(test_abort_leaves_nothing), TEST(test_failed_and_skipped), TEST(test_index), TEST(test_folders), TEST(test_export),
-        TEST(test_report), TEST(test_copy),
+        TEST(test_metric_table),
+        TEST(test_round_trip),
+        TEST(test_saved_arrays),
+        TEST(test_saved_masks),
+        TEST(test_damage_is_found),
+        TEST(test_disk_full),
+        TEST(test_abort_leaves_nothing),
+        TEST(test_failed_and_skipped),
+        TEST(test_index),
+        TEST(test_folders),
+        TEST(test_export),
+        TEST(test_report),
+        TEST(test_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* The operations of a transformer layer, memory and time of the CPU backend, against plain double-precision loops. */
+/* The operations of a transformer layer, memory and time of the CPU backend, against plain
+ * double-precision loops. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,24 +11,25 @@
 #include "tests/support/backends.h"
 #include "tests/support/buffers.h"
 
-/* Runs `body` for every instruction set with 1, 2 and 3 threads; `out` is poisoned and guarded, and must have the same bits each time. */
-#define EVERYWHERE(count, ...)                                                         \
-    for (const char *const *isa = sw_test_isas(); *isa; isa++) {                       \
-        float *first_ = NULL;                                                          \
-        for (int threads = 1; threads <= 3; threads++) {                               \
-            struct sw_backend *be = sw_test_open(*isa, threads);                       \
-            struct sw_guarded guarded_ = sw_guarded_make(count);                       \
-            float *out = guarded_.data;                                                \
-            __VA_ARGS__;                                                                 \
-            if (first_ == NULL) {                                                      \
-                first_ = malloc((count) * sizeof *first_ + 1);                         \
-                memcpy(first_, out, (count) * sizeof *first_);                         \
-            } else                                                                     \
-                assert_memory_equal(first_, out, (count) * sizeof *first_);            \
-            sw_guarded_check_free(&guarded_, __func__);                                \
-            sw_backend_close(be);                                                      \
-        }                                                                              \
-        free(first_);                                                                  \
+/* Runs `body` for every instruction set with 1, 2 and 3 threads; `out` is poisoned and guarded, and
+ * must have the same bits each time. */
+#define EVERYWHERE(count, ...)                                              \
+    for (const char *const *isa = sw_test_isas(); *isa; isa++) {            \
+        float *first_ = NULL;                                               \
+        for (int threads = 1; threads <= 3; threads++) {                    \
+            struct sw_backend *be = sw_test_open(*isa, threads);            \
+            struct sw_guarded guarded_ = sw_guarded_make(count);            \
+            float *out = guarded_.data;                                     \
+            __VA_ARGS__;                                                    \
+            if (first_ == NULL) {                                           \
+                first_ = malloc((count) * sizeof *first_ + 1);              \
+                memcpy(first_, out, (count) * sizeof *first_);              \
+            } else                                                          \
+                assert_memory_equal(first_, out, (count) * sizeof *first_); \
+            sw_guarded_check_free(&guarded_, __func__);                     \
+            sw_backend_close(be);                                           \
+        }                                                                   \
+        free(first_);                                                       \
     }
 
 static void near(double got, double want, double allowed)
@@ -36,7 +38,8 @@ static void near(double got, double want, double allowed)
         fail_msg("got %.9g, should be %.9g within %.2g", got, want, allowed);
 }
 
-/* Among rows_alike rows a row has the same bits as alone: linear (with bias, added to what is there), and head's losses and best ids. */
+/* Among rows_alike rows a row has the same bits as alone: linear (with bias, added to what is
+ * there), and head's losses and best ids. */
 static void few_rows_are_as_alone(void **state)
 {
     (void)state;
@@ -48,14 +51,20 @@ static void few_rows_are_as_alone(void **state)
             for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
                 int n_in = shapes[s][0], n_out = shapes[s][1], most = be->rows_alike;
                 size_t wide = (size_t)n_out, count = (size_t)most * wide;
-                float *x = sw_test_normal((size_t)(most * n_in), s), *w = sw_test_normal((size_t)n_in * wide, s + 1), *bias = sw_test_normal(wide, s + 2);
-                float *alone = sw_test_normal(count, s + 3), *before = sw_test_normal(count, s + 3), *out = malloc(count * sizeof *out);
+                float *x = sw_test_normal((size_t)(most * n_in), s),
+                      *w = sw_test_normal((size_t)n_in * wide, s + 1),
+                      *bias = sw_test_normal(wide, s + 2);
+                float *alone = sw_test_normal(count, s + 3), *before = sw_test_normal(count, s + 3),
+                      *out = malloc(count * sizeof *out);
                 float *loss = malloc(2 * (size_t)most * sizeof *loss);
-                int32_t *ids = calloc(3 * (size_t)most, sizeof *ids), *best = ids + most, *best_alone = best + most;
+                int32_t *ids = calloc(3 * (size_t)most, sizeof *ids), *best = ids + most,
+                        *best_alone = best + most;
                 for (int r = 0; r < most; r++) {
                     ids[r] = r % n_out;
-                    sw_test_ok(be->linear(be, x + r * n_in, w, bias, 1, n_in, n_out, true, alone + (size_t)r * wide));
-                    sw_test_ok(be->head(be, x + r * n_in, w, 1, n_in, n_out, ids + r, loss + most + r, best_alone + r));
+                    sw_test_ok(be->linear(be, x + r * n_in, w, bias, 1, n_in, n_out, true,
+                                          alone + (size_t)r * wide));
+                    sw_test_ok(be->head(be, x + r * n_in, w, 1, n_in, n_out, ids + r,
+                                        loss + most + r, best_alone + r));
                 }
                 for (int rows = 1; rows <= most; rows++) {
                     memcpy(out, before, count * sizeof *out);
@@ -76,25 +85,34 @@ static void few_rows_are_as_alone(void **state)
 static void linear(void **state)
 {
     (void)state;
-    static const int shapes[][3] = {{1, 576, 200}, {1, 7, 3}, {2, 64, 65}, {3, 100, 9}, {4, 33, 130}, {5, 64, 129}, {8, 40, 70}, {9, 64, 129}, {37, 48, 300}, {300, 20, 33}, {257, 70, 1030}};
+    static const int shapes[][3] = {{1, 576, 200}, {1, 7, 3},     {2, 64, 65},    {3, 100, 9},
+                                    {4, 33, 130},  {5, 64, 129},  {8, 40, 70},    {9, 64, 129},
+                                    {37, 48, 300}, {300, 20, 33}, {257, 70, 1030}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int mode = 0; mode < 4; mode++) { /* bias, accumulate */
             int rows = shapes[s][0], n_in = shapes[s][1], n_out = shapes[s][2];
             size_t count = (size_t)rows * (size_t)n_out;
-            float *x = sw_test_normal((size_t)(rows * n_in), s), *w = sw_test_normal((size_t)(n_in * n_out), s + 50);
-            float *bias = sw_test_normal((size_t)n_out, s + 60), *before = sw_test_normal(count, s + 70);
+            float *x = sw_test_normal((size_t)(rows * n_in), s),
+                  *w = sw_test_normal((size_t)(n_in * n_out), s + 50);
+            float *bias = sw_test_normal((size_t)n_out, s + 60),
+                  *before = sw_test_normal(count, s + 70);
             EVERYWHERE(count, {
                 if (mode & 2)
                     memcpy(out, before, count * sizeof *out);
-                sw_test_ok(be->linear(be, x, w, mode & 1 ? bias : NULL, rows, n_in, n_out, mode & 2, out));
+                sw_test_ok(
+                    be->linear(be, x, w, mode & 1 ? bias : NULL, rows, n_in, n_out, mode & 2, out));
                 for (int r = 0; threads == 1 && r < rows; r++)
                     for (int o = 0; o < n_out; o++) {
-                        double want = (mode & 1 ? (double)bias[o] : 0) + (mode & 2 ? (double)before[r * n_out + o] : 0), size = fabs(want);
+                        double want = (mode & 1 ? (double)bias[o] : 0) +
+                                      (mode & 2 ? (double)before[r * n_out + o] : 0),
+                               size = fabs(want);
                         for (int i = 0; i < n_in; i++) {
                             want += (double)x[r * n_in + i] * (double)w[o * n_in + i];
                             size += fabs((double)x[r * n_in + i] * (double)w[o * n_in + i]);
                         }
-                        near((double)out[r * n_out + o], want, 0x1p-24 * size * fmax(4, sqrt(n_in))); /* random roundings; the bound is n·2^-24 */
+                        /* random roundings; the bound is n·2^-24 */
+                        near((double)out[r * n_out + o], want,
+                             0x1p-24 * size * fmax(4, sqrt(n_in)));
                     }
             });
             free(x);
@@ -120,7 +138,8 @@ static void rmsnorm(void **state)
                 double factor = 1 / sqrt(sum / width + (double)1e-5f);
                 for (int i = 0; i < width; i++) {
                     double want = (double)x[r * width + i] * factor * (double)w[i];
-                    near((double)out[r * width + i], want, fabs(want) * 6e-7 + 1e-30); /* sum in lanes: below 5 ulp up to 4096 */
+                    /* sum in lanes: below 5 ulp up to 4096 */
+                    near((double)out[r * width + i], want, fabs(want) * 6e-7 + 1e-30);
                 }
             }
         });
@@ -144,11 +163,15 @@ static void rope(void **state)
             for (int r = 0; r < rows; r++)
                 for (int h = 0; h < heads; h++)
                     for (int c = 0; c < d / 2; c++) {
-                        float angle = (float)(pos0 + r) * inv[c]; /* in fp32, as the models' own code */
+                        /* in fp32, as the models' own code */
+                        float angle = (float)(pos0 + r) * inv[c];
                         const float *row = x + (r * heads + h) * d;
-                        double a = (double)row[c], b = (double)row[c + d / 2], co = cos((double)angle) * 1.25, si = sin((double)angle) * 1.25;
-                        near((double)out[(r * heads + h) * d + c], a * co - b * si, 4e-7 * (fabs(a) + fabs(b)));
-                        near((double)out[(r * heads + h) * d + c + d / 2], b * co + a * si, 4e-7 * (fabs(a) + fabs(b)));
+                        double a = (double)row[c], b = (double)row[c + d / 2],
+                               co = cos((double)angle) * 1.25, si = sin((double)angle) * 1.25;
+                        near((double)out[(r * heads + h) * d + c], a * co - b * si,
+                             4e-7 * (fabs(a) + fabs(b)));
+                        near((double)out[(r * heads + h) * d + c + d / 2], b * co + a * si,
+                             4e-7 * (fabs(a) + fabs(b)));
                     }
         });
         free(x);
@@ -170,7 +193,8 @@ static void swiglu(void **state)
         for (int i = 0; i < N; i++) {
             double g = (double)gate[i], want = g / (1 + exp(-g)) * (double)up[i];
             /* about 4 ulp; below -87 the sigmoid stops at e^-87, absolutely nothing */
-            near((double)out[i], want, fabs(want) * 5e-7 + (g < -86 ? 1e-37 * fabs(g * (double)up[i]) : 0));
+            near((double)out[i], want,
+                 fabs(want) * 5e-7 + (g < -86 ? 1e-37 * fabs(g * (double)up[i]) : 0));
         }
     });
     free(gate);
@@ -194,15 +218,19 @@ static void embed(void **state)
 static void head(void **state)
 {
     (void)state;
-    static const int shapes[][3] = {{1, 32, 5000}, {3, 64, 4097}, {70, 20, 1025}, {5, 16, 3}, {130, 8, 9000}};
+    static const int shapes[][3] = {
+        {1, 32, 5000}, {3, 64, 4097}, {70, 20, 1025}, {5, 16, 3}, {130, 8, 9000}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         int rows = shapes[s][0], n_in = shapes[s][1], vocab = shapes[s][2];
-        float *x = sw_test_normal((size_t)(rows * n_in), s), *w = sw_test_normal((size_t)(vocab * n_in), s + 9);
+        float *x = sw_test_normal((size_t)(rows * n_in), s),
+              *w = sw_test_normal((size_t)(vocab * n_in), s + 9);
         for (int i = 0; i < rows * n_in; i++)
             x[i] *= i % 2 ? 1 : 4;
         if (vocab > 1000)
-            memcpy(w + 900 * n_in, w + 11 * n_in, (size_t)n_in * sizeof *w); /* equal logits: the first is the best */
-        int32_t *targets = malloc((size_t)rows * sizeof *targets), *best = malloc((size_t)rows * sizeof *best);
+            /* equal logits: the first is the best */
+            memcpy(w + 900 * n_in, w + 11 * n_in, (size_t)n_in * sizeof *w);
+        int32_t *targets = malloc((size_t)rows * sizeof *targets),
+                *best = malloc((size_t)rows * sizeof *best);
         for (int r = 0; r < rows; r++)
             targets[r] = sw_test_int(s, (uint64_t)r, 0, vocab - 1);
         double *logits = malloc((size_t)vocab * sizeof *logits);
@@ -257,9 +285,11 @@ static void conversions(void **state)
     sw_test_ok(be->upload_act(be, g.data, bits, SW_F16, N)); /* every half there is */
     for (int i = 0; i < N; i++) {
         int exponent = (i >> 10) & 31, fraction = i & 1023;
-        double sign = i & 0x8000 ? -1 : 1, want = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+        double sign = i & 0x8000 ? -1 : 1,
+               want = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
         if (exponent == 31)
-            assert_true(fraction ? isnan(g.data[i]) : isinf(g.data[i]) && !signbit(g.data[i]) == (sign > 0));
+            assert_true(fraction ? isnan(g.data[i])
+                                 : isinf(g.data[i]) && !signbit(g.data[i]) == (sign > 0));
         else
             assert_true((double)g.data[i] == sign * want);
     }
@@ -297,7 +327,8 @@ static void memory(void **state)
     for (int i = 0; i < 4; i++) {
         a = &b;
         enum sw_status st = be->alloc(be, huge[i], &a);
-        assert_true(st == SW_ENOMEM && strstr(sw_error_message(), "asked") && strstr(sw_error_message(), "free"));
+        assert_true(st == SW_ENOMEM && strstr(sw_error_message(), "asked") &&
+                    strstr(sw_error_message(), "free"));
         assert_null(a);
         sw_error_clear();
     }
@@ -330,8 +361,11 @@ static void time_and_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear), cmocka_unit_test(few_rows_are_as_alone), cmocka_unit_test(rmsnorm),     cmocka_unit_test(rope),   cmocka_unit_test(swiglu),         cmocka_unit_test(embed),
-        cmocka_unit_test(head),   cmocka_unit_test(conversions), cmocka_unit_test(memory), cmocka_unit_test(time_and_cache),
+        cmocka_unit_test(linear),  cmocka_unit_test(few_rows_are_as_alone),
+        cmocka_unit_test(rmsnorm), cmocka_unit_test(rope),
+        cmocka_unit_test(swiglu),  cmocka_unit_test(embed),
+        cmocka_unit_test(head),    cmocka_unit_test(conversions),
+        cmocka_unit_test(memory),  cmocka_unit_test(time_and_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,26 +22,47 @@ static uint8_t *random_flags(size_t count, uint64_t seed, int one_in)
 static void lists(void **state)
 {
     (void)state;
-    static const int cases[][4] = {/* n n_q B units */ {300, 300, 16, 2}, {17, 17, 16, 1}, {500, 500, 128, 3}, {200, 1, 64, 4}, {16, 16, 16, 2}, {3, 3, 16, 1}};
+    static const int cases[][4] = {/* n n_q B units */ {300, 300, 16, 2},
+                                   {17, 17, 16, 1},
+                                   {500, 500, 128, 3},
+                                   {200, 1, 64, 4},
+                                   {16, 16, 16, 2},
+                                   {3, 3, 16, 1}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases * RULES; c++) {
-        const int *x = cases[c / RULES], rule = (int)(c % RULES), n = x[0], B = x[2], units = x[3], words = (B + 63) / 64;
-        int b = sw_blocks(n, B), row0 = (n - x[1]) / B, rows = b - row0, ld = b + 2, ld_rows = rows + 1, line_ld = n + 5;
+        const int *x = cases[c / RULES], rule = (int)(c % RULES), n = x[0], B = x[2], units = x[3],
+                  words = (B + 63) / 64;
+        int b = sw_blocks(n, B), row0 = (n - x[1]) / B, rows = b - row0, ld = b + 2,
+            ld_rows = rows + 1, line_ld = n + 5;
         size_t cells = (size_t)(units * ld_rows * ld);
-        uint8_t *keep = random_flags(cells, c, 3), *columns = random_flags((size_t)(units * line_ld), c + 100, 4), *slashes = random_flags((size_t)(units * line_ld), c + 200, 4);
+        uint8_t *keep = random_flags(cells, c, 3),
+                *columns = random_flags((size_t)(units * line_ld), c + 100, 4),
+                *slashes = random_flags((size_t)(units * line_ld), c + 200, 4);
         uint64_t *queries = malloc(cells * (size_t)words * sizeof *queries);
         for (size_t i = 0; i < cells * (size_t)words; i++)
             queries[i] = (uint64_t)sw_test_int(c + 300, i, 0, 1 << 30) << 20;
         for (int threads = 1; threads <= 3; threads++) {
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_selection s = {0};
-            struct sw_select_keep a = {.keep = keep, .units = units, .row0 = row0, .rows = rows, .ld = ld, .ld_rows = ld_rows,
-                                       .columns = rule == COLUMNS || rule == LINES ? columns : NULL, .slashes = rule == SLASHES || rule == LINES ? slashes : NULL,
-                                       .line_ld = line_ld, .queries = rule == QUERIES ? queries : NULL, .block = B, .n = n, .n_q = x[1]};
+            struct sw_select_keep a = {.keep = keep,
+                                       .units = units,
+                                       .row0 = row0,
+                                       .rows = rows,
+                                       .ld = ld,
+                                       .ld_rows = ld_rows,
+                                       .columns = rule == COLUMNS || rule == LINES ? columns : NULL,
+                                       .slashes = rule == SLASHES || rule == LINES ? slashes : NULL,
+                                       .line_ld = line_ld,
+                                       .queries = rule == QUERIES ? queries : NULL,
+                                       .block = B,
+                                       .n = n,
+                                       .n_q = x[1]};
             for (int twice = 0; twice < 2; twice++) /* the second time into room that is there */
                 sw_test_ok(be->select_keep(be, &a, &s));
             sw_test_ok(sw_selection_validate(&s));
-            assert_true(s.block == B && s.n == n && s.n_q == x[1] && s.units == units && s.rows == rows && s.row0 == row0);
-            assert_true(!s.whole == (rule == NO_RULE) && !s.columns == !a.columns && !s.slashes == !a.slashes && !s.queries == !a.queries);
+            assert_true(s.block == B && s.n == n && s.n_q == x[1] && s.units == units &&
+                        s.rows == rows && s.row0 == row0);
+            assert_true(!s.whole == (rule == NO_RULE) && !s.columns == !a.columns &&
+                        !s.slashes == !a.slashes && !s.queries == !a.queries);
             for (int u = 0; u < units; u++)
                 for (int r = 0; r < rows; r++) {
                     int32_t e = s.indptr[u * rows + r];
@@ -53,7 +74,8 @@ static void lists(void **state)
                         if (s.whole)
                             assert_int_equal(s.whole[e], rule == QUERIES && j == row0 + r);
                         if (s.queries)
-                            assert_memory_equal(s.queries + e * words, queries + at * (size_t)words, (size_t)words * sizeof *queries);
+                            assert_memory_equal(s.queries + e * words, queries + at * (size_t)words,
+                                                (size_t)words * sizeof *queries);
                         e++;
                     }
                     assert_int_equal(e, s.indptr[u * rows + r + 1]);
@@ -78,7 +100,15 @@ static void broken_contracts(void **state)
     struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
     struct sw_selection s = {0};
     uint8_t keep[16] = {0}, line[64] = {0};
-    struct sw_select_keep good = {.keep = keep, .units = 1, .rows = 4, .ld = 4, .ld_rows = 4, .block = 16, .n = 64, .n_q = 64}, a = good;
+    struct sw_select_keep good = {.keep = keep,
+                                  .units = 1,
+                                  .rows = 4,
+                                  .ld = 4,
+                                  .ld_rows = 4,
+                                  .block = 16,
+                                  .n = 64,
+                                  .n_q = 64},
+                          a = good;
     a.keep = NULL;
     sw_test_fails(be->select_keep(be, &a, &s), SW_EINTERNAL);
     a = good;

@@ -1,4 +1,5 @@
-/* Columns and slashes, their sums over blocks and the block scores made of them, against plain double-precision loops. */
+/* Columns and slashes, their sums over blocks and the block scores made of them, against plain
+ * double-precision loops. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,8 +31,10 @@ static void reference(const struct sw_lines *a, double *columns, double *slashes
             for (int u = 0; u <= t; u++) {
                 p[u] = 0;
                 for (int c = 0; c < d; c++)
-                    p[u] += (double)((const float *)in->q)[((in->n_q - n + t) * in->n_heads + h) * d + c] *
-                            (double)((const float *)in->k)[(u * in->n_kv_heads + h / (in->n_heads / in->n_kv_heads)) * d + c];
+                    p[u] += (double)((const float *)
+                                         in->q)[((in->n_q - n + t) * in->n_heads + h) * d + c] *
+                            (double)((const float *)in->k)
+                                [(u * in->n_kv_heads + h / (in->n_heads / in->n_kv_heads)) * d + c];
                 p[u] *= (double)in->scale;
                 max = fmax(max, p[u]);
             }
@@ -48,26 +51,48 @@ static void reference(const struct sw_lines *a, double *columns, double *slashes
 static void columns_and_slashes(void **state)
 {
     (void)state;
-    static const int cases[][6] = {/* n n_q H Hkv d last */ {1, 1, 1, 1, 8, 1}, {9, 9, 2, 1, 16, 9}, {150, 150, 4, 2, 64, 64}, {131, 131, 3, 3, 24, 16},
-                                   {200, 40, 6, 2, 32, 33}, {77, 77, 2, 2, 128, 1}, {300, 300, 4, 1, 96, 256}};
+    static const int cases[][6] = {/* n n_q H Hkv d last */ {1, 1, 1, 1, 8, 1},
+                                   {9, 9, 2, 1, 16, 9},
+                                   {150, 150, 4, 2, 64, 64},
+                                   {131, 131, 3, 3, 24, 16},
+                                   {200, 40, 6, 2, 32, 33},
+                                   {77, 77, 2, 2, 128, 1},
+                                   {300, 300, 4, 1, 96, 256}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        int n = cases[c][0], n_q = cases[c][1], H = cases[c][2], Hkv = cases[c][3], d = cases[c][4], last = cases[c][5], ld = n + 3;
-        float *q = sw_test_normal((size_t)(n_q * H * d), c), *k = sw_test_normal((size_t)(n * Hkv * d), c + 50);
-        struct sw_attend in = {.batch = 1, .n_q = n_q, .n_k = n, .n_heads = H, .n_kv_heads = Hkv, .head_dim = d, .kv_stride = n, .q = q, .k = k,
+        int n = cases[c][0], n_q = cases[c][1], H = cases[c][2], Hkv = cases[c][3], d = cases[c][4],
+            last = cases[c][5], ld = n + 3;
+        float *q = sw_test_normal((size_t)(n_q * H * d), c),
+              *k = sw_test_normal((size_t)(n * Hkv * d), c + 50);
+        struct sw_attend in = {.batch = 1,
+                               .n_q = n_q,
+                               .n_k = n,
+                               .n_heads = H,
+                               .n_kv_heads = Hkv,
+                               .head_dim = d,
+                               .kv_stride = n,
+                               .q = q,
+                               .k = k,
                                .scale = 1.5f / sqrtf((float)d)};
         size_t count = (size_t)(H * ld);
-        double *columns = malloc(count * sizeof *columns), *slashes = malloc(count * sizeof *slashes);
+        double *columns = malloc(count * sizeof *columns),
+               *slashes = malloc(count * sizeof *slashes);
         reference(&(struct sw_lines){.in = &in, .last = last, .ld = ld}, columns, slashes);
         for (const char *const *isa = sw_test_isas(); *isa; isa++) {
             float *first = NULL;
             for (int threads = 1; threads <= 3; threads++) {
                 struct sw_backend *be = sw_test_open(*isa, threads);
                 struct sw_guarded got[2] = {sw_guarded_make(count), sw_guarded_make(count)};
-                sw_test_ok(be->lines(be, &(struct sw_lines){.in = &in, .last = last, .ld = ld, .columns = got[0].data, .slashes = got[1].data}));
+                sw_test_ok(be->lines(be, &(struct sw_lines){.in = &in,
+                                                            .last = last,
+                                                            .ld = ld,
+                                                            .columns = got[0].data,
+                                                            .slashes = got[1].data}));
                 for (int h = 0; h < H; h++)
                     for (int u = 0; u < n; u++) {
-                        near((double)got[0].data[h * ld + u], columns[h * ld + u], 4e-6 * columns[h * ld + u] + 1e-30);
-                        near((double)got[1].data[h * ld + u], slashes[h * ld + u], 4e-6 * slashes[h * ld + u] + 1e-30);
+                        near((double)got[0].data[h * ld + u], columns[h * ld + u],
+                             4e-6 * columns[h * ld + u] + 1e-30);
+                        near((double)got[1].data[h * ld + u], slashes[h * ld + u],
+                             4e-6 * slashes[h * ld + u] + 1e-30);
                     }
                 if (!first) {
                     first = malloc(count * sizeof *first);
@@ -76,14 +101,20 @@ static void columns_and_slashes(void **state)
                     assert_memory_equal(first, got[1].data, count * sizeof *first);
                 }
                 struct sw_guarded alone = sw_guarded_make(count); /* either may be left out */
-                sw_test_ok(be->lines(be, &(struct sw_lines){.in = &in, .last = last, .ld = ld, .columns = alone.data}));
+                sw_test_ok(be->lines(
+                    be,
+                    &(struct sw_lines){.in = &in, .last = last, .ld = ld, .columns = alone.data}));
                 assert_memory_equal(alone.data, got[0].data, count * sizeof(float));
-                sw_test_ok(be->lines(be, &(struct sw_lines){.in = &in, .last = last, .ld = ld, .slashes = alone.data}));
+                sw_test_ok(be->lines(
+                    be,
+                    &(struct sw_lines){.in = &in, .last = last, .ld = ld, .slashes = alone.data}));
                 assert_memory_equal(alone.data, got[1].data, count * sizeof(float));
                 sw_guarded_check_free(&alone, "lines");
                 sw_guarded_check_free(&got[0], "lines: columns");
                 sw_guarded_check_free(&got[1], "lines: slashes");
-                sw_test_fails(be->lines(be, &(struct sw_lines){.in = &in, .last = n_q + 1, .ld = ld}), SW_EINTERNAL);
+                sw_test_fails(
+                    be->lines(be, &(struct sw_lines){.in = &in, .last = n_q + 1, .ld = ld}),
+                    SW_EINTERNAL);
                 sw_backend_close(be);
             }
             free(first);
@@ -98,11 +129,17 @@ static void columns_and_slashes(void **state)
 static void pooled(void **state)
 {
     (void)state;
-    static const int cases[][3] = {/* rows n B */ {1, 1, 16}, {3, 40, 16}, {2, 64, 16}, {4, 129, 64}, {2, 7, 64}, {2, 5, 1}};
+    static const int cases[][3] = {/* rows n B */ {1, 1, 16},
+                                   {3, 40, 16},
+                                   {2, 64, 16},
+                                   {4, 129, 64},
+                                   {2, 7, 64},
+                                   {2, 5, 1}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
         for (int split = 0; split < 2; split++)
             for (int threads = 1; threads <= 2; threads++) {
-                int rows = cases[c][0], n = cases[c][1], B = cases[c][2], b = sw_blocks(n, B), ld = n + 1, ld_out = b + 2;
+                int rows = cases[c][0], n = cases[c][1], B = cases[c][2], b = sw_blocks(n, B),
+                    ld = n + 1, ld_out = b + 2;
                 float *in = sw_test_normal((size_t)(rows * ld), c);
                 double *want = calloc((size_t)(rows * (b + 1)), sizeof *want);
                 for (int r = 0; r < rows; r++)
@@ -113,8 +150,15 @@ static void pooled(void **state)
                     }
                 struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
                 struct sw_guarded out = sw_guarded_make((size_t)(rows * ld_out));
-                sw_test_ok(be->pool_lines(be, &(struct sw_pool_lines){.in = in, .rows = rows, .n = n, .ld = ld, .block = B, .split = split, .scale = 0.125f,
-                                                                      .out = out.data, .ld_out = ld_out}));
+                sw_test_ok(be->pool_lines(be, &(struct sw_pool_lines){.in = in,
+                                                                      .rows = rows,
+                                                                      .n = n,
+                                                                      .ld = ld,
+                                                                      .block = B,
+                                                                      .split = split,
+                                                                      .scale = 0.125f,
+                                                                      .out = out.data,
+                                                                      .ld_out = ld_out}));
                 for (int r = 0; r < rows; r++)
                     for (int j = 0; j < ld_out; j++)
                         if (j < b)
@@ -135,16 +179,26 @@ static void scores_of_lines(void **state)
         for (int row0 = 0; row0 < 8; row0 += 7) {
             enum { UNITS = 3, B = 11, LD_IN = 13, LD = 12, LD_ROWS = 12 };
             int rows = B - row0;
-            float *columns = sw_test_normal(UNITS * LD_IN, 1), *slashes = sw_test_normal(UNITS * LD_IN, 2);
+            float *columns = sw_test_normal(UNITS * LD_IN, 1),
+                  *slashes = sw_test_normal(UNITS * LD_IN, 2);
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_guarded out = sw_guarded_make(UNITS * LD_ROWS * LD);
-            sw_test_ok(be->line_scores(be, &(struct sw_line_scores){.columns = columns, .slashes = slashes, .units = UNITS, .row0 = row0, .rows = rows, .b = B,
-                                                                    .ld_in = LD_IN, .out = out.data, .ld = LD, .ld_rows = LD_ROWS}));
+            sw_test_ok(be->line_scores(be, &(struct sw_line_scores){.columns = columns,
+                                                                    .slashes = slashes,
+                                                                    .units = UNITS,
+                                                                    .row0 = row0,
+                                                                    .rows = rows,
+                                                                    .b = B,
+                                                                    .ld_in = LD_IN,
+                                                                    .out = out.data,
+                                                                    .ld = LD,
+                                                                    .ld_rows = LD_ROWS}));
             for (int u = 0; u < UNITS; u++)
                 for (int r = 0; r < rows; r++)
                     for (int j = 0; j < B; j++) {
                         int i = row0 + r;
-                        float want = j <= i ? columns[u * LD_IN + j] + slashes[u * LD_IN + i - j] : 0;
+                        float want =
+                            j <= i ? columns[u * LD_IN + j] + slashes[u * LD_IN + i - j] : 0;
                         assert_true(out.data[(u * LD_ROWS + r) * LD + j] == want);
                     }
             sw_guarded_check_free(&out, "line_scores");
@@ -156,6 +210,7 @@ static void scores_of_lines(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(columns_and_slashes), cmocka_unit_test(pooled), cmocka_unit_test(scores_of_lines)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(columns_and_slashes),
+                                       cmocka_unit_test(pooled), cmocka_unit_test(scores_of_lines)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
