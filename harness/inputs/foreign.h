@@ -1,5 +1,5 @@
 /* foreign.h: HDF5 files that others wrote: tensor bundles, datasets, whatever `validate` is given.
- * Those of this program have a checksum (hdf5_util.h). */
+ * Those of this program have a checksum (h5_file.h). */
 #ifndef SW_FOREIGN_H
 #define SW_FOREIGN_H
 

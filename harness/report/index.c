@@ -121,7 +121,7 @@ static enum sw_status write_index(const char *folder)
     struct sw_h5_file file = {.id = -1, .fd = -1};
     enum sw_status st;
     SW_TRY_GOTO(st, out, sw_tidy_read_intact(folder, &tidy, &damaged));
-    SW_TRY_GOTO(st, out, sw_h5_begin(folder, "results", &file));
+    SW_TRY_GOTO(st, out, sw_h5_create(folder, "results", &file));
     SW_TRY_GOTO(st, out, sw_h5_set_text(file.id, "format", "swbench-results"));
     SW_TRY_GOTO(st, out, sw_h5_set_int(file.id, "version", 1));
     SW_TRY_GOTO(st, out, write_links(file.id, tidy));

@@ -34,7 +34,7 @@ enum sw_status sw_cell_writer_open(const char *folder, const struct sw_cell *cel
     w->backend = backend;
     w->layers = w->heads = -1;
     sw_utc_now(w->started);
-    enum sw_status st = sw_h5_begin(cells, cell->key, &w->file);
+    enum sw_status st = sw_h5_create(cells, cell->key, &w->file);
     if (st != SW_OK) {
         free(w);
         return st;

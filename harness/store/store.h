@@ -1,6 +1,6 @@
 /* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum,
- * fsync, rename, fsync of the folder. hdf5_util.h says how damage is found. store_cell.c writes
- * cells, store_read.c reads them, store_index.c makes results.h5.
+ * fsync, rename, fsync of the folder. h5_file.h says how damage is found. cell_writer.c writes
+ * cells, tidy.c and cell_reader.c read them, report/index.c makes results.h5.
  *
  * Layout of cells/<key>.h5 (root attributes: format="swbench-cell", version=1, key, status, reason,
  * workload, model, task, method, params, backend, device, context, density, phase, budget, seed,

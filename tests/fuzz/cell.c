@@ -57,7 +57,7 @@ static uint8_t *make(const uint8_t *data, size_t size, size_t *bytes)
     return maker_end(&m, bytes);
 }
 
-/* The user block that makes a file one of ours (hdf5_util.c). */
+/* The user block that makes a file one of ours (h5_file.c). */
 static uint8_t *with_header(const uint8_t *data, size_t size)
 {
     uint8_t *whole = calloc(1, HEADER + size);

@@ -1,4 +1,4 @@
-"""Changes stored cells for tests: opens one for writing, then renews the checksum in its first line, as harness/store/h5_data.h describes it."""
+"""Changes stored cells for tests: opens one for writing, then renews the checksum in its first line, as harness/store/h5_file.h describes it."""
 
 import contextlib
 import ctypes
