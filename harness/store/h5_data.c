@@ -208,11 +208,22 @@ static hid_t file_type(hid_t type)
     return type; /* bytes and texts are the same everywhere */
 }
 
+/* A chunk of at most CHUNK_ENTRIES values that lie side by side: whole rows where they fit. */
+static void choose_chunk(const struct sw_h5_array *a, hsize_t chunk[3])
+{
+    hsize_t room = CHUNK_ENTRIES;
+    for (int axis = a->rank - 1; axis >= 0; axis--) {
+        chunk[axis] = a->dims[axis] < room ? a->dims[axis] : room;
+        room /= chunk[axis];
+    }
+}
+
 static bool set_layout(hid_t create, const struct sw_h5_array *a, hsize_t elements)
 {
-    if (a->compress && a->rank == 1 && elements * H5Tget_size(a->type) > COMPACT_BYTES) {
-        hsize_t chunk = elements < CHUNK_ENTRIES ? elements : CHUNK_ENTRIES;
-        return H5Pset_chunk(create, 1, &chunk) >= 0 && H5Pset_shuffle(create) >= 0 &&
+    if (a->compress && elements * H5Tget_size(a->type) > COMPACT_BYTES) {
+        hsize_t chunk[3];
+        choose_chunk(a, chunk);
+        return H5Pset_chunk(create, a->rank, chunk) >= 0 && H5Pset_shuffle(create) >= 0 &&
                H5Pset_deflate(create, 4) >= 0;
     }
     if (a->data && elements * H5Tget_size(a->type) <= COMPACT_BYTES &&
