@@ -171,6 +171,10 @@ SW_MUST_CHECK enum sw_status sw_sequence_budget(struct sw_sequence *seq,
                                                 struct sw_forced forced, const int **budget);
 
 extern const struct sw_method *const sw_methods[]; /* core/methods/table.c; ends with NULL */
+/* Whether every method of a table has what its flags promise: its functions, a parameter table with
+ * help, ranges and valid defaults, a threshold that exists, a name of its own. Called once, at
+ * start. SW_EINTERNAL: the method and what it lacks. */
+SW_MUST_CHECK enum sw_status sw_methods_check(const struct sw_method *const *methods);
 const struct sw_method *sw_method_find(const char *name);
 const struct sw_method *sw_method_nearest(const char *name);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/method.h"
 #include "core/param.h"
 #include "harness/config/options.h"
 #include "harness/program/cli.h"
@@ -58,5 +59,9 @@ int main(int argc, char **argv)
 {
     sw_cpu_prefer_fast_blas(argv);
     sw_provenance_init(argc, argv);
+    if (sw_methods_check(sw_methods) != SW_OK) {
+        fprintf(stderr, "swbench: %s\n", sw_error_message());
+        return SW_EXIT_USAGE;
+    }
     return sw_cli_flush(dispatch(argc, argv));
 }
