@@ -31,34 +31,6 @@ static void join(char path[PATH_SIZE], const char *parent, const char *key)
             *p = '?';
 }
 
-static enum sw_status texts_add(struct sw_texts *texts, const char *text)
-{
-    char **items = realloc(texts->items, ((size_t)texts->count + 1) * sizeof *items);
-    if (!items)
-        return no_memory();
-    texts->items = items;
-    if (!(items[texts->count] = strdup(text)))
-        return no_memory();
-    texts->count++;
-    return SW_OK;
-}
-
-static bool texts_have(const struct sw_texts *texts, const char *text)
-{
-    for (int i = 0; i < texts->count; i++)
-        if (strcmp(texts->items[i], text) == 0)
-            return true;
-    return false;
-}
-
-static void texts_clear(struct sw_texts *texts)
-{
-    for (int i = 0; i < texts->count; i++)
-        free(texts->items[i]);
-    free(texts->items);
-    *texts = (struct sw_texts){0};
-}
-
 /* --- single values ---------------------------------------------------------------------------- */
 
 /* One scalar into a parameter. *accepted: false when a problem was written. */
@@ -149,13 +121,13 @@ static enum sw_status bind_list(struct sw_problems *problems, const struct sw_ya
         if (!accepted)
             continue;
         sw_param_text(param, scratch, text, sizeof text);
-        if (texts_have(texts, text)) {
+        if (sw_texts_have(texts, text)) {
             char quoted[FOUND_SIZE];
             sw_problem(problems, item, path, "%s is there twice",
                        sw_quote(text, quoted, sizeof quoted));
             continue;
         }
-        SW_TRY(texts_add(texts, text));
+        SW_TRY(sw_texts_add(texts, text));
     }
     return SW_OK;
 }
@@ -181,7 +153,7 @@ static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_ya
     } else {
         free(values);
     }
-    texts_clear(&texts);
+    sw_texts_clear(&texts);
     return st;
 }
 
@@ -196,10 +168,10 @@ static enum sw_status bind_names(struct sw_problems *problems, const struct sw_y
         const struct sw_yaml *item = list_item(node, i);
         if (item->kind != SW_YAML_SCALAR || sw_yaml_is_null(item) || !sw_is_file_name(item->text))
             unexpected(problems, item, path, "a name that can be a part of a file name");
-        else if (texts_have(out, item->text))
+        else if (sw_texts_have(out, item->text))
             sw_problem(problems, item, path, "'%s' is there twice", item->text);
         else
-            SW_TRY(texts_add(out, item->text));
+            SW_TRY(sw_texts_add(out, item->text));
     }
     return SW_OK;
 }
@@ -468,7 +440,8 @@ static enum sw_status bind_params(struct sw_problems *problems, const struct sw_
     for (int i = 0; table[i].name; i++) { /* before any value of the file comes into scratch */
         char text[LONGEST_TEXT + 1];
         if (!node || !sw_yaml_get(node, table[i].name))
-            SW_TRY(texts_add(&mc->values[i], sw_param_text(&table[i], scratch, text, sizeof text)));
+            SW_TRY(
+                sw_texts_add(&mc->values[i], sw_param_text(&table[i], scratch, text, sizeof text)));
     }
     for (int i = 0; node && i < node->count; i++) {
         const struct sw_yaml *value = node->items[i];
@@ -527,7 +500,7 @@ static enum sw_status bind_method(struct sw_problems *problems, const struct sw_
 static bool texts_meet(const struct sw_texts *a, const struct sw_texts *b)
 {
     for (int i = 0; i < a->count; i++)
-        if (texts_have(b, a->items[i]))
+        if (sw_texts_have(b, a->items[i]))
             return true;
     return false;
 }
@@ -688,7 +661,7 @@ enum sw_status sw_config_read(const char *file, const char *const *sets, int n_s
 static void method_config_clear(struct sw_method_config *mc)
 {
     for (int i = 0; mc->method && mc->values && mc->method->params[i].name; i++)
-        texts_clear(&mc->values[i]);
+        sw_texts_clear(&mc->values[i]);
     free(mc->values);
 }
 
@@ -704,7 +677,7 @@ void sw_config_free(struct sw_config *config)
         free(w->model);
         free(w->data);
         free(w->path);
-        texts_clear(&w->tasks);
+        sw_texts_clear(&w->tasks);
     }
     for (int i = 0; i < config->n_methods; i++)
         method_config_clear(&config->methods[i]);

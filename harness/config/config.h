@@ -13,6 +13,7 @@
 #include "core/method.h"
 #include "core/model/shape.h"
 #include "core/param.h"
+#include "core/texts.h"
 
 enum sw_workload_kind { SW_WORKLOAD_TASK, SW_WORKLOAD_TENSORS, SW_WORKLOAD_SYNTHETIC };
 enum sw_phase { SW_PHASE_PREFILL, SW_PHASE_DECODE, SW_PHASE_BOTH };
@@ -24,11 +25,6 @@ enum sw_measure {
     SW_MEASURE_LATENCY = 8
 };
 enum sw_save { SW_SAVE_SELECTION = 1, SW_SAVE_OUTPUT = 2 };
-
-struct sw_texts {
-    char **items;
-    int count;
-};
 
 /* Names in the order of the enums above; NULL-terminated. */
 extern const char *const sw_workload_kind_names[],

@@ -190,7 +190,7 @@ void sw_dataset_free(struct sw_dataset *d)
     free(d->reference_offsets);
     free(d->stop_ids);
     free(d->depth);
-    sw_h5_texts_clear(&d->references);
-    sw_h5_texts_clear(&d->classes);
+    sw_texts_clear(&d->references);
+    sw_texts_clear(&d->classes);
     free(d);
 }

@@ -210,8 +210,8 @@ static void check_expected(struct sw_problems *problems, hid_t file,
         }
     if (scorer->classes && check_texts(problems, file, "classes", &classes) == 0)
         sw_problem(problems, NULL, "classes", "found none, expected the labels of the task");
-    sw_h5_texts_clear(&references);
-    sw_h5_texts_clear(&classes);
+    sw_texts_clear(&references);
+    sw_texts_clear(&classes);
 }
 
 static void check_depth(struct sw_problems *problems, hid_t file,

@@ -235,7 +235,7 @@ static const char *text(struct work *w, const char *fmt, ...)
     int length = vasprintf(&made, fmt, ap);
     va_end(ap);
     struct sw_texts *texts = &w->out->texts;
-    bool ok = length >= 0 && sw_h5_texts_add(texts, made) == SW_OK;
+    bool ok = length >= 0 && sw_texts_add(texts, made) == SW_OK;
     if (length >= 0)
         free(made);
     if (ok)
@@ -704,7 +704,7 @@ void sw_comparison_clear(struct sw_comparison *c)
 {
     free(c->figures);
     free(c->findings);
-    sw_h5_texts_clear(&c->texts);
+    sw_texts_clear(&c->texts);
     *c = (struct sw_comparison){0};
 }
 

@@ -92,7 +92,7 @@ static enum sw_status read_folder(struct merge *m, const char *folder, int order
         m->cells[m->n].order = order;
         m->cells[m->n++].in_out = order == 0;
     }
-    sw_h5_texts_clear(&files);
+    sw_texts_clear(&files);
     return st;
 }
 

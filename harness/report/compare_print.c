@@ -71,7 +71,7 @@ struct table {
 
 static enum sw_status put(struct table *t, int column, const char *text)
 {
-    SW_TRY(sw_h5_texts_add(&t->made, text));
+    SW_TRY(sw_texts_add(&t->made, text));
     t->texts[t->rows * COLUMNS + column] = t->made.items[t->made.count - 1];
     return SW_OK;
 }
@@ -117,7 +117,7 @@ static enum sw_status fill(const struct sw_comparison *c, bool all, struct table
 static void clear_table(struct table *t)
 {
     free(t->texts);
-    sw_h5_texts_clear(&t->made);
+    sw_texts_clear(&t->made);
 }
 
 /* Characters, not bytes. */

@@ -131,7 +131,7 @@ static enum sw_status write_index(const char *folder)
         st = SW_FAIL(SW_EINPUT, "%s%s", damaged.items[0], damaged.count > 1 ? " (and others)" : "");
 out:
     sw_h5_discard(&file);
-    sw_h5_texts_clear(&damaged);
+    sw_texts_clear(&damaged);
     sw_tidy_free(tidy);
     return st;
 }

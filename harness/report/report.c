@@ -46,7 +46,7 @@ static const char *text(struct report *r, const char *fmt, ...)
     vsnprintf(buffer, sizeof buffer, fmt, ap);
     va_end(ap);
     if (r->status == SW_OK)
-        r->status = sw_h5_texts_add(&r->texts, buffer);
+        r->status = sw_texts_add(&r->texts, buffer);
     return r->status == SW_OK ? r->texts.items[r->texts.count - 1] : NULL;
 }
 
@@ -523,7 +523,7 @@ static bool add_unique(struct report *r, struct sw_texts *list, const char *item
         if (strcmp(list->items[i], item) == 0)
             return false;
     if (r->status == SW_OK)
-        r->status = sw_h5_texts_add(list, item);
+        r->status = sw_texts_add(list, item);
     return true;
 }
 
@@ -591,7 +591,7 @@ static void read_origins(struct report *r, const struct cell *cell, struct origi
             o->warned[k] += strcmp(o->warnings.items[k], warnings.items[i]) == 0;
     }
     sw_cell_reader_close(reader);
-    sw_h5_texts_clear(&warnings);
+    sw_texts_clear(&warnings);
     free(version);
     free(code);
     free(git);
@@ -658,8 +658,8 @@ static void print_origins(struct report *r)
         print_line(r, "- ", line);
 out:
     for (int f = 0; f < FACTS; ++f)
-        sw_h5_texts_clear(&o.facts[f]);
-    sw_h5_texts_clear(&o.warnings);
+        sw_texts_clear(&o.facts[f]);
+    sw_texts_clear(&o.warnings);
     free(o.warned);
     free(o.first);
     free(o.last);
@@ -695,7 +695,7 @@ static enum sw_status print_report(int argc, char **argv)
         print_missing(&r);
         print_origins(&r);
     }
-    sw_h5_texts_clear(&r.texts);
+    sw_texts_clear(&r.texts);
     sw_tidy_free(r.tidy);
     free(r.cells);
     return r.status;

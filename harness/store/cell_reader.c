@@ -94,8 +94,8 @@ void sw_answers_clear(struct sw_answers *a)
     free(a->source.dataset);
     free(a->source.dataset_hash);
     free(a->source.model_folder);
-    sw_h5_texts_clear(&a->predictions);
-    sw_h5_texts_clear(&a->references);
+    sw_texts_clear(&a->predictions);
+    sw_texts_clear(&a->references);
     *a = (struct sw_answers){0};
 }
 

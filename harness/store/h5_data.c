@@ -23,30 +23,6 @@ static hid_t text_type(void)
     return type;
 }
 
-enum sw_status sw_h5_texts_add(struct sw_texts *texts, const char *text)
-{
-    if ((texts->count & (texts->count - 1)) == 0) { /* room for 1, 2, 4, … */
-        size_t room = texts->count ? 2 * (size_t)texts->count : 1;
-        char **items = realloc(texts->items, room * sizeof *items);
-        if (!items)
-            return SW_FAIL(SW_ENOMEM, "out of memory (list of %zu texts)", room);
-        texts->items = items;
-    }
-    char *copy = strdup(text ? text : "");
-    if (!copy)
-        return SW_FAIL(SW_ENOMEM, "out of memory (a text of %zu bytes)", strlen(text ? text : ""));
-    texts->items[texts->count++] = copy;
-    return SW_OK;
-}
-
-void sw_h5_texts_clear(struct sw_texts *texts)
-{
-    for (int i = 0; i < texts->count; ++i)
-        free(texts->items[i]);
-    free(texts->items);
-    *texts = (struct sw_texts){0};
-}
-
 /* --- attributes ------------------------------------------------------------------------------- */
 
 static enum sw_status set_attribute(hid_t object, const char *name, hid_t file_type,
@@ -445,11 +421,11 @@ enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *
     else if (count && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
     for (size_t i = 0; i < count && st == SW_OK; ++i)
-        st = sw_h5_texts_add(out, texts[i]);
+        st = sw_texts_add(out, texts[i]);
     for (size_t i = 0; texts && i < count; ++i)
         H5free_memory(texts[i]);
     if (st != SW_OK)
-        sw_h5_texts_clear(out);
+        sw_texts_clear(out);
     free(texts);
     sw_h5_close(type);
     sw_h5_close(dataset);
@@ -465,7 +441,7 @@ static herr_t add_member(hid_t group, const char *name, const H5L_info_t *info, 
 {
     (void)group, (void)info;
     struct listing *listing = data;
-    listing->status = sw_h5_texts_add(listing->texts, name);
+    listing->status = sw_texts_add(listing->texts, name);
     return listing->status == SW_OK ? 0 : -1;
 }
 
@@ -483,6 +459,6 @@ enum sw_status sw_h5_members(hid_t file, const char *name, struct sw_texts *out)
         st = listing.status != SW_OK ? listing.status : SW_H5_FAIL(SW_EINPUT, name);
     sw_h5_close(group);
     if (st != SW_OK)
-        sw_h5_texts_clear(out);
+        sw_texts_clear(out);
     return st;
 }

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "harness/config/config.h"
+#include "core/texts.h"
 #include "harness/store/h5_file.h"
 
 /* Attributes: UTF-8 text of any length, int64, float64. Reading: SW_EINPUT when missing or of
@@ -58,9 +58,5 @@ SW_MUST_CHECK enum sw_status sw_h5_read_texts(hid_t group, const char *name, str
 
 /* Names of the members of group/`name` in ascending order; none when there is no such group. */
 SW_MUST_CHECK enum sw_status sw_h5_members(hid_t file, const char *name, struct sw_texts *out);
-
-/* Lists of texts. */
-SW_MUST_CHECK enum sw_status sw_h5_texts_add(struct sw_texts *texts, const char *text);
-void sw_h5_texts_clear(struct sw_texts *texts);
 
 #endif

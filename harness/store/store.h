@@ -132,7 +132,7 @@ SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, con
 SW_MUST_CHECK enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads);
 SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name,
                                                        char **text);
-/* sw_h5_texts_clear */
+/* The caller frees them with sw_texts_clear. */
 SW_MUST_CHECK enum sw_status sw_cell_reader_warnings(struct sw_cell_reader *r,
                                                      struct sw_texts *out);
 void sw_cell_reader_close(struct sw_cell_reader *r); /* NULL is fine */

@@ -43,7 +43,7 @@ static enum sw_status list_folder(const char *folder, struct sw_texts *files)
             continue;
         char file[PATH_MAX];
         if (snprintf(file, sizeof file, "%s/%s", path, entry->d_name) < (int)sizeof file)
-            st = sw_h5_texts_add(files, file);
+            st = sw_texts_add(files, file);
     }
     closedir(dir);
     if (files->count)
@@ -60,7 +60,7 @@ enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files)
         return list_folder(results, files);
     const char *slash = strrchr(results, '/');
     if (strcmp(slash ? slash + 1 : results, "results.h5") != 0)
-        return sw_h5_texts_add(files, results);
+        return sw_texts_add(files, results);
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - results) : 1,
              slash ? results : ".");
@@ -110,7 +110,7 @@ static enum sw_status keep(struct reader *r, char *text, const char **out)
 {
     if (!text)
         return SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
-    enum sw_status st = sw_h5_texts_add(&r->tidy->strings, text);
+    enum sw_status st = sw_texts_add(&r->tidy->strings, text);
     free(text);
     if (st == SW_OK)
         *out = r->tidy->strings.items[r->tidy->strings.count - 1];
@@ -306,7 +306,7 @@ static enum sw_status read_cell(struct reader *r, const char *path, struct sourc
     }
     source->to = r->tidy->count;
 out:
-    sw_h5_texts_clear(&names);
+    sw_texts_clear(&names);
     sw_h5_close(file);
     return st == SW_OK ? st : sw_context(st, "%s", path);
 }
@@ -360,7 +360,7 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
             free(bad->experiment);
             free(bad->ended);
             *bad = (struct source){0};
-            st = sw_h5_texts_add(damaged, sw_error_message());
+            st = sw_texts_add(damaged, sw_error_message());
             sw_error_clear();
         }
     }
@@ -371,7 +371,7 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
     if (st == SW_OK && r.tidy->count)
         qsort(r.tidy->rows, (size_t)r.tidy->count, sizeof *r.tidy->rows, by_what);
 out:
-    sw_h5_texts_clear(&files);
+    sw_texts_clear(&files);
     for (int i = 0; i < n_sources; ++i) {
         free(sources[i].experiment);
         free(sources[i].ended);
@@ -393,7 +393,7 @@ void sw_tidy_free(struct sw_tidy *tidy)
 {
     if (!tidy)
         return;
-    sw_h5_texts_clear(&tidy->strings);
+    sw_texts_clear(&tidy->strings);
     free(tidy->rows);
     free(tidy);
 }

@@ -89,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             free(text);
         sw_error_clear();
         if (sw_cell_reader_warnings(reader, &warnings) == SW_OK)
-            sw_h5_texts_clear(&warnings);
+            sw_texts_clear(&warnings);
         sw_cell_reader_close(reader);
     }
     sw_error_clear();

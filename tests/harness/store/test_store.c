@@ -321,7 +321,7 @@ static void test_round_trip(void **state)
     assert_int_equal(sw_cell_reader_warnings(reader, &warnings), SW_OK);
     assert_int_equal(warnings.count, 1);
     assert_string_equal(warnings.items[0], "density off by 1 block");
-    sw_h5_texts_clear(&warnings);
+    sw_texts_clear(&warnings);
     sw_cell_reader_close(reader);
 }
 
@@ -451,7 +451,7 @@ static void test_damage_is_found(void **state)
         assert_int_equal(sw_tidy_read_intact(folder, &tidy, &damaged), SW_OK);
         assert_int_equal(damaged.count, 1);
         assert_non_null(find_row(tidy, good.key, "nll", -1));
-        sw_h5_texts_clear(&damaged);
+        sw_texts_clear(&damaged);
         sw_tidy_free(tidy);
     }
     FILE *f = fopen(path, "w");
@@ -589,7 +589,7 @@ static void test_index(void **state)
     struct sw_texts keys;
     assert_int_equal(sw_h5_members(file, "cells", &keys), SW_OK);
     assert_int_equal(keys.count, 2);
-    sw_h5_texts_clear(&keys);
+    sw_texts_clear(&keys);
     char link[80];
     double *value;
     hsize_t dims[3];
