@@ -23,7 +23,7 @@ struct maker {
     int capacity;
     const struct sw_workload *workload;
     const char *task;
-    struct sw_input input;
+    const struct sw_input *input;             /* of the workload, task and context */
     const struct sw_calibration *calibration; /* of calibrated budgets; NULL: none */
     const struct sw_method_config *method;
     const int *choice; /* per parameter, which of its values */
@@ -233,7 +233,7 @@ static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
     json_text(&j, "backend", m->backend->name);
     json_text(&j, "device", m->backend->device);
     workload_json(&j, cell);
-    json_text(&j, "input", m->input.hash);
+    json_text(&j, "input", m->input->hash);
     json_text(&j, "method", cell->method->name);
     json_key(&j, "params");
     fputs(cell->params_json, j.out);
@@ -296,7 +296,7 @@ static void estimate(const struct maker *m, struct sw_cell *cell)
     const struct sw_shape *s = &cell->shape;
     const struct sw_workload *w = cell->workload;
     bool task = w->kind == SW_WORKLOAD_TASK;
-    double n = cell->context, total = n + m->input.decode_tokens, L = s->n_layers, H = s->n_heads,
+    double n = cell->context, total = n + m->input->decode_tokens, L = s->n_layers, H = s->n_heads,
            d = s->head_dim;
     double kept = isnan(cell->density) ? 0.3 : cell->density;
     double sparse_layers = cell->method->flags & SW_METHOD_DENSE ||
@@ -304,17 +304,17 @@ static void estimate(const struct maker *m, struct sw_cell *cell)
                                ? 0
                                : L - cell->dense_layers;
     double rate = speed(m->backend), act = (double)sw_dtype_size(m->backend->act);
-    double dense_pass = (2 * m->input.parameters * n + 2 * L * H * d * n * n) / rate;
+    double dense_pass = (2 * m->input->parameters * n + 2 * L * H * d * n * n) / rate;
     double pass = dense_pass - 2 * sparse_layers * H * d * n * n * (1 - kept) / rate;
     double step =
-        (m->input.parameters + 2 * L * total * s->n_kv_heads * d) * act / bandwidth(m->backend);
+        (m->input->parameters + 2 * L * total * s->n_kv_heads * d) * act / bandwidth(m->backend);
     double steps =
-        m->input.decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input.scored_tokens);
+        m->input->decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input->scored_tokens);
     int block = ((const struct sw_method_params *)cell->params)->block_size;
     double b = ceil(n / block), layers_held = task ? L : 1;
 
     cell->memory_bytes =
-        m->input.parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
+        m->input->parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
         2 * total * (2 * H + 2 * s->n_kv_heads) * d * act + 2 * H * b * b * sizeof(float) +
         (task ? 0 : total * (H + 2 * s->n_kv_heads) * d * sizeof(float));
     cell->seconds = 0;
@@ -422,7 +422,7 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
     if (cell->phase != SW_PHASE_PREFILL && !(method->flags & SW_METHOD_DECODE))
         SW_TRY(skip(cell, "%s selects in prefill only", method->name));
     if (cell->phase != SW_PHASE_PREFILL && cell->workload->kind == SW_WORKLOAD_TENSORS &&
-        m->input.decode_tokens == 0)
+        m->input->decode_tokens == 0)
         SW_TRY(skip(cell, "the bundle has no /decode"));
     return SW_OK;
 }
@@ -434,12 +434,13 @@ static enum sw_status fill_cell(const struct maker *m, double density, enum sw_p
         (struct sw_cell){.config = m->config,
                          .workload = m->workload,
                          .task = m->task,
+                         .input = m->input,
                          .method = m->method->method,
-                         .context = m->input.n,
+                         .context = m->input->n,
                          .density = density,
                          .phase = phase,
                          .seed = m->config->seed,
-                         .shape = m->input.shape,
+                         .shape = m->input->shape,
                          .budget = m->config->budget,
                          .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers
                                                                         : m->config->dense_layers};
@@ -544,20 +545,34 @@ static enum sw_status expand_params(struct maker *m)
     return st;
 }
 
+/* Describes an input and keeps it in the plan, for the cells that point to it. */
+static enum sw_status add_input(struct maker *m, int context)
+{
+    struct sw_plan *plan = m->plan;
+    struct sw_input **inputs =
+        realloc(plan->inputs, ((size_t)plan->n_inputs + 1) * sizeof *plan->inputs);
+    if (!inputs)
+        return no_memory();
+    plan->inputs = inputs;
+    struct sw_input *input = calloc(1, sizeof *input);
+    if (!input)
+        return no_memory();
+    plan->inputs[plan->n_inputs++] = input;
+    m->input = input;
+    return sw_input_describe(m->config, m->workload, m->task, context, input);
+}
+
 /* All cells of one prepared input. */
 static enum sw_status expand_input(struct maker *m, int context)
 {
     const struct sw_config *c = m->config;
-    enum sw_status st = sw_input_describe(c, m->workload, m->task, context, &m->input);
-    if (st != SW_OK) {
-        sw_input_clear(&m->input);
+    enum sw_status st = add_input(m, context);
+    if (st != SW_OK)
         return sw_context(st, "%s:%d", c->file, m->workload->line);
-    }
     for (int i = 0; st == SW_OK && i < c->n_methods; i++) {
         m->method = &c->methods[i];
         st = expand_params(m);
     }
-    sw_input_clear(&m->input);
     return st;
 }
 
@@ -648,6 +663,11 @@ void sw_plan_free(struct sw_plan *plan)
         return;
     for (int i = 0; i < plan->count; i++)
         cell_clear(&plan->cells[i]);
+    for (int i = 0; i < plan->n_inputs; i++) {
+        sw_input_clear(plan->inputs[i]);
+        free(plan->inputs[i]);
+    }
+    free(plan->inputs);
     free(plan->cells);
     free(plan);
 }

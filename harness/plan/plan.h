@@ -4,6 +4,7 @@
 
 #include "core/backend.h"
 #include "harness/config/config.h"
+#include "harness/inputs/inputs.h"
 
 enum sw_cell_state {
     SW_CELL_TODO,
@@ -15,8 +16,9 @@ enum sw_cell_state {
 struct sw_cell {
     const struct sw_config *config;
     const struct sw_workload *workload;
-    const char *task;      /* of workload->tasks; NULL unless kind is task */
-    struct sw_shape shape; /* of the input */
+    const char *task;             /* of workload->tasks; NULL unless kind is task */
+    const struct sw_input *input; /* what the workload's files say; the plan's */
+    struct sw_shape shape;        /* of the input */
     const struct sw_method *method;
     void *params;      /* method->params_size bytes, filled through its table */
     char *params_json; /* {"block_size": 64, …}: every parameter, in table order; numbers and
@@ -39,6 +41,9 @@ struct sw_cell {
 struct sw_plan {
     struct sw_cell *cells;
     int count;
+    /* the inputs of the cells, each described once */
+    struct sw_input **inputs;
+    int n_inputs;
 };
 
 /* Names for the tidy table. */

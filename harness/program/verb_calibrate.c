@@ -98,11 +98,6 @@ static void tell(const struct search *s, bool quiet)
                 s->achieved);
 }
 
-static bool same_input(const struct sw_cell *a, const struct sw_cell *b)
-{
-    return a->workload == b->workload && a->task == b->task && a->context == b->context;
-}
-
 /* The cells that have a threshold to find, as searches over its whole range. */
 static enum sw_status collect(struct sw_plan *plan, struct search **out, int *n)
 {
@@ -164,8 +159,9 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     SW_TRY_GOTO(st, done, sw_calibration_writable(config->calibration));
     SW_TRY_GOTO(st, done, sw_runner_new(backend, "", &runner));
     for (int i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && same_input(searches[i].cell, searches[end].cell); end++) {
-        }
+        end = i + 1;
+        while (end < n && searches[end].cell->input == searches[i].cell->input)
+            end++;
         bool bundle = searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS;
         other_prompts = other_prompts && !bundle;
         SW_TRY_GOTO(st, done, search_input(runner, searches + i, end - i, bundle ? 1 : prompts));

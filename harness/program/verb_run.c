@@ -229,11 +229,6 @@ static enum sw_status run_cells(struct run *r)
 
 /* --- before and after ------------------------------------------------------------------------- */
 
-static bool share_input(const struct sw_cell *a, const struct sw_cell *b)
-{
-    return a->workload == b->workload && a->task == b->task && a->context == b->context;
-}
-
 /* Ranks take the dearest cells first, so that they end together; by inputs, since what its cells
  * share (a model, the dense truth) is kept from one to the next. */
 static int dearest_first(const void *left, const void *right)
@@ -275,7 +270,7 @@ static enum sw_status list_todo(struct run *r)
         *t = (struct todo){.cell = cell};
         look_at_file(r, cell->key, &t->inode, &t->changed);
         r->planned += cell->seconds;
-        if (!share_input(r->todo[first].cell, cell))
+        if (r->todo[first].cell->input != cell->input)
             first = r->n_todo;
         t->input = first;
         r->n_todo++;
@@ -304,8 +299,8 @@ static enum sw_status prepare(struct run *r)
     SW_TRY(list_todo(r));
     SW_TRY(sw_runner_new(r->backend, output, &r->runner));
     for (int i = 0; i < r->n_todo; i++)
-        if (i == 0 ||
-            !share_input(r->todo[i].cell, r->todo[i - 1].cell)) /* neighbours share their inputs */
+        /* neighbours share their inputs */
+        if (i == 0 || r->todo[i].cell->input != r->todo[i - 1].cell->input)
             SW_TRY(sw_runner_check(r->runner, r->todo[i].cell));
     return sw_store_open_folder(output);
 }

@@ -12,6 +12,11 @@
 
 enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
 
+static enum sw_status out_of_memory(void)
+{
+    return SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+}
+
 /* --- what cells share ------------------------------------------------------------------------- */
 
 struct sw_runner {
@@ -35,7 +40,7 @@ enum sw_status sw_runner_new(struct sw_backend *be, const char *folder, struct s
     if (!*out || !(*out)->folder) {
         free(*out);
         *out = NULL;
-        return SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+        return out_of_memory();
     }
     (*out)->be = be;
     return SW_OK;
@@ -90,7 +95,7 @@ static enum sw_status need_model(struct sw_runner *r, const char *folder)
         return SW_FAIL(SW_EINPUT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d",
                        folder, sw_vocab_size(r->vocab), sw_model_config(r->model)->vocab);
     r->model_folder = strdup(folder);
-    return r->model_folder ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+    return r->model_folder ? SW_OK : out_of_memory();
 }
 
 static enum sw_status need_dataset(struct sw_runner *r, const char *file)
@@ -100,7 +105,7 @@ static enum sw_status need_dataset(struct sw_runner *r, const char *file)
     drop_dataset(r);
     SW_TRY(sw_dataset_read(file, &r->dataset));
     r->dataset_file = strdup(file);
-    return r->dataset_file ? SW_OK : SW_FAIL(SW_ENOMEM, "runner: out of host memory");
+    return r->dataset_file ? SW_OK : out_of_memory();
 }
 
 /* The capture of `key`, made by the caller when this says false. */
@@ -112,28 +117,32 @@ static bool have_capture(struct sw_runner *r, const char *key)
     return false;
 }
 
+/* Once for all cells of a model that follow one another. */
+static enum sw_status check_model(struct sw_runner *r, const char *folder)
+{
+    struct sw_vocab *vocab = NULL;
+    if (r->checked_model && strcmp(r->checked_model, folder) == 0)
+        return SW_OK;
+    SW_TRY(sw_model_check(folder, NULL));
+    SW_TRY(sw_vocab_open(folder, &vocab));
+    sw_vocab_close(vocab);
+    free(r->checked_model);
+    r->checked_model = strdup(folder);
+    return r->checked_model ? SW_OK : out_of_memory();
+}
+
 enum sw_status sw_runner_check(struct sw_runner *r, const struct sw_cell *cell)
 {
-    struct sw_input input = {0};
-    enum sw_status st =
-        sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
-    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TASK) {
-        st = need_dataset(r, input.file);
-        if (st == SW_OK &&
-            (!r->checked_model || strcmp(r->checked_model, input.model_folder) != 0)) {
-            struct sw_vocab *vocab = NULL;
-            st = sw_model_check(input.model_folder, NULL);
-            if (st == SW_OK)
-                st = sw_vocab_open(input.model_folder, &vocab);
-            sw_vocab_close(vocab);
-            free(r->checked_model);
-            r->checked_model = strdup(input.model_folder);
-        }
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK:
+        SW_TRY(need_dataset(r, cell->input->file));
+        return check_model(r, cell->input->model_folder);
+    case SW_WORKLOAD_TENSORS:
+        return sw_bundle_check(cell->input->file, NULL, &(struct sw_bundle_info){0});
+    case SW_WORKLOAD_SYNTHETIC:
+        break;
     }
-    if (st == SW_OK && cell->workload->kind == SW_WORKLOAD_TENSORS)
-        st = sw_bundle_check(input.file, NULL, &(struct sw_bundle_info){0});
-    sw_input_clear(&input);
-    return st;
+    return SW_OK;
 }
 
 static void name_capture(struct sw_runner *r, const char *key)
@@ -173,9 +182,9 @@ static enum sw_status hold_bundle(struct sw_runner *r, const struct sw_input *in
     return SW_OK;
 }
 
-static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell,
-                                     const struct sw_input *input, uint64_t seed)
+static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *cell, uint64_t seed)
 {
+    const struct sw_input *input = cell->input;
     char key[sizeof r->capture_key];
     int tokens = cell->context + input->decode_tokens;
     snprintf(key, sizeof key, "synthetic %s %d %llu", input->hash, tokens,
@@ -193,8 +202,9 @@ static enum sw_status hold_synthetic(struct sw_runner *r, const struct sw_cell *
  * memory. The prompts count as many as the timing rule wants runs. In phase prefill the first token
  * is all: it needs no place in the cache, and nothing is kept for steps after it. */
 static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell *cell,
-                                       const struct sw_input *input, struct sw_result *result)
+                                       struct sw_result *result)
 {
+    const struct sw_input *input = cell->input;
     struct sw_named_shape shape = *cell->workload->shape;
     shape.shape = input->shape;
     char name[128];
@@ -232,8 +242,7 @@ static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell
 }
 
 /* Probes one sample of the dataset: the tensors of a dense run over it. */
-static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell,
-                                   const struct sw_input *input, int sample,
+static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, int sample,
                                    struct sw_cell_writer *writer, struct sw_figures *figures,
                                    struct sw_result *result)
 {
@@ -243,7 +252,7 @@ static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *ce
     if (cell->phase == SW_PHASE_PREFILL)
         m = 0;
     char key[sizeof r->capture_key];
-    snprintf(key, sizeof key, "task %s %d", input->hash, sample);
+    snprintf(key, sizeof key, "task %s %d", cell->input->hash, sample);
     if (!have_capture(r, key)) {
         SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
         name_capture(r, key);
@@ -254,9 +263,9 @@ static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *ce
 /* task: the method in the model over all samples; then recovery on the dense run's tensors of the
  * first recovery_samples. */
 static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell,
-                               const struct sw_input *input, struct sw_cell_writer *writer,
-                               struct sw_result *result)
+                               struct sw_cell_writer *writer, struct sw_result *result)
 {
+    const struct sw_input *input = cell->input;
     SW_TRY(need_model(r, input->model_folder));
     SW_TRY(need_dataset(r, input->file));
     if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
@@ -275,7 +284,7 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell,
     struct sw_figures figures;
     enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
     for (int s = 0; s < probes && st == SW_OK; s++)
-        st = probe_sample(r, cell, input, s, s == 0 ? writer : NULL, &figures, result);
+        st = probe_sample(r, cell, s, s == 0 ? writer : NULL, &figures, result);
     if (st == SW_OK)
         st = sw_figures_report(&figures, result);
     sw_figures_free(&figures);
@@ -291,30 +300,28 @@ static bool is_the_cells_own(enum sw_status st)
 enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
                               struct sw_result *result)
 {
-    struct sw_input input = {0};
+    const struct sw_input *input = cell->input;
     struct sw_cell_writer *writer = NULL;
     enum sw_status st;
-    SW_TRY_GOTO(st, done,
-                sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input));
     SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
     r->be->peak_bytes(r->be, true);
     switch (cell->workload->kind) {
     case SW_WORKLOAD_TASK:
-        st = run_task(r, cell, &input, writer, result);
+        st = run_task(r, cell, writer, result);
         break;
     case SW_WORKLOAD_TENSORS:
-        st = hold_bundle(r, &input);
+        st = hold_bundle(r, input);
         if (st == SW_OK)
-            st = run_capture(r, cell, input.n, input.decode_tokens, writer, result);
+            st = run_capture(r, cell, input->n, input->decode_tokens, writer, result);
         break;
     case SW_WORKLOAD_SYNTHETIC:
         if (cell->workload->whole_model) {
-            st = run_random_model(r, cell, &input, result);
+            st = run_random_model(r, cell, result);
             break;
         }
-        st = hold_synthetic(r, cell, &input, cell->seed);
+        st = hold_synthetic(r, cell, cell->seed);
         if (st == SW_OK)
-            st = run_capture(r, cell, cell->context, input.decode_tokens, writer, result);
+            st = run_capture(r, cell, cell->context, input->decode_tokens, writer, result);
         break;
     }
     if (is_the_cells_own(st)) {
@@ -343,14 +350,13 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
     writer = NULL;
 done:
     sw_cell_writer_abort(writer);
-    sw_input_clear(&input);
     return st;
 }
 
-static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell,
-                                   const struct sw_input *input, int prompt,
+static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt,
                                    struct sw_figures *figures, struct sw_result *result)
 {
+    const struct sw_input *input = cell->input;
     switch (cell->workload->kind) {
     case SW_WORKLOAD_TASK:
         SW_TRY(need_model(r, input->model_folder));
@@ -358,12 +364,12 @@ static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *ce
         if (prompt >= r->dataset->n_samples)
             return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file,
                            r->dataset->n_samples, prompt + 1);
-        return probe_sample(r, cell, input, prompt, NULL, figures, result);
+        return probe_sample(r, cell, prompt, NULL, figures, result);
     case SW_WORKLOAD_TENSORS:
         SW_TRY(hold_bundle(r, input));
         return sw_probe(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
     case SW_WORKLOAD_SYNTHETIC:
-        SW_TRY(hold_synthetic(r, cell, input, cell->seed + (uint64_t)prompt));
+        SW_TRY(hold_synthetic(r, cell, cell->seed + (uint64_t)prompt));
         return sw_probe(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
     }
     return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
@@ -372,21 +378,16 @@ static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *ce
 enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt,
                                  double *density)
 {
-    struct sw_input input = {0};
     struct sw_figures figures = {0};
     struct sw_result result = {0};
-    enum sw_status st =
-        sw_input_describe(cell->config, cell->workload, cell->task, cell->context, &input);
+    enum sw_status st = sw_figures_make(&figures, &cell->shape);
     if (st == SW_OK)
-        st = sw_figures_make(&figures, &cell->shape);
-    if (st == SW_OK)
-        st = probe_prompt(r, cell, &input, prompt, &figures, &result);
+        st = probe_prompt(r, cell, prompt, &figures, &result);
     if (st == SW_OK)
         st = sw_figures_report(&figures, &result);
     if (st == SW_OK)
         *density = sw_result_metric(&result, "density")->value;
     sw_figures_free(&figures);
     sw_result_clear(&result);
-    sw_input_clear(&input);
     return st;
 }
