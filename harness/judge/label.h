@@ -1,0 +1,31 @@
+/* label.h: what a cell is called, decided once for progress lines, tables, comparisons and plots:
+ * the shortest words that tell the cells of one set apart.
+ *
+ * A label starts with what every table shows anyway (model, task, context, phase, method, density).
+ * Where two cells of the set share all of that, every parameter and every option in which they
+ * differ becomes a word: a parameter for all cells of its method, an option (of the workload, the
+ * budget, the machine, …) for all cells of its model. Nothing else is said. */
+#ifndef SW_LABEL_H
+#define SW_LABEL_H
+
+#include "core/status.h"
+
+struct sw_label {
+    char *method;  /* "sketchwalk icml B=64": the method and its parameters */
+    char *options; /* "layers=6"; "" where nothing else tells cells apart */
+    char *name;    /* both: "sketchwalk icml B=64 layers=6" */
+    /* "smollm2-135m planted n=1024 prefill sketchwalk icml B=64 density 0.25 layers=6" */
+    char *full;
+};
+
+/* Labels of n cells from their identities (the JSON of struct sw_cell's `identity`, as stored in
+ * /provenance). A text that is no such JSON gives the label "unknown". O(n log n). SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_labels_make(const char *const *identities, int n,
+                                            struct sw_label **out);
+void sw_labels_free(struct sw_label *labels, int n); /* NULL is fine */
+
+/* "0.25"; "native" for NaN, where a native budget decides. Returns text. */
+enum { SW_DENSITY_TEXT = 32 };
+const char *sw_density_text(double density, char text[SW_DENSITY_TEXT]);
+
+#endif
