@@ -40,7 +40,6 @@ static const struct watched {
     {"nll", SW_FIGURE_ACCURACY, PAIRED, 1e-5, 1e-3},
     {"density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
     {"density_all_layers", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
-    {"block_density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-6},
     {"kv_fetch_density", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
     {"block_recall", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},
     {"block_recall_shared", SW_FIGURE_SELECTION, EXACT, 1e-6, 1e-3},

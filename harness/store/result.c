@@ -14,7 +14,6 @@ const struct sw_metric_info sw_metric_table[] = {
     {"density_spread", "1", "standard deviation of the kept density over sparse layers and heads",
      0},
     {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
-    {"block_density", "1", "kept / causal blocks of the sparse layers", 0},
     {"block_union_density", "1",
      "causal token pairs of the listed blocks / causal token pairs, where density counts single "
      "pairs (token masks)",
