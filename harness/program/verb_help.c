@@ -24,7 +24,7 @@ static enum sw_status help_verbs(void)
     if (st == SW_OK) {
         printf(
             "swbench measures sparse attention: accuracy, recovery and time on one code path.\n\n");
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
         printf("\nswbench help TOPIC: a verb, config, a section of it (workloads, axes, methods, "
                "timing), a method, metrics, scores\n"
                "Exit codes:");
@@ -34,6 +34,18 @@ static enum sw_status help_verbs(void)
     }
     sw_table_free(&table);
     return st;
+}
+
+/* "methods with a threshold: spargeattn (cdfthreshd), …" */
+static void print_thresholds(void)
+{
+    const char *separator = "methods with a threshold to find: ";
+    for (int i = 0; sw_methods[i]; i++)
+        if (sw_methods[i]->threshold) {
+            printf("%s%s (%s)", separator, sw_methods[i]->name, sw_methods[i]->threshold);
+            separator = ", ";
+        }
+    putchar('\n');
 }
 
 static enum sw_status help_verb(const struct sw_verb *verb)
@@ -48,8 +60,10 @@ static enum sw_status help_verb(const struct sw_verb *verb)
     }
     if (st == SW_OK) {
         printf("swbench %s %s: %s\n", verb->name, verb->usage, verb->summary);
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
     }
+    if (st == SW_OK && verb->run == sw_verb_calibrate)
+        print_thresholds();
     sw_table_free(&table);
     return st;
 }
@@ -75,7 +89,7 @@ static enum sw_status help_section(const struct sw_section *section)
     }
     if (st == SW_OK) {
         printf("%s: %s\n", section->name, section->help);
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
     }
     sw_table_free(&table);
     return st;
@@ -104,7 +118,7 @@ static enum sw_status help_method(const struct sw_method *method)
     }
     if (st == SW_OK) {
         printf("%s: %s\n  follows %s\n", method->name, method->summary, method->source);
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
     }
     sw_table_free(&table);
     return st;
@@ -139,7 +153,7 @@ static enum sw_status help_metrics(void)
             st = sw_table_add(&table, "%s", m->long_name);
     }
     if (st == SW_OK)
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
     sw_table_free(&table);
     return st;
 }
@@ -155,7 +169,7 @@ static enum sw_status help_scores(void)
             st = sw_table_add(&table, "%s", s->summary);
     }
     if (st == SW_OK)
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
     sw_table_free(&table);
     return st;
 }

@@ -214,7 +214,7 @@ static enum sw_status list(const char *topic)
         struct sw_table table = {0};
         enum sw_status st = topics[i].list(&table);
         if (st == SW_OK && table.count > 0)
-            sw_table_print(&table, stdout);
+            st = sw_table_print(&table, stdout);
         sw_table_free(&table);
         return st;
     }

@@ -89,7 +89,7 @@ static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
         }
     }
     if (st == SW_OK) {
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
         printf("%d cell%s: %d to do, %d cached, %d skipped; about %s, %s at most; results in %s\n",
                plan->count, plan->count == 1 ? "" : "s", count[SW_CELL_TODO], count[SW_CELL_CACHED],
                count[SW_CELL_SKIPPED], seconds_text(seconds, time), bytes_text(memory, peak),

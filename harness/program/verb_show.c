@@ -87,7 +87,7 @@ static enum sw_status print_samples(const char *results, const struct sw_show_ce
     for (int s = 0; s < samples && st == SW_OK; s++)
         st = add_sample(&table, columns, n, s);
     if (st == SW_OK) {
-        sw_table_print(&table, stdout);
+        st = sw_table_print(&table, stdout);
         for (int c = 0; c < n; c++)
             printf("%s%c: %s\n", c ? "" : "\n", letter_of(c), cells[c].label);
     }

@@ -25,7 +25,7 @@ struct sw_verb {
 };
 struct sw_flag {
     const char *name, *value, *help;
-};                                      /* value NULL: a switch */
+}; /* value NULL: a switch */
 extern const struct sw_verb sw_verbs[]; /* ends with name == NULL */
 
 int sw_verb_run(int argc, char **argv);

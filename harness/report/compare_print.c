@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "harness/judge/compare.h"
-#include "harness/report/report_table.h"
-#include "harness/store/h5_data.h"
+#include "harness/report/table.h"
 
 const char *const sw_comparison_formats[] = {"text", "json", "junit", "md", NULL};
 
@@ -57,130 +56,98 @@ static const char *verdict_text(const struct sw_figure *f)
     return f->judged ? sw_verdict_names[f->verdict] : "(shown)";
 }
 
-/* --- tables ----------------------------------------------------------------------------------- */
+/* --- the table of figures ----------------------------------------------------------------------
+ */
 
-enum { VERDICT, METRIC, BASE, NEW, CHANGE, P, CELL, NOTE, COLUMNS };
-static const char *titles[COLUMNS] = {"verdict", "metric", "BASE", "NEW",
-                                      "change",  "p",      "cell", ""};
+enum { COLUMNS = 8 };
 
-struct table {
-    const char **texts;
-    int rows;
-    struct sw_texts made;
-};
-
-static enum sw_status put(struct table *t, int column, const char *text)
+static enum sw_status add_figure(struct sw_table *t, const struct sw_figure *f)
 {
-    SW_TRY(sw_texts_add(&t->made, text));
-    t->texts[t->rows * COLUMNS + column] = t->made.items[t->made.count - 1];
-    return SW_OK;
-}
-
-static enum sw_status put_figure(struct table *t, const struct sw_figure *f)
-{
-    char text[160];
-    SW_TRY(put(t, VERDICT, verdict_text(f)));
-    snprintf(text, sizeof text, "%s%s", f->metric, is_relative(f) ? " of dense" : "");
-    SW_TRY(put(t, METRIC, text));
-    value_text(f->base, text, sizeof text);
-    SW_TRY(put(t, BASE, text));
-    value_text(f->now, text, sizeof text);
-    SW_TRY(put(t, NEW, text));
-    change_text(f, text, sizeof text);
-    SW_TRY(put(t, CHANGE, text));
-    p_text(f, text, sizeof text);
-    SW_TRY(put(t, P, text));
-    SW_TRY(put(t, CELL, f->cell));
-    SW_TRY(put(t, NOTE, f->note));
-    t->rows++;
-    return SW_OK;
+    char base[40], now[40], change[160], p[40];
+    value_text(f->base, base, sizeof base);
+    value_text(f->now, now, sizeof now);
+    change_text(f, change, sizeof change);
+    p_text(f, p, sizeof p);
+    SW_TRY(sw_table_add(t, "%s", verdict_text(f)));
+    SW_TRY(sw_table_add(t, "%s%s", f->metric, is_relative(f) ? " of dense" : ""));
+    SW_TRY(sw_table_add(t, "%s", base));
+    SW_TRY(sw_table_add(t, "%s", now));
+    SW_TRY(sw_table_add(t, "%s", change));
+    SW_TRY(sw_table_add(t, "%s", p));
+    SW_TRY(sw_table_add(t, "%s", f->cell));
+    return sw_table_add(t, "%s", f->note);
 }
 
 /* Worst first, each kind in the order of the cells. */
-static enum sw_status fill(const struct sw_comparison *c, bool all, struct table *t)
+static enum sw_status add_figures(const struct sw_comparison *c, bool all, struct sw_table *t)
 {
     static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE,
                                             SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER,
                                             SW_VERDICT_SAME};
-    *t = (struct table){.texts = calloc(((size_t)c->n_figures + 1) * COLUMNS, sizeof *t->texts)};
-    if (!t->texts)
-        return SW_FAIL(SW_ENOMEM, "out of memory (table of %d figures)", c->n_figures);
     for (int judged = 1; judged >= 0; --judged)
         for (size_t v = 0; v < sizeof order / sizeof order[0]; ++v)
             for (int i = 0; i < c->n_figures; ++i)
                 if (c->figures[i].judged == judged && c->figures[i].verdict == order[v] &&
                     shown(&c->figures[i], all))
-                    SW_TRY(put_figure(t, &c->figures[i]));
+                    SW_TRY(add_figure(t, &c->figures[i]));
     return SW_OK;
 }
 
-static void clear_table(struct table *t)
-{
-    free(t->texts);
-    sw_texts_clear(&t->made);
-}
-
-/* Characters, not bytes. */
-static int width(const char *text)
-{
-    int n = 0;
-    for (; *text; ++text)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
-
-static const char *text_at(const struct table *t, int row, int column)
-{
-    const char *text = row < 0 ? titles[column] : t->texts[row * COLUMNS + column];
-    return text ? text : "";
-}
-
-static void print_plain_table(const struct table *t)
-{
-    int widths[COLUMNS] = {0};
-    for (int row = -1; row < t->rows; ++row)
-        for (int column = 0; column < COLUMNS; ++column)
-            widths[column] = width(text_at(t, row, column)) > widths[column]
-                                 ? width(text_at(t, row, column))
-                                 : widths[column];
-    for (int row = -1; row < t->rows; ++row) {
-        for (int column = 0; column < NOTE; ++column) {
-            const char *text = text_at(t, row, column);
-            bool left = column <= METRIC || column == CHANGE || column == CELL;
-            bool last = column == CELL && !*text_at(t, row, NOTE);
-            int pad = last ? 0 : widths[column] - width(text);
-            printf("%*s%s%*s%s", left ? 0 : pad, "", text, left ? pad : 0, "", last ? "" : "  ");
-        }
-        printf("%s\n", text_at(t, row, NOTE));
-    }
-}
-
 /* --- text and md ------------------------------------------------------------------------------ */
+
+static int by_text(const void *left, const void *right)
+{
+    const struct sw_finding *a = *(const struct sw_finding *const *)left,
+                            *b = *(const struct sw_finding *const *)right;
+    int c =
+        a->kind != b->kind ? (a->kind > b->kind) - (a->kind < b->kind) : strcmp(a->text, b->text);
+    return c ? c : (a > b) - (a < b);
+}
+
+static int by_place(const void *left, const void *right)
+{
+    const struct sw_finding *a = *(const struct sw_finding *const *)left,
+                            *b = *(const struct sw_finding *const *)right;
+    return (a > b) - (a < b);
+}
 
 static bool alike(const struct sw_finding *a, const struct sw_finding *b)
 {
     return a->kind == b->kind && strcmp(a->text, b->text) == 0;
 }
 
-/* One line for all cells of which the same is to say. */
-static void print_findings(const struct sw_comparison *c, const char *bullet)
+/* One line for all cells of which the same is to say, in the order of the first ones. */
+static enum sw_status print_findings(const struct sw_comparison *c, const char *bullet)
 {
+    const struct sw_finding **order = malloc(((size_t)c->n_findings + 1) * sizeof *order);
+    int *alike_of = calloc((size_t)c->n_findings + 1, sizeof *alike_of), firsts = 0;
+    if (!order || !alike_of) {
+        free(order);
+        free(alike_of);
+        return SW_FAIL(SW_ENOMEM, "out of memory (%d findings)", c->n_findings);
+    }
+    for (int i = 0; i < c->n_findings; ++i)
+        order[i] = &c->findings[i];
+    qsort(order, (size_t)c->n_findings, sizeof *order, by_text);
     for (int i = 0; i < c->n_findings; ++i) {
-        const struct sw_finding *f = &c->findings[i];
-        int same = 1, before = 0;
-        for (int j = 0; j < i; ++j)
-            before += alike(f, &c->findings[j]);
-        for (int j = i + 1; j < c->n_findings; ++j)
-            same += alike(f, &c->findings[j]);
-        if (before)
-            continue;
+        if (!firsts || !alike(order[firsts - 1], order[i]))
+            order[firsts++] = order[i];
+        alike_of[order[firsts - 1] - c->findings]++;
+    }
+    qsort(order, (size_t)firsts, sizeof *order, by_place);
+    for (int i = 0; i < firsts; ++i) {
+        const struct sw_finding *f = order[i];
+        int more = alike_of[f - c->findings] - 1;
         printf("%s%s: %s", bullet, sw_finding_names[f->kind], f->cell);
-        if (same > 1)
-            printf(" and %d more", same - 1);
+        if (more)
+            printf(" and %d more", more);
         printf("%s%s\n", *f->text ? ": " : "", f->text);
     }
     if (c->n_findings)
         putchar('\n');
+    free(order);
+    free(alike_of);
+    return SW_OK;
 }
 
 static void print_summary(const struct sw_comparison *c, const char *bullet)
@@ -210,39 +177,39 @@ static void print_summary(const struct sw_comparison *c, const char *bullet)
 
 static enum sw_status print_text(const struct sw_comparison *c, bool all)
 {
-    struct table t;
-    enum sw_status st = fill(c, all, &t);
-    if (st == SW_OK) {
-        print_findings(c, "");
-        if (t.rows) {
-            print_plain_table(&t);
-            putchar('\n');
-        }
-        print_summary(c, "");
-        printf("%d cells compared: %s\n", c->pairs, sw_verdict_names[sw_comparison_verdict(c)]);
+    static const char *const titles[COLUMNS] = {"verdict", "metric", "BASE", "NEW",
+                                                "change",  "p",      "cell", ""};
+    struct sw_table t = {.columns = COLUMNS, .titles = titles, .right = "llrrlrll"};
+    enum sw_status st;
+    SW_TRY_GOTO(st, out, add_figures(c, all, &t));
+    SW_TRY_GOTO(st, out, print_findings(c, ""));
+    if (t.count) {
+        SW_TRY_GOTO(st, out, sw_table_print(&t, stdout));
+        putchar('\n');
     }
-    clear_table(&t);
+    print_summary(c, "");
+    printf("%d cells compared: %s\n", c->pairs, sw_verdict_names[sw_comparison_verdict(c)]);
+out:
+    sw_table_free(&t);
     return st;
 }
 
 static enum sw_status print_md(const struct sw_comparison *c, bool all)
 {
-    struct table t;
-    enum sw_status st = fill(c, all, &t);
-    if (st == SW_OK) {
-        printf("### swbench: %s (%d cells compared)\n\n",
-               sw_verdict_names[sw_comparison_verdict(c)], c->pairs);
-        print_summary(c, "- ");
-        putchar('\n');
-        print_findings(c, "- ");
-        titles[NOTE] = "note";
-        if (t.rows)
-            sw_report_table_markdown(
-                &(struct report_table){
-                    .columns = COLUMNS, .rows = t.rows, .titles = titles, .texts = t.texts},
-                METRIC + 1);
-    }
-    clear_table(&t);
+    static const char *const titles[COLUMNS] = {"verdict", "metric", "BASE", "NEW",
+                                                "change",  "p",      "cell", "note"};
+    struct sw_table t = {.columns = COLUMNS, .titles = titles, .right = "llrrlrll"};
+    enum sw_status st;
+    SW_TRY_GOTO(st, out, add_figures(c, all, &t));
+    printf("### swbench: %s (%d cells compared)\n\n", sw_verdict_names[sw_comparison_verdict(c)],
+           c->pairs);
+    print_summary(c, "- ");
+    putchar('\n');
+    SW_TRY_GOTO(st, out, print_findings(c, "- "));
+    if (t.count)
+        st = sw_table_markdown(&t, stdout);
+out:
+    sw_table_free(&t);
     return st;
 }
 

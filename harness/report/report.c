@@ -12,7 +12,7 @@
 #include "harness/judge/derived.h"
 #include "harness/program/result_args.h"
 #include "harness/program/verbs.h"
-#include "harness/report/report_table.h"
+#include "harness/report/table.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/param_json.h"
 #include "harness/store/store.h"
@@ -417,30 +417,39 @@ static void fill_line(struct report *r, const struct group *g, const struct line
 static void print_group(struct report *r, const struct cell *first, const struct group *g)
 {
     int columns = FIXED + PER_TASK * g->n_tasks + FIGURES;
-    struct report_table table = {.columns = columns, .rows = g->n_lines};
-    table.titles = calloc((size_t)columns, sizeof *table.titles);
-    table.texts = calloc((size_t)columns * (size_t)g->n_lines + 1, sizeof *table.texts);
-    if (!table.titles || !table.texts) {
+    struct sw_table table = {.columns = columns};
+    const char **titles = calloc((size_t)columns, sizeof *titles),
+               **texts = calloc((size_t)columns, sizeof *texts);
+    char *right = malloc((size_t)columns);
+    if (!titles || !texts || !right) {
         r->status = SW_FAIL(SW_ENOMEM, "out of memory (table of %d × %d)", g->n_lines, columns);
         goto out;
     }
-    table.titles[0] = "method";
-    table.titles[1] = "density";
-    table.titles[2] = "kept";
-    table.titles[3] = "± over heads";
+    memset(right, 'r', (size_t)columns);
+    right[0] = 'l';
+    titles[0] = "method";
+    titles[1] = "density";
+    titles[2] = "kept";
+    titles[3] = "± over heads";
     for (int t = 0; t < g->n_tasks; ++t) {
-        const char **titles = table.titles + FIXED + PER_TASK * t;
-        titles[0] = text(r, "%s %%", g->tasks[t]);
-        titles[1] = "Δ to dense";
-        titles[2] = "Δ to one-hop";
-        titles[3] = text(r, "%s ppl", g->tasks[t]);
-        titles[4] = "ΔNLL to dense";
-        titles[5] = "ΔNLL to one-hop";
+        const char **of_task = titles + FIXED + PER_TASK * t;
+        of_task[0] = text(r, "%s %%", g->tasks[t]);
+        of_task[1] = "Δ to dense";
+        of_task[2] = "Δ to one-hop";
+        of_task[3] = text(r, "%s ppl", g->tasks[t]);
+        of_task[4] = "ΔNLL to dense";
+        of_task[5] = "ΔNLL to one-hop";
     }
     for (int f = 0; f < FIGURES; ++f)
-        table.titles[FIXED + PER_TASK * g->n_tasks + f] = figures[f].title;
-    for (int i = 0; i < g->n_lines; ++i)
-        fill_line(r, g, &g->lines[i], table.texts + (size_t)i * (size_t)columns);
+        titles[FIXED + PER_TASK * g->n_tasks + f] = figures[f].title;
+    table.titles = titles;
+    table.right = right;
+    for (int i = 0; i < g->n_lines && r->status == SW_OK; ++i) {
+        memset(texts, 0, (size_t)columns * sizeof *texts);
+        fill_line(r, g, &g->lines[i], texts);
+        for (int c = 0; c < columns && r->status == SW_OK; ++c)
+            r->status = sw_table_add(&table, "%s", texts[c] ? texts[c] : "");
+    }
     if (r->status != SW_OK)
         goto out;
     const char *what = first->row->workload, *both = strcmp(first->row->phase, "both") == 0
@@ -455,18 +464,20 @@ static void print_group(struct report *r, const struct cell *first, const struct
     if (!title)
         goto out;
     if (r->latex) {
-        sw_report_table_latex(&table, 1, title);
+        r->status = sw_table_latex(&table, title, stdout);
         putchar('\n');
     } else {
         printf("## %s\n\n", title);
-        sw_report_table_markdown(&table, 1);
+        r->status = sw_table_markdown(&table, stdout);
         if (g->n_tasks > 1)
             printf("\nFrom recall on, figures are means over the %d tasks.\n", g->n_tasks);
         putchar('\n');
     }
 out:
-    free(table.titles);
-    free(table.texts);
+    sw_table_free(&table);
+    free(titles);
+    free(texts);
+    free(right);
 }
 
 static void print_tables(struct report *r)

@@ -753,6 +753,7 @@ def test_help():
         assert done.stdout.strip() and done.stderr == "", topic
     assert text == swbench("--help", check=0).stdout
     assert swbench("help", "run", check=0).stdout == swbench("run", "--help", check=0).stdout
+    assert "xattention (threshold)" in swbench("help", "calibrate", check=0).stdout
 
 
 def test_version():
