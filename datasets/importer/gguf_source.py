@@ -31,7 +31,8 @@ def spdx(name):
 
 
 class CheckedReader(gguf.GGUFReader):
-    """The library's reader, which reads past the end in silence: a false length would keep it busy for ever."""
+    """The library's reader, which reads past the end in silence: a false length would keep it busy
+    for ever."""
 
     def _get(self, offset, dtype, count=1, override_order=None):
         end = int(offset) + int(count) * np.dtype(dtype).itemsize
@@ -135,8 +136,8 @@ class GGUFSource:
             return self.yarn(arch)
         if kind != "none":
             raise InputError(
-                f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none', 'linear' or 'yarn'; "
-                f"import this model from its Hugging Face folder instead"
+                f"{self.where}: {arch}.rope.scaling.type is {kind!r}, expected 'none', 'linear' "
+                "or 'yarn'; import this model from its Hugging Face folder instead"
             )
         if "rope_freqs.weight" not in self.tensors:
             return None
@@ -153,8 +154,8 @@ class GGUFSource:
         expected = llama3_divisors(scaling, config["rope_theta"], config["head_dim"])
         if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
             raise InputError(
-                f"{self.where}: rope_freqs.weight is not Llama 3.1's RoPE scaling, expected its divisors; "
-                f"import this model from its Hugging Face folder instead"
+                f"{self.where}: rope_freqs.weight is not Llama 3.1's RoPE scaling, expected its "
+                "divisors; import this model from its Hugging Face folder instead"
             )
         return scaling
 
@@ -165,8 +166,9 @@ class GGUFSource:
         )
         if factor is None or original is None:
             raise InputError(
-                f"{self.where}: {arch}.rope.scaling.type is 'yarn' without factor and original_context_length, "
-                f"expected both; import this model from its Hugging Face folder instead"
+                f"{self.where}: {arch}.rope.scaling.type is 'yarn' without factor and "
+                "original_context_length, expected both; import this model from its Hugging Face "
+                "folder instead"
             )
         for key in (
             "attn_factor",
@@ -178,8 +180,8 @@ class GGUFSource:
         ):
             if self.field(f"{arch}.rope.scaling.{key}") is not None:
                 raise InputError(
-                    f"{self.where}: {arch}.rope.scaling.{key} found, expected yarn with its default parameters; "
-                    f"import this model from its Hugging Face folder instead"
+                    f"{self.where}: {arch}.rope.scaling.{key} found, expected yarn with its "
+                    "default parameters; import this model from its Hugging Face folder instead"
                 )
         return {
             "rope_type": "yarn",
@@ -215,13 +217,15 @@ class GGUFSource:
 
 
 def undo_permutation(values, heads):
-    """Rows of each head from GGUF's order (0, d/2, 1, d/2+1, …) back to Hugging Face's (0, 1, …, d-1)."""
+    """Rows of each head from GGUF's order (0, d/2, 1, d/2+1, …) back to Hugging Face's (0, 1, …,
+    d-1)."""
     rows = values.reshape(heads, -1, 2, *values.shape[1:])
     return rows.swapaxes(1, 2).reshape(values.shape)
 
 
 def llama3_divisors(scaling, theta, head_dim):
-    """What Llama 3.1's RoPE scaling divides each frequency by (transformers, modeling_rope_utils.py)."""
+    """What Llama 3.1's RoPE scaling divides each frequency by (transformers,
+    modeling_rope_utils.py)."""
     wavelength = 2 * np.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
     original = scaling["original_max_position_embeddings"]
     low, high, factor = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]

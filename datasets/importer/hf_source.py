@@ -1,4 +1,5 @@
-"""A Hugging Face-style folder as a source: config.json, safetensors (one file or shards), tokenizer.json."""
+"""A Hugging Face-style folder as a source: config.json, safetensors (one file or shards),
+tokenizer.json."""
 
 import json
 
@@ -44,7 +45,8 @@ class HFSource:
                 for file in place.values()
             ):
                 raise InputError(
-                    f"{INDEX}: no usable weight_map, expected tensor name -> file name in the folder"
+                    f"{INDEX}: no usable weight_map, expected tensor name -> file name in the "
+                    "folder"
                 )
             self.weight_files = sorted(set(place.values()))
         elif (self.folder / SINGLE).is_file():
@@ -73,14 +75,16 @@ class HFSource:
         )
 
     def complete_ids(self):
-        """Chat models name more stop tokens in generation_config.json than in config.json: all of both count."""
+        """Chat models name more stop tokens in generation_config.json than in config.json: all of
+        both count."""
         self.config["eos_token_id"] = model_config.stop_ids(
             self.config["eos_token_id"], self.generation_config.get("eos_token_id")
         )
         model_config.complete(self.config, "generation_config.json", self.row)
 
     def check_tied(self):
-        """A tied head that is stored all the same is the embedding: Hugging Face would not tie another."""
+        """A tied head that is stored all the same is the embedding: Hugging Face would not tie
+        another."""
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
         if (
             self.config["tie_word_embeddings"]

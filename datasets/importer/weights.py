@@ -1,4 +1,5 @@
-"""safetensors files: checked reading, and writing one tensor at a time so that a model need not fit in memory."""
+"""safetensors files: checked reading, and writing one tensor at a time so that a model need not fit
+in memory."""
 
 import json
 import struct
@@ -54,7 +55,8 @@ class SafetensorsFile:
 
 
 def encode(values, dtype):
-    """Little-endian bytes of a float32 array in the dtype; overflow of f16 is an error, not an infinity."""
+    """Little-endian bytes of a float32 array in the dtype; overflow of f16 is an error, not an
+    infinity."""
     if dtype == "f32":
         return np.ascontiguousarray(values, "<f4")
     if dtype == "f16":

@@ -1,4 +1,4 @@
-"""The table of tasks.  A new task is one row in its family's file; a new family is one name here."""
+"""The table of tasks. A new task is one row in its family's file; a new family is one name here."""
 
 from tasks import longbench, niah, perplexity, questions, variable_tracking, word_counts
 

@@ -22,7 +22,8 @@ class Draws:
     def draw(self, kind):
         while True:
             serial = next(self.serial)
-            # The first draw of a sample is counted by the sample alone, as in the first version of niah_single_1.
+            # The first draw of a sample is counted by the sample alone, as in the first version of
+            # niah_single_1.
             drawn = KINDS[kind](
                 self.rng, self.purpose, *([self.index, serial] if serial else [self.index])
             )
@@ -32,7 +33,8 @@ class Draws:
 
 
 def word(rng, purpose, *at):
-    return f"{rng.choice(words('adjectives'), 'adjective', *at)}-{rng.choice(words('nouns'), 'noun', *at)}"
+    adjective = rng.choice(words("adjectives"), "adjective", *at)
+    return f"{adjective}-{rng.choice(words('nouns'), 'noun', *at)}"
 
 
 def number(rng, purpose, *at):

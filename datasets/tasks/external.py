@@ -43,7 +43,8 @@ def parse(data, place):
         if len(mapping := dict(pairs)) < len(pairs):
             names = [name for name, _ in pairs]
             raise InputError(
-                f"{place}: {shown(next(name for name in names if names.count(name) > 1))} is there twice in an object, expected each key once"
+                f"{place}: {shown(next(name for name in names if names.count(name) > 1))} is "
+                "there twice in an object, expected each key once"
             )
         return mapping
 

@@ -1,7 +1,8 @@
 """Fitting a haystack so that a prompt has exactly the tokens asked for.
 
-A haystack is made of whole units (lines, sentences, words, documents) and a begun last one, the tail, that
-makes up the rest.  Everything is judged by tokenising the whole prompt: the tokens of its parts need not add up.
+A haystack is made of whole units (lines, sentences, words, documents) and a begun last one, the
+tail, that makes up the rest. Everything is judged by tokenising the whole prompt: the tokens of its
+parts need not add up.
 """
 
 from cli import InputError
@@ -10,7 +11,8 @@ WINDOW = 16  # how far, in tokens, a tail's own length may be off inside the pro
 
 
 class TooShort(InputError):
-    """The context cannot hold the task.  needed: tokens that this sample's prompt and answer take at least."""
+    """The context cannot hold the task. needed: tokens that this sample's prompt and answer take at
+    least."""
 
     def __init__(self, job, needed):
         # Another sample or context draws other words, which may take some more tokens.
@@ -23,7 +25,8 @@ class TooShort(InputError):
 
 
 def fit(job, prompt, following, least=0):
-    """Number of whole units, and the ids, with which prompt(n_units, tail) has job.prompt_tokens tokens.
+    """Number of whole units, and the ids, with which prompt(n_units, tail) has job.prompt_tokens
+    tokens.
 
     following(n_units, more): the text of up to `more` further units; its beginnings are the tails.
     least: units that the task cannot do without.
@@ -33,8 +36,8 @@ def fit(job, prompt, following, least=0):
     if shortest > target:
         raise TooShort(job, shortest + job.task.max_new_tokens)
     n_units = most_units(lambda n: len(prompt(n, "")), target, least)
-    # Should the last gap be one that no tail fills, a unit less and a longer tail will do; or a stop after the tail, where
-    # one letter is several tokens.
+    # Should the last gap be one that no tail fills, a unit less and a longer tail will do; or a
+    # stop after the tail, where one letter is several tokens.
     for stop in ("", ".", "..."):
         for fewer in range(min(n_units - least, 2) + 1):
             lacking = target - len(prompt(n_units - fewer, ""))
@@ -52,7 +55,8 @@ def fit(job, prompt, following, least=0):
 
 
 def most_units(count, target, least):
-    """The largest n with count(n) ≤ target, for a count that grows with n and has count(least) ≤ target."""
+    """The largest n with count(n) ≤ target, for a count that grows with n and has count(least) ≤
+    target."""
     low, low_count, high, high_count = least, count(least), None, None
     step = 8
     while high is None:
@@ -87,7 +91,8 @@ def most_units(count, target, least):
 def tails(model, text, lacking):
     """(tokens, beginning) of the beginnings of `text` with about `lacking` tokens, the best first.
 
-    One that ends with a word comes before one cut elsewhere, which is for tokenizers that split words.
+    One that ends with a word comes before one cut elsewhere, which is for tokenizers that split
+    words.
     """
     ends = [end for _, end in model.encode_text(text).offsets]
     first = ends[min(lacking - WINDOW, len(ends)) - 1] if ends and lacking > WINDOW else 0

@@ -20,8 +20,9 @@ LONGEST = 400  # characters of a sentence; a longer one is cut at a space
 def depths(rng, index, count):
     """Depths in [0, 1) of `count` needles of sample `index`, each uniform over the samples.
 
-    The first goes in steps of the golden ratio, which cover 0 … 1 evenly however many samples are made and leave
-    sample i where it is when more are asked for.  The others lie in other fortieths, drawn without replacement.
+    The first goes in steps of the golden ratio, which cover 0 … 1 evenly however many samples are
+    made and leave sample i where it is when more are asked for. The others lie in other fortieths,
+    drawn without replacement.
     """
     first = (rng.uniform("depth") + index * GOLDEN) % 1.0
     slots = [slot for slot in range(SLOTS) if slot != int(first * SLOTS)]
@@ -49,7 +50,8 @@ class Lines:
     def text(self, n, needles, tail):
         """n units with the needles (depth, line) between them, and the begun last unit."""
         units = [self.unit(i) for i in range(n)]
-        # From the deepest to the first, so that needles at one place come in the order of their depths.
+        # From the deepest to the first, so that needles at one place come in the order of their
+        # depths.
         for depth, needle in sorted(needles, reverse=True):
             units.insert(self.before(depth, n), needle)
         return self.separator.join(units + ([tail] if tail else []))
@@ -76,7 +78,8 @@ class Essay(Lines):
         return self.sentences[(self.start + i) % len(self.sentences)]
 
     def before(self, depth, n):
-        """Depth counts characters here, because sentences differ in length; a needle goes between two of them."""
+        """Depth counts characters here, because sentences differ in length; a needle goes between
+        two of them."""
         aim = depth * self.characters(n)
         after = bisect.bisect_left(range(n + 1), aim, key=self.characters)
         nearer = after > 0 and (
@@ -95,7 +98,8 @@ class Essay(Lines):
 
 @functools.lru_cache(maxsize=2)
 def sentences(text):
-    """Sentences of a text, with single spaces for all white space, and where each begins in characters."""
+    """Sentences of a text, with single spaces for all white space, and where each begins in
+    characters."""
     found = []
     for paragraph in re.split(r"\n\s*\n", text.characters):
         for sentence in re.split(SENTENCE_END, " ".join(paragraph.split())):

@@ -1,4 +1,5 @@
-"""The English part of LongBench (Bai et al. 2024, arXiv:2308.14508), from the published jsonl files."""
+"""The English part of LongBench (Bai et al. 2024, arXiv:2308.14508), from the published jsonl
+files."""
 
 import functools
 import re
@@ -57,7 +58,8 @@ def read(path, task):
             ]
             if not all(found) or not found or (classes and found != classes):
                 raise InputError(
-                    f"{place}: 'all_classes' is {external.shown(found)}, expected the same names in every line"
+                    f"{place}: 'all_classes' is {external.shown(found)}, expected the same names "
+                    "in every line"
                 )
             classes = found
         # An empty answer scores 0 by every measure here.
@@ -76,8 +78,8 @@ def make(prompt, job: Job):
     material = job.material
     if len(material.rows) < job.samples:
         raise InputError(
-            f"{material.source}: has {len(material.rows)} samples, expected at least {job.samples}; "
-            f"ask for fewer samples"
+            f"{material.source}: has {len(material.rows)} samples, expected at least "
+            f"{job.samples}; ask for fewer samples"
         )
     rng = CounterRng(job.seed, job.task.name)  # every context gets the same samples
     order = sorted(range(len(material.rows)), key=lambda number: rng.bits64("row", number))
@@ -92,7 +94,8 @@ def make(prompt, job: Job):
 
 
 def fitted(job, text):
-    """Ids of the prompt; of one that is too long the middle is left out, as many tokens kept at each end."""
+    """Ids of the prompt; of one that is too long the middle is left out, as many tokens kept at
+    each end."""
     ids = job.model.encode_prompt(text, "", job.chat)
     if len(ids) <= job.prompt_tokens:
         return ids
@@ -124,14 +127,15 @@ def task(name, score, max_new_tokens, prompt, first_line=False, chat=True):
     )
 
 
-# Prompts, numbers of new tokens, and which tasks go without a chat template are LongBench's own, as they have to be for
-# scores to be comparable: config/dataset2prompt.json, config/dataset2maxlen.json and pred.py of THUDM/LongBench (MIT licence),
-# with their misprints ("asconcisely").
+# Prompts, numbers of new tokens, and which tasks go without a chat template are LongBench's own, as
+# they have to be for scores to be comparable: config/dataset2prompt.json,
+# config/dataset2maxlen.json and pred.py of THUDM/LongBench (MIT licence), with their misprints
+# ("asconcisely").
 PASSAGES = (
-    "Answer the question based on the given passages. Only give me the answer and do not output any other "
-    "words.\n\nThe following are given passages.\n{context}\n\n"
-    "Answer the question based on the given passages. Only give me the answer and do not output any other "
-    "words.\n\nQuestion: {input}\nAnswer:"
+    "Answer the question based on the given passages. Only give me the answer and do not output "
+    "any other words.\n\nThe following are given passages.\n{context}\n\n"
+    "Answer the question based on the given passages. Only give me the answer and do not output "
+    "any other words.\n\nQuestion: {input}\nAnswer:"
 )
 
 TASKS = (
@@ -140,10 +144,11 @@ TASKS = (
         "f1",
         128,
         (
-            "You are given a story, which can be either a novel or a movie script, and a question. Answer the question "
-            "asconcisely as you can, using a single phrase if possible. Do not provide any explanation.\n\n"
-            "Story: {context}\n\nNow, answer the question based on the story asconcisely as you can, using a single "
-            "phrase if possible. Do not provide any explanation.\n\n"
+            "You are given a story, which can be either a novel or a movie script, and a "
+            "question. Answer the question asconcisely as you can, using a single phrase if "
+            "possible. Do not provide any explanation.\n\n"
+            "Story: {context}\n\nNow, answer the question based on the story asconcisely as you "
+            "can, using a single phrase if possible. Do not provide any explanation.\n\n"
             "Question: {input}\n\nAnswer:"
         ),
     ),
@@ -152,13 +157,17 @@ TASKS = (
         "f1",
         128,
         (
-            "You are given a scientific article and a question. Answer the question as concisely as you can, using a "
-            "single phrase or sentence if possible. If the question cannot be answered based on the information in the "
-            'article, write "unanswerable". If the question is a yes/no question, answer "yes", "no", or '
+            "You are given a scientific article and a question. Answer the question as concisely "
+            "as you can, using a single phrase or sentence if possible. If the question cannot "
+            "be answered based on the information in the "
+            'article, write "unanswerable". If the question is a yes/no question, answer "yes", '
+            '"no", or '
             '"unanswerable". Do not provide any explanation.\n\n'
-            "Article: {context}\n\n Answer the question based on the above article as concisely as you can, using a "
-            "single phrase or sentence if possible. If the question cannot be answered based on the information in the "
-            'article, write "unanswerable". If the question is a yes/no question, answer "yes", "no", or '
+            "Article: {context}\n\n Answer the question based on the above article as concisely "
+            "as you can, using a single phrase or sentence if possible. If the question cannot "
+            "be answered based on the information in the "
+            'article, write "unanswerable". If the question is a yes/no question, answer "yes", '
+            '"no", or '
             '"unanswerable". Do not provide any explanation.\n\n'
             "Question: {input}\n\nAnswer:"
         ),
@@ -169,8 +178,8 @@ TASKS = (
         64,
         (
             "Read the following text and answer briefly.\n\n"
-            "{context}\n\nNow, answer the following question based on the above text, only give me the answer and do "
-            "not output any other words.\n\nQuestion: {input}\nAnswer:"
+            "{context}\n\nNow, answer the following question based on the above text, only give "
+            "me the answer and do not output any other words.\n\nQuestion: {input}\nAnswer:"
         ),
     ),
     task("hotpotqa", "f1", 32, PASSAGES),
@@ -181,7 +190,8 @@ TASKS = (
         "rouge_l",
         512,
         (
-            "You are given a report by a government agency. Write a one-page summary of the report.\n\n"
+            "You are given a report by a government agency. Write a one-page summary of the "
+            "report.\n\n"
             "Report:\n{context}\n\nNow, write a one-page summary of the report.\n\n"
             "Summary:"
         ),
@@ -191,9 +201,11 @@ TASKS = (
         "rouge_l",
         512,
         (
-            "You are given a meeting transcript and a query containing a question or instruction. Answer the query in "
-            "one or more sentences.\n\nTranscript:\n{context}\n\n"
-            "Now, answer the query based on the above meeting transcript in one or more sentences.\n\n"
+            "You are given a meeting transcript and a query containing a question or "
+            "instruction. Answer the query in one or more "
+            "sentences.\n\nTranscript:\n{context}\n\n"
+            "Now, answer the query based on the above meeting transcript in one or more "
+            "sentences.\n\n"
             "Query: {input}\nAnswer:"
         ),
     ),
@@ -212,7 +224,8 @@ TASKS = (
         "classification",
         64,
         (
-            "Please determine the type of the question below. Here are some examples of questions.\n\n"
+            "Please determine the type of the question below. Here are some examples of "
+            "questions.\n\n"
             "{context}\n{input}"
         ),
         first_line=True,
@@ -223,8 +236,8 @@ TASKS = (
         "f1",
         32,
         (
-            "Answer the question based on the given passage. Only give me the answer and do not output any other "
-            "words. The following are some examples.\n\n"
+            "Answer the question based on the given passage. Only give me the answer and do not "
+            "output any other words. The following are some examples.\n\n"
             "{context}\n\n{input}"
         ),
         first_line=True,
@@ -235,7 +248,8 @@ TASKS = (
         "rouge_l",
         128,
         (
-            "Summarize the dialogue into a few short sentences. The following are some examples.\n\n"
+            "Summarize the dialogue into a few short sentences. The following are some "
+            "examples.\n\n"
             "{context}\n\n{input}"
         ),
         first_line=True,
@@ -246,11 +260,13 @@ TASKS = (
         "number",
         32,
         (
-            "There are some paragraphs below sourced from Wikipedia. Some of them may be duplicates. Please carefully "
-            "read these paragraphs and determine how many unique paragraphs there are after removing duplicates. In "
-            "other words, how many non-repeating paragraphs are there in total?\n\n"
-            "{context}\n\nPlease enter the final count of unique paragraphs after removing duplicates. The output "
-            "format should only contain the number, such as 1, 2, 3, and so on.\n\n"
+            "There are some paragraphs below sourced from Wikipedia. Some of them may be "
+            "duplicates. Please carefully read these paragraphs and determine how many unique "
+            "paragraphs there are after removing duplicates. In other words, how many "
+            "non-repeating paragraphs are there in total?\n\n"
+            "{context}\n\nPlease enter the final count of unique paragraphs after removing "
+            "duplicates. The output format should only contain the number, such as 1, 2, 3, and "
+            "so on.\n\n"
             "The final answer is: "
         ),
     ),
@@ -259,9 +275,11 @@ TASKS = (
         "retrieval",
         32,
         (
-            "Here are 30 paragraphs from Wikipedia, along with an abstract. Please determine which paragraph the "
-            "abstract is from.\n\n{context}\n\nThe following is an abstract.\n\n"
-            "{input}\n\nPlease enter the number of the paragraph that the abstract is from. The answer format must be "
+            "Here are 30 paragraphs from Wikipedia, along with an abstract. Please determine "
+            "which paragraph the abstract is from.\n\n{context}\n\nThe following is an "
+            "abstract.\n\n"
+            "{input}\n\nPlease enter the number of the paragraph that the abstract is from. The "
+            "answer format must be "
             'like "Paragraph 1", "Paragraph 2", etc.\n\n'
             "The answer is: "
         ),

@@ -1,4 +1,5 @@
-"""The eight needle tasks of RULER v1 (Hsieh et al. 2024, arXiv:2404.06654, appendix B; NVIDIA/RULER synthetic.yaml)."""
+"""The eight needle tasks of RULER v1 (Hsieh et al. 2024, arXiv:2404.06654, appendix B; NVIDIA/RULER
+synthetic.yaml)."""
 
 import functools
 import math
@@ -10,7 +11,8 @@ from tasks.draws import Draws
 from tasks.filler import fit
 from tasks.task import Job, Sample, Task
 
-# RULER's wording.  It turns the plural into the singular for one needle, except in the needle itself.
+# RULER's wording.  It turns the plural into the singular for one needle, except in the needle
+# itself.
 NEEDLE = "One of the special magic {values} for {key} is: {value}."
 ONE = (
     "A special magic {value} is hidden within the following text. Make sure to memorize it. "

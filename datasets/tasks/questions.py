@@ -1,4 +1,5 @@
-"""qa_1 and qa_2: RULER v1's questions about one document (SQuAD) or several (HotpotQA) among other documents."""
+"""qa_1 and qa_2: RULER v1's questions about one document (SQuAD) or several (HotpotQA) among other
+documents."""
 
 import functools
 import math
@@ -12,8 +13,8 @@ from tasks.task import Job, Sample, Task
 
 # RULER's wording.
 INSTRUCTION = (
-    "Answer the question based on the given documents. Only give me the answer and do not output any other "
-    "words."
+    "Answer the question based on the given documents. Only give me the answer and do not output "
+    "any other words."
 )
 QUESTION = (
     INSTRUCTION
@@ -120,13 +121,14 @@ def finished(path, sha256, documents, questions):
 
 
 def make(job: Job):
-    """Samples in a random order of the questions, those left out whose documents the context cannot hold."""
+    """Samples in a random order of the questions, those left out whose documents the context cannot
+    hold."""
     rng = CounterRng(job.seed, job.task.name, job.context)
     material = job.material
     if len(material.questions) < job.samples:
         raise InputError(
-            f"{material.source}: has {len(material.questions)} questions, expected at least {job.samples}; "
-            f"ask for fewer samples"
+            f"{material.source}: has {len(material.questions)} questions, expected at least "
+            f"{job.samples}; ask for fewer samples"
         )
     order = sorted(
         range(len(material.questions)), key=lambda number: rng.bits64("question", number)
@@ -145,7 +147,8 @@ def make(job: Job):
 
 
 def make_sample(job, rng, index, question):
-    """Documents in a random order, the ones that hold the answer among them, and the last one cut to fit."""
+    """Documents in a random order, the ones that hold the answer among them, and the last one cut
+    to fit."""
     documents = job.material.documents
     gold_places = haystack.depths(rng, index, 1) + [
         rng.uniform("gold", index, i) for i in range(1, len(question.gold))
@@ -157,7 +160,8 @@ def make_sample(job, rng, index, question):
         others = [number for number in range(len(documents)) if number not in own]
         if not others and not question.near:
             raise InputError(
-                f"{job.material.source}: has no documents but the question's, expected some to distract"
+                f"{job.material.source}: has no documents but the question's, expected some to "
+                "distract"
             )
         return [
             *sorted(question.near, key=lambda number: rng.bits64("near", index, number)),

@@ -1,4 +1,5 @@
-"""vt: RULER v1's variable tracking, one chain of four hops in noise, with one solved example before it."""
+"""vt: RULER v1's variable tracking, one chain of four hops in noise, with one solved example before
+it."""
 
 from counter_rng import CounterRng
 from tasks import haystack
@@ -8,15 +9,17 @@ from tasks.task import Job, Sample, Task
 
 # RULER's wording.
 QUESTION = (
-    "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n{haystack}\n"
+    "Memorize and track the chain(s) of variable assignment hidden in the following "
+    "text.\n\n{haystack}\n"
     "Question: Find all variables that are assigned the value {value} in the text above."
 )
 ANSWER_PREFIX = (
-    " Answer: According to the chain(s) of variable assignment in the text above, {count} variables are "
-    "assigned the value {value}, they are: "
+    " Answer: According to the chain(s) of variable assignment in the text above, {count} "
+    "variables are assigned the value {value}, they are: "
 )
 VARIABLES = 5  # a value and four hops
-# The example has as many noise lines as fit in 500 tokens and at least 5, as RULER's; a quarter of a short context.
+# The example has as many noise lines as fit in 500 tokens and at least 5, as RULER's; a quarter of
+# a short context.
 EXAMPLE_TOKENS, EXAMPLE_LINES = 500, 5
 
 

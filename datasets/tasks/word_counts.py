@@ -1,4 +1,5 @@
-"""cwe and fwe: RULER v1's extraction of common words from a list, and of frequent words from a coded text."""
+"""cwe and fwe: RULER v1's extraction of common words from a list, and of frequent words from a
+coded text."""
 
 import functools
 import math
@@ -10,7 +11,7 @@ from tasks.draws import Draws
 from tasks.filler import fit
 from tasks.task import Job, Sample, Task
 
-# --- cwe: ten words come 30 times each, the others 3 times; after one solved example ------------------------------
+# --- cwe: ten words come 30 times each, the others 3 times; after one solved example --------------
 
 # RULER's wording.
 CWE_QUESTION = (
@@ -29,7 +30,8 @@ def vocabulary(text):
 
 
 class WordList:
-    """Common and other words in a random order that does not depend on how many others there are."""
+    """Common and other words in a random order that does not depend on how many others there
+    are."""
 
     def __init__(self, rng, index, common, others, repeats):
         self.common, self.others = common, others
@@ -67,7 +69,8 @@ def cwe_sample(job, rng, index):
     )
     words = vocabulary(job.material)
     shuffled = iter(sorted(words, key=lambda word: rng.bits64("word", index, word)))
-    # An answer must be found in a prediction only where it is meant: no word of the lists contains a common one.
+    # An answer must be found in a prediction only where it is meant: no word of the lists contains
+    # a common one.
     common = []
     for word in shuffled:
         if not any(word in other or other in word for other in common):
@@ -93,8 +96,8 @@ def cwe_sample(job, rng, index):
     def prompt(n, tail):
         if n >= len(asked.others) - 3 * repeats[1]:
             raise InputError(
-                f"{job.material.source}: has {len(words)} different words of 4 to 12 small letters, "
-                f"expected more for {job.task.name} at context {job.context}"
+                f"{job.material.source}: has {len(words)} different words of 4 to 12 small "
+                f"letters, expected more for {job.task.name} at context {job.context}"
             )
         return job.model.encode_prompt(
             before + CWE_QUESTION.format(words=asked.text(n, tail)), CWE_PREFIX, job.chat
@@ -104,13 +107,14 @@ def cwe_sample(job, rng, index):
     return Sample(ids=ids, references=asked.common)
 
 
-# --- fwe: the k-th coded word comes N k^-2 / zeta(2) times, and the first one is dots -------------------------------
+# --- fwe: the k-th coded word comes N k^-2 / zeta(2) times, and the first one is dots -------------
 
 # RULER's wording.
 FWE_QUESTION = (
-    "Read the following coded text and track the frequency of each coded word. Find the three most frequently "
-    "appeared coded words. {words}\nQuestion: Do not provide any explanation. Please ignore the dots '....'. "
-    "What are the three most frequently appeared words in the above coded text?"
+    "Read the following coded text and track the frequency of each coded word. Find the three "
+    "most frequently appeared coded words. {words}\nQuestion: Do not provide any explanation. "
+    "Please ignore the dots '....'. What are the three most frequently appeared words in the "
+    "above coded text?"
 )
 FWE_PREFIX = (
     " Answer: According to the coded text above, the three most frequently appeared words are:"
@@ -118,7 +122,8 @@ FWE_PREFIX = (
 DOTS = "..."
 ZETA_2 = math.pi**2 / 6
 FWE_WORDS = 8  # coded words in the shortest contexts; others have one for 50 tokens
-FWE_LEAST = 73  # from this N on the fourth word comes more often than the fifth: N (1/16 - 1/25) / zeta(2) > 1
+# From this N on the fourth word comes more often than the fifth: N (1/16 - 1/25) / zeta(2) > 1.
+FWE_LEAST = 73
 
 
 def make_fwe(job: Job):

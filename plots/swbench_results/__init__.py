@@ -2,12 +2,15 @@
 
     import swbench_results as sw
 
-    table = sw.tidy("results/quickstart")                   # what `swbench export` prints, as a pandas DataFrame
-    recall = sw.layers("results/quickstart", "block_recall", heads=True)   # xarray.DataArray over cell, layer and head
-    times = sw.samples("results/quickstart", key, "ttft_ms")               # raw values behind a figure
+    # What `swbench export` prints, as a pandas DataFrame.
+    table = sw.tidy("results/quickstart")
+    # An xarray.DataArray over cell, layer and head.
+    recall = sw.layers("results/quickstart", "block_recall", heads=True)
+    # The raw values behind a figure.
+    times = sw.samples("results/quickstart", key, "ttft_ms")
 
-`results` is everywhere a result folder, its results.h5, or one cell file. Damage that HDF5 itself notices raises BadResults; the checksums in
-the files are verified by `swbench validate`.
+`results` is everywhere a result folder, its results.h5, or one cell file. Damage that HDF5 itself
+notices raises BadResults; the checksums in the files are verified by `swbench validate`.
 """
 
 from swbench_results.cells import BadResults, samples

@@ -20,7 +20,7 @@ class Cell:
     """One cell file: what was run, and the values over all layers and by layer."""
 
     path: Path
-    about: dict  # key, workload, model, task, method, params, backend, device, context, density, phase, seed, status, reason, budget, dense_layers
+    about: dict  # key and what was run: TEXTS, context, seed, density, dense_layers
     metrics: dict[str, dict]  # name -> value, unit, n, lo, hi
     layers: dict[str, np.ndarray]  # name -> [layers]; NaN: the layer has none
     experiment: str  # the same for cells that differ in the code's version alone
@@ -118,7 +118,8 @@ def _experiment(file: h5py.File, key: str) -> tuple[str, str]:
 
 
 def read_cells(results: str | Path) -> list[Cell]:
-    """All cells in the order of their files. Of cells that differ in the code's version alone the newest counts, as for `swbench export`."""
+    """All cells in the order of their files. Of cells that differ in the code's version alone the
+    newest counts, as for `swbench export`."""
     cells = [read_cell(path) for path in cell_files(results)]
     newest: dict[str, Cell] = {}
     for cell in cells:
@@ -136,7 +137,8 @@ def cell_path(results: str | Path, key: str) -> Path:
 
 
 def samples(results: str | Path, key: str, metric: str) -> np.ndarray:
-    """The raw values behind a metric of one cell, in the metric's unit; empty where none were kept."""
+    """The raw values behind a metric of one cell, in the metric's unit; empty where none were
+    kept."""
     with opened(cell_path(results, key)) as file:
         found = file.get(f"samples/{metric}")
         return found[:] if isinstance(found, h5py.Dataset) and found.ndim == 1 else np.empty(0)

@@ -1,5 +1,6 @@
-"""nll_delta: a row of the table that no cell holds, since it takes two: a method's loss minus dense's on the same windows, with the bootstrap
-interval of the paired difference. The same numbers as `swbench export`'s, bit for bit: resamples are drawn by the same counters."""
+"""nll_delta: a row of the table that no cell holds, since it takes two: a method's loss minus
+dense's on the same windows, with the bootstrap interval of the paired difference. The same numbers
+as `swbench export`'s, bit for bit: resamples are drawn by the same counters."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def _percentile(ascending: np.ndarray, p: float) -> float:
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """The mean of a - b, and its 95 % interval (NaN for fewer than two values). Sums run in the order of the samples."""
+    """The mean of a - b, and its 95 % interval (NaN for fewer than two values). Sums run in the
+    order of the samples."""
     difference = a - b
     n = len(difference)
     mean = float(np.cumsum(difference)[-1] / n)

@@ -109,7 +109,8 @@ def _rows(results: str | Path) -> list[dict]:
 
 
 def read_index(results: str | Path) -> dict[str, list]:
-    """The columns of results.h5, which `swbench run` writes when it ends: quick, where a folder has many cells. Empty layers and counts are None."""
+    """The columns of results.h5, which `swbench run` writes when it ends: quick, where a folder has
+    many cells. Empty layers and counts are None."""
     path = Path(results)
     path = path / "results.h5" if path.is_dir() else path
     if not path.exists():
@@ -136,9 +137,10 @@ def _column(dataset: h5py.Dataset) -> list:
 
 
 def tidy(results: str | Path, index: bool = False):
-    """One row a (cell, metric[, layer]) as a pandas DataFrame: the rows, values and order of `swbench export`. `layer` is empty for values over all
-    layers, `n` where nothing was counted; a cell that failed or was skipped has one row without metric. index: from results.h5 instead of the
-    cells, as of the end of the last run."""
+    """One row a (cell, metric[, layer]) as a pandas DataFrame: the rows, values and order of
+    `swbench export`. `layer` is empty for values over all layers, `n` where nothing was counted; a
+    cell that failed or was skipped has one row without metric. index: from results.h5 instead of
+    the cells, as of the end of the last run."""
     import pandas as pd
 
     if index:
@@ -147,7 +149,7 @@ def tidy(results: str | Path, index: bool = False):
         rows = _rows(results)
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
     kinds = (
-        {name: "Int64" for name in COUNTS}
+        dict.fromkeys(COUNTS, "Int64")
         | {"context": "int64", "seed": "int64"}
         | dict.fromkeys(("density", "value", "lo", "hi"), "float64")
     )
@@ -157,8 +159,9 @@ def tidy(results: str | Path, index: bool = False):
 
 
 def layers(results: str | Path, metric: str, heads: bool = False):
-    """A metric by layer as an xarray.DataArray over `cell` and `layer`, and `head` if asked, with what was run as coordinates along `cell`. Cells that
-    have no such values are left out; NaN where a layer has none, such as layers that stay dense. Needs xarray."""
+    """A metric by layer as an xarray.DataArray over `cell` and `layer`, and `head` if asked, with
+    what was run as coordinates along `cell`. Cells that have no such values are left out; NaN where
+    a layer has none, such as layers that stay dense. Needs xarray."""
     try:
         import xarray
     except ImportError:

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tiny_models import write_gguf  # first: it makes datasets/ importable
-
-import cli  # noqa: E402
-import import_model as import_program  # noqa: E402
-import prepare as prepare_program  # noqa: E402
+import cli
+import import_model as import_program
+import prepare as prepare_program
+from tiny_models import write_gguf
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""A model's own chat template, rendered as transformers does: what templates of several families use."""
+"""A model's own chat template, rendered as transformers does: what templates of several families
+use."""
 
 import json
 import shutil
@@ -6,9 +7,9 @@ import shutil
 import pytest
 from tokenizers import processors
 
-from tiny_models import CHAT_TEMPLATE
 from cli import InputError
 from model_folder import ModelFolder
+from tiny_models import CHAT_TEMPLATE
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def render(tiny_model, tmp_path):
         ("{{ strftime_now('%Y-%m-%d') }}", "2024-07-26"),
         ("{%- for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         (
-            "{%- set ns = namespace(found=false) %}{%- for m in messages %}{%- set ns.found = true %}{%- endfor %}{{ ns.found }}",
+            "{%- set ns = namespace(found=false) %}{%- for m in messages %}{%- set ns.found = "
+            "true %}{%- endfor %}{{ ns.found }}",
             "True",
         ),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", "hi!"),
@@ -90,7 +92,8 @@ def test_refused(render, template, words):
 @pytest.mark.parametrize("spelled", [False, True])
 @pytest.mark.parametrize("added", [False, True])
 def test_one_bos(tiny_model, tmp_path, spelled, added):
-    """Whether the template spells BOS out, the tokenizer adds it, or both: it stands there once. Where neither does there is none."""
+    """Whether the template spells BOS out, the tokenizer adds it, or both: it stands there once.
+    Where neither does there is none."""
     shutil.copytree(tiny_model, tmp_path / "tiny")
     model = ModelFolder(tmp_path / "tiny")
     model.bos = model.tokenizer.token_to_id(
@@ -118,4 +121,4 @@ def test_only_special_tokens_stop(tiny_model, tmp_path):
     path.write_text(json.dumps(document))
     model = ModelFolder(tmp_path / "tiny")
     assert model.tokenizer.token_to_id("</s>") is not None and model.stop_ids == [1]
-    assert CHAT_TEMPLATE == model.template
+    assert model.template == CHAT_TEMPLATE

@@ -156,8 +156,9 @@ def test_another_generator_or_layout(model, tmp_path, run, monkeypatch):
     assert "wrote" in run(*command).err and "up to date" in run(*command).err
 
 
-# What each task generated under each version, as the beginning of a SHA-256. A change of prompts or answers that is meant needs a new GENERATOR_VERSION
-# and a row of its own here, so that nobody's old dataset counts as current.
+# What each task generated under each version, as the beginning of a SHA-256. A change of prompts or
+# answers that is meant needs a new GENERATOR_VERSION and a row of its own here, so that nobody's
+# old dataset counts as current.
 GENERATED = {
     "1": {
         "ppl_book": "1e892b0b0feee8c2",

@@ -1,5 +1,6 @@
-"""Benchmark files spoiled at random: in their bytes, and in their values as JSON. Each is refused in one line that names the file, or gives texts that
-a tokenizer and HDF5 take. SWBENCH_HOSTILE_CASES and SWBENCH_HOSTILE_SEED make it longer and other."""
+"""Benchmark files spoiled at random: in their bytes, and in their values as JSON. Each is refused
+in one line that names the file, or gives texts that a tokenizer and HDF5 take.
+SWBENCH_HOSTILE_CASES and SWBENCH_HOSTILE_SEED make it longer and other."""
 
 import json
 import os

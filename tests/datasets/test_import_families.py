@@ -1,4 +1,5 @@
-"""Every family comes in from GGUF and from Hugging Face folders with the tensors it has, and with all of its stop ids."""
+"""Every family comes in from GGUF and from Hugging Face folders with the tensors it has, and with
+all of its stop ids."""
 
 import base64
 import hashlib
@@ -9,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from tiny_models import HEAD_DIM, family_tensors, hf_tensors, vocabulary, write_gguf, write_hf
 from model_folder import ModelFolder
+from tiny_models import HEAD_DIM, family_tensors, hf_tensors, vocabulary, write_gguf, write_hf
 
 FAMILIES = {
     "llama-bias": ("llama", "LlamaForCausalLM"),

@@ -40,7 +40,8 @@ def test_gguf_gives_back_the_weights(tmp_path, run):
 
 
 def test_gguf_rotation_agrees(tmp_path, run):
-    """Scores of GGUF's q and k with neighbouring-pair RoPE equal those of the imported ones with rotate-half."""
+    """Scores of GGUF's q and k with neighbouring-pair RoPE equal those of the imported ones with
+    rotate-half."""
     write_gguf(tmp_path / "tiny.gguf")
     run("import_model", tmp_path / "tiny.gguf", "--out", tmp_path)
     written, original = load_file(tmp_path / "tiny/model.safetensors"), hf_tensors()
@@ -335,7 +336,8 @@ def test_gguf_cut_anywhere(tmp_path, refused):
 
 
 def test_gguf_with_lies_in_its_header(tmp_path, run):
-    """Any byte of the header may be wrong: the import works or is refused in one line, and never hangs."""
+    """Any byte of the header may be wrong: the import works or is refused in one line, and never
+    hangs."""
     data = bytearray(write_gguf(tmp_path / "whole.gguf").read_bytes())
     bad = tmp_path / "lie.gguf"
     for place in [*range(4, 120, 7), *range(120, 9000, 131)]:

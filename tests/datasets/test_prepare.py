@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from tiny_models import ROOT, SMOLLM2
 from counter_rng import CounterRng
 from model_folder import ModelFolder
 from tasks import TASKS
 from tasks.haystack import NOISE
 from tasks.task import Job, Text
+from tiny_models import ROOT, SMOLLM2
 
 PROSE = " ".join(
     f"In chapter {i} the weather is told, and then nothing else is said." for i in range(3000)
@@ -324,7 +324,8 @@ def test_as_a_program(tmp_path):
 
 
 def test_tokenizer_of_the_dataset_is_the_models(tiny_model, tmp_path, run):
-    """prepare and the C side must mean the same ids: the hash in the dataset is that of tokenizer.safetensors."""
+    """prepare and the C side must mean the same ids: the hash in the dataset is that of
+    tokenizer.safetensors."""
     import hashlib
 
     run("prepare", config(tmp_path / "c.yaml", tiny_model), "--out", tmp_path)

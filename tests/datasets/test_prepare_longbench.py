@@ -11,8 +11,9 @@ from model_folder import ModelFolder
 from tasks import TASKS, longbench
 from tasks.task import Job
 
-# SHA-256 of config/dataset2prompt.json's entries and the numbers of config/dataset2maxlen.json (THUDM/LongBench at 2e00731),
-# and the measure of eval.py; * for scored by the first line, ! for no chat template.
+# SHA-256 of config/dataset2prompt.json's entries and the numbers of config/dataset2maxlen.json
+# (THUDM/LongBench at 2e00731), and the measure of eval.py; * for scored by the first line, ! for no
+# chat template.
 PUBLISHED = """
 narrativeqa f1 128 aada7ed24b06abace5b0045ac3bcfe06fc831a6cf434f0ecfd99fb7b3d299e1c
 qasper f1 128 0fbdd123fe7f83d6d6a9c583ca28cb29d68e523bf8fec01a0cf2dcd11037775d

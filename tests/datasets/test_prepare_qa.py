@@ -1,4 +1,5 @@
-"""RULER's questions from SQuAD's and HotpotQA's files, and what is wrong with files that users bring."""
+"""RULER's questions from SQuAD's and HotpotQA's files, and what is wrong with files that users
+bring."""
 
 import json
 import re
@@ -20,7 +21,10 @@ def squad(articles=6, paragraphs=4):
                 "title": f"t{a}",
                 "paragraphs": [
                     {
-                        "context": f"Article {a}, paragraph {p}: the answer of {a}-{p} is gold{a}x{p}, and nothing else is known of it.",
+                        "context": (
+                            f"Article {a}, paragraph {p}: the answer of {a}-{p} is gold{a}x{p}, "
+                            "and nothing else is known of it."
+                        ),
                         "qas": [
                             {
                                 "id": f"id-{a}-{p}",

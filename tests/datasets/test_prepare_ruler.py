@@ -1,4 +1,5 @@
-"""RULER's generated tasks: exact lengths, needles where they should be, answers that a regular expression finds."""
+"""RULER's generated tasks: exact lengths, needles where they should be, answers that a regular
+expression finds."""
 
 import collections
 import re
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tiny_models import SMOLLM2
 from cli import InputError
 from counter_rng import CounterRng
 from model_folder import ModelFolder
@@ -16,6 +16,7 @@ from tasks import TASKS, haystack
 from tasks.draws import words
 from tasks.haystack import NOISE, Essay, sentences
 from tasks.task import Job, Text
+from tiny_models import SMOLLM2
 
 ADJECTIVES, NOUNS = words("adjectives"), words("nouns")
 NIAH = [name for name in TASKS if name.startswith("niah")]
@@ -27,12 +28,14 @@ NUMBERS = {"niah_multikey_1": (4, 1, 1), "niah_multivalue": (1, 4, 1), "niah_mul
 
 
 def prose():
-    """Sentences of many different words, with quotes, titles, a number and two languages' letters."""
+    """Sentences of many different words, with quotes, titles, a number and two languages'
+    letters."""
     parts = []
     for i in range(4000):
         adjective, noun = ADJECTIVES[i % len(ADJECTIVES)], NOUNS[i * 7 % len(NOUNS)]
         parts.append(
-            f'"My {adjective} {noun}!" said Mr. Jones of {adjective}{noun}\nto the  naïve Mrs. Smith? '
+            f'"My {adjective} {noun}!" said Mr. Jones of {adjective}{noun}\nto the  naïve Mrs. '
+            "Smith? "
             f"They took {i} of them, and went home; it rained." + ("\n\n" if i % 5 == 0 else "")
         )
     return " ".join(parts)
@@ -43,7 +46,8 @@ TEXT = Text(prose(), "prose.txt", "0" * 64)
 
 @pytest.fixture(scope="module")
 def llama_like(tiny_model, tmp_path_factory):
-    """A tokenizer of SentencePiece's kind: no pre-tokenizer splits, spaces are letters, unknown ones are bytes."""
+    """A tokenizer of SentencePiece's kind: no pre-tokenizer splits, spaces are letters, unknown
+    ones are bytes."""
     folder = tmp_path_factory.mktemp("llama") / "llama-like"
     shutil.copytree(tiny_model, folder)
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
@@ -105,7 +109,8 @@ def check_niah(name, text, sample):
     for one, hidden in found:
         by_key[one].append(hidden)
     question = re.search(
-        rf"\n.*What (?:is|are all) the special magic {plural}? for (.*) mentioned in the provided text\?",
+        rf"\n.*What (?:is|are all) the special magic {plural}? for (.*) mentioned in the "
+        r"provided text\?",
         text,
     )
     wanted = re.split(r", and |, ", question[1])
@@ -113,7 +118,7 @@ def check_niah(name, text, sample):
     assert sorted(sample.references) == sorted(hidden for one in wanted for hidden in by_key[one])
     assert all(text.count(reference) == 1 for reference in sample.references)
     assert all(len(by_key[one]) == values for one in wanted)
-    assert text.rstrip().endswith((" is" if asked * values == 1 else " are"))
+    assert text.rstrip().endswith(" is" if asked * values == 1 else " are")
     if "multikey_2" not in name and "multikey_3" not in name:
         assert len(by_key) == keys and len(found) == keys * values
     if asked * values > 1:
@@ -131,7 +136,7 @@ def check_niah(name, text, sample):
     assert share == pytest.approx(sample.depth, abs=150 / max(len(before) + len(after), 1) + 0.02)
 
 
-HAYSTACK = {name: "essay" for name in NIAH} | {"niah_single_1": "noise"}
+HAYSTACK = dict.fromkeys(NIAH, "essay") | {"niah_single_1": "noise"}
 HAYSTACK |= {"niah_multikey_2": "needles", "niah_multikey_3": "needles"}
 
 
@@ -175,7 +180,8 @@ def check_fwe(name, text, sample):
     counts = collections.Counter(re.findall("[a-z]{6}", coded)).most_common(4)
     assert [word for word, _ in counts[:3]] == sample.references
     assert counts[0][1] > counts[1][1] > counts[2][1] > counts[3][1]
-    # N / (k^2 zeta(2)) of the k-th word, for one N; of the first, the dots, some more, which fill up.
+    # N / (k^2 zeta(2)) of the k-th word, for one N; of the first, the dots, some more, which fill
+    # up.
     shares = [1 / (rank * rank * np.pi**2 / 6) for rank in range(1, 5)]
     most = int((counts[0][1] + 1) / shares[1])
     n = [
@@ -201,7 +207,8 @@ def check(name, model, context, samples):
 
 @pytest.mark.parametrize("name", RULER)
 def test_every_context(name, model):
-    """Contexts that are too short say how long one must be, and every one that is so long will do."""
+    """Contexts that are too short say how long one must be, and every one that is so long will
+    do."""
     least = 0
     contexts = (512, 777, 1024, 2048, 4096, 8192, *([12288] if name == "cwe" else []))
     for context in contexts:
@@ -252,7 +259,8 @@ def test_depths_cover_the_haystack(name, smollm2):
 
 
 def test_every_needle_of_several_is_uniform():
-    """Chi-square over tenths, 9 degrees of freedom, p = 0.001; and no two needles share a fortieth."""
+    """Chi-square over tenths, 9 degrees of freedom, p = 0.001; and no two needles share a
+    fortieth."""
     drawn = np.array([haystack.depths(CounterRng(3, "test"), index, 4) for index in range(2000)])
     for column in drawn.T:
         counts = np.histogram(column, bins=10, range=(0, 1))[0]
@@ -287,11 +295,11 @@ def test_essay_goes_on_from_the_beginning():
 
 
 def test_texts_that_cannot_serve(smollm2):
-    for characters, name, words in (
+    for characters, name, refusal in (
         ("  \n\n ", "niah_single_2", "t.txt: has no sentences"),
         ("One. Two.", "cwe", "t.txt: has 0 different"),
         (" ".join(ADJECTIVES), "cwe", "different words of 4 to 12 small letters, expected"),
     ):
         task = TASKS[name]
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=refusal):
             task.make(Job(task, smollm2, 8192, 1, 1, Text(characters, "t.txt", characters)))

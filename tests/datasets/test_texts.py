@@ -1,4 +1,5 @@
-"""The R reader and the path from a package file to austen.txt, on a small package made here; no network."""
+"""The R reader and the path from a package file to austen.txt, on a small package made here; no
+network."""
 
 import gzip
 import shutil

@@ -1,17 +1,15 @@
 """Tiny models to import, as GGUF and as Hugging Face folder, with known weights."""
 
 import json
-import sys
 from pathlib import Path
 
 import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "datasets"))
+from importer.vocabulary import gpt2_byte_of, tokenizer_from_gguf
 
-from importer.vocabulary import gpt2_byte_of, tokenizer_from_gguf  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 SMOLLM2 = ROOT / "datasets/models/smollm2-135m-instruct"
 
@@ -68,7 +66,8 @@ def hf_tensors(seed=7):
 
 
 def family_tensors(family, seed=9):
-    """The tiny model's weights with what a family adds: biases, norms of heads, a head of its own."""
+    """The tiny model's weights with what a family adds: biases, norms of heads, a head of its
+    own."""
     rng = np.random.default_rng(seed)
     sizes = {"q": 4 * HEAD_DIM, "k": 2 * HEAD_DIM, "v": 2 * HEAD_DIM, "o": 64}
     biased = {"llama": "", "llama-bias": "qkvo", "mistral": "", "qwen2": "qkv", "qwen3": ""}[family]
@@ -137,7 +136,8 @@ def write_gguf(
     add=None,
     **extra,
 ):
-    """padding: unused tokens at the end; add(writer): further metadata; extra: metadata texts, __ for a point."""
+    """padding: unused tokens at the end; add(writer): further metadata; extra: metadata texts, __
+    for a point."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(4096)
     writer.add_embedding_length(64)

@@ -1,7 +1,11 @@
-"""How often the gate cries wolf: pairs of runs of one program and one config, one right after the other, each pair compared as a pull request is with its
-base. Only time and memory differ, so any regression that compare reports is a false one. Not a part of `make test` or `make nightly`: it wants a machine
-that does nothing else, for two minutes a pair.
-usage: tests/gate/aa.py [PAIRS [CONFIG]]   (50, configs/ci.yaml). Exit code 1: more than one false alarm in fifty; 4: the machine was too noisy to tell."""
+"""How often the gate cries wolf: pairs of runs of one program and one config, one right after the
+other, each pair compared as a pull request is with its base. Only time and memory differ, so any
+regression that compare reports is a false one. Not a part of `make test` or `make nightly`: it
+wants a machine that does nothing else, for two minutes a pair.
+
+usage: tests/gate/aa.py [PAIRS [CONFIG]]   (50, configs/ci.yaml)
+
+Exit code 1: more than one false alarm in fifty; 4: the machine was too noisy to tell."""
 
 import collections
 import json
@@ -13,10 +17,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("SWBENCH", str(ROOT / "build" / "release" / "bin" / "swbench"))
-ALARMS, NOISY = (
-    1 / 50,
-    1 / 10,
-)  # shares of the pairs that may be called a regression, and that may be too noisy to be called anything
+ALARMS = 1 / 50  # the share of pairs that may be called a regression
+NOISY = 1 / 10  # the share that may be too noisy to be called anything
 
 
 def call(*args, codes=(0,)):
@@ -45,17 +47,20 @@ def main(pairs=50, config="configs/ci.yaml"):
             verdicts[result["verdict"]] += 1
             noisy += result["too_noisy"]
             print(
-                f"{pair}/{pairs}: {result['verdict']}, noise between cells {100 * (result['noise'] or 0):.1f} %",
+                f"{pair}/{pairs}: {result['verdict']}, noise between cells "
+                f"{100 * (result['noise'] or 0):.1f} %",
                 flush=True,
             )
             for figure in result["figures"]:
                 figures[figure["verdict"]] += 1
                 print(
-                    f"  {figure['verdict']}: {figure['cell']} {figure['metric']} {figure['base']} → {figure['new']}, p {figure['p']}",
+                    f"  {figure['verdict']}: {figure['cell']} {figure['metric']} {figure['base']} "
+                    f"→ {figure['new']}, p {figure['p']}",
                     flush=True,
                 )
     print(
-        f"{pairs} pairs: {dict(verdicts)}; single figures: {dict(figures)}; too noisy to tell: {noisy}"
+        f"{pairs} pairs: {dict(verdicts)}; single figures: {dict(figures)}; too noisy to tell: "
+        f"{noisy}"
     )
     return 1 if verdicts["worse"] > ALARMS * pairs else 4 if noisy > NOISY * pairs else 0
 

@@ -1,4 +1,5 @@
-"""configs/ci.yaml and ci-rules.yaml against results/baseline: what the program measures today is what it measured when the baseline was made."""
+"""configs/ci.yaml and ci-rules.yaml against results/baseline: what the program measures today is
+what it measured when the baseline was made."""
 
 import csv
 import io

@@ -1,4 +1,5 @@
-"""The program on a GPU: agreement of whole cells with the CPU, and trouble: memory that runs out, a context that breaks, no GPU at all."""
+"""The program on a GPU: agreement of whole cells with the CPU, and trouble: memory that runs out, a
+context that breaks, no GPU at all."""
 
 import csv
 import io

@@ -1,4 +1,5 @@
-"""The installed tree, moved away from where it was installed: program, manual, completion, library, headers, package files."""
+"""The installed tree, moved away from where it was installed: program, manual, completion, library,
+headers, package files."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def test_program(prefix, tmp_path):
     )
     config = tmp_path / "small.yaml"
     config.write_text(
-        "version: 1\nname: small\nworkloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, context: 512}]\n"
+        "version: 1\nname: small\nworkloads: [{kind: synthetic, shape: smollm2-135m, layers: 2, "
+        "context: 512}]\n"
         "axes: {density: [0.5]}\nmethods: [sink_window]\ndense_layers: 0\nmeasure: [recovery]\n"
     )
     done = subprocess.run(
@@ -102,7 +104,7 @@ def test_documents_say_no_paths(prefix):
             ), path
 
 
-# ------------------------------------------------------------------------------------------------------- the CUDA module
+# --- the CUDA module ------------------------------------------------------------------------------
 
 
 def test_cuda_module_is_found_from_the_program(prefix, library):
@@ -127,7 +129,7 @@ def test_cuda_module_is_found_from_the_library(example, library):
         module.write_bytes(kept) if kept else module.unlink()
 
 
-# ------------------------------------------------------------------------------------------------------------- documents
+# --- documents ------------------------------------------------------------------------------------
 
 
 def words_of_the_tables(prefix) -> set[str]:
@@ -185,11 +187,15 @@ def test_manual(prefix):
 
 
 def complete(prefix, line: str, cwd: Path) -> list[str]:
-    """What bash offers at the end of a line; words are cut as bash cuts them, at blanks and at '='."""
+    """What bash offers at the end of a line; words are cut as bash cuts them, at blanks and at
+    '='."""
     words = [w for w in re.split(r"\s+|(=)", line) if w] + ([""] if line[-1] in " =" else [])
     if line.endswith("="):
         words.pop()  # the '=' itself is what is being completed
-    script = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _swbench; printf "%s\\n" "${COMPREPLY[@]}"'
+    script = (
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _swbench; printf '
+        '"%s\\n" "${COMPREPLY[@]}"'
+    )
     done = call(
         "bash",
         "-c",
@@ -261,7 +267,7 @@ def test_help_refuses_other_formats(prefix):
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- library
+# --- library --------------------------------------------------------------------------------------
 
 
 def test_example_runs_a_method(example):
@@ -277,7 +283,8 @@ def test_other_versions_are_refused(prefix, tmp_path):
         folder = tmp_path / version
         folder.mkdir()
         (folder / "CMakeLists.txt").write_text(
-            f"cmake_minimum_required(VERSION 3.22)\nproject(t LANGUAGES C)\nfind_package(swbench {version} REQUIRED)\n"
+            "cmake_minimum_required(VERSION 3.22)\nproject(t LANGUAGES C)\nfind_package(swbench "
+            f"{version} REQUIRED)\n"
         )
         done = call(
             "cmake", "-S", folder, "-B", folder / "b", f"-DCMAKE_PREFIX_PATH={prefix}", check=None

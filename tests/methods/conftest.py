@@ -1,11 +1,6 @@
-"""Makes tests/reference importable and gives the tests one folder to run the program in."""
-
-import pathlib
-import sys
+"""One folder for the tests to run the program in."""
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 
 @pytest.fixture(scope="session")

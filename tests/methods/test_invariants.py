@@ -1,6 +1,8 @@
-"""What must hold of every method, whatever it is: of all that `swbench ls methods` names, at their defaults, so that a new one is tested by being there.
+"""What must hold of every method, whatever it is: of all that `swbench ls methods` names, at their
+defaults, so that a new one is tested by being there.
 
-A matched budget in prefill and decode; random queries and keys with a ragged last block, and the same with all heads alike."""
+A matched budget in prefill and decode; random queries and keys with a ragged last block, and the
+same with all heads alike."""
 
 import csv
 import io
@@ -24,7 +26,8 @@ PROGRAM = os.environ.get(
 BACKEND = os.environ.get("SWBENCH_TEST_BACKEND", "cpu")
 LAYERS, HEADS, KV, D, B, N, STEPS = 2, 4, 2, 64, 16, 16 * 19 + 5, 4
 DENSITIES = (0.3, 0.5, 1.0)
-# Lists of earlier rows may depend on the prompt's end where that is what a method looks at; the paper says so of each.
+# Lists of earlier rows may depend on the prompt's end where that is what a method looks at; the
+# paper says so of each.
 LOOKS_AT_THE_END = {
     "minference": "columns and diagonals of the last queries",
     "flexprefill": "the same, and the head's pattern",
@@ -54,7 +57,8 @@ SPARSE = [
 
 
 def tensors(alike=False, n=N):
-    """(layers, decode) as reference.program.write_bundle takes them; the first n prompt tokens of the same tensors."""
+    """(layers, decode) as reference.program.write_bundle takes them; the first n prompt tokens of
+    the same tensors."""
     rng = np.random.default_rng(5)
     parts = []
     for tokens in (N, STEPS):
@@ -196,7 +200,8 @@ def test_heads_that_are_alike_have_the_same_lists(alike, name, phase):
     "name", [name for name in METHODS if name != "dense" and "prefill" in METHODS[name]]
 )
 def test_later_tokens_do_not_change_earlier_rows(name, tmp_path_factory):
-    """At equal counts: rows of a shorter prompt have others, so that the shorter of two lists is the better part of the longer one."""
+    """At equal counts: rows of a shorter prompt have others, so that the shorter of two lists is
+    the better part of the longer one."""
     folder = tmp_path_factory.getbasetemp()
     long, short = (runs_of_length(folder, n) for n in (N, 16 * 12))
     changed = 0

@@ -1,8 +1,9 @@
-"""The program against the reference in tests/reference: block lists, outputs and metrics on small tensor bundles.
+"""The program against the reference in tests/reference: block lists, outputs and metrics on small
+tensor bundles.
 
-One run of the program covers a scenario (a bundle and many methods); each case is one of its cells. The program computes in
-single precision, so a list may differ from the reference where scores all but tie at the cut: such rows are counted, and few
-may be."""
+One run of the program covers a scenario (a bundle and many methods); each case is one of its cells.
+The program computes in single precision, so a list may differ from the reference where scores all
+but tie at the cut: such rows are counted, and few may be."""
 
 import dataclasses
 import functools
@@ -29,7 +30,8 @@ UNDERFLOW = (
 OUTPUT = 1e-4  # relative error of a head's output at a token
 METRIC = 1e-4
 BF16 = os.environ.get("SWBENCH_TEST_BACKEND") == "cuda"
-if BF16:  # activations of 8 bits and tensor-core sums: inputs are rounded to bf16 beforehand, outputs afterwards
+# Activations of 8 bits and tensor-core sums: inputs are rounded to bf16 before, outputs after.
+if BF16:
     NEAR_TIE = 1e-3
     OUTPUT = 2e-2
     METRIC = 1e-2
@@ -443,7 +445,7 @@ SCENARIOS = {
 }
 
 
-# ----------------------------------------------------------------------------------------------- runs and expectations
+# --- runs and expectations ------------------------------------------------------------------------
 def to_bf16(x):
     """float32 values that bf16 holds: rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
@@ -498,7 +500,8 @@ def has_phase(method, params, phase):
 
 @pytest.fixture(scope="session")
 def cells_of(workspace):
-    """Name of a scenario -> its cells, from one run of the program (a failed run is not tried again)."""
+    """Name of a scenario -> its cells, from one run of the program (a failed run is not tried
+    again)."""
     done = {}
 
     def run_once(name):
@@ -571,9 +574,10 @@ every_case = pytest.mark.parametrize(
 )  # the scope keeps the tests of a case together
 
 
-# --------------------------------------------------------------------------------------------------------- comparison
+# --- comparison -----------------------------------------------------------------------------------
 def compare_row(got, want, expected, u, r):
-    """ "same", "tie" (in single precision), "near" (all but a tie at the cut), "underflow" or "wrong"."""
+    """ "same", "tie" (in single precision), "near" (all but a tie at the cut), "underflow" or
+    "wrong"."""
     got, want = set(got.tolist()), set(want.tolist())
     if got == want:
         return "same"
@@ -620,7 +624,8 @@ def check_lists(lists, expected, where):
             )
             verdicts.append(compare_row(got, expected.lists[u][r], expected, u, r))
             assert verdicts[-1] != "wrong", (
-                f"{where}: unit {u} row {r} (block {i}): program {got.tolist()}, reference {expected.lists[u][r].tolist()}"
+                f"{where}: unit {u} row {r} (block {i}): program {got.tolist()}, reference "
+                f"{expected.lists[u][r].tolist()}"
                 + (
                     ""
                     if expected.scores is None
@@ -631,8 +636,8 @@ def check_lists(lists, expected, where):
 
 
 def adopted(lists, expected):
-    """The program's lists with the reference's way of keeping parts of blocks; `expected` itself where they are the same, or where tokens
-    choose for themselves."""
+    """The program's lists with the reference's way of keeping parts of blocks; `expected` itself
+    where they are the same, or where tokens choose for themselves."""
     same = all(
         np.array_equal(a, b)
         for one, two in zip(lists, expected.lists, strict=True)
@@ -786,7 +791,7 @@ def test_metrics(cells_of, case):
         assert_metric("density_all_layers", cell.metrics["density_all_layers"]["value"], wanted)
 
 
-# --------------------------------------------------------------------------------------------------------- invariants
+# --- invariants -----------------------------------------------------------------------------------
 def all_lists(cell, layers, phase):
     return [
         [row.tolist() for rows in cell.selection(layer, part == "decode") for row in rows]
@@ -807,7 +812,8 @@ def same_rows(a, b):
 
 
 def forced_by(name, method, params):
-    """What the reference's method of these parameters keeps whatever the density: (leading, trailing) blocks."""
+    """What the reference's method of these parameters keeps whatever the density: (leading,
+    trailing) blocks."""
     own = {key: value for key, value in params.items() if key != "block_size"}
     return reference_methods.make(method, tensors(name), params["block_size"], 0, 1, **own).forced()
 
@@ -953,7 +959,8 @@ def test_identical_heads_get_identical_lists_of_baselines(cells_of, method, para
 
 
 def test_one_family_of_pooled_logits(cells_of):
-    """MoBA's blocks, MInference's block-sparse pattern, FlexPrefill's query-aware heads and one hop per head rank alike."""
+    """MoBA's blocks, MInference's block-sparse pattern, FlexPrefill's query-aware heads and one hop
+    per head rank alike."""
     family = [
         ("onehop", {**ICML, **HEAD}),
         ("moba", {}),

@@ -1,4 +1,5 @@
-"""MoBA where the scenarios do not reach: its decode steps, and the token masks of its token form as they are stored and counted."""
+"""MoBA where the scenarios do not reach: its decode steps, and the token masks of its token form as
+they are stored and counted."""
 
 import os
 

@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 import pytest
 
+import figures
+import needle
+import plot
+import results
+import style
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "plots"))
-import figures  # noqa: E402
-import needle  # noqa: E402
-import plot  # noqa: E402
-import results  # noqa: E402
-import style  # noqa: E402
 
 NEEDLE = "needle-by-depth"
 NAMES = (
@@ -113,7 +113,8 @@ def cell_rows(key, method, params, skill, model, task, context, density, phase, 
 
 
 def write_cell(folder, key, samples, skill, context, density, rng):
-    """Needles late in the prompt, or at its beginning, are found more often; the last sample has none."""
+    """Needles late in the prompt, or at its beginning, are found more often; the last sample has
+    none."""
     depth = (np.arange(samples) * 0.618) % 1
     chance = skill ** (context / 2048) + (1 - skill) * (density + 0.8 * np.abs(2 * depth - 1) ** 3)
     depth[-1] = math.nan
@@ -133,7 +134,8 @@ def write_results(
     extra=(),
     needles=None,
 ) -> Path:
-    """needles: samples a cell, for cells of their own beside results.h5, with the depth and score of each; None: no cells."""
+    """needles: samples a cell, for cells of their own beside results.h5, with the depth and score
+    of each; None: no cells."""
     rng = np.random.default_rng(1)
     rows = list(extra)
     for model in ("smollm2-135m-instruct",):
@@ -211,7 +213,8 @@ def failed_row():
 
 
 def test_dense_layers_and_budgets_are_variants(tmp_path):
-    """A folder that holds a method beside 0 and 2 dense layers shows two of it, and not their mean."""
+    """A folder that holds a method beside 0 and 2 dense layers shows two of it, and not their
+    mean."""
     rows = []
     for layers in (0, 2):
         for method in ("dense", "onehop"):
@@ -321,7 +324,8 @@ def test_no_needles_is_said(tmp_path, capsys, no_files):
 
 
 def test_needle_grid(tmp_path):
-    """Means of what was stored, in the bin of its depth; the end of the prompt is in the last; nothing is made up where nothing lay."""
+    """Means of what was stored, in the bin of its depth; the end of the prompt is in the last;
+    nothing is made up where nothing lay."""
     folder = write_results(
         tmp_path / "run",
         contexts=(1024, 2048),
@@ -353,7 +357,8 @@ def test_needle_grid(tmp_path):
 
 
 def test_needle_panels(tmp_path):
-    """A panel for each method and density that was run, and one for dense; twenty needles make ten bins."""
+    """A panel for each method and density that was run, and one for dense; twenty needles make ten
+    bins."""
     folder = write_results(
         tmp_path / "run",
         contexts=(1024, 1500),

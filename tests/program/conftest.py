@@ -3,16 +3,16 @@
 import os
 import pathlib
 import subprocess
-import sys
+import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's products here are small
+
+import pytest
+import yaml
+
+import tiny
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import pytest  # noqa: E402
-import yaml  # noqa: E402
-import tiny  # noqa: E402
-
 PROGRAM = os.environ.get("SWBENCH", str(HERE.parents[1] / "build" / "release" / "bin" / "swbench"))
 TIMES = {
     "prefill_attention_ms",
@@ -41,7 +41,8 @@ class World:
         tiny.write_tasks(self.data, self.model)
 
     def config(self, path, **changes):
-        """Writes a config: the usual one with other values for some keys (None leaves a key out)."""
+        """Writes a config: the usual one with other values for some keys (None leaves a key
+        out)."""
         usual = {
             "version": 1,
             "name": "tiny",
@@ -101,3 +102,15 @@ def program():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, program):
     return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(world, tmp_path_factory):
+    """The table of a long run that nothing stops, and how long the run took."""
+    from long_runs import long_config, table, without_times  # they run the program by this file
+
+    folder = tmp_path_factory.mktemp("whole")
+    config = long_config(world, folder)
+    begin = time.monotonic()
+    swbench("run", config, "-q", check=0)
+    return without_times(table(folder / "out")), time.monotonic() - begin

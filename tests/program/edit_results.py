@@ -1,4 +1,5 @@
-"""Changes stored cells for tests: opens one for writing, then renews the checksum in its first line, as harness/store/h5_file.h describes it."""
+"""Changes stored cells for tests: opens one for writing, then renews the checksum in its first
+line, as harness/store/h5_file.h describes it."""
 
 import contextlib
 import ctypes
@@ -17,8 +18,8 @@ xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 def seal(path):
     data = pathlib.Path(path).read_bytes()[HEADER:]
     line = (
-        f"swbench HDF5 file: xxh3-64 {xxhash.XXH3_64bits(data, len(data)):016x} of the {len(data)} bytes from byte {HEADER} on, "
-        "where HDF5 begins (readers find it there)\n"
+        f"swbench HDF5 file: xxh3-64 {xxhash.XXH3_64bits(data, len(data)):016x} of the "
+        f"{len(data)} bytes from byte {HEADER} on, where HDF5 begins (readers find it there)\n"
     )
     with open(path, "r+b") as file:
         file.write(line.encode().ljust(HEADER, b"\0"))
@@ -32,7 +33,8 @@ def edited(path):
 
 
 def cells(folder, **wanted):
-    """Paths of the cells whose attributes are as wanted, in the order of what they are: names of files change with the code."""
+    """Paths of the cells whose attributes are as wanted, in the order of what they are: names of
+    files change with the code."""
     found = []
     for path in (pathlib.Path(folder) / "cells").glob("*.h5"):
         with h5py.File(path) as file:

@@ -1,4 +1,5 @@
-"""Bad input of every kind: one line that says where, what was found and what was expected, the right exit code, and nothing half-written."""
+"""Bad input of every kind: one line that says where, what was found and what was expected, the
+right exit code, and nothing half-written."""
 
 import csv
 import io
@@ -55,7 +56,7 @@ def refused(folder, config, *words, args=(), verbs=("run", "plan")):
         assert files(folder) == before
 
 
-# ----------------------------------------------------------------------------------------------------------------------- the config
+# --- the config -----------------------------------------------------------------------------------
 
 TASK = {"kind": "task", "model": "m", "tasks": ["t"]}
 SYNTHETIC = {"kind": "synthetic", "shape": "smollm2-135m"}
@@ -175,7 +176,8 @@ TEXTS = {
     "tag": (b"version: !!python/object:os.system 1\n", ["tags"]),
     "two_documents": (b"version: 1\n---\nversion: 1\n", [":2:", "second document"]),
     "merge_key": (
-        b"<<: {version: 1}\nname: x\nworkloads: [{kind: synthetic, shape: qwen2-7b}]\nmethods: [dense]\naxes: {context: 64}\n",
+        b"<<: {version: 1}\nname: x\nworkloads: [{kind: synthetic, shape: qwen2-7b}]\nmethods: "
+        b"[dense]\naxes: {context: 64}\n",
         ["<<"],
     ),
 }
@@ -205,7 +207,7 @@ def test_every_problem_is_listed(world, tmp_path):
     ] * 3 and len(lines) == 3
 
 
-# -------------------------------------------------------------------------------------------------------------- the command line
+# --- the command line -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_threads_of_the_environment(world, tmp_path, threads):
     assert files(tmp_path) == ["c.yaml"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- models and weights
+# --- models and weights ---------------------------------------------------------------------------
 
 
 def header_of(path):
@@ -481,7 +483,7 @@ def test_context_beyond_the_models(world, tmp_path):
     refused(tmp_path, config, "axes.context", "2048", str(tiny.LONGEST))
 
 
-# --------------------------------------------------------------------------------------------------------------------------- datasets
+# --- datasets -------------------------------------------------------------------------------------
 
 
 def ids_with(value):
@@ -729,7 +731,7 @@ def test_no_dataset(world, tmp_path):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- bundles
+# --- bundles --------------------------------------------------------------------------------------
 
 
 def put(name, value):
@@ -845,7 +847,8 @@ def test_not_a_bundle(world, tmp_path, content):
 @pytest.mark.parametrize("size", [1 << 20, 2**64 - 8])
 @pytest.mark.parametrize("kind", ["dataset", "bundle"])
 def test_a_text_that_crashes_hdf5(world, tmp_path, kind, size):
-    """The first text of the file says that it is longer than the heap it is in; HDF5 1.10 reads on, and would take the program with it."""
+    """The first text of the file says that it is longer than the heap it is in; HDF5 1.10 reads on,
+    and would take the program with it."""
     workload = {
         "kind": "task",
         "model": str(world.model),
@@ -907,7 +910,7 @@ def test_a_pipe_is_not_waited_for(world, tmp_path, kind):
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------- where output goes
+# --- where output goes ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -976,7 +979,7 @@ def test_disk_full_keeps_what_is_done(world, tmp_path):
     swbench("run", config, "-q", check=0)
 
 
-# -------------------------------------------------------------------------------------------------------------- damaged result folders
+# --- damaged result folders -----------------------------------------------------------------------
 
 
 def test_damaged_results(world, tmp_path):
@@ -1013,7 +1016,8 @@ def test_a_pipe_for_a_cell(world, tmp_path):
 
 
 def test_a_folder_for_a_cell(world, tmp_path):
-    """It cannot be replaced, which is said before anything is run; all other cells would be lost behind it."""
+    """It cannot be replaced, which is said before anything is run; all other cells would be lost
+    behind it."""
     config, out = world.config(tmp_path / "c.yaml"), tmp_path / "out"
     swbench("run", config, "-q", check=0)
     first, *others = sorted((out / "cells").iterdir())
@@ -1035,7 +1039,8 @@ def test_results_that_cannot_be_presented(world, tmp_path):
 
 
 def test_memory_that_cannot_be_had(world, tmp_path):
-    """A cell that needs more than there is fails by itself: recorded, exit 3, the next one is done, and a further run tries again."""
+    """A cell that needs more than there is fails by itself: recorded, exit 3, the next one is done,
+    and a further run tries again."""
     workloads = [
         {"kind": "synthetic", "shape": "llama-3.1-8b", "layers": 300},
         {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1},

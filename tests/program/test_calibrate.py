@@ -1,4 +1,5 @@
-"""Thresholds of calibrated budgets: found on other prompts, kept in a file, and used as parameters."""
+"""Thresholds of calibrated budgets: found on other prompts, kept in a file, and used as
+parameters."""
 
 import csv
 import io
@@ -6,6 +7,7 @@ import json
 
 import pytest
 import yaml
+
 from conftest import swbench
 
 METHODS = [

@@ -1,7 +1,7 @@
-"""The regression gate: what it must catch, what it must let pass, and what it must refuse to judge."""
+"""The regression gate: what it must catch, what it must let pass, and what it must refuse to
+judge."""
 
 import json
-import pathlib
 import shutil
 import xml.etree.ElementTree as ElementTree
 
@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-import tiny
 from conftest import swbench
 from edit_results import cells, edited, set_identity, set_samples, set_text
 
@@ -77,7 +76,7 @@ def named(result, verdict):
     }
 
 
-# -------------------------------------------------------------------------------------------------------------------- nothing changed
+# --- nothing changed ------------------------------------------------------------------------------
 
 
 def test_same_results_are_the_same(quality):
@@ -117,7 +116,7 @@ def test_a_parameter_that_base_does_not_know(pair):
     assert compare(*pair, check=0)["pairs"] == 12
 
 
-# --------------------------------------------------------------------------------------------------------------------------- quality
+# --- quality --------------------------------------------------------------------------------------
 
 
 def answers(folder, wrong):
@@ -274,7 +273,7 @@ def test_memory(pair, factor, code):
     assert changed and len(named(compare(*pair, check=code), "worse")) == changed * code
 
 
-# -------------------------------------------------------------------------------------------------------------------------- machines
+# --- machines -------------------------------------------------------------------------------------
 
 
 def move(folder, isa='isa=sse2 threads=1 blas="another" blas_core=Nehalem', device=None):
@@ -367,12 +366,13 @@ def test_regression_weighs_more_than_what_is_missing(pair):
     compare(*pair, check=1)
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ time
+# --- time -----------------------------------------------------------------------------------------
 
 
 def modelled(folder, run, slow=lambda file: 1.0):
-    """Gives the cells times as runs on a quiet machine have them: 2 % within a cell, every twentieth sample half as long again, and 0.7 % of drift
-    from cell to cell. slow(file): factor of a cell."""
+    """Gives the cells times as runs on a quiet machine have them: 2 % within a cell, every
+    twentieth sample half as long again, and 0.7 % of drift from cell to cell. slow(file): factor of
+    a cell."""
     for index, path in enumerate(cells(folder, task="ppl_tiny")):
         rng = np.random.default_rng([run, index])
         with edited(path) as file:
@@ -396,8 +396,9 @@ def modelled(folder, run, slow=lambda file: 1.0):
 
 
 def test_one_method_is_15_percent_slower(pair):
-    """Times of five cells alone tell little of their own noise: 15 % were caught in 130 of 150 such pairs, else ambiguous (17) or measured as less
-    than 10 % (3). Never is another cell blamed, and what is slower is not called faster."""
+    """Times of five cells alone tell little of their own noise: 15 % were caught in 130 of 150 such
+    pairs, else ambiguous (17) or measured as less than 10 % (3). Never is another cell blamed, and
+    what is slower is not called faster."""
     for path in [path for folder in pair for path in cells(folder, task="echo_tiny")]:
         path.unlink()
     caught = 0
@@ -446,13 +447,14 @@ def test_times_themselves_are_judged_on_request(pair):
 
 
 def test_a_noisy_machine_raises_no_alarm(pair):
-    """Cells that are 20 % apart by chance, and one that is twice as slow: nothing can be told, and that is said."""
+    """Cells that are 20 % apart by chance, and one that is twice as slow: nothing can be told, and
+    that is said."""
     rng = np.random.default_rng(5)
     for folder, run in zip(pair, (0, 1)):
         modelled(
             folder,
             run,
-            lambda file: np.exp(0.2 * rng.standard_normal())
+            lambda file, run=run: np.exp(0.2 * rng.standard_normal())
             * (2.0 if run and file.attrs["method"] == "onehop" else 1.0),
         )
     result = compare(*pair, check=0)
@@ -485,7 +487,8 @@ def mixed(runs, folder, rng):
 
 
 def test_fifty_comparisons_of_the_same_with_itself(timed, tmp_path):
-    """Real times: measured runs, recombined. At most one alarm in fifty, whatever else the machine does."""
+    """Real times: measured runs, recombined. At most one alarm in fifty, whatever else the machine
+    does."""
     rng, alarms = np.random.default_rng(7), []
     for trial in range(50):
         base, new = tmp_path / f"{trial}a", tmp_path / f"{trial}b"
@@ -509,7 +512,7 @@ def test_fifty_modelled_comparisons(pair):
     assert alarms <= 1
 
 
-# --------------------------------------------------------------------------------------------------------------------------- formats
+# --- formats --------------------------------------------------------------------------------------
 
 
 def rename(folder, name):
@@ -535,7 +538,8 @@ def test_junit(pair):
 
 @pytest.mark.parametrize("form", ["json", "junit", "md", "text"])
 def test_a_name_that_is_no_text(pair, form):
-    """Another program wrote the cells: their model's name is no UTF-8, and what is worse is listed all the same."""
+    """Another program wrote the cells: their model's name is no UTF-8, and what is worse is listed
+    all the same."""
     for folder in pair:
         for path in cells(folder):
             with edited(path) as file:
@@ -560,7 +564,7 @@ def test_md(pair):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------- bad usage
+# --- bad usage ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

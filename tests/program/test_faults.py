@@ -1,9 +1,11 @@
-"""Every call that can fail for want of memory or room on the disk is made to fail, one at a time (tests/faults/faults.c): the program says so in one line and
-ends with code 2 or 3, and each file it leaves is whole. And it is killed at every call that changes the disk. Where a call of a library fails instead, HDF5 1.10 crashes or exits with code 255 about every third
-time, which nothing here can prevent; what is asked then is that it was the library that did, and that the results outlive it as they outlive kill -9."""
+"""Every call that can fail for want of memory or room on the disk is made to fail, one at a time
+(tests/faults/faults.c): the program says so in one line and ends with code 2 or 3, and each file it
+leaves is whole. And it is killed at every call that changes the disk. Where a call of a library
+fails instead, HDF5 1.10 crashes or exits with code 255 about every third time, which nothing here
+can prevent; what is asked then is that it was the library that did, and that the results outlive it
+as they outlive kill -9."""
 
 import os
-import pathlib
 import random
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 import tiny
 from conftest import PROGRAM, environment, swbench
-from test_run import table, without_times
+from long_runs import table, without_times
 
 LIBRARY = os.environ.get("SWBENCH_FAULTS", "")
 EVERY = int(os.environ.get("SWBENCH_FAULT_STEP", "61"))  # each so many-th call; 1: all of them
@@ -55,7 +57,8 @@ def finished(world, tmp_path_factory):
 
 
 def call(folder, kind, k, *args):
-    """The program with its k-th call failing. Returns what it did, and what the library logged: calls, fault, ended."""
+    """The program with its k-th call failing. Returns what it did, and what the library logged:
+    calls, fault, ended."""
     log = folder / "log"
     log.unlink(missing_ok=True)
     env = environment(LD_PRELOAD=LIBRARY, SWBENCH_FAULT=f"{kind}:{k}", SWBENCH_FAULT_LOG=str(log))
@@ -88,7 +91,7 @@ def place(kind, k, found):
 
 def whole(folder):
     """Only whole files are left, of a run that ended by itself."""
-    hidden = [path for path in folder.rglob(".*")]
+    hidden = list(folder.rglob(".*"))
     assert not hidden, hidden
     if (folder / "cells").is_dir() and any((folder / "cells").iterdir()):
         swbench("validate", *(folder / "cells").iterdir(), check=0)
@@ -125,7 +128,8 @@ def test_run(finished, tmp_path, kind):
 
 
 def test_killed_at_each_call(finished, tmp_path):
-    """kill -9 as a file is about to be made, written, synced, renamed or removed: the next run finds whole cells, and leaves nothing of the one before."""
+    """kill -9 as a file is about to be made, written, synced, renamed or removed: the next run
+    finds whole cells, and leaves nothing of the one before."""
     config, _, expected = finished
     for k in mine(
         range(

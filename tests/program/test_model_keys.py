@@ -1,4 +1,5 @@
-"""What a key of config.json does: used, harmless, refused, or named as not understood. And tensors that a config does not speak of."""
+"""What a key of config.json does: used, harmless, refused, or named as not understood. And tensors
+that a config does not speak of."""
 
 import json
 import shutil
@@ -263,7 +264,8 @@ def test_harmless(tmp_path, case):
     ],
 )
 def test_unknown(tmp_path, values, words):
-    """Said by validate, with its value, and no reason to refuse: a name tells nothing of what it does."""
+    """Said by validate, with its value, and no reason to refuse: a name tells nothing of what it
+    does."""
     done = swbench("validate", changed(FAMILIES / "llama", tmp_path, **values), check=0)
     assert len(done.stderr.splitlines()) == 1 and all(word in done.stderr for word in words), (
         done.stderr

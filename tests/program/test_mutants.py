@@ -1,5 +1,6 @@
-"""Silent changes of the selection rules in the sources themselves: each is compiled into a program of its own, which measures the same cells; the
-gate must tell it from the program as it is. The changed file is linked ahead of the libraries, so that nothing else is built."""
+"""Silent changes of the selection rules in the sources themselves: each is compiled into a program
+of its own, which measures the same cells; the gate must tell it from the program as it is. The
+changed file is linked ahead of the libraries, so that nothing else is built."""
 
 import pathlib
 import re
@@ -22,7 +23,8 @@ MUTANTS = {
     "ties go to the earlier block": (
         "kernels/cpu/selection/select.c",
         '#include "kernels/cpu/selection/order.h"',
-        '#include "kernels/cpu/selection/order.h"\n#define sw_key_of(score, j) sw_key_of(score, (uint32_t)(INT32_MAX - (j)))',
+        '#include "kernels/cpu/selection/order.h"\n#define sw_key_of(score, j) sw_key_of(score, '
+        "(uint32_t)(INT32_MAX - (j)))",
     ),
     "the window is a block short": (
         "core/methods/sink_window.c",
@@ -42,7 +44,8 @@ MUTANTS = {
     "one block of the budget is lost": (
         "kernels/cpu/selection/select.c",
         "threshold = sw_kth_largest(keys, n, left - 1);",
-        "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) threshold = UINT64_MAX - 1;",
+        "threshold = sw_kth_largest(keys, n, left - 1); if (i == a->row0 + a->rows - 1) "
+        "threshold = UINT64_MAX - 1;",
     ),
 }
 # The same, of methods and rules that only configs/ci-rules.yaml runs
@@ -114,7 +117,8 @@ def repeat(bundle):
 
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
-    """run(program, folder): quality of the rules under a matched and under each one's own budget, on inputs with ties among them."""
+    """run(program, folder): quality of the rules under a matched and under each one's own budget,
+    on inputs with ties among them."""
     folder = tmp_path_factory.mktemp("mutants")
     workloads = [
         {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 512},

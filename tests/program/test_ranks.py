@@ -1,5 +1,5 @@
-"""Several processes on one result folder: started by hand, by mpirun, or as srun would. Each cell is run once, whoever ends does not end the others, and the
-table is that of one process."""
+"""Several processes on one result folder: started by hand, by mpirun, or as srun would. Each cell
+is run once, whoever ends does not end the others, and the table is that of one process."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 from conftest import PROGRAM, environment, swbench
-from test_run import long_config, stamps, start, table, uninterrupted, wait_for_cells, without_times  # noqa: F401
+from long_runs import long_config, stamps, start, table, wait_for_cells, without_times
 
 CELLS, SLOW_CELLS = 13, 7  # of long_config and slow
 MPI = (
@@ -47,10 +47,10 @@ def slow_table(world, tmp_path_factory):
 
 
 def hidden(out):
-    return [path for path in out.rglob(".*")]
+    return list(out.rglob(".*"))
 
 
-# ------------------------------------------------------------------------------------------------------------------ by hand
+# --- by hand --------------------------------------------------------------------------------------
 
 
 def test_two_share_the_work(world, tmp_path, uninterrupted):
@@ -67,7 +67,8 @@ def test_two_share_the_work(world, tmp_path, uninterrupted):
 
 
 def stop_in_a_cell(process, out):
-    """Stops the process where it has claimed a cell and not finished it; returns the file that is still missing."""
+    """Stops the process where it has claimed a cell and not finished it; returns the file that is
+    still missing."""
     while process.poll() is None:
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -81,7 +82,8 @@ def stop_in_a_cell(process, out):
 
 
 def test_a_cell_that_is_held_is_waited_for_and_taken_over(world, tmp_path, slow_table):
-    """One process is stopped in the middle of a cell. The other does all the rest and waits; when the first is killed, it does that cell too."""
+    """One process is stopped in the middle of a cell. The other does all the rest and waits; when
+    the first is killed, it does that cell too."""
     config, out = slow(world, tmp_path), tmp_path / "out"
     first = start("run", config)
     wait_for_cells(first, out, 2)
@@ -123,7 +125,8 @@ def test_fresh_is_shared_too(world, tmp_path):
 
 
 def test_without_mpi_ranks_come_from_the_environment(world, tmp_path, uninterrupted):
-    """As under an srun that does not speak PMI: they share the cells, and only the first one shows its progress."""
+    """As under an srun that does not speak PMI: they share the cells, and only the first one shows
+    its progress."""
     config, out = long_config(world, tmp_path), tmp_path / "out"
     slurm = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
     both = [
@@ -143,7 +146,7 @@ def test_without_mpi_ranks_come_from_the_environment(world, tmp_path, uninterrup
     assert without_times(table(out)) == uninterrupted[0] and not hidden(out)
 
 
-# -------------------------------------------------------------------------------------------------------------------- mpirun
+# --- mpirun ---------------------------------------------------------------------------------------
 
 
 def mpirun(ranks, *args, **changes):

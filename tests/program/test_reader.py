@@ -1,4 +1,5 @@
-"""plots/swbench_results, the Python reader, against `swbench export`: the same rows, values and order, to the last bit."""
+"""plots/swbench_results, the Python reader, against `swbench export`: the same rows, values and
+order, to the last bit."""
 
 import json
 import math
@@ -15,13 +16,12 @@ import numpy as np
 import pandas
 import pytest
 
+import swbench_results as reader
 import tiny
 from conftest import EASY, HERE, PROGRAM, environment, swbench
+from swbench_results.derived import paired_interval
 
 PLOTS = HERE.parents[1] / "plots"
-sys.path.insert(0, str(PLOTS))
-import swbench_results as reader  # noqa: E402
-from swbench_results.derived import paired_interval  # noqa: E402
 
 METHODS = EASY + [
     {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}
@@ -136,8 +136,9 @@ def test_failed_cells_have_one_row(world, tmp_path):
 
 
 def other_code(folder, code):
-    """The program as newer code would be: with another hash of its sources, which is a part of every cell's key. Its end stays: the linker lets a shorter
-    text lie in the end of a longer one, and a hash that ends in 3 may hold the "3" that is some parameter's default."""
+    """The program as newer code would be: with another hash of its sources, which is a part of
+    every cell's key. Its end stays: the linker lets a shorter text lie in the end of a longer one,
+    and a hash that ends in 3 may hold the "3" that is some parameter's default."""
     program = folder / "swbench"
     shutil.copy(PROGRAM, program)
     old = re.search(r"code ([0-9a-f]{16})", swbench("--version", check=0).stdout)[1]
@@ -167,7 +168,7 @@ def test_of_code_versions_the_newest_counts(world, tmp_path):
     assert set(table[table.method == "random"].cell) <= first
 
 
-# ------------------------------------------------------------------------------------------------------------------------ arrays
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def test_samples_are_the_files(finished):
@@ -205,7 +206,7 @@ def test_paired_interval():
     assert math.isnan(paired_interval(a[:1], b[:1], 1)[1])
 
 
-# --------------------------------------------------------------------------------------------------------------------- bad input
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def test_bad_results_are_one_line(finished, tmp_path):
@@ -253,7 +254,10 @@ def test_package_builds_and_installs(tmp_path):
         check=True,
         capture_output=True,
     )
-    code = "import swbench_results, pathlib; print(pathlib.Path(swbench_results.__file__).parent.parent)"
+    code = (
+        "import swbench_results, pathlib; "
+        "print(pathlib.Path(swbench_results.__file__).parent.parent)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -1,20 +1,18 @@
 """What run, plan, export, report, ls, help and validate do with good input, on a tiny model."""
 
-import csv
-import io
 import json
 import os
 import signal
 import subprocess
-import time
 
 import h5py
 import numpy as np
 import pytest
 
 import tiny
-from conftest import EASY, PROGRAM, TIMES, environment, swbench
+from conftest import PROGRAM, TIMES, swbench
 from edit_results import cells, edited
+from long_runs import long_config, stamps, start, table, wait_for_cells, without_times
 
 COLUMNS = [
     "cell",
@@ -41,21 +39,6 @@ COLUMNS = [
 NUMBERS = ("context", "density", "seed", "value", "lo", "hi", "n", "layer", "dense_layers")
 
 
-def table(results, *args):
-    """The tidy table as dictionaries of texts."""
-    return list(csv.DictReader(io.StringIO(swbench("export", results, *args, check=0).stdout)))
-
-
-def stamps(results):
-    """Of the cells that were measured: one that a method has no phase for is looked at anew each time."""
-    skipped = {row["cell"] for row in table(results) if row["status"] == "skipped"}
-    return {
-        path.name: path.stat().st_mtime_ns
-        for path in (results / "cells").iterdir()
-        if path.stem not in skipped
-    }
-
-
 def method_names():
     return [line.split()[0] for line in swbench("ls", "methods", check=0).stdout.splitlines()[1:]]
 
@@ -78,7 +61,7 @@ def one(rows, **wanted):
     return found[0]
 
 
-# ----------------------------------------------------------------------------------------------------------- one run, looked at
+# --- one run, looked at ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +216,8 @@ def test_metrics_of_the_contract(rows):
 
 
 def test_a_long_prompt_has_no_memory_for_attention_of_its_own(world, tmp_path):
-    """A token more costs its place in the cache, in the residual stream, and in attention's packed keys and values; the output lies on the queries, the MLP in their place."""
+    """A token more costs its place in the cache, in the residual stream, and in attention's packed
+    keys and values; the output lies on the queries, the MLP in their place."""
     shape = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1, "whole_model": True}
     few, many = 4096, 6144
     path = world.config(
@@ -273,7 +257,8 @@ def test_densities_are_sensible(rows):
 
 
 def test_times_add_up(finished, rows):
-    """Layers sum up to the mean of the samples; a prompt's time of attention includes selection, in every pass and layer. (Decode steps give one or the other.)"""
+    """Layers sum up to the mean of the samples; a prompt's time of attention includes selection, in
+    every pass and layer. (Decode steps give one or the other.)"""
     checked = 0
     for cell in {row["cell"] for row in rows if row["status"] == "ok"}:
         with h5py.File(finished[0] / "out" / "cells" / (cell + ".h5")) as file:
@@ -297,7 +282,7 @@ def test_times_add_up(finished, rows):
     assert checked > 80
 
 
-# --------------------------------------------------------------------------------------------------------------------- what comes out
+# --- what comes out -------------------------------------------------------------------------------
 
 
 def test_csv(rows):
@@ -340,7 +325,8 @@ def test_metric_filter(finished, rows):
 
 
 def test_cells_beside_other_dense_layers_are_another_experiment(world, tmp_path):
-    """One folder, the same cells beside 0 and 2 dense layers: a table each, each against its own dense cell; the tidy table says which is which."""
+    """One folder, the same cells beside 0 and 2 dense layers: a table each, each against its own
+    dense cell; the tidy table says which is which."""
     synthetic = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3, "context": 1024}
     config = world.config(
         tmp_path / "c.yaml",
@@ -448,7 +434,7 @@ def test_provenance_names_config_and_command(finished):
         assert str(finished[1]) in file["provenance"].attrs["argv"]
 
 
-# ----------------------------------------------------------------------------------------------------------------- flags and resuming
+# --- flags and resuming ---------------------------------------------------------------------------
 
 
 def test_flags(world, tmp_path):
@@ -579,7 +565,8 @@ def test_threads_change_nothing(world, tmp_path):
 
 
 def test_samples_together_or_alone(world, tmp_path):
-    """Bit for bit: where time is measured each sample runs by itself, elsewhere as many at once as the backend gives the same bits."""
+    """Bit for bit: where time is measured each sample runs by itself, elsewhere as many at once as
+    the backend gives the same bits."""
     lengths, n = [20, 152, 130, 64, 63, 65, 1, 100, 150, 151, 5], 11
     prompts = [ids[:length] for ids, length in zip(tiny.prompts(n), lengths)]
     tiny.write_dataset(
@@ -639,59 +626,7 @@ def test_samples_together_or_alone(world, tmp_path):
         } == values, experiment
 
 
-# --------------------------------------------------------------------------------------------------------------------- interruption
-
-
-def long_config(world, folder, **changes):
-    folder.mkdir(exist_ok=True)
-    workload = {
-        "kind": "task",
-        "model": str(world.model),
-        "data": str(world.data),
-        "tasks": ["ppl_tiny"],
-        "samples": 2,
-    }
-    usual = {
-        "workloads": [workload],
-        "methods": [*EASY, {"name": "sketchwalk", "params": {"block_size": 16}}],
-        "axes": {"context": tiny.CONTEXT, "density": [0.4, 0.5, 0.6, 0.7], "phase": "both"},
-    }
-    return world.config(folder / "c.yaml", **{**usual, **changes})
-
-
-def without_times(rows):
-    return [row for row in rows if row["metric"] not in TIMES | {"peak_memory_bytes"}]
-
-
-def start(*args):
-    return subprocess.Popen(
-        [PROGRAM, *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(world, tmp_path_factory):
-    """Its table, and how long it took."""
-    folder = tmp_path_factory.mktemp("whole")
-    config = long_config(world, folder)
-    begin = time.monotonic()
-    swbench("run", config, "-q", check=0)
-    return without_times(table(folder / "out")), time.monotonic() - begin
-
-
-def wait_for_cells(process, out, count):
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if (out / "cells").is_dir() and sum(
-            path.suffix == ".h5" for path in (out / "cells").iterdir()
-        ) >= count:
-            return
-        time.sleep(0.005)
-    pytest.fail(f"no {count} cells: {process.communicate()}")
+# --- interruption ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -713,7 +648,7 @@ def test_interrupted(world, tmp_path, uninterrupted, number):
     assert without_times(table(out)) == uninterrupted[0]
 
 
-# ------------------------------------------------------------------------------------------------------------------------ ls and help
+# --- ls and help ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -782,7 +717,8 @@ def test_model_by_name(world, tmp_path):
 
 @pytest.mark.parametrize("above, told", [(2e-5, True), (0, False)])
 def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
-    """A cell that claims more mass than the oracle of the same inputs and budget is told, and fails a strict run."""
+    """A cell that claims more mass than the oracle of the same inputs and budget is told, and fails
+    a strict run."""
     config = world.config(
         tmp_path / "c.yaml",
         methods=[

@@ -1,4 +1,5 @@
-"""How answers are scored, stored and shown: every kind of score through a whole run of the tiny model, whose answers NumPy knows."""
+"""How answers are scored, stored and shown: every kind of score through a whole run of the tiny
+model, whose answers NumPy knows."""
 
 import csv
 import difflib
@@ -143,7 +144,8 @@ def test_every_score(world, tmp_path):
 
 
 def with_newlines():
-    """Tokens that read as a word and a blank; a third of them as a word and a newline; all with a tab in front."""
+    """Tokens that read as a word and a blank; a third of them as a word and a newline; all with a
+    tab in front."""
     return [
         b""
         if token in (tiny.BOS, tiny.EOS)
@@ -204,7 +206,7 @@ def test_prompts_of_any_length(world, tmp_path):
         assert len(stored(tmp_path / phase, "random")["score"]) == 2
 
 
-# --------------------------------------------------------------------------------------------------------------------------- show
+# --- show -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""A sweep outlives what ends or spoils it: kill -9 and SIGTERM at random moments, cells cut short or changed, a disk that is full for a while. In the end the
-table is, bit for bit, that of a run in peace. SWBENCH_SURVIVAL_KILLS and SWBENCH_SURVIVAL_SEED make it longer and other."""
+"""A sweep outlives what ends or spoils it: kill -9 and SIGTERM at random moments, cells cut short
+or changed, a disk that is full for a while. In the end the table is, bit for bit, that of a run in
+peace. SWBENCH_SURVIVAL_KILLS and SWBENCH_SURVIVAL_SEED make it longer and other."""
 
 import os
 import random
@@ -13,7 +14,7 @@ import h5py
 import pytest
 
 from conftest import swbench
-from test_run import long_config, stamps, start, table, uninterrupted, without_times  # noqa: F401
+from long_runs import long_config, stamps, start, table, without_times
 
 KILLS = int(os.environ.get("SWBENCH_SURVIVAL_KILLS", "12"))
 SEED = int(os.environ.get("SWBENCH_SURVIVAL_SEED", "5"))
@@ -38,7 +39,8 @@ def look_whole(out):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_ended_at_random_moments(world, tmp_path, uninterrupted, number):
-    """Each visible file is whole and nothing is done twice. A sweep that is through is compared, and begun anew until the kills are used up."""
+    """Each visible file is whole and nothing is done twice. A sweep that is through is compared,
+    and begun anew until the kills are used up."""
     moments, left, sweeps = (
         random.Random(SEED),
         KILLS if number == signal.SIGKILL else max(4, KILLS // 4),
@@ -70,7 +72,8 @@ def test_ended_at_random_moments(world, tmp_path, uninterrupted, number):
 
 @pytest.mark.parametrize("trial", range(max(4, KILLS // 8)))
 def test_spoiled_cells_are_found_and_run_again(world, tmp_path, uninterrupted, trial):
-    """Cut short, or one bit changed, wherever it is: reading says so, and run makes that cell and no other again, saying so once."""
+    """Cut short, or one bit changed, wherever it is: reading says so, and run makes that cell and
+    no other again, saying so once."""
     config, out, chance = (
         long_config(world, tmp_path),
         tmp_path / "out",
@@ -100,7 +103,8 @@ def test_spoiled_cells_are_found_and_run_again(world, tmp_path, uninterrupted, t
 
 
 def test_a_disk_that_is_full_for_a_while(world, tmp_path, uninterrupted):
-    """Writing fails past a size that some cells' files have: the run ends with code 3 and what fitted; with room again it goes on."""
+    """Writing fails past a size that some cells' files have: the run ends with code 3 and what
+    fitted; with room again it goes on."""
     config, out = long_config(world, tmp_path, save=["selection"]), tmp_path / "out"
 
     def limited(size):
@@ -124,7 +128,8 @@ def test_a_disk_that_is_full_for_a_while(world, tmp_path, uninterrupted):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_small_file_system(world, tmp_path):
-    """The same on a tmpfs that is really full, where even the lock file of a claim may not find room."""
+    """The same on a tmpfs that is really full, where even the lock file of a claim may not find
+    room."""
     config, disk = long_config(world, tmp_path, save=["selection", "output"]), tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(

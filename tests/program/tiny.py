@@ -1,6 +1,7 @@
-"""A tiny random model of the Llama family, datasets and tensor bundles for it, and the same model in NumPy: nothing is downloaded and a
-cell takes milliseconds. The NumPy model shares no code with the program; it computes in double precision, one token after the other being a
-row of the same causal attention, so a decode step needs no code of its own."""
+"""A tiny random model of the Llama family, datasets and tensor bundles for it, and the same model
+in NumPy: nothing is downloaded and a cell takes milliseconds. The NumPy model shares no code with
+the program; it computes in double precision, one token after the other being a row of the same
+causal attention, so a decode step needs no code of its own."""
 
 import hashlib
 import json
@@ -40,11 +41,12 @@ CONFIG = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------------------- the model
+# --- the model ------------------------------------------------------------------------------------
 
 
 def weights(seed=11):
-    """Hugging Face's names. Sizes of the numbers keep attention between uniform and one-hot, and predictions apart."""
+    """Hugging Face's names. Sizes of the numbers keep attention between uniform and one-hot, and
+    predictions apart."""
     rng = np.random.default_rng(seed)
 
     def normal(rows, columns, scale):
@@ -87,7 +89,8 @@ def token_table(texts):
 
 
 def token_texts():
-    """Token t reads as two hexadecimal digits and a point, so that a text shows its tokens; the special ones read as nothing."""
+    """Token t reads as two hexadecimal digits and a point, so that a text shows its tokens; the
+    special ones read as nothing."""
     return [b"" if token in (BOS, EOS) else f"{token:02x}.".encode() for token in range(VOCAB)]
 
 
@@ -132,7 +135,7 @@ def write_model(folder, config=None, tensors=None, texts=None):
     return folder
 
 
-# -------------------------------------------------------------------------------------------------------------- the same in NumPy
+# --- the same in NumPy ----------------------------------------------------------------------------
 
 
 def rms_norm(x, weight):
@@ -166,15 +169,17 @@ def logits(tensors, ids):
     x = w["model.embed_tokens.weight"][ids]
     for layer in range(LAYERS):
 
-        def weight(name):
+        def weight(name, layer=layer):
             return w[f"model.layers.{layer}.{name}.weight"]
 
-        def project(name, heads):
+        def project(y, name, heads, weight=weight):
             return (y @ weight(f"self_attn.{name}_proj").T).reshape(len(ids), heads, HEAD_DIM)
 
         y = rms_norm(x, weight("input_layernorm"))
         mixed = attention(
-            rope(project("q", HEADS)), rope(project("k", KV_HEADS)), project("v", KV_HEADS)
+            rope(project(y, "q", HEADS)),
+            rope(project(y, "k", KV_HEADS)),
+            project(y, "v", KV_HEADS),
         )
         x = x + mixed.reshape(len(ids), -1) @ weight("self_attn.o_proj").T
         y = rms_norm(x, weight("post_attention_layernorm"))
@@ -210,7 +215,7 @@ def greedy(tensors, prompt, count=NEW):
     return ids[len(prompt) :], lead
 
 
-# ------------------------------------------------------------------------------------------------------------------------ datasets
+# --- datasets -------------------------------------------------------------------------------------
 
 
 def sequences(count, length, seed):
@@ -233,8 +238,9 @@ def prompts(samples, context=CONTEXT):
 def write_dataset(
     path, model, samples, references=None, seed=1, context=CONTEXT, attributes=None, values=None
 ):
-    """One prepared file as datasets/README.md has it. samples: lists of ids; references: a list of texts a sample, None for ppl.
-    attributes and values replace what would be written (None leaves it out)."""
+    """One prepared file as datasets/README.md has it. samples: lists of ids; references: a list of
+    texts a sample, None for ppl. attributes and values replace what would be written (None leaves
+    it out)."""
     ppl = references is None
     flat = [text for texts in references or [] for text in texts]
     counts = [len(texts) for texts in references] if references else [0] * len(samples)
@@ -294,7 +300,8 @@ def dataset_path(root, task, samples, context=CONTEXT, seed=1):
 
 
 def write_tasks(root, model, samples=2, seeds=(1, 2)):
-    """Both tasks, for each seed. The first prompt expects what the model says, the second something else: accuracy is 50 %."""
+    """Both tasks, for each seed. The first prompt expects what the model says, the second something
+    else: accuracy is 50 %."""
     tensors = weights()
     answers = [
         [text_of(greedy(tensors, prompt)[0])[3:12]] if i % 2 == 0 else ["nothing like it"]
@@ -313,7 +320,7 @@ def write_tasks(root, model, samples=2, seeds=(1, 2)):
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------------- bundles
+# --- bundles --------------------------------------------------------------------------------------
 
 
 def write_bundle(path, n=200, decode=0, layers=2, attributes=None, change=None):

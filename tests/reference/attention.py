@@ -35,7 +35,8 @@ def sum_over_blocks(x, block):
 
 
 def block_mass(p, block):
-    """M[h,i,j]: mean over the queries of block i of the probability that falls into block j. p [H, n, n]."""
+    """M[h,i,j]: mean over the queries of block i of the probability that falls into block j. p [H,
+    n, n]."""
     mass = sum_over_blocks(p, block)
     return np.stack(
         [mass[:, at : at + block].mean(axis=1) for at in range(0, p.shape[1], block)], axis=1
@@ -93,19 +94,21 @@ class Tensors:
 
     @functools.cache
     def rollout(self, layer, block):
-        """Influence through the layers below: M̄·P of the layer below, P = (I/2 + M̄/2)·(that of the layer below)."""
+        """Influence through the layers below: M̄·P of the layer below, P = (I/2 + M̄/2)·(that of
+        the layer below)."""
         return self._mean_mass(layer, block) @ self._rollout_product(layer - 1, block)
 
     def rollout_decode(self, layer, block):
-        """[m, blocks]: the same for each decode step. The prompt's matrices, with the step's own row for its block; blocks that only decode
-        steps have filled pass influence to themselves alone."""
+        """[m, blocks]: the same for each decode step. The prompt's matrices, with the step's own
+        row for its block; blocks that only decode steps have filled pass influence to themselves
+        alone."""
         own = [self.mass_decode(below, block).mean(axis=0) for below in range(layer + 1)]
         prompt = block_count(self.n, block)
         rows = np.zeros(own[0].shape)
         for step in range(len(rows)):
             blocks = block_count(self.n + step + 1, block)
 
-            def matrix(below):
+            def matrix(below, step=step, blocks=blocks):
                 mass = np.eye(blocks)
                 mass[:prompt, :prompt] = self._mean_mass(below, block)
                 mass[blocks - 1] = own[below][step, :blocks]

@@ -1,9 +1,11 @@
 """What all methods have in common.
 
-prefill(layer) returns the block scores of the prompt's rows [U, b, b]; decode(layer, step) those of one decoded token [U, c + 1] and
-must follow the prompt and the steps before it, layer by layer, since state is kept. Both are only called for sparse layers and for
-the phases that the method has; in the other phase it is dense. Under a matched budget these scores are all that a method says
-(one with choices of its own for every token overrides matched_prefill); a native rule is native_prefill and native_decode."""
+prefill(layer) returns the block scores of the prompt's rows [U, b, b]; decode(layer, step) those of
+one decoded token [U, c + 1] and must follow the prompt and the steps before it, layer by layer,
+since state is kept. Both are only called for sparse layers and for the phases that the method has;
+in the other phase it is dense. Under a matched budget these scores are all that a method says (one
+with choices of its own for every token overrides matched_prefill); a native rule is native_prefill
+and native_decode."""
 
 from . import selection
 from .blocks import block_count

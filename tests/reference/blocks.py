@@ -30,7 +30,8 @@ def best_first(scores):
 
 
 def select(scores, i, m, sink=1, local=2):
-    """Row i: the forced set, then the best others until m blocks besides the diagonal are kept. Ascending."""
+    """Row i: the forced set, then the best others until m blocks besides the diagonal are kept.
+    Ascending."""
     kept = forced_set(i, sink, local)
     for j in best_first(scores[: i + 1]):
         if len(kept) >= m + 1:
@@ -40,8 +41,9 @@ def select(scores, i, m, sink=1, local=2):
 
 
 def relative_gap(kept, dropped, scores):
-    """How far the worst kept score lies above the best dropped one, as a share of their size: of the largest score where scores have
-    signs, since sums that cancel carry the error of their terms. Infinite when either is empty or infinite."""
+    """How far the worst kept score lies above the best dropped one, as a share of their size: of
+    the largest score where scores have signs, since sums that cancel carry the error of their
+    terms. Infinite when either is empty or infinite."""
     kept, dropped, scores = (np.asarray(x, float) for x in (kept, dropped, scores))
     if not len(kept) or not len(dropped):
         return np.inf
@@ -54,8 +56,9 @@ def relative_gap(kept, dropped, scores):
 
 
 def best_of(scores, count, forced=(), earlier_first=False):
-    """Indices of the `count` best scores, ascending, the forced ones among them (and kept even when they are more), with the gap between
-    the worst chosen and the best other. Ties: the larger index, or the smaller one."""
+    """Indices of the `count` best scores, ascending, the forced ones among them (and kept even when
+    they are more), with the gap between the worst chosen and the best other. Ties: the larger
+    index, or the smaller one."""
     scores = np.asarray(scores, float)
     order = len(scores) - 1 - best_first(scores[::-1]) if earlier_first else best_first(scores)
     chosen = {int(j) for j in forced}

@@ -1,4 +1,5 @@
-"""How many blocks besides the diagonal a row may keep at a density: kept token pairs / causal token pairs."""
+"""How many blocks besides the diagonal a row may keep at a density: kept token pairs / causal token
+pairs."""
 
 import math
 
@@ -25,7 +26,8 @@ def forced_row_counts(n, block, sink=1, local=2):
 
 
 def rows_proportional(n, block, density, sink=1, local=2):
-    """Policy W: every row keeps about the same share of its causal pairs. Returns m and whether the forced set is already more."""
+    """Policy W: every row keeps about the same share of its causal pairs. Returns m and whether the
+    forced set is already more."""
     b = block_count(n, block)
     row, size, diagonal = np.arange(b), block_sizes(n, block), diagonal_pairs(n, block)
     forced = forced_row_counts(n, block, sink, local)

@@ -10,7 +10,8 @@ from .blocks import best_first, block_count, forced_set
 
 
 class Evaluation:
-    """name, params as in a config. Selections per layer: `prefill` [L], `decode` [L] (empty without decode tokens)."""
+    """name, params as in a config. Selections per layer: `prefill` [L], `decode` [L] (empty without
+    decode tokens)."""
 
     def __init__(
         self, tensors, name, params, density=1.0, budget="matched", dense_layers=0, seed=1
@@ -100,11 +101,12 @@ class Evaluation:
 
 
 def icml_native(scores, params, block, first, last, query_blocks):
-    """The released rule. query_blocks: how many, when the last few of them are dense (prefill), else None."""
+    """The released rule. query_blocks: how many, when the last few of them are dense (prefill),
+    else None."""
     lists, whole, threshold = [], [], []
     windows, sinks = [], []
     prompt = int(last[-1]) + 1
-    for r, t in enumerate(last):
+    for _r, t in enumerate(last):
         n = prompt if query_blocks else int(t) + 1
         windows.append(params["window_share"] * n)
         sinks.append(params["window_share" if params["sink_uses_window"] else "sink_share"] * n)
@@ -157,9 +159,10 @@ def icml_native_row(scores, params, block, first, last, n, window, sink, query_b
     return listed, np.array([j in above for j in listed]), cut
 
 
-# ------------------------------------------------------------------------------------------------------------ metrics
+# --- metrics --------------------------------------------------------------------------------------
 def recall_of_row(kept, truth, i):
-    """|kept ∩ T| / k outside the forced set, T the k best by truth; None when nothing is kept outside it."""
+    """|kept ∩ T| / k outside the forced set, T the k best by truth; None when nothing is kept
+    outside it."""
     forced = forced_set(i)
     outside = [j for j in kept if j not in forced]
     if not outside:

@@ -1,10 +1,14 @@
-"""SnapKV and H2O in block form (decode; the prompt is dense). The query heads of a KV head share a list.
+"""SnapKV and H2O in block form (decode; the prompt is dense). The query heads of a KV head share a
+list.
 
-Under the native rule what is dropped is gone; under a matched budget every step chooses among all blocks.
+Under the native rule what is dropped is gone; under a matched budget every step chooses among all
+blocks.
 
-Left open by the descriptions and taken so. SnapKV: a prompt no longer than the window scores 0 everywhere; an even kernel reaches one
-further back than forward; where the window's blocks alone are more than the capacity they are kept. H2O: the first choice is made at the
-first decoded token, so that the prompt's mass is whole; at least the current block is recent; scores are the means over a group's heads."""
+Left open by the descriptions and taken so. SnapKV: a prompt no longer than the window scores 0
+everywhere; an even kernel reaches one further back than forward; where the window's blocks alone
+are more than the capacity they are kept. H2O: the first choice is made at the first decoded token,
+so that the prompt's mass is whole; at least the current block is recent; scores are the means over
+a group's heads."""
 
 import functools
 import math
@@ -18,7 +22,8 @@ from .lines import last_rows
 
 
 def average_pool(x, kernel):
-    """x [..., n]: mean of `kernel` neighbours, zeros beyond the ends; the divisor is always the kernel."""
+    """x [..., n]: mean of `kernel` neighbours, zeros beyond the ends; the divisor is always the
+    kernel."""
     n, before = x.shape[-1], kernel // 2
     padded = np.concatenate(
         [np.zeros((*x.shape[:-1], before)), x, np.zeros((*x.shape[:-1], kernel - 1 - before))],
@@ -41,7 +46,8 @@ class SnapKV(Method):
         return sum_over_blocks(mean_units(pooled, self.tensors.kv_heads), self.block)
 
     def decode(self, layer, step):
-        """Blocks that decoding began rank before all others, the latest first (by the rule for ties)."""
+        """Blocks that decoding began rank before all others, the latest first (by the rule for
+        ties)."""
         scores = self.prompt_scores(layer)
         return np.pad(
             scores, ((0, 0), (0, self.current(step) + 1 - scores.shape[1])), constant_values=np.inf

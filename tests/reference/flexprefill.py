@@ -1,9 +1,9 @@
-"""FlexPrefill (prefill; decode is dense). Every head is query-aware or of the vertical-slash kind, by a test on the prompt's last block
-of tokens (not block-aligned). A list is a head's own.
+"""FlexPrefill (prefill; decode is dense). Every head is query-aware or of the vertical-slash kind,
+by a test on the prompt's last block of tokens (not block-aligned). A list is a head's own.
 
-Left open by the description and taken so: in a matched budget a head is what the test says, also where the prompt is so short that the
-native rule is dense; block 0 and offset 0 stay when a minimum of 0 blocks would drop them; where the minimum exceeds the maximum,
-the maximum holds."""
+Left open by the description and taken so: in a matched budget a head is what the test says, also
+where the prompt is so short that the native rule is dense; block 0 and offset 0 stay when a minimum
+of 0 blocks would drop them; where the minimum exceeds the maximum, the maximum holds."""
 
 import numpy as np
 
@@ -31,16 +31,18 @@ def tokens_reaching(values, gamma):
 
 
 def blocks_reaching(values, gamma, block):
-    """tokens_reaching in blocks, and how near a prefix sum comes to gamma where it would make another count of blocks."""
+    """tokens_reaching in blocks, and how near a prefix sum comes to gamma where it would make
+    another count of blocks."""
     sums = np.cumsum(np.sort(values)[::-1])[block - 2 if block > 1 else 0 :: block]
     margin = float(abs(sums - gamma).min() / gamma) if len(sums) else np.inf
     return tokens_reaching(values, gamma) // block + 1, margin
 
 
 def entries_within(scores, limit):
-    """scores [b, b]: the causal entries, largest first (ties: the later row, then the later column), as long as the running sum stays
-    within the limit. Returns their (i, j) and the nearest decision."""
-    order = sorted(((-scores[i, j], -i, -j) for i in range(len(scores)) for j in range(i + 1)))
+    """scores [b, b]: the causal entries, largest first (ties: the later row, then the later
+    column), as long as the running sum stays within the limit. Returns their (i, j) and the nearest
+    decision."""
+    order = sorted((-scores[i, j], -i, -j) for i in range(len(scores)) for j in range(i + 1))
     sums = np.cumsum([-value for value, _, _ in order])
     count = int((sums <= limit).sum())
     values = scores[np.tril_indices(len(scores))]
@@ -56,7 +58,8 @@ class FlexPrefill(Method):
         return lines.last_rows(*self.tensors.layers[layer][:2], self.block)
 
     def pattern_distance(self, layer):
-        """[H]: between the last queries' true block distribution and that of the mean query and mean keys."""
+        """[H]: between the last queries' true block distribution and that of the mean query and
+        mean keys."""
         q, k, _ = self.tensors.layers[layer]
         a = self.attention(layer)
         true = sum_over_blocks(a, self.block).mean(axis=1)
@@ -114,7 +117,8 @@ class FlexPrefill(Method):
         return min(max(count, self.least()), most), margin
 
     def vertical_slash(self, v, s, n_v, n_s):
-        """n_v, n_s: (blocks, margin). Block 0 and offset 0 are among them. Ties: the larger block, the smaller offset."""
+        """n_v, n_s: (blocks, margin). Block 0 and offset 0 are among them. Ties: the larger block,
+        the smaller offset."""
         kept, gap = best_of(sum_over_blocks(v, self.block), n_v[0], [0])
         offsets, other = best_of(sum_over_blocks(s, self.block), n_s[0], [0], earlier_first=True)
         if self.params["straddle"]:

@@ -6,7 +6,8 @@ from .attention import Tensors
 
 
 def gaussian(rng, n, heads, kv_heads, d, layers, steps=0, scale=1.0):
-    """Independent normals, as float32 holds them. Queries and keys of a token are a little alike, so that blocks differ."""
+    """Independent normals, as float32 holds them. Queries and keys of a token are a little alike,
+    so that blocks differ."""
 
     def one(count):
         common = rng.standard_normal((count, 1, d)) * scale
@@ -18,7 +19,8 @@ def gaussian(rng, n, heads, kv_heads, d, layers, steps=0, scale=1.0):
 
 
 def structured(rng, n, heads, kv_heads, d, layers, block=16, strength=1.0, steps=0):
-    """Every stretch of `block` tokens has a topic that its keys carry; its queries look for the topic of another stretch."""
+    """Every stretch of `block` tokens has a topic that its keys carry; its queries look for the
+    topic of another stretch."""
     total = n + steps
     stretches = -(-total // block)
     prompt, decode = [], []
@@ -48,7 +50,8 @@ def duplicated_heads(rng, n, heads, kv_heads, d, layers, steps=0):
 
 
 def constant_keys(rng, n, heads, kv_heads, d, layers, steps=0):
-    """Every key of a head is the same, and entries are -1, 0 or 1: block scores tie exactly, also in single precision."""
+    """Every key of a head is the same, and entries are -1, 0 or 1: block scores tie exactly, also
+    in single precision."""
     prompt, decode = [], []
     for _ in range(layers):
         q = rng.integers(-1, 2, (n + steps, heads, d))
@@ -63,16 +66,17 @@ def hot_key(rng, n, heads, kv_heads, d, layers, at, steps=0):
     """One key draws nearly all the attention of the later queries."""
     direction = rng.standard_normal(d)
     prompt, decode = gaussian(rng, n, heads, kv_heads, d, layers, steps, scale=0.5)
-    for q, k, _ in prompt + (decode or []):
+    for q, _k, _v in prompt + (decode or []):
         q += np.float32(0.5 * direction)
-    for q, k, _ in prompt:
+    for _q, k, _v in prompt:
         k[at] += np.float32(4.0 * direction)
     return prompt, decode
 
 
 def multi_hop(block=16, strength=12.0, d=64):
-    """Three layers of 16 blocks. The queries of block 12 look for block 7, those of block 7 for block 3, those of block 3 for
-    itself; block 12 dislikes the keys of block 3. Only a walk of two hops gives block 3 to block 12."""
+    """Three layers of 16 blocks. The queries of block 12 look for block 7, those of block 7 for
+    block 3, those of block 3 for itself; block 12 dislikes the keys of block 3. Only a walk of two
+    hops gives block 3 to block 12."""
     start, hop, target, blocks = 12, 7, 3, 16
     a, b, c = np.eye(d)[:3] * strength
     q, k = np.zeros((2, blocks, d))

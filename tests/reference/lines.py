@@ -1,4 +1,5 @@
-"""Vertical and slash lines: what the prompt's last queries say about whole columns u and whole diagonals t - u of the attention map."""
+"""Vertical and slash lines: what the prompt's last queries say about whole columns u and whole
+diagonals t - u of the attention map."""
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def diagonals(a):
 
 
 def split_offsets(s, block):
-    """s [..., n] -> [..., b + 1]: a diagonal d lies in the blocks o = d // B and o + 1 behind a row, by the shares 1 - (d mod B) / B and
-    the rest."""
+    """s [..., n] -> [..., b + 1]: a diagonal d lies in the blocks o = d // B and o + 1 behind a
+    row, by the shares 1 - (d mod B) / B and the rest."""
     n = s.shape[-1]
     offset, rest = np.arange(n) // block, np.arange(n) % block / block
     result = np.zeros((*s.shape[:-1], block_count(n, block) + 1))
@@ -54,12 +55,14 @@ def block_scores(a, block):
 
 
 def offset_blocks(i, d, block):
-    """The key blocks that a diagonal meets in row i: those of the keys iB - d ... iB - d + B - 1."""
+    """The key blocks that a diagonal meets in row i: those of the keys iB - d ... iB - d + B -
+    1."""
     return {j for j in (i - d // block, i - -(-d // block)) if j >= 0}
 
 
 def line_lists(units, block, n):
-    """units: (block columns, offset lists as a function of i, margin) each -> a Selection. Every list holds the diagonal."""
+    """units: (block columns, offset lists as a function of i, margin) each -> a Selection. Every
+    list holds the diagonal."""
     rows = selection.prefill_rows(n, block)
     lists = [
         [np.array(sorted({j for j in kept if j <= i} | met(i) | {i})) for i in range(len(rows[0]))]

@@ -38,7 +38,8 @@ class Oracle(Method):
 
 
 class SinkWindow(Method):
-    """Most recent first. Under a native budget: the blocks of the first `start` and the last `recent` tokens."""
+    """Most recent first. Under a native budget: the blocks of the first `start` and the last
+    `recent` tokens."""
 
     defaults = {"start": 4, "recent": 512}
 
@@ -271,7 +272,8 @@ class Icml(SketchMethod):
         return self.hops(row[:, None], row[:, None], self.matrices[layer])[:, 0]
 
     def running_average(self, old, row, c, t):
-        """Row c, then column c, move towards the pooled row by 1 / tokens of block c; rows renormalised each time."""
+        """Row c, then column c, move towards the pooled row by 1 / tokens of block c; rows
+        renormalised each time."""
         weight = 1 / (t - c * self.block + 1)
         a = np.zeros((self.units(), c + 1, c + 1))
         a[:, : old.shape[1], : old.shape[2]] = old

@@ -1,7 +1,9 @@
-"""MInference (prefill; decode is dense). Three patterns, one for all heads here; a list is a head's own.
+"""MInference (prefill; decode is dense). Three patterns, one for all heads here; a list is a head's
+own.
 
-Left open by the description and taken so: a pattern without choices (a_shape) still gives one list a head; token_mask concerns
-vertical_slash and a_shape, block_sparse ignores it; a token mask's lists are the blocks of which the row keeps any pair."""
+Left open by the description and taken so: a pattern without choices (a_shape) still gives one list
+a head; token_mask concerns vertical_slash and a_shape, block_sparse ignores it; a token mask's
+lists are the blocks of which the row keeps any pair."""
 
 import math
 
@@ -20,7 +22,8 @@ def block_logits(q, k, block):
     key = block_means(k, block)
     query = block_means(q, block)
     key = np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
-    # Scores are ordered in single precision: what its rounding of the largest terms cannot tell apart is a tie.
+    # Scores are ordered in single precision: what its rounding of the largest terms cannot tell
+    # apart is a tie.
     step = 2.0**-24 * np.max(abs(query) @ abs(key), initial=1e-300)
     return np.round(query @ key / step) * step
 
@@ -70,7 +73,8 @@ class MInference(Method):
         ]
 
     def kept_lines(self, v, s):
-        """Columns and diagonals of one head, and the nearest decision. Ties: the later key, which is the smaller offset."""
+        """Columns and diagonals of one head, and the nearest decision. Ties: the later key, which
+        is the smaller offset."""
         n_columns, n_diagonals = self.sizes()
         n = len(v)
         kept, gap = best_of(v, n_columns, range(min(n, FIRST_COLUMNS)))
@@ -138,7 +142,8 @@ class MInference(Method):
         )
 
     def block_sparse(self, layer):
-        """The best blocks of each row without any forced one; a diagonal that is not among them comes on top."""
+        """The best blocks of each row without any forced one; a diagonal that is not among them
+        comes on top."""
         logits, rows = self.prefill(layer), selection.prefill_rows(self.tensors.n, self.block)
         chosen = [
             [best_of(unit[i, : i + 1], self.params["top_blocks"]) for i in range(len(unit))]

@@ -1,8 +1,9 @@
-"""MoBA (prefill; decode is dense), without its training. The gate of a key block is <query, mean key>, unscaled; the current block is
-always kept and counts among the `topk`; there is no sink.
+"""MoBA (prefill; decode is dense), without its training. The gate of a key block is <query, mean
+key>, unscaled; the current block is always kept and counts among the `topk`; there is no sink.
 
-form: block pools the queries of a block; form: token lets every token and query head choose among the blocks before its own, so that
-pairs, not blocks, are kept; the list of a row is then what its tokens fetch together."""
+form: block pools the queries of a block; form: token lets every token and query head choose among
+the blocks before its own, so that pairs, not blocks, are kept; the list of a row is then what its
+tokens fetch together."""
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class MoBA(Method):
         return (0, 1) if self.params["form"] == "token" else super().forced()
 
     def matched_prefill(self, layer, m):
-        """The token form gives each token of row i the row's m[i] past blocks; nothing but the current block is forced."""
+        """The token form gives each token of row i the row's m[i] past blocks; nothing but the
+        current block is forced."""
         return (
             self.by_token(layer, m)
             if self.params["form"] == "token"

@@ -1,7 +1,9 @@
-"""An NSA-like selection, with block means in place of the learned compressor. The query heads of a KV head share a list.
+"""An NSA-like selection, with block means in place of the learned compressor. The query heads of a
+KV head share a list.
 
-Every token's softmax runs over the blocks up to its own, whose mean is over all tokens that the block has so far: over all of the
-prompt's, later ones than the query included. It is causal at the level of blocks only."""
+Every token's softmax runs over the blocks up to its own, whose mean is over all tokens that the
+block has so far: over all of the prompt's, later ones than the query included. It is causal at the
+level of blocks only."""
 
 import numpy as np
 
@@ -16,7 +18,8 @@ class NSA(Method):
     defaults = {"top_blocks": 16, "init_blocks": 1, "local_blocks": 2}
 
     def shares(self, q, k, first):
-        """p [Hkv, len(q), b]: summed over the heads of a group. Query t stands at position first + t."""
+        """p [Hkv, len(q), b]: summed over the heads of a group. Query t stands at position first +
+        t."""
         heads = q.shape[1]
         key = block_means(k, self.block)
         logits = (

@@ -1,4 +1,5 @@
-"""Runs the built program on tensor bundles and reads what it stored. SWBENCH names the program, else the release build."""
+"""Runs the built program on tensor bundles and reads what it stored. SWBENCH names the program,
+else the release build."""
 
 import functools
 import json
@@ -40,7 +41,8 @@ def listed_methods():
 
 
 def write_bundle(path, layers, decode=None, dtype=np.float32):
-    """A tensor bundle: per layer (q [n, H, d], k, v [n, Hkv, d]), and the same for tokens decoded after them."""
+    """A tensor bundle: per layer (q [n, H, d], k, v [n, Hkv, d]), and the same for tokens decoded
+    after them."""
     n, heads, d = layers[0][0].shape
     with h5py.File(path, "w") as file:
         file.attrs.update(
@@ -102,7 +104,8 @@ def run(
 
 
 def plain(value):
-    """A value of an attribute or of params: text becomes the number or truth value that it spells."""
+    """A value of an attribute or of params: text becomes the number or truth value that it
+    spells."""
     if isinstance(value, bytes):
         value = value.decode()
     if isinstance(value, np.generic):
@@ -146,7 +149,8 @@ class Cell:
 
 
 def read_metric(file, name):
-    """{"value", and where they are stored "per_layer" [L] and "per_layer_head" [L, H]}: beside /metrics or inside the metric."""
+    """{"value", and where they are stored "per_layer" [L] and "per_layer_head" [L, H]}: beside
+    /metrics or inside the metric."""
     node, found = file["metrics"][name], {}
     for part in ("per_layer", "per_layer_head"):
         if f"{part}/{name}" in file:
@@ -158,7 +162,8 @@ def read_metric(file, name):
 
 
 def find_cell(cells, name, params, phase, density=None):
-    """The one cell of a method with these params. A parameter that `params` leaves out must have its default in the cell."""
+    """The one cell of a method with these params. A parameter that `params` leaves out must have
+    its default in the cell."""
     usual = {} if name == "dense" else methods.defaults(name, params)
     wanted = {
         key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"
@@ -180,7 +185,8 @@ def find_cell(cells, name, params, phase, density=None):
     assert len(found) == 1, (
         f"{len(found)} cells for {name} {params} {phase} {density}; there are "
         + "; ".join(
-            f"{c.attributes['method']} {c.params} {c.attributes['phase']} {c.attributes.get('density')}"
+            f"{c.attributes['method']} {c.params} {c.attributes['phase']} "
+            f"{c.attributes.get('density')}"
             for c in cells[:20]
         )
     )
@@ -188,7 +194,8 @@ def find_cell(cells, name, params, phase, density=None):
 
 
 def with_sketch_dim(cells, asked, usual):
-    """A cell may leave out the default, or name it, or 0 for it, or the size that it was fitted to."""
+    """A cell may leave out the default, or name it, or 0 for it, or the size that it was fitted
+    to."""
     sizes = [cell.params.get("sketch_dim") for cell in cells]
     for size in [asked] if asked else [None, usual, 0, max((s for s in sizes if s), default=None)]:
         if size in sizes:

@@ -1,5 +1,6 @@
-"""Quest (decode; the prompt is dense). A page is a block; its score is an upper bound of the logits of its keys. A list is a head's own,
-or, with agg: group_sum, that of the query heads of a KV head."""
+"""Quest (decode; the prompt is dense). A page is a block; its score is an upper bound of the logits
+of its keys. A list is a head's own, or, with agg: group_sum, that of the query heads of a KV
+head."""
 
 import numpy as np
 

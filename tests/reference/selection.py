@@ -9,7 +9,8 @@ from .blocks import block_count, select
 
 @dataclass
 class Selection:
-    """lists[u][r]: ascending key blocks of row r. Row r holds the query tokens first[r] ... last[r] of block row_block[r]."""
+    """lists[u][r]: ascending key blocks of row r. Row r holds the query tokens first[r] ... last[r]
+    of block row_block[r]."""
 
     block: int
     lists: list
@@ -22,8 +23,12 @@ class Selection:
     )
     window: list = field(default_factory=list)  # per row, tokens
     sink: list = field(default_factory=list)
-    pairs: list = None  # [u][r] -> bool [query tokens, keys]: where single tokens are chosen; lists are then the blocks to fetch
-    margin: list = None  # [u][r] -> how nearly, relatively, a decision went the other way (one figure, or one a query token)
+    # [u][r] -> bool [query tokens, keys]: where single tokens are chosen; lists are then the blocks
+    # to fetch
+    pairs: list = None
+    # [u][r] -> how nearly, relatively, a decision went the other way (one figure, or one a query
+    # token)
+    margin: list = None
 
     @property
     def units(self):
@@ -73,7 +78,8 @@ def full(block, first, last):
 
 
 def by_budget(scores, budget, block, first, last, sink=1, local=2):
-    """scores[u][r] covers blocks 0 ... row_block[r] at least; budget[r] counts off-diagonal blocks."""
+    """scores[u][r] covers blocks 0 ... row_block[r] at least; budget[r] counts off-diagonal
+    blocks."""
     lists = [
         [select(scores[u][r], t // block, budget[r], sink, local) for r, t in enumerate(last)]
         for u in range(len(scores))
@@ -82,8 +88,8 @@ def by_budget(scores, budget, block, first, last, sink=1, local=2):
 
 
 def by_pairs(mask, margin, block, first, last, lists=None):
-    """mask [U, n, n]: the kept pairs of all tokens. lists: the blocks that are fetched; None: those of which a row keeps anything, and the
-    diagonal."""
+    """mask [U, n, n]: the kept pairs of all tokens. lists: the blocks that are fetched; None: those
+    of which a row keeps anything, and the diagonal."""
     pairs = [[unit[f : t + 1] for f, t in zip(first, last)] for unit in mask]
     if lists is None:
         lists = [
@@ -97,9 +103,10 @@ def by_pairs(mask, margin, block, first, last, lists=None):
 
 
 def density(selection):
-    """Per unit: kept pairs / causal pairs of all rows together (prefill), and the mean of the rows' own shares (decode)."""
+    """Per unit: kept pairs / causal pairs of all rows together (prefill), and the mean of the rows'
+    own shares (decode)."""
     n = int(selection.last[-1]) + 1
-    causal = np.array([sum(range(f + 1, l + 2)) for f, l in zip(selection.first, selection.last)])
+    causal = np.array([sum(range(f + 1, t + 2)) for f, t in zip(selection.first, selection.last)])
     kept = np.array(
         [
             [selection.mask(u, r, n).sum() for r in range(selection.rows)]
@@ -110,7 +117,8 @@ def density(selection):
 
 
 def kv_fetch_density(selection, heads, kv_heads):
-    """Share of the causal blocks that the heads of one KV group read together, averaged over groups and rows."""
+    """Share of the causal blocks that the heads of one KV group read together, averaged over groups
+    and rows."""
     shares = []
     for group in range(kv_heads):
         members = range(group * heads // kv_heads, (group + 1) * heads // kv_heads)

@@ -7,7 +7,8 @@ from .blocks import block_count, block_sizes
 
 
 def block_means(x, block, padded=False):
-    """x [n, heads, d] -> [heads, b, d]. The tail divides by its own tokens, or, padded with zeros, by B."""
+    """x [n, heads, d] -> [heads, b, d]. The tail divides by its own tokens, or, padded with zeros,
+    by B."""
     n, heads, d = x.shape
     b = block_count(n, block)
     whole = np.zeros((b * block, heads, d))
@@ -42,7 +43,8 @@ def kept_coordinates(seed, size, r):
 
 
 class Transform:
-    """x [..., d] -> kept entries [..., r] of the unnormalised H·D·x, x padded with zeros to d' = the next power of two."""
+    """x [..., d] -> kept entries [..., r] of the unnormalised H·D·x, x padded with zeros to d' =
+    the next power of two."""
 
     def __init__(self, d, r, seed):
         self.d, self.size = d, next_power_of_two(d)
@@ -54,5 +56,6 @@ class Transform:
         return x @ self.matrix.T
 
     def unbiased(self, x):
-        """sqrt(d'/r) · S · H/sqrt(d') · D · x: inner products are kept on average, and exactly when r = d'."""
+        """sqrt(d'/r) · S · H/sqrt(d') · D · x: inner products are kept on average, and exactly when
+        r = d'."""
         return self.raw(x) / np.sqrt(self.r)

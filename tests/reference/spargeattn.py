@@ -1,9 +1,10 @@
 """SpargeAttn (prefill; decode is dense), on blocks of B queries and B keys. A list is a head's own.
 
-A block is similar when its tokens point the same way. The blocks' mean vectors decide only between similar key blocks; what is not similar
-is always computed. Left open by the description and taken so: only causal blocks of similar keys enter the softmax, the cumulative sum
-and the count; the share of `topk` is of all blocks of the prompt; `sink` adds block 0 under the native rule (the matched budget forces it
-anyway)."""
+A block is similar when its tokens point the same way. The blocks' mean vectors decide only between
+similar key blocks; what is not similar is always computed. Left open by the description and taken
+so: only causal blocks of similar keys enter the softmax, the cumulative sum and the count; the
+share of `topk` is of all blocks of the prompt; `sink` adds block 0 under the native rule (the
+matched budget forces it anyway)."""
 
 import math
 
@@ -18,7 +19,8 @@ from .sketch import block_means
 
 
 def self_similarity(x, block):
-    """x [n, heads, d] -> c [heads, b]: mean cosine over all pairs of tokens of a block, each with itself included. Zero tokens count 0."""
+    """x [n, heads, d] -> c [heads, b]: mean cosine over all pairs of tokens of a block, each with
+    itself included. Zero tokens count 0."""
     length = np.linalg.norm(x, axis=-1, keepdims=True)
     unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     return (block_means(unit, block) ** 2).sum(axis=-1)
@@ -40,7 +42,8 @@ class SpargeAttn(Method):
     }
 
     def parts(self, layer):
-        """p [H, b, b] over similar causal key blocks (zero elsewhere), c of the query blocks and of the key blocks [H, b]."""
+        """p [H, b, b] over similar causal key blocks (zero elsewhere), c of the query blocks and of
+        the key blocks [H, b]."""
         q, k, _ = self.tensors.layers[layer]
         if self.params["smooth_k"]:
             k = k - k.mean(axis=0)

@@ -1,4 +1,5 @@
-"""The baselines of the reference: worked examples, and what must hold for every method of the table whatever the input."""
+"""The baselines of the reference: worked examples, and what must hold for every method of the table
+whatever the input."""
 
 import functools
 
@@ -45,7 +46,8 @@ def structured(seed, n=200, steps=0, layers=1, heads=4, kv_heads=2, d=32, streng
     )
 
 
-# =========================================================================================== every method of the table
+# =========================================================================================== every
+# method of the table
 NONCAUSAL = {"causal_blocks": False}
 VARIATIONS = {
     "oracle": [{"unit": "layer"}, {"unit": "group"}],
@@ -181,7 +183,8 @@ def selections(e):
 
 
 def assert_lists_are_valid(chosen, n):
-    """I1: strictly ascending, causal, with the diagonal; and a mask keeps nothing outside its lists, and each token itself."""
+    """I1: strictly ascending, causal, with the diagonal; and a mask keeps nothing outside its
+    lists, and each token itself."""
     for u, rows in enumerate(chosen.lists):
         assert len(rows) == chosen.rows
         for r, row in enumerate(rows):
@@ -217,7 +220,7 @@ def test_lists_and_counts_of_a_matched_budget(name, case):
     t = bundle(name)
     e = evaluate(t, case, 0.5)
     m, _ = budgets.rows_proportional(t.n, 16, 0.5, *e.method.forced())
-    for phase, layer, chosen in selections(e):
+    for phase, _layer, chosen in selections(e):
         n = t.n + (t.n_steps if phase == "decode" else 0)
         assert_lists_are_valid(chosen, n)
         counts = (
@@ -240,7 +243,7 @@ def test_lists_and_counts_of_a_matched_budget(name, case):
 def test_lists_of_a_native_rule(name, case):
     """I1. Margins say how near each decision was: never below nothing."""
     t = bundle(name)
-    for phase, layer, chosen in selections(evaluate(t, case, budget="native")):
+    for phase, _layer, chosen in selections(evaluate(t, case, budget="native")):
         assert_lists_are_valid(chosen, t.n + (t.n_steps if phase == "decode" else 0))
         for row in [row for unit in chosen.margin or [] for row in unit]:
             assert (np.asarray(row) >= 0).all()
@@ -251,7 +254,7 @@ def test_everything_kept_is_dense(case):
     """I3."""
     t = bundle("structured")
     e = evaluate(t, case, 1.0)
-    for phase, layer, chosen in selections(e):
+    for phase, layer, _chosen in selections(e):
         dense = t.dense_output(layer) if phase == "prefill" else t.dense_output_decode(layer)
         assert np.allclose(e.output(layer, phase), dense, rtol=0, atol=1e-12)
 
@@ -322,7 +325,9 @@ def test_no_method_catches_more_than_the_oracle_of_its_unit(name, case):
 )
 def test_identical_heads_get_identical_lists(case, budget):
     """I6. (Random draws a head's own numbers.)"""
-    for phase, layer, chosen in selections(evaluate(bundle("duplicated_heads"), case, 0.5, budget)):
+    for _phase, _layer, chosen in selections(
+        evaluate(bundle("duplicated_heads"), case, 0.5, budget)
+    ):
         assert all(rows == as_lists(chosen)[0] for rows in as_lists(chosen))
         if chosen.pairs is not None:
             masks = chosen.token_mask(bundle("duplicated_heads").n)
@@ -330,7 +335,8 @@ def test_identical_heads_get_identical_lists(case, budget):
 
 
 def looks_ahead(name, params):
-    """Who may fail I7: what looks at the prompt's end or at later blocks, and therefore cannot be applied to a prompt in chunks."""
+    """Who may fail I7: what looks at the prompt's end or at later blocks, and therefore cannot be
+    applied to a prompt in chunks."""
     p = methods.defaults(name, params) | params
     return {
         "minference": p.get("pattern") == "vertical_slash",
@@ -463,7 +469,8 @@ def test_best_of_and_its_ties():
     )
 
 
-# ============================================================================================== M4 MInference
+# ============================================================================================== M4
+# MInference
 @pytest.mark.parametrize(
     "offset, blocks",
     [(70, {1, 2}), (64, {2}), (0, {3}), (192, {0}), (200, {0}), (128 + 63, {0, 1})],
@@ -531,7 +538,8 @@ def toeplitz(n, logits):
 
 
 def test_lists_of_diagonals_are_shift_invariant():
-    """Logits depend only on t - u. The queries' ends make columns hot there; before them the same offsets are chosen in every row."""
+    """Logits depend only on t - u. The queries' ends make columns hot there; before them the same
+    offsets are chosen in every row."""
     t = toeplitz(320, {3 * 8: 11, 5 * 8: 12, 9 * 8: 13})
     method = methods.make("minference", t, 8, 0, 1, last_queries=8)
     lists = as_lists(method.matched_prefill(0, np.minimum(np.arange(40), 5)))[0]
@@ -565,7 +573,8 @@ def test_forced_lines_and_sizes():
 
 
 def test_native_lists_cover_the_token_mask():
-    """The block lists hold every pair of the lines, and no block that a whole row of tokens would not touch."""
+    """The block lists hold every pair of the lines, and no block that a whole row of tokens would
+    not touch."""
     t = structured(14, 480)
     params = {"block_size": 16, "vertical_size": 33, "slash_size": 110}
     blocks = Evaluation(t, "minference", params, budget="native").prefill[0]
@@ -623,7 +632,8 @@ def test_block_sparse_adds_only_the_diagonal():
     assert as_lists(e.prefill[0])[0] == [[0], [0, 1], [0, 2], [0, 2, 3]]
 
 
-# ============================================================================================== M5 FlexPrefill
+# ============================================================================================== M5
+# FlexPrefill
 def test_divergence():
     assert flexprefill.divergence(np.array([0.5, 0.5]), np.array([1.0, 0])) == pytest.approx(
         0.4645, abs=5e-5
@@ -678,8 +688,8 @@ def test_entries_within_a_sum():
 
 
 def test_query_aware_where_pooling_tells_the_truth():
-    """Keys constant within blocks and one query throughout: the mean query's distribution over whole blocks is the true one, except for
-    causality within the last block."""
+    """Keys constant within blocks and one query throughout: the mean query's distribution over
+    whole blocks is the true one, except for causality within the last block."""
     k = np.repeat(seeded(18).standard_normal((8, 1, 16)), 16, axis=0)
     k[-16:] = 0
     k[-16:, :, 0] = -60  # nothing of the last block matters
@@ -789,7 +799,8 @@ def test_budget_clamps():
     assert method.clamped(flat)[0] == (288 + 1) // 16 + 1 and method.least() == 4
 
 
-# ============================================================================================== M6 XAttention
+# ============================================================================================== M6
+# XAttention
 def test_antidiagonal_logits():
     q, k = (np.array(x, float)[:, None, None] for x in ([1, 2, 3, 4], [1, 0, 2, 1]))
     x = xattention.group_logits(q, k, 2)[0]
@@ -855,7 +866,8 @@ def test_threshold_one_keeps_everything_that_matters():
     assert few < many > 0.9
 
 
-# ============================================================================================== M7 Quest
+# ============================================================================================== M7
+# Quest
 def test_upper_bound_by_hand():
     k = np.array([[1.0, -2], [3, 0]])[:, None]
     assert quest.upper_bounds(np.array([[1.0, -1]]), k, 2)[0].tolist() == [5]
@@ -903,7 +915,8 @@ def test_group_sum_shares_a_list():
     assert Evaluation(t, "quest", {"block_size": 16, "agg": "group_sum"}, 0.5).decode[0].units == 2
 
 
-# ============================================================================================== M8 SpargeAttn
+# ============================================================================================== M8
+# SpargeAttn
 def test_self_similarity():
     x, zero = np.array([1.0, 2, -3]), np.zeros(3)
     c = spargeattn.self_similarity(np.array([x, 5 * x, x, -x, x, zero, zero, zero, x])[:, None], 2)[
@@ -993,9 +1006,11 @@ def test_a_share_of_all_blocks_is_more_of_the_causal_ones(share, density):
     assert kept / (100 * 101 / 2) == pytest.approx(density, abs=0.02)
 
 
-# ============================================================================================== M10 the mean-pool family
+# ============================================================================================== M10
+# the mean-pool family
 def test_one_family():
-    """Mean of MoBA's gates ≡ one hop per head ≡ MInference's block-sparse ≡ FlexPrefill's pooled ranking."""
+    """Mean of MoBA's gates ≡ one hop per head ≡ MInference's block-sparse ≡ FlexPrefill's pooled
+    ranking."""
     t = structured(39, 213, layers=2)
     family = [
         ("moba", {}),
@@ -1058,7 +1073,8 @@ def test_scaled_queries_leave_rankings_by_head():
 
 
 def test_gates_of_single_tokens():
-    """B = 2, keys 3, 1, 2 for the blocks 0, 1, 2: with one past block a token of block 3 takes block 0 or, with a negative query, 1."""
+    """B = 2, keys 3, 1, 2 for the blocks 0, 1, 2: with one past block a token of block 3 takes
+    block 0 or, with a negative query, 1."""
     k = np.repeat([3.0, 1, 2, 0], 2)[:, None, None]
     q = np.array([1.0, 1, 1, 1, 1, -1, 1, -1])[:, None, None]
     t = one_layer(q, k)
@@ -1098,10 +1114,14 @@ def test_token_and_block_forms_agree_on_blocks_of_one_token():
 
 
 def test_nsa_by_hand():
-    """B = 2, one KV head for two query heads; the token 2 sees the mean of its own whole block, also of the token 3 after it."""
+    """B = 2, one KV head for two query heads; the token 2 sees the mean of its own whole block,
+    also of the token 3 after it."""
     q = np.array([[1.0, 0], [1, 0], [1, 2], [0, 1], [1, 1]])[:, :, None]
     k = np.array([1.0, 3, 0, 2, 5])[:, None, None]
-    e = lambda *x: np.exp(x) / np.exp(x).sum()
+
+    def e(*x):
+        return np.exp(x) / np.exp(x).sum()
+
     s = methods.make("nsa", one_layer(q, k), 2, 0, 1).prefill(0)
     assert s.shape == (1, 3, 3)
     assert s[0, 1] == pytest.approx([*(e(2, 1) + e(4, 2) + e(0, 0) + e(2, 1)), 0])
@@ -1111,7 +1131,7 @@ def test_nsa_by_hand():
 def test_nsa_keeps_its_blocks():
     t = structured(43, 500, steps=20)
     e = Evaluation(t, "nsa", {"block_size": 16}, budget="native")
-    for phase, chosen in (("prefill", e.prefill[0]), ("decode", e.decode[0])):
+    for _phase, chosen in (("prefill", e.prefill[0]), ("decode", e.decode[0])):
         assert chosen.units == 2
         for unit in chosen.lists:
             for r, row in enumerate(unit):
@@ -1126,7 +1146,8 @@ def test_nsa_keeps_its_blocks():
     assert as_lists(narrow.prefill[0])[0][20] == [0, 1, 2, 17, 18, 19, 20]
 
 
-# ============================================================================================== M9 eviction
+# ============================================================================================== M9
+# eviction
 def test_average_pool():
     assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 5).tolist() == [
         1,

@@ -1,4 +1,5 @@
-"""The reference itself: worked examples that a hand can check, and what must hold whatever the input."""
+"""The reference itself: worked examples that a hand can check, and what must hold whatever the
+input."""
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def assert_same_lists(a, b):
             assert [row.tolist() for row in x.lists[u]] == [row.tolist() for row in y.lists[u]]
 
 
-# ------------------------------------------------------------------------------------------------------------ budgets
+# --- budgets --------------------------------------------------------------------------------------
 def test_row_budgets_of_a_tiny_case():
     m, floored = budgets.rows_proportional(8, 2, 2 / 3, sink=0, local=1)
     assert m.tolist() == [0, 0, 1, 2] and not floored
@@ -76,7 +77,7 @@ def test_decode_budget():
     assert budgets.decode_blocks(4096, 64, 1.0) == 64
 
 
-# ----------------------------------------------------------------------------------------------------------- selection
+# --- selection ------------------------------------------------------------------------------------
 def test_ties_go_to_the_later_block():
     assert select(np.zeros(8), 7, 4).tolist() == [0, 4, 5, 6, 7]
     assert select(np.array([0, 1.0, np.nan, -0.0, 0.0, 1.0, 0, 0]), 7, 4).tolist() == [
@@ -104,7 +105,7 @@ def test_sink_window_native_list():
     assert method.native_list(5).tolist() == [0, 3, 4, 5]
 
 
-# --------------------------------------------------------------------------------------------------------- true mass
+# --- true mass ------------------------------------------------------------------------------------
 def test_mass_of_zero_queries():
     mass = block_mass(probabilities(np.zeros((4, 1, 8)), np.ones((4, 1, 8))), 2)[0]
     assert mass[0].tolist() == [1, 0]
@@ -145,9 +146,10 @@ def test_random_recall_is_what_chance_gives():
     assert abs(np.mean(got) - expected) < 3.5 * np.std(got) / np.sqrt(len(got))
 
 
-# ---------------------------------------------------------------------------------------------------------------- rng
+# --- rng ------------------------------------------------------------------------------------------
 def test_splitmix_known_values():
-    # the first outputs of splitmix64 seeded with 0: the state advances by the golden ratio before mixing
+    # the first outputs of splitmix64 seeded with 0: the state advances by the golden ratio before
+    # mixing
     golden = 0x9E3779B97F4A7C15
     assert [rng.mix64(i * golden & rng.MASK) for i in range(3)] == [
         0xE220A8397B1DCDAF,
@@ -166,7 +168,7 @@ def test_hash_scores_are_uniform_and_separate():
     assert not np.isclose(rng.hash_scores(1, 3, 3, range(50), 50), scores).any()
 
 
-# ------------------------------------------------------------------------------------------------------------- sketch
+# --- sketch ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("d", [8, 64, 96, 128])
 def test_transform_is_exact_at_full_size(d):
     x, y = random_generator(d).standard_normal((2, 10, d))
@@ -211,7 +213,7 @@ def test_tail_mean(padded, tail):
     assert block_means(np.ones((17, 1, 1)), 4, padded)[0, :, 0].tolist() == [1, 1, 1, 1, tail]
 
 
-# --------------------------------------------------------------------------------------------------- sketch and walk
+# --- sketch and walk ------------------------------------------------------------------------------
 def small(seed, **kwargs):
     settings = {"n": 200, "heads": 4, "kv_heads": 2, "d": 32, "layers": 3, **kwargs}
     return generate.tensors(generate.structured(random_generator(seed), **settings))
@@ -370,7 +372,8 @@ def test_the_walk_finds_what_one_hop_cannot():
 
 
 def test_one_hop_per_head_equals_the_oracle_where_blocks_are_constant():
-    """Keys constant within blocks, one query repeated in its block: off-diagonal ranks by mean logit and by mass agree."""
+    """Keys constant within blocks, one query repeated in its block: off-diagonal ranks by mean
+    logit and by mass agree."""
     g = random_generator(17)
     q, k = (np.repeat(g.standard_normal((12, 2, 32)), 16, axis=0) for _ in range(2))
     t = Tensors([(q, k, k)])
@@ -378,7 +381,7 @@ def test_one_hop_per_head_equals_the_oracle_where_blocks_are_constant():
     assert_same_lists(once.prefill, Evaluation(t, "oracle", {"block_size": 16}, 0.5).prefill)
 
 
-# ------------------------------------------------------------------------------------------------------- native icml
+# --- native icml ----------------------------------------------------------------------------------
 NATIVE = methods.Icml.defaults
 
 
@@ -387,7 +390,8 @@ def test_native_rule_keeps_the_top_share_of_the_candidates():
     listed, whole, cut = icml_native_row(
         scores, NATIVE, 64, 39 * 64, 40 * 64 - 1, 64 * 64, 0.05 * 4096, 0.025 * 4096, 64
     )
-    # n = 4096: 2 sink blocks (102.4 tokens), 4 window blocks (204.8 tokens): candidates 2 ... 35, of 34 the best ceil(33/8) = 5
+    # n = 4096: 2 sink blocks (102.4 tokens), 4 window blocks (204.8 tokens): candidates 2 ... 35,
+    # of 34 the best ceil(33/8) = 5
     candidates = np.arange(2, 36)
     best = candidates[np.argsort(-scores[candidates])[:5]]
     assert sorted(listed[whole]) == sorted(best)
@@ -428,7 +432,7 @@ def test_native_rule_keeps_about_a_third_of_the_pairs(n, share):
     assert kept / budgets.causal_pairs(n) == pytest.approx(share, abs=0.012)
 
 
-# ----------------------------------------------------------------------------------------------------------- accounting
+# --- accounting -----------------------------------------------------------------------------------
 def test_density_of_lists_is_the_density_of_budgets():
     t = small(20, n=213)
     e = Evaluation(t, "random", {"block_size": 16}, 0.4)

@@ -1,7 +1,8 @@
 """XAttention (prefill; decode is dense). A list is a head's own.
 
-Groups of `stride` tokens: the logit of two groups is the mean over the antidiagonal of their tokens. Causal at group level, so that a group
-meets also the later keys within itself. Tokens that the last group lacks are zero vectors."""
+Groups of `stride` tokens: the logit of two groups is the mean over the antidiagonal of their
+tokens. Causal at group level, so that a group meets also the later keys within itself. Tokens that
+the last group lacks are zero vectors."""
 
 import numpy as np
 
@@ -33,8 +34,8 @@ def group_weights(q, k, stride):
 
 
 def smallest_set(scores, i, threshold):
-    """Row i of scores [i + 1]: {0, i}, then the best others until they hold the share `threshold` of the row, the last one included.
-    Returns the list and the nearest decision."""
+    """Row i of scores [i + 1]: {0, i}, then the best others until they hold the share `threshold`
+    of the row, the last one included. Returns the list and the nearest decision."""
     kept, target = {0, i}, threshold * scores.sum()
     free = [int(j) for j in best_first(scores) if j not in kept]
     mass = [scores[sorted(kept)].sum()]
