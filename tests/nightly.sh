@@ -1,18 +1,21 @@
 #!/bin/sh
-# What takes too long for every change: the C tests under the thread sanitizer, a small run under valgrind, sweeps with many kills and
-# every fault, and ten minutes of each fuzz target.
+# What takes too long for every change: the C tests under the thread sanitizer, a small run under
+# valgrind, sweeps with many kills and every fault, and ten minutes of each fuzz target.
 # usage: tests/nightly.sh [tsan] [valgrind] [sweeps] [fuzz]   (default: all)
-#        tests/nightly.sh aa     fifty pairs of runs of configs/ci.yaml against themselves, on a machine that does nothing else
+#        tests/nightly.sh aa     fifty pairs of runs of configs/ci.yaml against themselves, on a
+#                                machine that does nothing else
 set -eu
 cd "$(dirname "$0")/.."
 
-tsan() {
+tsan() (
     cmake --preset tsan >/dev/null
     cmake --build --preset tsan
-    SWBENCH_THREADS=4 ctest --test-dir build/tsan -j "$(nproc)" --output-on-failure --label-regex sanitize
-}
+    export SWBENCH_THREADS=4
+    ctest --test-dir build/tsan -j "$(nproc)" --output-on-failure --label-regex sanitize
+)
 
-# Every method on a small synthetic layer, prefill and decode; any error, and any memory that is lost for good, fails. Valgrind knows no AVX-512.
+# Every method on a small synthetic layer, prefill and decode; any error, and any memory that is
+# lost for good, fails. Valgrind knows no AVX-512.
 memcheck() {
     command -v valgrind >/dev/null || { echo "valgrind: skipped, not installed" >&2; return 0; }
     folder=$(mktemp -d)
@@ -36,7 +39,8 @@ methods: [$methods]
 dense_layers: 0
 timing: {warmup_ms: 0, min_runs: 1, max_seconds: 0.01}
 EOF
-    valgrind="valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
+    valgrind="valgrind --quiet --error-exitcode=9"
+    valgrind="$valgrind --leak-check=full --errors-for-leak-kinds=definite"
     export SWBENCH_ISA=avx2 OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1
     $valgrind build/release/bin/swbench run "$folder/small.yaml"
     $valgrind build/release/bin/swbench validate "$folder/small.yaml"
@@ -51,7 +55,9 @@ for part; do
     case $part in
     tsan) tsan ;;
     valgrind) memcheck ;;
-    sweeps) ctest --test-dir build/release -j "$(nproc)" --output-on-failure --label-regex nightly ;;
+    sweeps)
+        ctest --test-dir build/release -j "$(nproc)" --output-on-failure --label-regex nightly
+        ;;
     fuzz) tests/fuzz/run.sh 600 ;;
     aa) .venv/bin/python tests/gate/aa.py ;;
     *) echo "nightly.sh: found '$part', expected tsan, valgrind, sweeps, fuzz or aa" >&2; exit 2 ;;
