@@ -2,14 +2,25 @@
  * beside this one and one line here. */
 #include "core/method.h"
 
-extern const struct sw_method sw_method_dense, sw_method_oracle, sw_method_sink_window,
-    sw_method_random, sw_method_onehop, sw_method_sketchwalk, sw_method_minference,
-    sw_method_flexprefill, sw_method_xattention, sw_method_quest, sw_method_spargeattn,
-    sw_method_moba, sw_method_nsa, sw_method_snapkv, sw_method_h2o;
+#define METHODS(X) \
+    X(dense)       \
+    X(oracle)      \
+    X(sink_window) \
+    X(random)      \
+    X(onehop)      \
+    X(sketchwalk)  \
+    X(minference)  \
+    X(flexprefill) \
+    X(xattention)  \
+    X(quest)       \
+    X(spargeattn)  \
+    X(moba)        \
+    X(nsa)         \
+    X(snapkv)      \
+    X(h2o)
 
-const struct sw_method *const sw_methods[] = {
-    &sw_method_dense,      &sw_method_oracle,     &sw_method_sink_window, &sw_method_random,
-    &sw_method_onehop,     &sw_method_sketchwalk, &sw_method_minference,  &sw_method_flexprefill,
-    &sw_method_xattention, &sw_method_quest,      &sw_method_spargeattn,  &sw_method_moba,
-    &sw_method_nsa,        &sw_method_snapkv,     &sw_method_h2o,         NULL,
-};
+#define DECLARE(name) extern const struct sw_method sw_method_##name;
+METHODS(DECLARE)
+
+#define ENTRY(name) &sw_method_##name,
+const struct sw_method *const sw_methods[] = {METHODS(ENTRY) NULL};

@@ -4,18 +4,16 @@ changed file is linked ahead of the libraries, so that nothing else is built."""
 
 import pathlib
 import re
-import shlex
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+import relink
 import tiny
 from conftest import PROGRAM, swbench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(PROGRAM).resolve().parents[1]
 SKETCHWALK = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}
 
 # what, file, as it is, as it should not be
@@ -69,18 +67,6 @@ RULES = {
 }
 
 
-def commands():
-    """How ninja makes the program: compiler calls and the link."""
-    if shutil.which("ninja") is None or not (BUILD / "build.ninja").exists():
-        pytest.skip(f"{BUILD} was not made by ninja")
-    return subprocess.run(
-        ["ninja", "-C", str(BUILD), "-t", "commands", "bin/swbench"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-
-
 def build(mutant, folder):
     source, old, new = {**MUTANTS, **RULES}[mutant]
     text = (ROOT / source).read_text()
@@ -90,21 +76,7 @@ def build(mutant, folder):
     mutated, count = re.subn(anchor, lambda match: new, text)
     assert count == 1, f"{source}: what is to be changed has changed; change the test too"
     changed.write_text(mutated)
-    (line,) = [line for line in commands() if line.endswith(f" -c {ROOT / source}")]
-    compiler = shlex.split(line)
-    compiler = compiler[: compiler.index("-MD")] + [
-        "-Wno-error",
-        "-o",
-        str(folder / "mutant.o"),
-        "-c",
-        str(changed),
-    ]
-    subprocess.run(compiler, cwd=BUILD, check=True)
-    link = shlex.split(commands()[-1].removeprefix(": && ").removesuffix(" && :"))
-    link[link.index("-o") + 1] = str(folder / "swbench")
-    link.insert(link.index("-o"), str(folder / "mutant.o"))
-    subprocess.run(link, cwd=BUILD, check=True)
-    return folder / "swbench"
+    return relink.link([relink.compile_as(source, changed, folder, "-Wno-error")], folder)
 
 
 def repeat(bundle):
