@@ -1,5 +1,5 @@
 /* recovery.h: how much of the true attention a selection recovers. Host memory throughout.
- * Definitions: see README, "What is measured". */
+ * Definitions: docs/measuring.md. */
 #ifndef SW_RECOVERY_H
 #define SW_RECOVERY_H
 

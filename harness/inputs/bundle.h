@@ -1,9 +1,5 @@
-/* bundle.h: tensor bundles: captured queries, keys and values of any model, in HDF5 (README has the
- * five lines that write one).
- *
- * Root attributes format="swbench-tensors", version=1, n_layers, n_heads, n_kv_heads, head_dim;
- * /layer_NNN/{q,k,v} [n, heads, head_dim] float32 or float16 after RoPE; optional
- * /decode/layer_NNN/{q,k,v}: the tokens after the n of the prompt. */
+/* bundle.h: tensor bundles: captured queries, keys and values of any model, in HDF5.
+ * docs/formats.md has the layout, and the lines of Python that write one. */
 #ifndef SW_BUNDLE_H
 #define SW_BUNDLE_H
 

@@ -1,5 +1,5 @@
 /* dataset.h: prepared datasets, loaded: token ids of prompts or text windows, and what answers are
- * scored against (datasets/README.md). */
+ * scored against (docs/formats.md). */
 #ifndef SW_DATASET_H
 #define SW_DATASET_H
 

@@ -1,5 +1,5 @@
 /* dataset_check.h: what a prepared dataset is (HDF5 of token ids, made by datasets/prepare.py),
- * without loading it, and everything that is wrong with one. datasets/README.md describes the
+ * without loading it, and everything that is wrong with one. docs/formats.md describes the
  * format. */
 #ifndef SW_DATASET_CHECK_H
 #define SW_DATASET_CHECK_H

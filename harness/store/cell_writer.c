@@ -1,4 +1,4 @@
-/* Writing one cell: cells/<key>.h5. The layout is in store.h. */
+/* Writing one cell: cells/<key>.h5. docs/formats.md has the layout. */
 #include <hdf5_hl.h>
 #include <limits.h>
 #include <math.h>

@@ -1,30 +1,7 @@
 /* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum,
  * fsync, rename, fsync of the folder. h5_file.h says how damage is found. cell_writer.c writes
  * cells, tidy.c and cell_reader.c read them, report/index.c makes results.h5.
- *
- * Layout of cells/<key>.h5 (root attributes: format="swbench-cell", version=1, key, status, reason,
- * workload, model, task, method, params, backend, device, context, density, phase, budget, seed,
- * dense_layers):
- *   /metrics/<name>            scalar float64 dataset; attributes units (and unit), long_name, n,
- *   lo, hi, better (+1, -1, 0)
- *   /per_layer/<name>          float64 [n_layers], and /per_layer_head/<name> [n_layers, n_heads];
- *   dimension scales /layer, /head
- *   /samples/<name>            float64 raw values, in the metric's unit;
- *                              /samples/predictions/{prediction,score,depth} [prompts]; all
- *                              references, those of prompt i being references[reference_offsets[i]
- *                              … reference_offsets[i+1]]; attributes dataset, dataset_hash,
- *                              model_folder: where the prompts were read, as the run named it
- *   /layer_NNN/selection/{indptr,indices}  int32, attributes units, block, row0, rows, n, n_q,
- *   dense, here and on the group (save: selection);
- *                              with partial blocks also whole uint8, and attributes window, sink
- *   /layer_NNN/output          float32 [n, n_heads, head_dim] (save: output);
- *                              /decode/layer_NNN/{selection,output} for decode steps, which in a
- *                              cell of phase decode are found under /layer_NNN too
- *   /provenance                string attributes: config, config_name, argv, identity, git,
- *                              version, code, build, host, os, cpu, gpu, driver, backend,
- *                              libraries, started, ended; integers seed, cpus, threads,
- *                              memory_bytes
- *   /warnings                  strings, where a sanity gate did not hold */
+ * docs/formats.md has the layout. */
 #ifndef SW_STORE_H
 #define SW_STORE_H
 
