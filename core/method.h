@@ -2,7 +2,7 @@
  *
  * A method only selects: it looks at queries and keys and says which key blocks each query block
  * attends to. One shared kernel attends, the harness counts density and takes time. To add one: one
- * file in core/methods/ and one line in core/methods/table.c; README shows it in 40 lines. */
+ * file in core/methods/ and one line in core/methods/table.c; examples/method is a whole one. */
 #ifndef SW_METHOD_H
 #define SW_METHOD_H
 

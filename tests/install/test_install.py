@@ -17,11 +17,11 @@ HEADERS = (
     "backend",
     "budget",
     "method",
+    "model/shape",
     "ops",
     "param",
     "scratch",
     "selection",
-    "shape",
     "sparse",
     "status",
 )
@@ -279,7 +279,12 @@ def test_example_runs_a_method(example):
 
 
 def test_other_versions_are_refused(prefix, tmp_path):
-    for version, found in (("0.1", 1), ("0.2", 0), ("1.0", 0)):
+    own = re.search(r"project\(swbench VERSION (\d+\.\d+)", (ROOT / "CMakeLists.txt").read_text())[
+        1
+    ]
+    major, minor = map(int, own.split("."))
+    older, newer = f"{major}.{minor - 1}", f"{major}.{minor + 1}"
+    for version, found in ((own, 1), (older, 0), (newer, 0), ("1.0", 0)):
         folder = tmp_path / version
         folder.mkdir()
         (folder / "CMakeLists.txt").write_text(
@@ -301,7 +306,9 @@ def test_pkg_config(prefix, library, tmp_path):
 
 @pytest.mark.parametrize("compiler, language", [("cc", "c"), ("c++", "c++")])
 def test_headers_stand_alone(prefix, compiler, language):
-    assert sorted(p.stem for p in (prefix / "include/swbench/core").iterdir()) == sorted(HEADERS)
+    core = prefix / "include/swbench/core"
+    installed = [str(path.relative_to(core).with_suffix("")) for path in core.rglob("*.h")]
+    assert sorted(installed) == sorted(HEADERS)
     for name in HEADERS:
         call(
             compiler,
