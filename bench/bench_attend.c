@@ -85,28 +85,22 @@ int main(int argc, char **argv)
     need(sw_budget_rows(n, BLOCK, 0.2, SW_FORCED_COMMON, budget, &floored));
     struct sw_selection shared = {0}, per_head = {0}, last = {0};
     float *scores = random_floats(be, (size_t)heads * (size_t)b * (size_t)b, 5);
-    struct sw_select_top top = {.scores = scores,
-                                .units = 1,
+    struct sw_select_top top = {.scores = {scores, 1, b, b},
                                 .rows = b,
-                                .ld = b,
-                                .ld_rows = b,
                                 .budget = budget,
                                 .forced = SW_FORCED_COMMON,
                                 .block = BLOCK,
                                 .n = n,
                                 .n_q = n};
     need(be->select_top(be, &top, &shared));
-    top.units = heads;
+    top.scores.units = heads;
     double t0 = now_ms();
     need(be->select_top(be, &top, &per_head));
     double select_ms = now_ms() - t0;
     int decode_budget = sw_budget_decode(n, BLOCK, 0.2, SW_FORCED_COMMON, &floored);
-    top = (struct sw_select_top){.scores = scores,
-                                 .units = 1,
+    top = (struct sw_select_top){.scores = {scores, 1, 1, b},
                                  .rows = 1,
                                  .row0 = b - 1,
-                                 .ld = b,
-                                 .ld_rows = 1,
                                  .budget = &decode_budget,
                                  .forced = SW_FORCED_COMMON,
                                  .block = BLOCK,
@@ -177,7 +171,7 @@ int main(int argc, char **argv)
            sw_selection_density(&shared));
     printf("select_top %d units %.2f ms\n", heads, select_ms);
 
-    struct sw_block_mass mass = {.in = dense, .block = BLOCK, .ld = b, .ld_rows = b, .out = scores};
+    struct sw_block_mass mass = {.in = dense, .block = BLOCK, .out = {scores, dense.n_heads, b, b}};
     t0 = now_ms();
     need(be->block_mass(be, &mass));
     double mass_ms = now_ms() - t0;

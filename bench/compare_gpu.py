@@ -33,7 +33,7 @@ class Selection(C.Structure):  # struct sw_selection
         ("sink", C.c_int),
         ("columns", C.c_void_p),
         ("slashes", C.c_void_p),
-        ("line_ld", C.c_int),
+        ("mask_ld", C.c_int),
         ("queries", C.c_void_p),
         ("capacity", C.c_int64),
         ("rows_capacity", C.c_int64),

@@ -131,14 +131,15 @@ static void bench_prefill(struct sw_backend *be, int n)
     float *noise = alloc(be, mat);
     int *m = need((size_t)b * sizeof *m);
     must(sw_budget_rows(n, B, 0.2, SW_FORCED_COMMON, m, NULL), "budget");
-    must(be->hash_scores(be, 1, 0, 1, 0, b, b, b, b, noise), "hash_scores");
+    must(be->hash_scores(
+             be,
+             &(struct sw_hash_scores){
+                 .seed = 1, .layer = 0, .row0 = 0, .rows = b, .cols = b, .out = {noise, 1, b, b}}),
+         "hash_scores");
     struct sw_selection list = {0};
-    struct select_job select = {{.scores = noise,
-                                 .units = 1,
+    struct select_job select = {{.scores = {noise, 1, b, b},
                                  .row0 = 0,
                                  .rows = b,
-                                 .ld = b,
-                                 .ld_rows = b,
                                  .budget = m,
                                  .forced = SW_FORCED_COMMON,
                                  .block = B,
@@ -202,7 +203,6 @@ static void bench_prefill(struct sw_backend *be, int n)
                                      .k = kt,
                                      .units_q = 1,
                                      .units_k = 1,
-                                     .units_out = 1,
                                      .rows = b,
                                      .row0 = 0,
                                      .b = b,
@@ -213,23 +213,18 @@ static void bench_prefill(struct sw_backend *be, int n)
                                      .exponent = 8,
                                      .softmax = true,
                                      .causal = true,
-                                     .out = a,
-                                     .ld = b,
-                                     .out_ld_rows = b};
-    struct sw_walk walk = {.units = 1,
-                           .rows = b,
+                                     .out = {a, 1, b, b}};
+    struct sw_walk walk = {.rows = b,
                            .row0 = 0,
                            .b = b,
-                           .ld = b,
-                           .ld_rows = b,
-                           .a_ld_rows = b,
                            .x = a,
-                           .a = a,
+                           .a = {a, 1, b, b},
                            .beta = 1,
                            .causal = true,
                            .scale_rows = true,
-                           .out = y};
-    struct sw_block_mass mass = {.in = dense, .block = B, .ld = b, .ld_rows = b};
+                           .out = {y, 1, b, b}};
+    struct sw_block_mass mass = {
+        .in = dense, .block = B, .out = {.units = H, .ld_rows = b, .ld = b}};
     double pairs = (double)n * (n + 1) / 2, kept = (double)sw_budget_pairs(n, B, m),
            flops = 4.0 * D * H;
     /* there and back: heat moves the long ones */
@@ -255,7 +250,7 @@ static void bench_prefill(struct sw_backend *be, int n)
            time_us(be, (struct job){run_select, &select, false}, RUNS));
     struct sw_selection walked = {0};
     struct chain_job chain = {{pool_q, pool_k}, {sketch, sketch_k}, scores, walk, select, sparse};
-    chain.select.top.scores = y;
+    chain.select.top.scores.data = y;
     chain.select.out = &walked;
     chain.attend.sel = &walked;
     must(run_chain(be, &chain), "chain");
@@ -270,10 +265,10 @@ static void bench_prefill(struct sw_backend *be, int n)
            time_us(be, (struct job){run_chain, &chain, false}, RUNS), of_attend, of_all);
     sw_selection_free(&walked);
     if ((size_t)H * mat < (size_t)4 << 30) {
-        mass.out = alloc(be, H * mat);
+        mass.out.data = alloc(be, H * mat);
         double us = time_us(be, (struct job){run_mass, &mass, false}, 3);
         printf("mass    n %6d %9.1f us %5.0f TFLOP/s\n", n, us, flops * pairs / us * 1e-6);
-        be->free(be, mass.out);
+        be->free(be, mass.out.data);
     }
     void *all[] = {q, k, v, out, qs, ks, qt, kt, a, x, y, noise, (void *)t.signs, (void *)t.keep};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -335,9 +330,26 @@ static void bench_step(struct sw_backend *be, int n, int batch)
     float *a = alloc(be, of_batch * matrix * 4), *x = alloc(be, (size_t)rows * 4),
           *walked = alloc(be, (size_t)rows * 4), *sums = alloc(be, (size_t)rows * D * 4),
           *sketch = alloc(be, (size_t)rows * R * 4);
-    must(be->hash_scores(be, 1, 0, 1, 0, rows, b, b, rows, a), "hash_scores");
-    must(be->hash_scores(be, 2, 0, 1, 0, batch, b, b, batch, x), "hash_scores");
-    must(be->hash_scores(be, 3, 0, 1, 0, rows, R, R, rows, sketch), "hash_scores");
+    must(
+        be->hash_scores(
+            be,
+            &(struct sw_hash_scores){
+                .seed = 1, .layer = 0, .row0 = 0, .rows = rows, .cols = b, .out = {a, 1, rows, b}}),
+        "hash_scores");
+    must(be->hash_scores(be, &(struct sw_hash_scores){.seed = 2,
+                                                      .layer = 0,
+                                                      .row0 = 0,
+                                                      .rows = batch,
+                                                      .cols = b,
+                                                      .out = {x, 1, batch, b}}),
+         "hash_scores");
+    must(be->hash_scores(be, &(struct sw_hash_scores){.seed = 3,
+                                                      .layer = 0,
+                                                      .row0 = 0,
+                                                      .rows = rows,
+                                                      .cols = R,
+                                                      .out = {sketch, 1, rows, R}}),
+         "hash_scores");
     must(be->zero(be, sums, (size_t)rows * D * 4), "zero");
     float *signs = need(D * 4);
     int32_t *keep = need(D * 4);
@@ -423,14 +435,17 @@ static void bench_decode(struct sw_backend *be, int n, int batch)
          *out = alloc(be, (size_t)batch * H * D * 2);
     float *noise = alloc(be, (size_t)units * (size_t)b * sizeof(float));
     int m = sw_budget_decode(n, B, 0.2, SW_FORCED_COMMON, NULL);
-    must(be->hash_scores(be, 1, 0, units, b - 1, 1, b, b, 1, noise), "hash_scores");
+    must(be->hash_scores(be, &(struct sw_hash_scores){.seed = 1,
+                                                      .layer = 0,
+                                                      .row0 = b - 1,
+                                                      .rows = 1,
+                                                      .cols = b,
+                                                      .out = {noise, units, 1, b}}),
+         "hash_scores");
     struct sw_selection list = {0};
-    struct select_job select = {{.scores = noise,
-                                 .units = units,
+    struct select_job select = {{.scores = {noise, units, 1, b},
                                  .row0 = b - 1,
                                  .rows = 1,
-                                 .ld = b,
-                                 .ld_rows = 1,
                                  .budget = &m,
                                  .forced = SW_FORCED_COMMON,
                                  .block = B,

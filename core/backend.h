@@ -89,45 +89,45 @@ struct sw_sketch {
  * softmax: over the allowed j. column_scores [units_k, k_ld] (NULL: none): where it is a number,
  * column j is left out of the softmax and gets that number in its allowed rows, whatever the
  * exponent; NaN: a column like any other. Then each entry to the power `exponent` (1: as it is).
- * Then the mean over units_q/units_out consecutive units. q [units_q, q_ld, r] (rows 0 … rows-1
- * used), k [units_k, k_ld, r], out [units_out, out_ld_rows, ld].
+ * Then the mean over units_q/units of out consecutive units. q [units_q, q_ld, r] (rows 0 …
+ * rows-1 used), k [units_k, k_ld, r].
  * pool_rows: the rows' scores are averaged into one output row (decode with a query window); all
  * rows then share row0. */
 struct sw_block_scores {
     const float *q, *k;
-    int units_q, units_k, units_out, rows, row0, b, r, q_ld, k_ld;
+    int units_q, units_k, rows, row0, b, r, q_ld, k_ld;
     float scale, exponent;
     bool softmax, causal, pool_rows;
     const float *column_scores;
-    float *out;
-    int ld, out_ld_rows;
+    struct sw_unit_matrix out;
 };
 
-/* out = alpha·anchor + beta·(x · a), per unit; x, anchor, out [units, ld_rows, ld] rows 0 … rows-1
- * standing for query blocks row0 …; a [units, a_ld_rows, ld], b × b used. causal: x and a are lower
- * triangular, skip what is zero. scale_rows: afterwards divide each row by its maximum (rows of
- * zeros stay). anchor may be NULL when alpha == 0. out may not alias x or a; it may alias
+/* out = alpha·anchor + beta·(x · a), per unit. x and anchor have out's shape; their rows 0 … rows-1
+ * stand for query blocks row0 …; of a, which has out's units and ld, b × b are used. causal: x and
+ * a are lower triangular, skip what is zero. scale_rows: afterwards divide each row by its maximum
+ * (rows of zeros stay). anchor may be NULL when alpha == 0. out may not alias x or a; it may alias
  * anchor. */
 struct sw_walk {
-    int units, rows, row0, b, ld, ld_rows, a_ld_rows;
-    const float *x, *a, *anchor;
+    int rows, row0, b;
+    const float *x, *anchor;
+    struct sw_unit_matrix a;
     float alpha, beta;
     bool causal, scale_rows;
-    float *out;
+    struct sw_unit_matrix out;
 };
 
-/* Running average of the current block's row, and column, in the cached block matrix a [units,
- * ld_rows, ld] (icml decode):
+/* Running average of the current block's row, and column, in the cached block matrix a (icml
+ * decode):
  * a[c,:] += w·(row - a[c,:]), rows renormalised; then column c likewise with row's values (i <= b;
  * causal: only i = c), rows renormalised. w = 1 / tokens in block c. Columns >= b of row c are left
  * alone. */
 struct sw_running {
-    int units, c, b, ld, ld_rows;
+    int c, b;
     float weight;
     bool causal;
     const float *row; /* [units, row_ld] */
     int row_ld;
-    float *a;
+    struct sw_unit_matrix a;
 };
 
 /* One decode step of one layer of Sketch&Walk (arxiv form, one unit, causal), fused: what pool,
@@ -153,14 +153,13 @@ struct sw_walk_step {
     struct sw_forced forced;
 };
 
-/* Top blocks per row. scores [units, ld_rows, ld] (NULL: the score of j is j, i.e. most recent
- * first). Row i keeps the forced set, then the best others until budget[i - row0] off-diagonal
- * blocks are kept, and the diagonal; ascending.
- * Order: score descending, then j descending; NaN last; -0 is +0. budget: host memory, m_i >=
- * forced count, <= i. */
+/* Top blocks per row. scores.data NULL: the score of j is j, i.e. most recent first. Row i keeps
+ * the forced set, then the best others until budget[i - row0] off-diagonal blocks are kept, and the
+ * diagonal; ascending. Order: score descending, then j descending; NaN last; -0 is +0. budget: host
+ * memory, m_i >= forced count, <= i. */
 struct sw_select_top {
-    const float *scores;
-    int units, row0, rows, ld, ld_rows;
+    struct sw_unit_matrix scores;
+    int row0, rows;
     const int *budget;
     struct sw_forced forced;
     int block, n, n_q; /* copied into the selection */
@@ -171,20 +170,35 @@ struct sw_select_top {
  * candidates' scores. Besides, the pairs t - u < window or u < sink are kept (partial blocks where
  * not whole). Rows i >= dense_from keep everything. */
 struct sw_select_quantile {
-    const float *scores;
-    int units, row0, rows, ld, ld_rows;
+    struct sw_unit_matrix scores;
+    int row0, rows;
     int sink_blocks, window_blocks, window, sink, dense_from;
     double quantile;
     int block, n, n_q;
 };
 
 /* True block mass: out[h, i, j] = mean over the queries t of block i of Σ_{u in j, u <= t}
- * P[h,t,u], P the dense causal softmax. fp32 [H, ld_rows, ld]; rows cover query blocks of the n_q
+ * P[h,t,u], P the dense causal softmax. A unit of out is a head; rows cover query blocks of the n_q
  * last positions (n_q = n_k, or 1). batch must be 1, sel ignored. */
 struct sw_block_mass {
     struct sw_attend in;
-    int block, ld, ld_rows;
-    float *out;
+    int block;
+    struct sw_unit_matrix out;
+};
+
+/* Mean over units of in / units of out consecutive units; rows × cols of both are used. */
+struct sw_mean_units {
+    struct sw_unit_matrix in;
+    int rows, cols;
+    struct sw_unit_matrix out;
+};
+
+/* out[u,i,j] = hash of (seed, layer, u, row0+i, j) as a uniform in [0,1): SW_RNG_RANDOM_METHOD,
+ * index = ((layer·units + u) << 40) | (i << 20) | j. */
+struct sw_hash_scores {
+    uint64_t seed;
+    int layer, row0, rows, cols;
+    struct sw_unit_matrix out;
 };
 
 struct sw_backend {
@@ -282,21 +296,15 @@ struct sw_backend {
                                       struct sw_selection *out) SW_MUST_CHECK;
     enum sw_status (*block_mass)(struct sw_backend *be, const struct sw_block_mass *a)
         SW_MUST_CHECK;
-    /* Mean over units_in/units_out consecutive units; in [units_in, ld_rows, ld], out [units_out,
-     * ld_rows, ld]. */
-    enum sw_status (*mean_units)(struct sw_backend *be, const float *in, int units_in,
-                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
+    enum sw_status (*mean_units)(struct sw_backend *be, const struct sw_mean_units *a)
         SW_MUST_CHECK;
-    /* out[u,i,j] = hash of (seed, layer, u, row0+i, j) as a uniform in [0,1): SW_RNG_RANDOM_METHOD,
-     * index = ((layer·units + u) << 40) | (i << 20) | j. */
-    enum sw_status (*hash_scores)(struct sw_backend *be, uint64_t seed, int layer, int units,
-                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
+    enum sw_status (*hash_scores)(struct sw_backend *be, const struct sw_hash_scores *a)
         SW_MUST_CHECK;
 
     /* May be NULL, as what they do can be had from others, in more launches. pool_sketch: for each
      * of `count` pairs pool, then sketch of the blocks that its tokens touch (sketches[i].sums ==
      * pools[i].sums, n == t1). walk_top: walk with scale_rows, then select_top from its out
-     * (top->scores == walk->out). */
+     * (top->scores is walk->out). */
     enum sw_status (*pool_sketch)(struct sw_backend *be, const struct sw_pool *pools,
                                   const struct sw_sketch *sketches, int count) SW_MUST_CHECK;
     enum sw_status (*walk_top)(struct sw_backend *be, const struct sw_walk *walk,
@@ -307,16 +315,17 @@ struct sw_backend {
                                 struct sw_selection *out) SW_MUST_CHECK;
 
     /* Of the one-hop baselines: core/ops.h. */
-    enum sw_status (*lines)(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;
-    enum sw_status (*pool_lines)(struct sw_backend *be, const struct sw_pool_lines *a)
+    enum sw_status (*vertical_slash)(struct sw_backend *be, const struct sw_vertical_slash *a)
         SW_MUST_CHECK;
-    enum sw_status (*line_scores)(struct sw_backend *be, const struct sw_line_scores *a)
-        SW_MUST_CHECK;
+    enum sw_status (*pool_vertical_slash)(struct sw_backend *be,
+                                          const struct sw_pool_vertical_slash *a) SW_MUST_CHECK;
+    enum sw_status (*vertical_slash_scores)(struct sw_backend *be,
+                                            const struct sw_vertical_slash_scores *a) SW_MUST_CHECK;
     enum sw_status (*mark_top)(struct sw_backend *be, const struct sw_mark_top *a) SW_MUST_CHECK;
     enum sw_status (*count_mass)(struct sw_backend *be, const struct sw_count_mass *a)
         SW_MUST_CHECK;
-    enum sw_status (*keep_lines)(struct sw_backend *be, const struct sw_keep_lines *a)
-        SW_MUST_CHECK;
+    enum sw_status (*keep_vertical_slash)(struct sw_backend *be,
+                                          const struct sw_keep_vertical_slash *a) SW_MUST_CHECK;
     enum sw_status (*keep_mass)(struct sw_backend *be, const struct sw_keep_mass *a) SW_MUST_CHECK;
     enum sw_status (*select_keep)(struct sw_backend *be, const struct sw_select_keep *a,
                                   struct sw_selection *out) SW_MUST_CHECK;

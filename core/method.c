@@ -118,9 +118,8 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
 
 /* Room in the selection, and the backend's arguments, which point to seq's budget. */
 static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_input *in,
-                                const float *scores, int units, int ld, int ld_rows,
-                                struct sw_forced forced, int blocks, struct sw_selection *out,
-                                struct sw_select_top *top)
+                                struct sw_unit_matrix scores, struct sw_forced forced, int blocks,
+                                struct sw_selection *out, struct sw_select_top *top)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
@@ -130,36 +129,32 @@ static enum sw_status plan_rows(struct sw_sequence *seq, const struct sw_layer_i
         entries += seq->budget[i];
     if (in->n_q < in->n) /* room for the longest list to come, so that no decode step allocates */
         entries = sw_blocks(seq->max_tokens, block);
-    *top = (struct sw_select_top){
-        .scores = scores,
-        .units = units,
-        .row0 = row0,
-        .rows = rows,
-        .ld = ld,
-        .ld_rows = ld_rows,
-        .budget = seq->budget,
-        .forced = forced,
-        .block = block,
-        .n = in->n,
-        .n_q = in->n_q,
-    };
-    return sw_selection_reserve(out, seq->backend, units, rows, units * entries, false);
+    *top = (struct sw_select_top){.scores = scores,
+                                  .row0 = row0,
+                                  .rows = rows,
+                                  .budget = seq->budget,
+                                  .forced = forced,
+                                  .block = block,
+                                  .n = in->n,
+                                  .n_q = in->n_q};
+    return sw_selection_reserve(out, seq->backend, scores.units, rows, scores.units * entries,
+                                false);
 }
 
 static enum sw_status select_rows(struct sw_sequence *seq, const struct sw_layer_input *in,
-                                  const float *scores, int units, int ld, int ld_rows,
-                                  struct sw_forced forced, int blocks, struct sw_selection *out)
+                                  struct sw_unit_matrix scores, struct sw_forced forced, int blocks,
+                                  struct sw_selection *out)
 {
     struct sw_select_top top;
-    SW_TRY(plan_rows(seq, in, scores, units, ld, ld_rows, forced, blocks, out, &top));
+    SW_TRY(plan_rows(seq, in, scores, forced, blocks, out, &top));
     return seq->backend->select_top(seq->backend, &top, out);
 }
 
 enum sw_status sw_sequence_select(struct sw_sequence *seq, const struct sw_layer_input *in,
-                                  const float *scores, int units, int ld, int ld_rows,
-                                  struct sw_forced forced, struct sw_selection *out)
+                                  struct sw_unit_matrix scores, struct sw_forced forced,
+                                  struct sw_selection *out)
 {
-    return select_rows(seq, in, scores, units, ld, ld_rows, forced, BY_DENSITY, out);
+    return select_rows(seq, in, scores, forced, BY_DENSITY, out);
 }
 
 enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_layer_input *in,
@@ -168,8 +163,7 @@ enum sw_status sw_sequence_walk_select(struct sw_sequence *seq, const struct sw_
 {
     struct sw_backend *be = seq->backend;
     struct sw_select_top top;
-    SW_TRY(plan_rows(seq, in, walk->out, walk->units, walk->ld, walk->ld_rows, forced, BY_DENSITY,
-                     out, &top));
+    SW_TRY(plan_rows(seq, in, walk->out, forced, BY_DENSITY, out, &top));
     if (be->walk_top)
         return be->walk_top(be, walk, &top, out);
     SW_TRY(be->walk(be, walk));
@@ -180,15 +174,14 @@ enum sw_status sw_sequence_select_forced(struct sw_sequence *seq, const struct s
                                          int units, struct sw_forced forced,
                                          struct sw_selection *out)
 {
-    return select_rows(seq, in, NULL, units, 0, 0, forced, 0, out);
+    return select_rows(seq, in, (struct sw_unit_matrix){.units = units}, forced, 0, out);
 }
 
 enum sw_status sw_sequence_select_count(struct sw_sequence *seq, const struct sw_layer_input *in,
-                                        const float *scores, int units, int ld, int ld_rows,
-                                        int blocks, struct sw_forced forced,
-                                        struct sw_selection *out)
+                                        struct sw_unit_matrix scores, int blocks,
+                                        struct sw_forced forced, struct sw_selection *out)
 {
-    return select_rows(seq, in, scores, units, ld, ld_rows, forced, blocks > 0 ? blocks : 0, out);
+    return select_rows(seq, in, scores, forced, blocks > 0 ? blocks : 0, out);
 }
 
 enum sw_status sw_sequence_budget(struct sw_sequence *seq, const struct sw_layer_input *in,

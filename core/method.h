@@ -136,12 +136,12 @@ bool sw_density_if_matched(const void *params, enum sw_budget_mode mode);
 bool sw_density_unless_native(const void *params, enum sw_budget_mode mode);
 
 /* For methods: B, where token t's row of the keys begins, and the matched choice of the best-scored
- * blocks. scores [units, ld_rows, ld] rows as in sw_select_top. */
+ * blocks. scores' rows are those of sw_select_top. */
 int sw_sequence_block(const struct sw_sequence *seq);
 const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t);
 SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq,
                                                 const struct sw_layer_input *in,
-                                                const float *scores, int units, int ld, int ld_rows,
+                                                struct sw_unit_matrix scores,
                                                 struct sw_forced forced, struct sw_selection *out);
 
 /* The walk's step (scale_rows), then sw_sequence_select from its out, in fewer launches where the
@@ -160,9 +160,11 @@ SW_MUST_CHECK enum sw_status sw_sequence_select_forced(struct sw_sequence *seq,
 
 /* The best-scored blocks by a constant number: at most `blocks` a row in all, the forced ones and
  * the diagonal among them (native top-k rules). */
-SW_MUST_CHECK enum sw_status sw_sequence_select_count(
-    struct sw_sequence *seq, const struct sw_layer_input *in, const float *scores, int units,
-    int ld, int ld_rows, int blocks, struct sw_forced forced, struct sw_selection *out);
+SW_MUST_CHECK enum sw_status sw_sequence_select_count(struct sw_sequence *seq,
+                                                      const struct sw_layer_input *in,
+                                                      struct sw_unit_matrix scores, int blocks,
+                                                      struct sw_forced forced,
+                                                      struct sw_selection *out);
 
 /* The matched budget alone, for selections that sw_sequence_select cannot make: off-diagonal blocks
  * of each of the input's rows (one in decode), host memory until the next call. */

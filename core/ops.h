@@ -8,11 +8,44 @@
 #define SW_OPS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/budget.h"
 
 struct sw_attend;
+
+/* One matrix a unit (a head, a KV group or all heads), fp32 in backend memory: [units, ld_rows,
+ * ld], of which an operation's own rows and columns are used. Most have a row a query block and a
+ * column a key block. */
+struct sw_unit_matrix {
+    float *data;
+    int units, ld_rows, ld;
+};
+static inline float *sw_unit_row(const struct sw_unit_matrix *m, size_t unit, size_t row)
+{
+    return m->data + (unit * (size_t)m->ld_rows + row) * (size_t)m->ld;
+}
+/* Whether it is there and has room for rows × cols. */
+static inline bool sw_unit_holds(const struct sw_unit_matrix *m, int rows, int cols)
+{
+    return m->data && m->units > 0 && m->ld_rows >= rows && m->ld >= cols;
+}
+
+/* What is kept, likewise: 1 where a row's query block keeps the column's key block. Entries above
+ * the diagonal are 0. */
+struct sw_keep_matrix {
+    uint8_t *data;
+    int units, ld_rows, ld;
+};
+static inline uint8_t *sw_keep_row(const struct sw_keep_matrix *m, size_t unit, size_t row)
+{
+    return m->data + (unit * (size_t)m->ld_rows + row) * (size_t)m->ld;
+}
+static inline bool sw_keep_holds(const struct sw_keep_matrix *m, int rows, int cols)
+{
+    return m->data && m->units > 0 && m->ld_rows >= rows && m->ld >= cols;
+}
 
 /* --- columns and slashes (MInference, arXiv 2407.02490; FlexPrefill, arXiv 2502.20766;
  *     SnapKV, arXiv 2404.14469) */
@@ -20,7 +53,7 @@ struct sw_attend;
 /* How the last queries attend: with A the causal softmax of the `last` last of in's queries (last
  * <= n_q; batch 1, sel and v ignored), columns[h,u] = Σ_t A[h,t,u] and slashes[h,δ] = Σ_t
  * A[h,t,t-δ], 0 <= u, δ < n_k. Either may be NULL. [H, ld] fp32. */
-struct sw_lines {
+struct sw_vertical_slash {
     const struct sw_attend *in;
     int last, ld;
     float *columns, *slashes;
@@ -29,7 +62,7 @@ struct sw_lines {
 /* Sums over blocks: out[r,j] = scale · Σ_{x in block j} in[r,x], x < n. split (slashes): entry δ
  * gives 1 - (δ mod B)/B of itself to ⌊δ/B⌋ and the rest to the block after, dropped where that is
  * past the last. in [rows, ld], out [rows, ld_out], ceil(n / B) entries. */
-struct sw_pool_lines {
+struct sw_pool_vertical_slash {
     const float *in;
     int rows, n, ld, block;
     bool split;
@@ -39,12 +72,11 @@ struct sw_pool_lines {
 };
 
 /* out[u,i,j] = columns[u,j] + slashes[u,i-j] for j <= i, row0 <= i < row0 + rows; 0 for j > i.
- * columns, slashes [units, ld_in]; out [units, ld_rows, ld]. */
-struct sw_line_scores {
+ * columns, slashes [units, ld_in]. */
+struct sw_vertical_slash_scores {
     const float *columns, *slashes;
-    int units, row0, rows, b, ld_in;
-    float *out;
-    int ld, ld_rows;
+    int row0, rows, b, ld_in;
+    struct sw_unit_matrix out;
 };
 
 /* flags[r,x] = 1 for the k[r] best of in[r, 0 … n-1] and for x < always, else 0; those x < always
@@ -67,20 +99,18 @@ struct sw_count_mass {
     int *counts;
 };
 
-/* --- keep matrices: uint8 [units, ld_rows, ld], 1 where row i keeps key block j;
- *     entries j > i are 0 */
+/* --- keep matrices */
 
 /* keep[u,i,j] |= column of j, slash of i - j, or row i. grain 1: flags a token: block ⌊x/B⌋ has a
  * column when one of its tokens has; an offset δ reaches
  * the block offsets ⌊δ/B⌋ and ⌈δ/B⌉. grain B: flags a block; `straddle`: offset o reaches o + 1
  * too. columns, slashes [units, ld_in] (n tokens or b blocks used), whole_rows [units, ld_in] a
  * query block; each may be NULL. clear: keep is zeroed first. */
-struct sw_keep_lines {
+struct sw_keep_vertical_slash {
     const uint8_t *columns, *slashes, *whole_rows;
-    int units, row0, rows, n, block, grain, ld_in;
+    int row0, rows, n, block, grain, ld_in;
     bool straddle, clear;
-    uint8_t *keep;
-    int ld, ld_rows;
+    struct sw_keep_matrix keep;
 };
 
 /* Marks the best entries of scores by cumulative score, entries j <= i only:
@@ -93,23 +123,23 @@ struct sw_keep_lines {
  * limit: host [units]; negative marks nothing in that unit. Adds to keep; clear: zeroed first. */
 enum sw_mass_rule { SW_MASS_REACH, SW_MASS_WITHIN, SW_MASS_UNIT };
 struct sw_keep_mass {
-    const float *scores;
-    int units, row0, rows, ld, ld_rows; /* of scores and keep alike */
+    struct sw_unit_matrix scores;
+    int row0, rows;
     enum sw_mass_rule rule;
     const double *limit;
     bool clear;
-    uint8_t *keep;
+    uint8_t *keep; /* a keep matrix of scores' shape */
 };
 
 /* Lists from a keep matrix; the diagonal is always kept. Token rules (selection.h) when given,
- * copied into the selection: columns and slashes [units, line_ld] a token, or queries [units,
+ * copied into the selection: columns and slashes [units, mask_ld] a token, or queries [units,
  * ld_rows, ld, ceil(B / 64)] bits; then every listed block but the diagonal of a `queries` rule is
  * partial. */
 struct sw_select_keep {
-    const uint8_t *keep;
-    int units, row0, rows, ld, ld_rows;
+    struct sw_keep_matrix keep;
+    int row0, rows;
     const uint8_t *columns, *slashes;
-    int line_ld;
+    int mask_ld;
     const uint64_t *queries;
     int block, n, n_q;
 };
@@ -119,12 +149,12 @@ struct sw_select_keep {
 /* XAttention's antidiagonal scores. With groups of `stride` tokens, Z[a,c] = Σ_{x<stride}
  * <q[a·stride+stride-1-x], k[c·stride+x]>, W = softmax over the groups c <= a of scale · Z /
  * stride, out[h,i,j] = Σ_{a in block i} Σ_{c in block j} W[a,c]. Tokens that the last group lacks
- * are zero vectors. stride divides B; in as in sw_lines with n_q == n_k; out [H, ld_rows, ld].
- * n²·d/stride FLOPs a head. */
+ * are zero vectors. stride divides B; in as in sw_vertical_slash with n_q == n_k; a unit of out is
+ * a head. n²·d/stride FLOPs a head. */
 struct sw_antidiagonal {
     const struct sw_attend *in;
-    int stride, block, ld, ld_rows;
-    float *out;
+    int stride, block;
+    struct sw_unit_matrix out;
 };
 
 /* Mean cosine similarity of a block's tokens, self pairs included (SpargeAttn): out[h,i] =
@@ -149,13 +179,12 @@ struct sw_extremes {
 
 /* Quest's upper bound: out[u,j] = Σ over the heads of unit u of Σ_c max(q_c·low_c, q_c·high_c), j <
  * b. q [H, d] activations, one token; low, high [Hkv, ld_in, d]; units Hkv (heads of a group
- * summed) or H; out [units, ld]. */
+ * summed) or H; out has one row. */
 struct sw_bound_scores {
     const void *q;
-    int n_heads, n_kv_heads, head_dim, units, b, ld_in;
+    int n_heads, n_kv_heads, head_dim, b, ld_in;
     const float *low, *high;
-    float *out;
-    int ld;
+    struct sw_unit_matrix out;
 };
 
 /* A token's own gates g[h,t,j] = scale·<q[t,h], k[kv(h),j]> over block means k [Hkv, k_ld, d] fp32;
@@ -168,25 +197,22 @@ struct sw_token_gates {
 };
 
 /* out[u,i,j] = Σ_{t in block i} Σ_{h in unit u} softmax_{j <= block(t)}(g[h,t,·])_j (NSA's form,
- * arXiv 2502.11089, with means for its compressor). out [units, ld_rows, ld], units divides H;
+ * arXiv 2502.11089, with means for its compressor). units divides H;
  * rows: the query blocks of the n_q tokens. */
 struct sw_gate_scores {
     struct sw_token_gates in;
-    int units;
-    float *out;
-    int ld, ld_rows;
+    struct sw_unit_matrix out;
 };
 
 /* MoBA (arXiv 2502.13189): each token and head keeps the top[i] best of the blocks before its own
- * block i, all of them if fewer. keep [H, ld_rows, ld]: any token of the row keeps j (and the
+ * block i, all of them if fewer. keep, a unit a head: any token of the row keeps j (and the
  * diagonal); queries [H, ld_rows, ld, ceil(B / 64)]: which ones, bit t mod B. Both are written
  * whole. top: host [rows]. */
 struct sw_gate_top {
     struct sw_token_gates in;
     const int *top;
-    uint8_t *keep;
+    struct sw_keep_matrix keep;
     uint64_t *queries;
-    int ld, ld_rows;
 };
 
 #endif

@@ -65,13 +65,13 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
     s->window = s->sink = 0;
     s->columns = s->slashes = NULL;
     s->queries = NULL;
-    s->line_ld = 0;
+    s->mask_ld = 0;
     return SW_OK;
 }
 
-enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld, int query_words)
+enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int mask_ld, int query_words)
 {
-    size_t lines = (size_t)s->units * (size_t)line_ld,
+    size_t lines = (size_t)s->units * (size_t)mask_ld,
            words = (size_t)s->capacity * (size_t)query_words;
     size_t bytes = words * sizeof *s->queries + 2 * lines;
     if (!s->whole)
@@ -88,10 +88,10 @@ enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld, i
         s->queries = s->masks;
         at += words * sizeof *s->queries;
     }
-    if (line_ld > 0) {
+    if (mask_ld > 0) {
         s->columns = at;
         s->slashes = at + lines;
-        s->line_ld = line_ld;
+        s->mask_ld = mask_ld;
     }
     return SW_OK;
 }
@@ -114,10 +114,10 @@ static enum sw_status fetch(struct sw_backend *be, void *to, const void *from, s
 }
 
 /* Columns or slashes of all units, without what lies beyond the tokens; NULL stays NULL. */
-static enum sw_status fetch_lines(const struct sw_selection *s, const uint8_t *from, uint8_t **to)
+static enum sw_status fetch_masks(const struct sw_selection *s, const uint8_t *from, uint8_t **to)
 {
     for (int u = 0; from && u < s->units; u++)
-        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->line_ld,
+        SW_TRY(fetch(s->backend, *to + (int64_t)u * s->n, from + (int64_t)u * s->mask_ld,
                      (size_t)s->n));
     if (!from)
         *to = NULL;
@@ -148,8 +148,8 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
         return SW_OK;
     int words = s->queries ? sw_query_words(s->block) : 0;
     SW_TRY(sw_selection_reserve_masks(host, s->columns || s->slashes ? s->n : 0, words));
-    SW_TRY(fetch_lines(s, s->columns, &host->columns));
-    SW_TRY(fetch_lines(s, s->slashes, &host->slashes));
+    SW_TRY(fetch_masks(s, s->columns, &host->columns));
+    SW_TRY(fetch_masks(s, s->slashes, &host->slashes));
     return s->queries ? fetch(be, host->queries, s->queries,
                               (size_t)last * (size_t)words * sizeof *s->queries)
                       : SW_OK;
@@ -187,10 +187,10 @@ enum sw_status sw_selection_validate(const struct sw_selection *s)
         return SW_FAIL(SW_EINTERNAL,
                        "selection: block %d, units %d, rows %d+%d do not fit %d tokens", s->block,
                        s->units, s->row0, s->rows, s->n);
-    if (sw_selection_masked(s) && (!s->whole || ((s->columns || s->slashes) && s->line_ld < s->n)))
+    if (sw_selection_masked(s) && (!s->whole || ((s->columns || s->slashes) && s->mask_ld < s->n)))
         return SW_FAIL(SW_EINTERNAL,
                        "selection: token masks of %d entries for %d tokens, %s partial blocks",
-                       s->line_ld, s->n, s->whole ? "with" : "without");
+                       s->mask_ld, s->n, s->whole ? "with" : "without");
     int64_t rows = (int64_t)s->units * s->rows;
     if (s->indptr[0] != 0 || s->indptr[rows] > s->capacity)
         return SW_FAIL(SW_EINTERNAL, "selection: indptr runs from %d to %d, capacity %lld",
@@ -238,8 +238,8 @@ static int64_t causal_pairs(const struct sw_selection *s, int i)
  * the queries' rule aside. */
 static int64_t ruled_keys(const struct sw_selection *s, int unit, int t, int u0, int end)
 {
-    const uint8_t *columns = s->columns ? s->columns + (int64_t)unit * s->line_ld : NULL;
-    const uint8_t *slashes = s->slashes ? s->slashes + (int64_t)unit * s->line_ld : NULL;
+    const uint8_t *columns = s->columns ? s->columns + (int64_t)unit * s->mask_ld : NULL;
+    const uint8_t *slashes = s->slashes ? s->slashes + (int64_t)unit * s->mask_ld : NULL;
     int keys = 0;
     for (int u = u0; u < end; u++)
         keys += (u < s->sink) | (t - u < s->window) | (columns && columns[u]) |

@@ -38,9 +38,9 @@ struct sw_selection {
     int32_t *indices; /* [capacity], of which indptr[last] are used */
     uint8_t *whole;   /* NULL or [capacity] */
     int window, sink; /* tokens; used where whole[e] == 0 */
-    /* NULL or [units, line_ld], a token or an offset; used where whole[e] == 0 */
+    /* NULL or [units, mask_ld], a token or an offset; used where whole[e] == 0 */
     uint8_t *columns, *slashes;
-    int line_ld;
+    int mask_ld;
     uint64_t *queries;     /* NULL or [capacity, ceil(block / 64)]; used where whole[e] == 0 */
     int64_t capacity;      /* entries allocated in indices (and whole) */
     int64_t rows_capacity; /* entries allocated in indptr, less one */
@@ -65,14 +65,14 @@ SW_MUST_CHECK enum sw_status sw_selection_reserve(struct sw_selection *s,
                                                   int64_t capacity, bool with_partial);
 
 /* Room for token masks, after sw_selection_reserve with partial blocks (which leaves a selection
- * without any): line_ld > 0 for columns and slashes, query_words = ceil(block / 64) or 0.
+ * without any): mask_ld > 0 for columns and slashes, query_words = ceil(block / 64) or 0.
  * Uninitialised; who has only one of columns and slashes sets the other to NULL. SW_ENOMEM. */
-SW_MUST_CHECK enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int line_ld,
+SW_MUST_CHECK enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int mask_ld,
                                                         int query_words);
 
 void sw_selection_free(struct sw_selection *s);
 
-/* Copies a selection in backend memory into a host one (reserved as needed; its line_ld is n). */
+/* Copies a selection in backend memory into a host one (reserved as needed; its mask_ld is n). */
 SW_MUST_CHECK enum sw_status sw_selection_to_host(const struct sw_selection *s,
                                                   struct sw_selection *host);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "core/methods/shared/keep.h"
-#include "core/methods/shared/lines.h"
+#include "core/methods/shared/vertical_slash.h"
 
 extern const struct sw_method sw_method_flexprefill;
 
@@ -22,7 +22,7 @@ struct flexprefill_params {
 };
 
 struct flexprefill_state {
-    struct sw_line_state lines;
+    struct sw_vertical_slash_state vertical_slash;
     /* last: the mean of the last block_size queries, [H, 1, d] */
     struct block_means q, k, last;
     struct sw_scratch estimate, scores, keep; /* [H, b]; [H, b, b] fp32, uint8 */
@@ -123,7 +123,8 @@ static enum sw_status decide(struct sw_sequence *seq, int b)
         return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", 2 * count * sizeof *shares);
     enum sw_status st = be->download(be, shares, s->estimate.data, count * sizeof *shares);
     if (st == SW_OK)
-        st = be->download(be, shares + count, s->lines.column_blocks.data, count * sizeof *shares);
+        st = be->download(be, shares + count, s->vertical_slash.column_blocks.data,
+                          count * sizeof *shares);
     for (int h = 0; st == SW_OK && h < seq->shape.n_heads; h++)
         s->query_aware[h] = distance(shares + (size_t)h * (size_t)b,
                                      shares + count + (size_t)h * (size_t)b, b) < p->tau;
@@ -131,7 +132,8 @@ static enum sw_status decide(struct sw_sequence *seq, int b)
     return st;
 }
 
-/* Block means, the last queries' lines over blocks, and the kinds. `last` queries are looked at. */
+/* Block means, the last queries' columns and slashes over blocks, and the kinds. `last` queries are
+ * looked at. */
 static enum sw_status measure(struct sw_sequence *seq, const struct sw_layer_input *in, int last,
                               int b)
 {
@@ -141,30 +143,28 @@ static enum sw_status measure(struct sw_sequence *seq, const struct sw_layer_inp
     int block = sw_sequence_block(seq), d = shape->head_dim;
     const char *q_last = (const char *)in->q + sw_dtype_size(be->act) * (size_t)(in->n - last) *
                                                    (size_t)shape->n_heads * (size_t)d;
-    SW_TRY(sw_lines_measure(seq, in, last, &s->lines));
-    SW_TRY(sw_lines_pool_columns(seq, in->n, last, &s->lines));
+    SW_TRY(sw_vertical_slash_measure(seq, in, last, &s->vertical_slash));
+    SW_TRY(sw_vertical_slash_pool_columns(seq, in->n, last, &s->vertical_slash));
     SW_TRY(sw_prompt_means(seq, in->k, shape->n_kv_heads, in->n, block, &s->k));
     SW_TRY(sw_prompt_means(seq, q_last, shape->n_heads, last, block, &s->last));
     SW_TRY(
         sw_scratch_reserve(be, &s->estimate, sizeof(float) * (size_t)shape->n_heads * (size_t)b));
-    SW_TRY(be->block_scores(be, &(struct sw_block_scores){.q = s->last.means.data,
-                                                          .k = s->k.means.data,
-                                                          .units_q = shape->n_heads,
-                                                          .units_k = shape->n_kv_heads,
-                                                          .units_out = shape->n_heads,
-                                                          .rows = 1,
-                                                          .row0 = b - 1,
-                                                          .b = b,
-                                                          .r = d,
-                                                          .q_ld = 1,
-                                                          .k_ld = b,
-                                                          .scale = seq->scale,
-                                                          .exponent = 1.0f,
-                                                          .softmax = true,
-                                                          .causal = true,
-                                                          .out = s->estimate.data,
-                                                          .ld = b,
-                                                          .out_ld_rows = 1}));
+    SW_TRY(be->block_scores(
+        be, &(struct sw_block_scores){.q = s->last.means.data,
+                                      .k = s->k.means.data,
+                                      .units_q = shape->n_heads,
+                                      .units_k = shape->n_kv_heads,
+                                      .rows = 1,
+                                      .row0 = b - 1,
+                                      .b = b,
+                                      .r = d,
+                                      .q_ld = 1,
+                                      .k_ld = b,
+                                      .scale = seq->scale,
+                                      .exponent = 1.0f,
+                                      .softmax = true,
+                                      .causal = true,
+                                      .out = {s->estimate.data, shape->n_heads, 1, b}}));
     return decide(seq, b);
 }
 
@@ -196,21 +196,23 @@ static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_inp
     if (any(seq, true))
         SW_TRY(query_aware_scores(seq, in, b));
     if (any(seq, false))
-        SW_TRY(sw_lines_pool_slashes(seq, in->n, last, true, &s->lines));
+        SW_TRY(sw_vertical_slash_pool_slashes(seq, in->n, last, true, &s->vertical_slash));
     for (int h = 0, end; h < heads; h = end) {
         for (end = h + 1; end < heads && s->query_aware[end] == s->query_aware[h];)
             end++;
         if (!s->query_aware[h])
-            SW_TRY(sw_lines_scores(seq, &s->lines, h, end, b, s->scores.data));
+            SW_TRY(
+                sw_vertical_slash_block_scores(seq, &s->vertical_slash, h, end, b, s->scores.data));
     }
-    return sw_sequence_select(seq, in, s->scores.data, heads, b, b, SW_FORCED_COMMON, out);
+    return sw_sequence_select(seq, in, (struct sw_unit_matrix){s->scores.data, heads, b, b},
+                              SW_FORCED_COMMON, out);
 }
 
 /* --- native budget ---------------------------------------------------------------------------- */
 
 /* Blocks of columns, or of slashes, a head: as many as the tokens that hold gamma would fill,
  * within the limits; query-aware heads the minimum. */
-static enum sw_status count_blocks(struct sw_sequence *seq, const struct sw_scratch *lines, int n,
+static enum sw_status count_blocks(struct sw_sequence *seq, const struct sw_scratch *sums, int n,
                                    int last, int *counts)
 {
     const struct flexprefill_params *p = seq->params;
@@ -219,7 +221,7 @@ static enum sw_status count_blocks(struct sw_sequence *seq, const struct sw_scra
     int low = least(sw_blocks(p->min_budget, block), b),
         high = p->max_budget > 0 ? least(sw_blocks(p->max_budget, block), b) : b;
     SW_TRY(
-        seq->backend->count_mass(seq->backend, &(struct sw_count_mass){.in = lines->data,
+        seq->backend->count_mass(seq->backend, &(struct sw_count_mass){.in = sums->data,
                                                                        .rows = seq->shape.n_heads,
                                                                        .n = n,
                                                                        .ld = n,
@@ -255,35 +257,30 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     struct flexprefill_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     int heads = seq->shape.n_heads, n = in->n;
-    struct sw_line_state *lines = &s->lines;
+    struct sw_vertical_slash_state *vs = &s->vertical_slash;
     SW_TRY(sw_scratch_reserve(be, &s->keep, (size_t)heads * (size_t)b * (size_t)b));
-    SW_TRY(sw_lines_pool_slashes(seq, n, last, false, lines));
-    SW_TRY(count_blocks(seq, &lines->columns, n, last, s->columns));
-    SW_TRY(count_blocks(seq, &lines->slashes, n, last, s->slashes));
-    SW_TRY(mark_blocks(seq, &lines->column_blocks, b, s->columns, false, &lines->column_flags));
-    SW_TRY(mark_blocks(seq, &lines->slash_blocks, b, s->slashes, true, &lines->slash_flags));
-    SW_TRY(be->keep_lines(be, &(struct sw_keep_lines){.columns = lines->column_flags.data,
-                                                      .slashes = lines->slash_flags.data,
-                                                      .units = heads,
-                                                      .rows = b,
-                                                      .n = n,
-                                                      .block = p->common.block_size,
-                                                      .grain = p->common.block_size,
-                                                      .ld_in = b,
-                                                      .straddle = p->straddle,
-                                                      .clear = true,
-                                                      .keep = s->keep.data,
-                                                      .ld = b,
-                                                      .ld_rows = b}));
+    SW_TRY(sw_vertical_slash_pool_slashes(seq, n, last, false, vs));
+    SW_TRY(count_blocks(seq, &vs->columns, n, last, s->columns));
+    SW_TRY(count_blocks(seq, &vs->slashes, n, last, s->slashes));
+    SW_TRY(mark_blocks(seq, &vs->column_blocks, b, s->columns, false, &vs->column_flags));
+    SW_TRY(mark_blocks(seq, &vs->slash_blocks, b, s->slashes, true, &vs->slash_flags));
+    SW_TRY(be->keep_vertical_slash(
+        be, &(struct sw_keep_vertical_slash){.columns = vs->column_flags.data,
+                                             .slashes = vs->slash_flags.data,
+                                             .rows = b,
+                                             .n = n,
+                                             .block = p->common.block_size,
+                                             .grain = p->common.block_size,
+                                             .ld_in = b,
+                                             .straddle = p->straddle,
+                                             .clear = true,
+                                             .keep = {s->keep.data, heads, b, b}}));
     if (any(seq, true)) {
         SW_TRY(query_aware_scores(seq, in, b));
         for (int h = 0; h < heads; h++)
             s->limits[h] = s->query_aware[h] ? p->gamma : -1;
-        SW_TRY(be->keep_mass(be, &(struct sw_keep_mass){.scores = s->scores.data,
-                                                        .units = heads,
+        SW_TRY(be->keep_mass(be, &(struct sw_keep_mass){.scores = {s->scores.data, heads, b, b},
                                                         .rows = b,
-                                                        .ld = b,
-                                                        .ld_rows = b,
                                                         .rule = SW_MASS_UNIT,
                                                         .limit = s->limits,
                                                         .keep = s->keep.data}));
@@ -314,7 +311,7 @@ static void end(struct sw_sequence *seq)
 {
     struct flexprefill_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    sw_lines_free(be, &s->lines);
+    sw_vertical_slash_free(be, &s->vertical_slash);
     block_means_free(be, &s->q);
     block_means_free(be, &s->k);
     block_means_free(be, &s->last);

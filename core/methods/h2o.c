@@ -87,21 +87,19 @@ static enum sw_status block_mass(struct sw_sequence *seq, const struct sw_layer_
     const struct sw_shape *shape = &seq->shape;
     SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix,
                               sizeof(float) * (size_t)shape->n_heads * (size_t)rows * (size_t)ld));
-    return seq->backend->block_mass(seq->backend,
-                                    &(struct sw_block_mass){.in = {.batch = 1,
-                                                                   .n_q = in->n_q,
-                                                                   .n_k = in->n,
-                                                                   .n_heads = shape->n_heads,
-                                                                   .n_kv_heads = shape->n_kv_heads,
-                                                                   .head_dim = shape->head_dim,
-                                                                   .kv_stride = in->n,
-                                                                   .q = in->q,
-                                                                   .k = in->k,
-                                                                   .scale = seq->scale},
-                                                            .block = sw_sequence_block(seq),
-                                                            .ld = ld,
-                                                            .ld_rows = rows,
-                                                            .out = s->matrix.data});
+    return seq->backend->block_mass(
+        seq->backend, &(struct sw_block_mass){.in = {.batch = 1,
+                                                     .n_q = in->n_q,
+                                                     .n_k = in->n,
+                                                     .n_heads = shape->n_heads,
+                                                     .n_kv_heads = shape->n_kv_heads,
+                                                     .head_dim = shape->head_dim,
+                                                     .kv_stride = in->n,
+                                                     .q = in->q,
+                                                     .k = in->k,
+                                                     .scale = seq->scale},
+                                              .block = sw_sequence_block(seq),
+                                              .out = {s->matrix.data, shape->n_heads, rows, ld}});
 }
 
 /* Row vector of block sizes times the block mass: each block's mass summed over all queries, [H, 1,
@@ -124,27 +122,26 @@ static enum sw_status sum_rows(struct sw_sequence *seq, int n, int b)
     enum sw_status st = be->upload(be, s->weights.data, weights, bytes);
     free(weights);
     SW_TRY(st);
-    return be->walk(be, &(struct sw_walk){.units = heads,
-                                          .rows = 1,
+    return be->walk(be, &(struct sw_walk){.rows = 1,
                                           .row0 = b - 1,
                                           .b = b,
-                                          .ld = b,
-                                          .ld_rows = 1,
-                                          .a_ld_rows = b,
                                           .x = s->weights.data,
-                                          .a = s->matrix.data,
+                                          .a = {s->matrix.data, heads, b, b},
                                           .beta = 1.0f,
                                           .causal = true,
-                                          .out = s->columns.data});
+                                          .out = {s->columns.data, heads, 1, b}});
 }
 
 /* Means over the groups' heads of in [H, 1, ld], on the host: s->row [Hkv, ld]. */
-static enum sw_status fetch_groups(struct sw_sequence *seq, const float *in, int b, int ld)
+static enum sw_status fetch_groups(struct sw_sequence *seq, float *in, int b, int ld)
 {
     struct h2o_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    SW_TRY(be->mean_units(be, in, seq->shape.n_heads, seq->shape.n_kv_heads, 1, b, ld, 1,
-                          s->of_group.data));
+    SW_TRY(be->mean_units(
+        be, &(struct sw_mean_units){.in = {in, seq->shape.n_heads, 1, ld},
+                                    .rows = 1,
+                                    .cols = b,
+                                    .out = {s->of_group.data, seq->shape.n_kv_heads, 1, ld}}));
     return be->download(be, s->row, s->of_group.data,
                         sizeof(float) * (size_t)seq->shape.n_kv_heads * (size_t)ld);
 }
@@ -215,10 +212,10 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
     }
     SW_TRY(seq->backend->upload(seq->backend, s->of_group.data, s->scores,
                                 sizeof(float) * (size_t)units * (size_t)s->cap));
+    struct sw_unit_matrix of_group = {s->of_group.data, units, 1, s->cap};
     if (matched)
-        return sw_sequence_select(seq, in, s->of_group.data, units, s->cap, 1, SW_FORCED_COMMON,
-                                  out);
-    return sw_sequence_select_count(seq, in, s->of_group.data, units, s->cap, 1, heavy + recent,
+        return sw_sequence_select(seq, in, of_group, SW_FORCED_COMMON, out);
+    return sw_sequence_select_count(seq, in, of_group, heavy + recent,
                                     (struct sw_forced){.sink = 0, .local = recent}, out);
 }
 

@@ -11,7 +11,7 @@
 
 #include "core/methods/shared/head_config.h"
 #include "core/methods/shared/keep.h"
-#include "core/methods/shared/lines.h"
+#include "core/methods/shared/vertical_slash.h"
 
 extern const struct sw_method sw_method_minference;
 
@@ -29,7 +29,7 @@ struct minference_params {
 struct minference_state {
     struct sw_head_rule *heads; /* [n_layers, H] */
     int *columns, *slashes;     /* [H]: of the layer at hand, what mark_top keeps */
-    struct sw_line_state lines;
+    struct sw_vertical_slash_state vertical_slash;
     struct block_means q, k;
     struct sw_scratch scores, keep; /* [H, b, b] fp32, uint8 */
 };
@@ -173,7 +173,7 @@ static enum sw_status mean_scores(struct sw_sequence *seq, const struct sw_layer
 /* --- matched budget: scores ------------------------------------------------------------------- */
 
 /* An A-shape head scores a block by its place, as a column that grows: the most recent are best. */
-static enum sw_status recent_lines(struct sw_sequence *seq, int h0, int h1, int b)
+static enum sw_status recent_columns(struct sw_sequence *seq, int h0, int h1, int b)
 {
     struct minference_state *s = seq->state;
     struct sw_backend *be = seq->backend;
@@ -184,11 +184,11 @@ static enum sw_status recent_lines(struct sw_sequence *seq, int h0, int h1, int 
         ramp[j] = (float)j;
     enum sw_status st = SW_OK;
     for (int h = h0; st == SW_OK && h < h1; h++)
-        st = be->upload(be, (float *)s->lines.column_blocks.data + (size_t)h * (size_t)b, ramp,
-                        (size_t)b * sizeof *ramp);
+        st = be->upload(be, (float *)s->vertical_slash.column_blocks.data + (size_t)h * (size_t)b,
+                        ramp, (size_t)b * sizeof *ramp);
     free(ramp);
     SW_TRY(st);
-    return be->zero(be, (float *)s->lines.slash_blocks.data + (size_t)h0 * (size_t)b,
+    return be->zero(be, (float *)s->vertical_slash.slash_blocks.data + (size_t)h0 * (size_t)b,
                     (size_t)(h1 - h0) * (size_t)b * sizeof(float));
 }
 
@@ -205,20 +205,22 @@ static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_inp
     if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE))
         SW_TRY(mean_scores(seq, in, b));
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH)) {
-        SW_TRY(sw_lines_measure(seq, in, last, &s->lines));
-        SW_TRY(sw_lines_pool_columns(seq, in->n, last, &s->lines));
-        SW_TRY(sw_lines_pool_slashes(seq, in->n, last, true, &s->lines));
+        SW_TRY(sw_vertical_slash_measure(seq, in, last, &s->vertical_slash));
+        SW_TRY(sw_vertical_slash_pool_columns(seq, in->n, last, &s->vertical_slash));
+        SW_TRY(sw_vertical_slash_pool_slashes(seq, in->n, last, true, &s->vertical_slash));
     }
-    SW_TRY(sw_scratch_reserve(be, &s->lines.column_blocks, row));
-    SW_TRY(sw_scratch_reserve(be, &s->lines.slash_blocks, row));
+    SW_TRY(sw_scratch_reserve(be, &s->vertical_slash.column_blocks, row));
+    SW_TRY(sw_scratch_reserve(be, &s->vertical_slash.slash_blocks, row));
     for (int h = 0, end; h < n_heads; h = end) {
         end = run_end(heads, h, n_heads);
         if (heads[h].pattern == SW_HEAD_A_SHAPE)
-            SW_TRY(recent_lines(seq, h, end, b));
+            SW_TRY(recent_columns(seq, h, end, b));
         if (heads[h].pattern != SW_HEAD_BLOCK_SPARSE)
-            SW_TRY(sw_lines_scores(seq, &s->lines, h, end, b, s->scores.data));
+            SW_TRY(
+                sw_vertical_slash_block_scores(seq, &s->vertical_slash, h, end, b, s->scores.data));
     }
-    return sw_sequence_select(seq, in, s->scores.data, n_heads, b, b, SW_FORCED_COMMON, out);
+    return sw_sequence_select(seq, in, (struct sw_unit_matrix){s->scores.data, n_heads, b, b},
+                              SW_FORCED_COMMON, out);
 }
 
 /* --- native budget: columns, slashes and blocks ----------------------------------------------- */
@@ -231,8 +233,8 @@ static int scaled(int size, double scale, int least_size, int n)
     return x < n ? (int)x : n;
 }
 
-/* Flags of heads h0 … h1-1, which have one pattern: lines are kept where they are best, A-shape's
- * from the first on, block-sparse heads have none. */
+/* Flags of heads h0 … h1-1, which have one pattern: columns and slashes are kept where they are
+ * best, A-shape's from the first on, block-sparse heads have none. */
 static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rule *heads, int h0,
                                int h1, int n)
 {
@@ -240,8 +242,8 @@ static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rul
     struct minference_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     size_t at = (size_t)h0 * (size_t)n, count = (size_t)(h1 - h0) * (size_t)n;
-    uint8_t *columns = (uint8_t *)s->lines.column_flags.data + at,
-            *slashes = (uint8_t *)s->lines.slash_flags.data + at;
+    uint8_t *columns = (uint8_t *)s->vertical_slash.column_flags.data + at,
+            *slashes = (uint8_t *)s->vertical_slash.slash_flags.data + at;
     if (heads[h0].pattern == SW_HEAD_BLOCK_SPARSE) {
         SW_TRY(be->zero(be, columns, count));
         return be->zero(be, slashes, count);
@@ -252,7 +254,7 @@ static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rul
         s->slashes[h] = scaled(heads[h].slashes, p->scale, best ? FIRST_SLASHES : 0, n);
     }
     SW_TRY(be->mark_top(
-        be, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at,
+        be, &(struct sw_mark_top){.in = (const float *)s->vertical_slash.columns.data + at,
                                   .rows = h1 - h0,
                                   .n = n,
                                   .ld = n,
@@ -260,7 +262,7 @@ static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rul
                                   .k = s->columns + h0,
                                   .flags = columns}));
     return be->mark_top(
-        be, &(struct sw_mark_top){.in = (const float *)s->lines.slashes.data + at,
+        be, &(struct sw_mark_top){.in = (const float *)s->vertical_slash.slashes.data + at,
                                   .rows = h1 - h0,
                                   .n = n,
                                   .ld = n,
@@ -278,13 +280,14 @@ static enum sw_status mark_all_columns(struct sw_sequence *seq, int h0, int h1, 
     for (int h = h0; h < h1; h++)
         s->columns[h] = n;
     return seq->backend->mark_top(
-        seq->backend, &(struct sw_mark_top){.in = (const float *)s->lines.columns.data + at,
-                                            .rows = h1 - h0,
-                                            .n = n,
-                                            .ld = n,
-                                            .always = n,
-                                            .k = s->columns + h0,
-                                            .flags = (uint8_t *)s->lines.column_flags.data + at});
+        seq->backend,
+        &(struct sw_mark_top){.in = (const float *)s->vertical_slash.columns.data + at,
+                              .rows = h1 - h0,
+                              .n = n,
+                              .ld = n,
+                              .always = n,
+                              .k = s->columns + h0,
+                              .flags = (uint8_t *)s->vertical_slash.column_flags.data + at});
 }
 
 static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_input *in,
@@ -295,30 +298,28 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     struct sw_backend *be = seq->backend;
     int n_heads = seq->shape.n_heads, n = in->n, b = sw_blocks(n, p->common.block_size);
     size_t tokens = (size_t)n_heads * (size_t)n, entries = (size_t)n_heads * (size_t)b * (size_t)b;
-    struct sw_line_state *lines = &s->lines;
+    struct sw_vertical_slash_state *vs = &s->vertical_slash;
     bool masks = p->token_mask && (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH) ||
                                    any(heads, n_heads, SW_HEAD_A_SHAPE));
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH))
-        SW_TRY(sw_lines_measure(seq, in, least(p->last_queries, n), lines));
-    SW_TRY(sw_scratch_reserve(be, &lines->columns, tokens * sizeof(float)));
-    SW_TRY(sw_scratch_reserve(be, &lines->slashes, tokens * sizeof(float)));
-    SW_TRY(sw_scratch_reserve(be, &lines->column_flags, tokens));
-    SW_TRY(sw_scratch_reserve(be, &lines->slash_flags, tokens));
+        SW_TRY(sw_vertical_slash_measure(seq, in, least(p->last_queries, n), vs));
+    SW_TRY(sw_scratch_reserve(be, &vs->columns, tokens * sizeof(float)));
+    SW_TRY(sw_scratch_reserve(be, &vs->slashes, tokens * sizeof(float)));
+    SW_TRY(sw_scratch_reserve(be, &vs->column_flags, tokens));
+    SW_TRY(sw_scratch_reserve(be, &vs->slash_flags, tokens));
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
     for (int h = 0; h < n_heads; h = run_end(heads, h, n_heads))
         SW_TRY(mark_run(seq, heads, h, run_end(heads, h, n_heads), n));
-    SW_TRY(be->keep_lines(be, &(struct sw_keep_lines){.columns = lines->column_flags.data,
-                                                      .slashes = lines->slash_flags.data,
-                                                      .units = n_heads,
-                                                      .rows = b,
-                                                      .n = n,
-                                                      .block = p->common.block_size,
-                                                      .grain = 1,
-                                                      .ld_in = n,
-                                                      .clear = true,
-                                                      .keep = s->keep.data,
-                                                      .ld = b,
-                                                      .ld_rows = b}));
+    SW_TRY(be->keep_vertical_slash(
+        be, &(struct sw_keep_vertical_slash){.columns = vs->column_flags.data,
+                                             .slashes = vs->slash_flags.data,
+                                             .rows = b,
+                                             .n = n,
+                                             .block = p->common.block_size,
+                                             .grain = 1,
+                                             .ld_in = n,
+                                             .clear = true,
+                                             .keep = {s->keep.data, n_heads, b, b}}));
     if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE)) {
         SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
         SW_TRY(mean_scores(seq, in, b));
@@ -332,20 +333,16 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
                 SW_TRY(mark_all_columns(seq, h, end, n));
         }
     }
-    return be->select_keep(
-        be,
-        &(struct sw_select_keep){.keep = s->keep.data,
-                                 .units = n_heads,
-                                 .rows = b,
-                                 .ld = b,
-                                 .ld_rows = b,
-                                 .columns = masks ? lines->column_flags.data : NULL,
-                                 .slashes = masks ? lines->slash_flags.data : NULL,
-                                 .line_ld = n,
-                                 .block = p->common.block_size,
-                                 .n = n,
-                                 .n_q = n},
-        out);
+    return be->select_keep(be,
+                           &(struct sw_select_keep){.keep = {s->keep.data, n_heads, b, b},
+                                                    .rows = b,
+                                                    .columns = masks ? vs->column_flags.data : NULL,
+                                                    .slashes = masks ? vs->slash_flags.data : NULL,
+                                                    .mask_ld = n,
+                                                    .block = p->common.block_size,
+                                                    .n = n,
+                                                    .n_q = n},
+                           out);
 }
 
 static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
@@ -362,7 +359,7 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
 static void end(struct sw_sequence *seq)
 {
     struct minference_state *s = seq->state;
-    sw_lines_free(seq->backend, &s->lines);
+    sw_vertical_slash_free(seq->backend, &s->vertical_slash);
     block_means_free(seq->backend, &s->q);
     block_means_free(seq->backend, &s->k);
     sw_scratch_free(seq->backend, &s->scores);

@@ -83,12 +83,12 @@ static enum sw_status choose_blocks(struct sw_sequence *seq, const struct sw_lay
     SW_TRY(block_means_add(seq, in->q, heads, block, 0, in->n_q, rows, &s->queries));
     SW_TRY(sw_scratch_reserve(seq->backend, &s->scores,
                               sizeof(float) * (size_t)heads * (size_t)rows * (size_t)ld));
+    struct sw_unit_matrix scores = {s->scores.data, heads, rows, ld};
     SW_TRY(seq->backend->block_scores(seq->backend,
                                       &(struct sw_block_scores){.q = s->queries.means.data,
                                                                 .k = keys->means.data,
                                                                 .units_q = heads,
                                                                 .units_k = seq->shape.n_kv_heads,
-                                                                .units_out = heads,
                                                                 .rows = rows,
                                                                 .row0 = row0,
                                                                 .b = row0 + rows,
@@ -98,13 +98,10 @@ static enum sw_status choose_blocks(struct sw_sequence *seq, const struct sw_lay
                                                                 .scale = 1.0f,
                                                                 .exponent = 1.0f,
                                                                 .causal = true,
-                                                                .out = s->scores.data,
-                                                                .ld = ld,
-                                                                .out_ld_rows = rows}));
+                                                                .out = scores}));
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, s->scores.data, heads, ld, rows, forced_of(seq), out);
-    return sw_sequence_select_count(seq, in, s->scores.data, heads, ld, rows, p->topk,
-                                    forced_of(seq), out);
+        return sw_sequence_select(seq, in, scores, forced_of(seq), out);
+    return sw_sequence_select_count(seq, in, scores, p->topk, forced_of(seq), out);
 }
 
 /* Past blocks that each token of a row may keep: the matched budget's, or top-k less the current
@@ -143,16 +140,11 @@ static enum sw_status choose_tokens(struct sw_sequence *seq, const struct sw_lay
                                                          .k = keys->means.data,
                                                          .scale = 1.0f},
                                                   .top = top,
-                                                  .keep = s->keep.data,
-                                                  .queries = s->tokens.data,
-                                                  .ld = b,
-                                                  .ld_rows = b}));
+                                                  .keep = {s->keep.data, heads, b, b},
+                                                  .queries = s->tokens.data}));
     return be->select_keep(be,
-                           &(struct sw_select_keep){.keep = s->keep.data,
-                                                    .units = heads,
+                           &(struct sw_select_keep){.keep = {s->keep.data, heads, b, b},
                                                     .rows = b,
-                                                    .ld = b,
-                                                    .ld_rows = b,
                                                     .queries = s->tokens.data,
                                                     .block = block,
                                                     .n = in->n,

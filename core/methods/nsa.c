@@ -82,6 +82,7 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
     int units = seq->shape.n_kv_heads;
     SW_TRY(sw_scratch_reserve(seq->backend, &s->scores,
                               sizeof(float) * (size_t)units * (size_t)rows * (size_t)ld));
+    struct sw_unit_matrix scores = {s->scores.data, units, rows, ld};
     SW_TRY(seq->backend->gate_scores(
         seq->backend, &(struct sw_gate_scores){.in = {.q = in->q,
                                                       .n = in->n,
@@ -93,14 +94,11 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
                                                       .k_ld = s->cap,
                                                       .k = keys->means.data,
                                                       .scale = seq->scale},
-                                               .units = units,
-                                               .out = s->scores.data,
-                                               .ld = ld,
-                                               .ld_rows = rows}));
+                                               .out = scores}));
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, s->scores.data, units, ld, rows, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     return sw_sequence_select_count(
-        seq, in, s->scores.data, units, ld, rows, p->top_blocks,
+        seq, in, scores, p->top_blocks,
         (struct sw_forced){.sink = p->init_blocks, .local = p->local_blocks}, out);
 }
 

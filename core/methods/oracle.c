@@ -48,30 +48,27 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
     int b = sw_blocks(in->n, p->common.block_size), rows = in->n_q < in->n ? 1 : b;
     size_t matrix = sizeof(float) * (size_t)rows * (size_t)b;
     SW_TRY(sw_scratch_reserve(be, &state->mass, matrix * (size_t)heads));
-    SW_TRY(be->block_mass(be, &(struct sw_block_mass){
-                                  .in = {.batch = 1,
-                                         .n_q = in->n_q,
-                                         .n_k = in->n,
-                                         .n_heads = heads,
-                                         .n_kv_heads = seq->shape.n_kv_heads,
-                                         .head_dim = seq->shape.head_dim,
-                                         .kv_stride = in->n,
-                                         .q = in->q,
-                                         .k = in->k,
-                                         .scale = seq->scale},
-                                  .block = p->common.block_size,
-                                  .ld = b,
-                                  .ld_rows = rows,
-                                  .out = state->mass.data,
-                              }));
-    const float *scores = state->mass.data;
+    struct sw_unit_matrix scores = {state->mass.data, heads, rows, b};
+    SW_TRY(be->block_mass(be, &(struct sw_block_mass){.in = {.batch = 1,
+                                                             .n_q = in->n_q,
+                                                             .n_k = in->n,
+                                                             .n_heads = heads,
+                                                             .n_kv_heads = seq->shape.n_kv_heads,
+                                                             .head_dim = seq->shape.head_dim,
+                                                             .kv_stride = in->n,
+                                                             .q = in->q,
+                                                             .k = in->k,
+                                                             .scale = seq->scale},
+                                                      .block = p->common.block_size,
+                                                      .out = scores}));
     if (units != heads) {
         SW_TRY(sw_scratch_reserve(be, &state->mean, matrix * (size_t)units));
-        SW_TRY(
-            be->mean_units(be, state->mass.data, heads, units, rows, b, b, rows, state->mean.data));
-        scores = state->mean.data;
+        struct sw_unit_matrix mean = {state->mean.data, units, rows, b};
+        SW_TRY(be->mean_units(
+            be, &(struct sw_mean_units){.in = scores, .rows = rows, .cols = b, .out = mean}));
+        scores = mean;
     }
-    return sw_sequence_select(seq, in, scores, units, b, rows,
+    return sw_sequence_select(seq, in, scores,
                               p->forced == 0 ? SW_FORCED_COMMON : SW_FORCED_DIAGONAL, out);
 }
 

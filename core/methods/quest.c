@@ -103,23 +103,21 @@ static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_inpu
     SW_TRY(add_keys(seq, in, in->n - 1));
     if (!out)
         return SW_OK;
+    struct sw_unit_matrix scores = {s->scores.data, units, 1, s->cap};
     SW_TRY(seq->backend->bound_scores(seq->backend,
                                       &(struct sw_bound_scores){.q = in->q,
                                                                 .n_heads = seq->shape.n_heads,
                                                                 .n_kv_heads = seq->shape.n_kv_heads,
                                                                 .head_dim = seq->shape.head_dim,
-                                                                .units = units,
                                                                 .b = sw_blocks(in->n, block),
                                                                 .ld_in = s->cap,
                                                                 .low = layer->low.data,
                                                                 .high = layer->high.data,
-                                                                .out = s->scores.data,
-                                                                .ld = s->cap}));
+                                                                .out = scores}));
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, s->scores.data, units, s->cap, 1, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     int pages = p->token_budget / block > 1 ? p->token_budget / block : 1;
-    return sw_sequence_select_count(seq, in, s->scores.data, units, s->cap, 1, pages,
-                                    SW_FORCED_DIAGONAL, out);
+    return sw_sequence_select_count(seq, in, scores, pages, SW_FORCED_DIAGONAL, out);
 }
 
 static void end(struct sw_sequence *seq)

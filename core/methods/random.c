@@ -38,9 +38,14 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
     int row0 = in->n_q < in->n ? b - 1 : 0, rows = b - row0;
     SW_TRY(sw_scratch_reserve(be, &state->scores,
                               sizeof(float) * (size_t)units * (size_t)rows * (size_t)b));
-    SW_TRY(be->hash_scores(be, seq->seed, in->layer, units, row0, rows, b, b, rows,
-                           state->scores.data));
-    return sw_sequence_select(seq, in, state->scores.data, units, b, rows, SW_FORCED_COMMON, out);
+    struct sw_unit_matrix scores = {state->scores.data, units, rows, b};
+    SW_TRY(be->hash_scores(be, &(struct sw_hash_scores){.seed = seq->seed,
+                                                        .layer = in->layer,
+                                                        .row0 = row0,
+                                                        .rows = rows,
+                                                        .cols = b,
+                                                        .out = scores}));
+    return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
 }
 
 static void end(struct sw_sequence *seq)

@@ -37,7 +37,8 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
     if (!out)
         return SW_OK;
     if (seq->mode != SW_BUDGET_NATIVE)
-        return sw_sequence_select(seq, in, NULL, 1, 0, 0, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, (struct sw_unit_matrix){.units = 1}, SW_FORCED_COMMON,
+                                  out);
     /* The window reaches back from the row's first query, t0: block i's first token, or in decode
      * the last token. */
     int block = p->common.block_size, row = sw_blocks(in->n, block) - 1;

@@ -268,11 +268,22 @@ static enum sw_status sketch_prompt(struct sw_sequence *seq, struct sketchwalk_l
 
 /* --- block matrices --------------------------------------------------------------------------- */
 
-/* Rows row0 … row0+rows-1 of the block matrix from query sketches q [units_q, q_ld, r], into out
- * (unit stride out_ld_rows·cap). */
+/* Block matrices of all units from `first` on: a whole one, or row c of it and the rows below. */
+static struct sw_unit_matrix rows_from(const struct sketchwalk_state *s, float *first)
+{
+    return (struct sw_unit_matrix){first, s->units, s->cap, s->cap};
+}
+
+/* One row a unit. */
+static struct sw_unit_matrix single_rows(const struct sketchwalk_state *s, float *rows)
+{
+    return (struct sw_unit_matrix){rows, s->units, 1, s->cap};
+}
+
+/* Rows row0 … row0+rows-1 of the block matrix from query sketches q [units_q, q_ld, r]. */
 static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwalk_layer *layer,
                                  const float *q, int q_ld, int row0, int rows, int b,
-                                 bool pool_rows, float *out, int out_ld_rows)
+                                 bool pool_rows, struct sw_unit_matrix out)
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
@@ -284,7 +295,6 @@ static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwal
                                                 .k = layer->k_sketch.data,
                                                 .units_q = s->units_q,
                                                 .units_k = s->units_k,
-                                                .units_out = s->units,
                                                 .rows = rows,
                                                 .row0 = row0,
                                                 .b = b,
@@ -296,43 +306,34 @@ static enum sw_status score_rows(struct sw_sequence *seq, const struct sketchwal
                                                 .softmax = !arxiv || p->normalize == 0,
                                                 .causal = p->causal_blocks,
                                                 .pool_rows = pool_rows,
-                                                .out = out,
-                                                .ld = s->cap,
-                                                .out_ld_rows = out_ld_rows});
+                                                .out = out});
 }
 
 /* Ablation `sketch: tokens`: the true block mass instead of the sketched estimate. Sharpened on the
  * host: it is not a contender in time. */
 static enum sw_status mass_rows(struct sw_sequence *seq, const struct sw_layer_input *in, int rows,
-                                float *out, int out_ld_rows)
+                                struct sw_unit_matrix out)
 {
     const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
     struct sw_backend *be = seq->backend;
-    int heads = seq->shape.n_heads, per_unit = heads / s->units,
-        b = sw_blocks(in->n, p->common.block_size);
+    int heads = seq->shape.n_heads, b = sw_blocks(in->n, p->common.block_size);
     SW_TRY(sw_scratch_reserve(be, &s->mass, matrix_bytes(s, heads)));
-    SW_TRY(be->block_mass(be, &(struct sw_block_mass){
-                                  .in = {.batch = 1,
-                                         .n_q = in->n_q,
-                                         .n_k = in->n,
-                                         .n_heads = heads,
-                                         .n_kv_heads = seq->shape.n_kv_heads,
-                                         .head_dim = seq->shape.head_dim,
-                                         .kv_stride = in->n,
-                                         .q = in->q,
-                                         .k = in->k,
-                                         .scale = seq->scale},
-                                  .block = p->common.block_size,
-                                  .ld = s->cap,
-                                  .ld_rows = s->cap,
-                                  .out = s->mass.data,
-                              }));
-    size_t head_matrix = (size_t)s->cap * (size_t)s->cap;
-    for (int u = 0; u < s->units; u++)
-        SW_TRY(be->mean_units(
-            be, (float *)s->mass.data + (size_t)u * (size_t)per_unit * head_matrix, per_unit, 1,
-            rows, b, s->cap, s->cap, out + (size_t)u * (size_t)out_ld_rows * (size_t)s->cap));
+    struct sw_unit_matrix mass = {s->mass.data, heads, s->cap, s->cap};
+    SW_TRY(be->block_mass(be, &(struct sw_block_mass){.in = {.batch = 1,
+                                                             .n_q = in->n_q,
+                                                             .n_k = in->n,
+                                                             .n_heads = heads,
+                                                             .n_kv_heads = seq->shape.n_kv_heads,
+                                                             .head_dim = seq->shape.head_dim,
+                                                             .kv_stride = in->n,
+                                                             .q = in->q,
+                                                             .k = in->k,
+                                                             .scale = seq->scale},
+                                                      .block = p->common.block_size,
+                                                      .out = mass}));
+    SW_TRY(be->mean_units(
+        be, &(struct sw_mean_units){.in = mass, .rows = rows, .cols = b, .out = out}));
     if (p->variant != SKETCHWALK_ARXIV || p->exponent == 1.0)
         return SW_OK;
     size_t row_bytes = sizeof(float) * (size_t)b;
@@ -342,7 +343,7 @@ static enum sw_status mass_rows(struct sw_sequence *seq, const struct sw_layer_i
     enum sw_status st = SW_OK;
     for (int u = 0; u < s->units && st == SW_OK; u++)
         for (int i = 0; i < rows && st == SW_OK; i++) {
-            float *row = out + ((size_t)u * (size_t)out_ld_rows + (size_t)i) * (size_t)s->cap;
+            float *row = sw_unit_row(&out, (size_t)u, (size_t)i);
             SW_TRY_GOTO(st, done, be->download(be, host, row, row_bytes));
             for (int j = 0; j < b; j++)
                 host[j] = powf(host[j], (float)p->exponent);
@@ -363,16 +364,14 @@ static int share_of(double share, int n)
 static int at_least_one(int x) { return x > 1 ? x : 1; }
 
 static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in,
-                             const float *scores, int ld_rows, struct sw_selection *out)
+                             struct sw_unit_matrix scores, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
     if (seq->mode != SW_BUDGET_NATIVE)
-        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_COMMON,
-                                  out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     if (p->variant == SKETCHWALK_ARXIV)
-        return sw_sequence_select(seq, in, scores, s->units, s->cap, ld_rows, SW_FORCED_DIAGONAL,
-                                  out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_DIAGONAL, out);
     int block = p->common.block_size, b = sw_blocks(in->n, block);
     bool decode = in->n_q < in->n;
     int row0 = decode ? b - 1 : 0, rows = b - row0;
@@ -384,11 +383,8 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
         seq->backend,
         &(struct sw_select_quantile){
             .scores = scores,
-            .units = s->units,
             .row0 = row0,
             .rows = rows,
-            .ld = s->cap,
-            .ld_rows = ld_rows,
             .sink_blocks = at_least_one(sw_blocks(share_of(p->sink_share, in->n), block)),
             .window_blocks = sw_blocks(window, block),
             .window = window,
@@ -397,8 +393,7 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
             .quantile = 1.0 - p->top_share,
             .block = block,
             .n = in->n,
-            .n_q = in->n_q,
-        },
+            .n_q = in->n_q},
         out);
 }
 
@@ -414,24 +409,21 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
     struct sw_backend *be = seq->backend;
     bool arxiv = p->variant == SKETCHWALK_ARXIV, first = in->layer == seq->dense_layers;
     int b = sw_blocks(in->n, p->common.block_size);
-    struct sw_walk step = {.units = s->units,
-                           .rows = b,
+    struct sw_walk step = {.rows = b,
                            .row0 = 0,
                            .b = b,
-                           .ld = s->cap,
-                           .ld_rows = s->cap,
-                           .a_ld_rows = s->cap,
-                           .a = layer->a.data,
+                           .a = rows_from(s, layer->a.data),
                            .anchor = layer->a.data,
                            .causal = p->causal_blocks,
-                           .scale_rows = arxiv};
+                           .scale_rows = arxiv,
+                           .out = rows_from(s, NULL)};
     int steps = arxiv ? 1 : p->degree;
     SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, s->units)));
     SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, s->units)));
     for (int i = 0; i < steps; i++) {
         bool start = first && i == 0; /* the walk starts from this layer's own matrix */
         step.x = start ? layer->a.data : s->x[s->at].data;
-        step.out = s->x[1 - s->at].data;
+        step.out.data = s->x[1 - s->at].data;
         /* arxiv: R = W at the first layer, then R·W */
         step.alpha = arxiv ? (start ? 1.0f : 0.0f) : (float)(1.0 - p->damping);
         step.beta = arxiv ? (start ? 0.0f : 1.0f) : (float)p->damping;
@@ -443,7 +435,7 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sketchwa
             SW_TRY(be->walk(be, &step));
         s->at = 1 - s->at;
     }
-    return arxiv ? SW_OK : choose(seq, in, s->x[s->at].data, s->cap, out);
+    return arxiv ? SW_OK : choose(seq, in, rows_from(s, s->x[s->at].data), out);
 }
 
 /* Remembers what decode needs of the prompt's queries: the last ones (icml), or all block sketches
@@ -489,18 +481,18 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
         /* rows and columns of blocks to come */
         SW_TRY(be->zero(be, layer->a.data, matrix_bytes(s, s->units)));
     if (p->sketch == SKETCH_TOKENS) {
-        SW_TRY(mass_rows(seq, in, b, layer->a.data, s->cap));
+        SW_TRY(mass_rows(seq, in, b, rows_from(s, layer->a.data)));
     } else {
         SW_TRY(sketch_prompt(seq, layer, in));
-        SW_TRY(score_rows(seq, layer, s->q_sketch.data, s->cap, 0, b, b, false, layer->a.data,
-                          s->cap));
+        SW_TRY(score_rows(seq, layer, s->q_sketch.data, s->cap, 0, b, b, false,
+                          rows_from(s, layer->a.data)));
     }
     if (decode_follows)
         SW_TRY(remember_queries(seq, layer, in));
     if (!out)
         return SW_OK; /* a dense prompt before sparse decode steps: no walk to take */
     if (!s->walk)
-        return choose(seq, in, layer->a.data, s->cap, out);
+        return choose(seq, in, rows_from(s, layer->a.data), out);
     return walk_prompt(seq, layer, in, out);
 }
 
@@ -518,42 +510,40 @@ static enum sw_status decode_arxiv(struct sw_sequence *seq, struct sketchwalk_la
     size_t row_c = (size_t)c * (size_t)s->cap;
     float *a = layer->a.data;
     if (p->sketch == SKETCH_TOKENS) {
-        SW_TRY(mass_rows(seq, in, 1, a + row_c, s->cap));
+        SW_TRY(mass_rows(seq, in, 1, rows_from(s, a + row_c)));
     } else if (p->causal_blocks) {
         SW_TRY(sw_scratch_reserve(be, &s->q_sketch, vector_bytes(s->units_q, s->cap, s->r)));
         SW_TRY(sketch_queries(seq, in->q, 1, 1, 0, 1, s->q_sketch.data));
-        SW_TRY(score_rows(seq, layer, s->q_sketch.data, 1, c, 1, b, false, a + row_c, s->cap));
+        SW_TRY(
+            score_rows(seq, layer, s->q_sketch.data, 1, c, 1, b, false, rows_from(s, a + row_c)));
     } else {
         /* Every row's softmax sees the new key: the whole matrix again, from the cached query
          * sketches. */
         SW_TRY(sketch_queries(seq, in->q, 1, 1, c, s->cap, layer->q_sketch.data));
-        SW_TRY(score_rows(seq, layer, layer->q_sketch.data, s->cap, 0, b, b, false, a, s->cap));
+        SW_TRY(
+            score_rows(seq, layer, layer->q_sketch.data, s->cap, 0, b, b, false, rows_from(s, a)));
     }
     if (!out)
         return SW_OK;
     if (!s->walk)
-        return choose(seq, in, a + row_c, s->cap, out);
+        return choose(seq, in, rows_from(s, a + row_c), out);
     SW_TRY(sw_scratch_reserve(be, &s->x[0], matrix_bytes(s, s->units)));
     SW_TRY(sw_scratch_reserve(be, &s->x[1], matrix_bytes(s, s->units)));
     bool first = in->layer == seq->dense_layers;
-    SW_TRY(
-        be->walk(be, &(struct sw_walk){.units = s->units,
-                                       .rows = 1,
-                                       .row0 = c,
-                                       .b = b,
-                                       .ld = s->cap,
-                                       .ld_rows = s->cap,
-                                       .a_ld_rows = s->cap,
-                                       .x = first ? a + row_c : (float *)s->x[s->at].data + row_c,
-                                       .a = a,
-                                       .anchor = a + row_c,
-                                       .alpha = first ? 1.0f : 0.0f,
-                                       .beta = first ? 0.0f : 1.0f,
-                                       .causal = p->causal_blocks,
-                                       .scale_rows = true,
-                                       .out = (float *)s->x[1 - s->at].data + row_c}));
+    SW_TRY(be->walk(be,
+                    &(struct sw_walk){.rows = 1,
+                                      .row0 = c,
+                                      .b = b,
+                                      .x = first ? a + row_c : (float *)s->x[s->at].data + row_c,
+                                      .a = rows_from(s, a),
+                                      .anchor = a + row_c,
+                                      .alpha = first ? 1.0f : 0.0f,
+                                      .beta = first ? 0.0f : 1.0f,
+                                      .causal = p->causal_blocks,
+                                      .scale_rows = true,
+                                      .out = rows_from(s, (float *)s->x[1 - s->at].data + row_c)}));
     s->at = 1 - s->at;
-    return choose(seq, in, (float *)s->x[s->at].data + row_c, s->cap, out);
+    return choose(seq, in, rows_from(s, (float *)s->x[s->at].data + row_c), out);
 }
 
 /* icml: the last queries' scores, pooled, are this layer's own row; the cached matrix takes them
@@ -568,7 +558,7 @@ static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_lay
     int block = p->common.block_size, b = sw_blocks(in->n, block), c = b - 1;
     SW_TRY(sw_scratch_reserve(be, &s->row, vector_bytes(s->units, 1, s->cap)));
     if (p->sketch == SKETCH_TOKENS) {
-        SW_TRY(mass_rows(seq, in, 1, s->row.data, 1));
+        SW_TRY(mass_rows(seq, in, 1, single_rows(s, s->row.data)));
     } else {
         int window = p->decode_query_window;
         SW_TRY(sketch_queries(seq, in->q, 1, 1, layer->window_next, window, layer->window.data));
@@ -576,41 +566,34 @@ static enum sw_status decode_icml(struct sw_sequence *seq, struct sketchwalk_lay
         if (layer->window_fill < window)
             layer->window_fill++;
         SW_TRY(score_rows(seq, layer, layer->window.data, window, c, layer->window_fill, b, true,
-                          s->row.data, 1));
+                          single_rows(s, s->row.data)));
     }
-    SW_TRY(be->running(be, &(struct sw_running){.units = s->units,
-                                                .c = c,
+    SW_TRY(be->running(be, &(struct sw_running){.c = c,
                                                 .b = b,
-                                                .ld = s->cap,
-                                                .ld_rows = s->cap,
                                                 .weight = 1.0f / (float)(in->n - c * block),
                                                 .causal = p->causal_blocks,
                                                 .row = s->row.data,
                                                 .row_ld = s->cap,
-                                                .a = layer->a.data}));
+                                                .a = rows_from(s, layer->a.data)}));
     if (!out)
         return SW_OK;
-    const float *x = s->row.data;
+    float *x = s->row.data;
     for (int i = 0; s->walk && i < p->degree; i++) {
         struct sw_scratch *next = &s->x[i % 2];
         SW_TRY(sw_scratch_reserve(be, next, vector_bytes(s->units, 1, s->cap)));
-        SW_TRY(be->walk(be, &(struct sw_walk){.units = s->units,
-                                              .rows = 1,
+        SW_TRY(be->walk(be, &(struct sw_walk){.rows = 1,
                                               .row0 = c,
                                               .b = b,
-                                              .ld = s->cap,
-                                              .ld_rows = 1,
-                                              .a_ld_rows = s->cap,
                                               .x = x,
-                                              .a = layer->a.data,
+                                              .a = rows_from(s, layer->a.data),
                                               .anchor = s->row.data,
                                               .alpha = (float)(1.0 - p->damping),
                                               .beta = (float)p->damping,
                                               .causal = p->causal_blocks,
-                                              .out = next->data}));
+                                              .out = single_rows(s, next->data)}));
         x = next->data;
     }
-    return choose(seq, in, x, 1, out);
+    return choose(seq, in, single_rows(s, x), out);
 }
 
 /* The whole step as the backend's one operation, where it has it and this is the form that it

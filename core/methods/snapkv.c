@@ -155,10 +155,10 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
                                .q = in->q,
                                .k = in->k,
                                .scale = seq->scale};
-    SW_TRY(be->lines(be, &(struct sw_lines){.in = &attend,
-                                            .last = window_of(p, in->n),
-                                            .ld = in->n,
-                                            .columns = s->columns.data}));
+    SW_TRY(be->vertical_slash(be, &(struct sw_vertical_slash){.in = &attend,
+                                                              .last = window_of(p, in->n),
+                                                              .ld = in->n,
+                                                              .columns = s->columns.data}));
     SW_TRY(be->download(be, s->host, s->columns.data, sizeof(float) * votes));
     score_blocks(seq, s->host, in->n, s->host + votes);
     return be->upload(be, layer->scores.data, s->host + votes, sizeof(float) * scores);
@@ -169,14 +169,14 @@ static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_inpu
 {
     const struct snapkv_params *p = seq->params;
     struct snapkv_state *s = seq->state;
-    const float *scores = s->layers[in->layer].scores.data;
     int block = p->common.block_size, units = seq->shape.n_kv_heads;
-    if (!scores)
+    struct sw_unit_matrix scores = {s->layers[in->layer].scores.data, units, 1, s->cap};
+    if (!scores.data)
         return SW_FAIL(SW_EINTERNAL, "decode of layer %d before its prompt", in->layer);
     if (!out)
         return SW_OK;
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, scores, units, s->cap, 1, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     /* The scores do not change: the best `kept` of the prompt's blocks are the same at every
      * step. */
     int prompt = sw_blocks(s->prompt, block),
@@ -184,9 +184,8 @@ static enum sw_status decode(struct sw_sequence *seq, const struct sw_layer_inpu
     int kept =
         sw_blocks(p->capacity, block) > of_window ? sw_blocks(p->capacity, block) : of_window;
     int generated = sw_blocks(in->n, block) - prompt;
-    return sw_sequence_select_count(seq, in, scores, units, s->cap, 1,
-                                    (kept < prompt ? kept : prompt) + generated, SW_FORCED_DIAGONAL,
-                                    out);
+    return sw_sequence_select_count(seq, in, scores, (kept < prompt ? kept : prompt) + generated,
+                                    SW_FORCED_DIAGONAL, out);
 }
 
 static void end(struct sw_sequence *seq)

@@ -104,16 +104,20 @@ static enum sw_status mean_key(struct sw_sequence *seq, int n, int b, const floa
     size_t count = (size_t)heads * (size_t)d;
     SW_TRY(sw_scratch_reserve(be, &s->shift, 2 * count * sizeof(float)));
     float *mean = s->shift.data, *over_blocks = mean + count;
-    SW_TRY(be->mean_units(be, s->k.sums.data, heads * b, heads, 1, d, d, 1, over_blocks));
+    SW_TRY(be->mean_units(be, &(struct sw_mean_units){.in = {s->k.sums.data, heads * b, 1, d},
+                                                      .rows = 1,
+                                                      .cols = d,
+                                                      .out = {over_blocks, heads, 1, d}}));
     *out = mean;
-    return be->pool_lines(be, &(struct sw_pool_lines){.in = over_blocks,
-                                                      .rows = heads,
-                                                      .n = d,
-                                                      .ld = d,
-                                                      .block = 1,
-                                                      .scale = (float)((double)b / n),
-                                                      .out = mean,
-                                                      .ld_out = d});
+    return be->pool_vertical_slash(be,
+                                   &(struct sw_pool_vertical_slash){.in = over_blocks,
+                                                                    .rows = heads,
+                                                                    .n = d,
+                                                                    .ld = d,
+                                                                    .block = 1,
+                                                                    .scale = (float)((double)b / n),
+                                                                    .out = mean,
+                                                                    .ld_out = d});
 }
 
 /* Similarities of x's blocks, one float a block on the host. malloc'ed. */
@@ -244,27 +248,22 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
         SW_TRY(be->zero(be, s->keep.data, entries));
         SW_TRY(sw_keep_top(seq, s->scores.data, 0, heads, b, count > 1 ? count : 1, s->keep.data));
     } else {
-        SW_TRY(be->keep_mass(be, &(struct sw_keep_mass){.scores = s->scores.data,
-                                                        .units = heads,
+        SW_TRY(be->keep_mass(be, &(struct sw_keep_mass){.scores = {s->scores.data, heads, b, b},
                                                         .rows = b,
-                                                        .ld = b,
-                                                        .ld_rows = b,
                                                         .rule = SW_MASS_WITHIN,
                                                         .limit = s->limits,
                                                         .clear = true,
                                                         .keep = s->keep.data}));
     }
-    SW_TRY(be->keep_lines(be, &(struct sw_keep_lines){.columns = s->columns.data,
-                                                      .whole_rows = s->rows.data,
-                                                      .units = heads,
-                                                      .rows = b,
-                                                      .n = in->n,
-                                                      .block = p->common.block_size,
-                                                      .grain = p->common.block_size,
-                                                      .ld_in = b,
-                                                      .keep = s->keep.data,
-                                                      .ld = b,
-                                                      .ld_rows = b}));
+    SW_TRY(be->keep_vertical_slash(
+        be, &(struct sw_keep_vertical_slash){.columns = s->columns.data,
+                                             .whole_rows = s->rows.data,
+                                             .rows = b,
+                                             .n = in->n,
+                                             .block = p->common.block_size,
+                                             .grain = p->common.block_size,
+                                             .ld_in = b,
+                                             .keep = {s->keep.data, heads, b, b}}));
     return sw_keep_select(seq, in, s->keep.data, out);
 }
 
@@ -277,7 +276,8 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
         return SW_OK;
     SW_TRY(score(seq, in, b));
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, s->scores.data, seq->shape.n_heads, b, b,
+        return sw_sequence_select(seq, in,
+                                  (struct sw_unit_matrix){s->scores.data, seq->shape.n_heads, b, b},
                                   SW_FORCED_COMMON, out);
     return native(seq, in, b, out);
 }

@@ -95,21 +95,16 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
                                .k = in->k,
                                .scale = seq->scale};
     SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
-    SW_TRY(be->antidiagonal(be, &(struct sw_antidiagonal){.in = &attend,
-                                                          .stride = p->stride,
-                                                          .block = block,
-                                                          .ld = b,
-                                                          .ld_rows = b,
-                                                          .out = s->scores.data}));
+    struct sw_unit_matrix scores = {s->scores.data, heads, b, b};
+    SW_TRY(be->antidiagonal(
+        be, &(struct sw_antidiagonal){
+                .in = &attend, .stride = p->stride, .block = block, .out = scores}));
     if (seq->mode == SW_BUDGET_MATCHED)
-        return sw_sequence_select(seq, in, s->scores.data, heads, b, b, SW_FORCED_COMMON, out);
+        return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
     SW_TRY(be->keep_mass(
-        be, &(struct sw_keep_mass){.scores = s->scores.data,
-                                   .units = heads,
+        be, &(struct sw_keep_mass){.scores = scores,
                                    .rows = b,
-                                   .ld = b,
-                                   .ld_rows = b,
                                    .rule = SW_MASS_REACH,
                                    .limit = s->limits + (size_t)in->layer * (size_t)heads,
                                    .clear = true,

@@ -316,13 +316,14 @@ enum sw_status sw_capture_mass(struct sw_capture *c, int layer, int n, int n_q, 
     struct sw_backend *be = c->backend;
     int b = sw_blocks(n, block), rows = n_q == n ? b : 1;
     size_t bytes = sizeof(float) * (size_t)c->shape.n_heads * (size_t)rows * (size_t)b;
-    struct sw_block_mass m = {.block = block, .ld = b, .ld_rows = rows};
+    struct sw_block_mass m = {.block = block,
+                              .out = {.units = c->shape.n_heads, .ld_rows = rows, .ld = b}};
     float *data;
     void *device = NULL;
     SW_TRY(attention_of(c, layer, n, n_q, &m.in));
     SW_TRY(remember(c, key, bytes, &data));
     enum sw_status st = be->alloc(be, bytes, &device);
-    m.out = device;
+    m.out.data = device;
     if (st == SW_OK)
         st = be->block_mass(be, &m);
     if (st == SW_OK)
@@ -354,10 +355,13 @@ static enum sw_status roll(struct sw_capture *c, int n, int block, struct sw_wal
         const float *truth;
         SW_TRY(sw_capture_mass(c, l, n, n, block, &truth));
         SW_TRY(be->upload(be, mass, truth, bytes * (size_t)c->shape.n_heads));
-        SW_TRY(be->mean_units(be, mass, c->shape.n_heads, 1, b, b, b, b, mean));
+        SW_TRY(be->mean_units(be, &(struct sw_mean_units){.in = {mass, c->shape.n_heads, b, b},
+                                                          .rows = b,
+                                                          .cols = b,
+                                                          .out = {mean, 1, b, b}}));
         w->x = mean;
-        w->a = p;
-        w->out = out;
+        w->a.data = p;
+        w->out.data = out;
         w->alpha = 0;
         w->beta = 1;
         w->anchor = NULL;
@@ -388,8 +392,11 @@ enum sw_status sw_capture_rollout(struct sw_capture *c, int layer, int n, int bl
     struct sw_backend *be = c->backend;
     int b = sw_blocks(n, block);
     size_t bytes = sizeof(float) * (size_t)b * (size_t)b;
-    struct sw_walk w = {
-        .units = 1, .rows = b, .b = b, .ld = b, .ld_rows = b, .a_ld_rows = b, .causal = true};
+    struct sw_walk w = {.rows = b,
+                        .b = b,
+                        .causal = true,
+                        .out = {.units = 1, .ld_rows = b, .ld = b},
+                        .a = {.units = 1, .ld_rows = b, .ld = b}};
     void *mass = NULL, *mean = NULL, *p = NULL, *out = NULL;
     enum sw_status st = be->alloc(be, bytes * (size_t)c->shape.n_heads, &mass);
     if (st == SW_OK)

@@ -136,14 +136,14 @@ static enum sw_status write_masks(hid_t file, hid_t group, const struct sw_selec
                                               .long_name = lines[i].long_name,
                                               .type = H5T_NATIVE_UINT8,
                                               .rank = 2,
-                                              .dims = {(hsize_t)s->units, (hsize_t)s->line_ld},
+                                              .dims = {(hsize_t)s->units, (hsize_t)s->mask_ld},
                                               .compress = true,
                                               .data = lines[i].data},
                         &dataset);
         if (st == SW_OK)
             st = sw_h5_attach_bare(file, dataset, 0, "unit", (hsize_t)s->units);
         if (st == SW_OK)
-            st = sw_h5_attach_bare(file, dataset, 1, lines[i].axis, (hsize_t)s->line_ld);
+            st = sw_h5_attach_bare(file, dataset, 1, lines[i].axis, (hsize_t)s->mask_ld);
         sw_h5_close(dataset);
         SW_TRY(st);
     }

@@ -137,21 +137,21 @@ static void test_counting_of_masks(void **state)
     for (uint64_t c = 0; c < 40; c++) {
         int block = c % 2 ? 16 : 128, n = 1 + (int)(sw_rng_u64(4, SW_RNG_TEST, c) % 400),
             b = sw_blocks(n, block), units = 1 + (int)c % 3;
-        int words = c % 4 < 2 ? sw_query_words(block) : 0, line_ld = c % 4 > 0 ? n + 3 : 0;
+        int words = c % 4 < 2 ? sw_query_words(block) : 0, mask_ld = c % 4 > 0 ? n + 3 : 0;
         int64_t capacity = sw_selection_full_capacity(units, 0, b);
         struct sw_selection s = {0}, copy = {0};
         assert_int_equal(sw_selection_full(&s, n, block, units), SW_OK);
         /* no partial blocks */
-        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_EINTERNAL);
+        assert_int_equal(sw_selection_reserve_masks(&s, mask_ld, words), SW_EINTERNAL);
         sw_error_clear();
         s.whole = malloc((size_t)capacity);
-        assert_int_equal(sw_selection_reserve_masks(&s, line_ld, words), SW_OK);
+        assert_int_equal(sw_selection_reserve_masks(&s, mask_ld, words), SW_OK);
         for (int64_t e = 0; e < capacity; e++) {
             s.whole[e] = sw_rng_u64(5, SW_RNG_TEST, (uint64_t)e) % 4 == 0;
             for (int w = 0; w < words; w++)
                 s.queries[e * words + w] = sw_rng_u64(6, SW_RNG_TEST, (uint64_t)(e * words + w));
         }
-        for (int x = 0; x < units * line_ld; x++) {
+        for (int x = 0; x < units * mask_ld; x++) {
             s.columns[x] = sw_rng_u64(7, SW_RNG_TEST, (uint64_t)x) % 8 == 0;
             s.slashes[x] = sw_rng_u64(8, SW_RNG_TEST, (uint64_t)x) % 8 == 0;
         }
@@ -179,8 +179,8 @@ static void test_counting_of_masks(void **state)
         assert_true(fabs(sw_selection_density(&copy) -
                          (double)kept / ((double)n * (n + 1) / 2 * units)) < 1e-12);
         assert_true(fabs(sw_selection_block_density(&copy) - 1) < 1e-12);
-        if (line_ld) {
-            copy.line_ld = n - 1;
+        if (mask_ld) {
+            copy.mask_ld = n - 1;
             assert_int_equal(sw_selection_validate(&copy), SW_EINTERNAL);
             sw_error_clear();
         }

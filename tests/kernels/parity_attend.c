@@ -440,9 +440,7 @@ void parity_mass(struct parity *p)
                                              .out = NULL,
                                              .scale = (float)(1.0 / sqrt((double)d))},
                                       .block = B,
-                                      .ld = ld,
-                                      .ld_rows = ld_rows,
-                                      .out = out};
+                                      .out = {out, H, ld_rows, ld}};
             must(be->block_mass(be, &a), "block_mass");
             got[w] = floats_from(be, out, count);
             be->free(be, dq);

@@ -110,21 +110,21 @@ static void marks(struct parity *p, int n, int block, uint64_t seed)
             struct sw_backend *be = backend(p, w);
             float *d = on_device(be, x, (size_t)rows * (size_t)ld * 4),
                   *out = zeros_on(be, (size_t)rows * (size_t)b * 4);
-            must(be->pool_lines(be, &(struct sw_pool_lines){.in = d,
-                                                            .rows = rows,
-                                                            .n = n,
-                                                            .ld = ld,
-                                                            .block = block,
-                                                            .split = split,
-                                                            .scale = 0.5f,
-                                                            .out = out,
-                                                            .ld_out = b}),
-                 "pool_lines");
+            must(be->pool_vertical_slash(be, &(struct sw_pool_vertical_slash){.in = d,
+                                                                              .rows = rows,
+                                                                              .n = n,
+                                                                              .ld = ld,
+                                                                              .block = block,
+                                                                              .split = split,
+                                                                              .scale = 0.5f,
+                                                                              .out = out,
+                                                                              .ld_out = b}),
+                 "pool_vertical_slash");
             lines[w] = floats_from(be, out, (size_t)rows * (size_t)b);
             be->free(be, d);
             be->free(be, out);
         }
-        close_floats(p, lines, (size_t)rows * (size_t)b, 1e-6, "pool_lines", n, block);
+        close_floats(p, lines, (size_t)rows * (size_t)b, 1e-6, "pool_vertical_slash", n, block);
     }
     free(x);
 }
@@ -151,46 +151,38 @@ static void keeps(struct parity *p, int n, int block, uint64_t seed)
             uint8_t *dc = on_device(be, columns, line), *ds = on_device(be, slashes, line),
                     *dw = on_device(be, whole, line), *out = zeros_on(be, entries);
             if (kind < 3)
-                must(be->keep_mass(be, &(struct sw_keep_mass){.scores = d,
-                                                              .units = units,
+                must(be->keep_mass(be, &(struct sw_keep_mass){.scores = {d, units, ld, ld},
                                                               .row0 = 0,
                                                               .rows = b,
-                                                              .ld = ld,
-                                                              .ld_rows = ld,
                                                               .rule = (enum sw_mass_rule)kind,
                                                               .limit = limit,
                                                               .clear = true,
                                                               .keep = out}),
                      "keep_mass");
             else
-                must(be->keep_lines(be, &(struct sw_keep_lines){.columns = dc,
-                                                                .slashes = ds,
-                                                                .whole_rows = kind == 3 ? NULL : dw,
-                                                                .units = units,
-                                                                .row0 = 0,
-                                                                .rows = b,
-                                                                .n = n,
-                                                                .block = block,
-                                                                .grain = kind == 3 ? 1 : block,
-                                                                .ld_in = n + 1,
-                                                                .straddle = kind == 4,
-                                                                .clear = true,
-                                                                .keep = out,
-                                                                .ld = ld,
-                                                                .ld_rows = ld}),
-                     "keep_lines");
+                must(be->keep_vertical_slash(
+                         be, &(struct sw_keep_vertical_slash){.columns = dc,
+                                                              .slashes = ds,
+                                                              .whole_rows = kind == 3 ? NULL : dw,
+                                                              .row0 = 0,
+                                                              .rows = b,
+                                                              .n = n,
+                                                              .block = block,
+                                                              .grain = kind == 3 ? 1 : block,
+                                                              .ld_in = n + 1,
+                                                              .straddle = kind == 4,
+                                                              .clear = true,
+                                                              .keep = {out, units, ld, ld}}),
+                     "keep_vertical_slash");
             struct sw_selection list = {0};
             bool masked = kind == 3;
             must(be->select_keep(be,
-                                 &(struct sw_select_keep){.keep = out,
-                                                          .units = units,
+                                 &(struct sw_select_keep){.keep = {out, units, ld, ld},
                                                           .row0 = 0,
                                                           .rows = b,
-                                                          .ld = ld,
-                                                          .ld_rows = ld,
                                                           .columns = masked ? dc : NULL,
                                                           .slashes = masked ? ds : NULL,
-                                                          .line_ld = masked ? n + 1 : 0,
+                                                          .mask_ld = masked ? n + 1 : 0,
                                                           .block = block,
                                                           .n = n,
                                                           .n_q = n},
@@ -214,7 +206,8 @@ static void keeps(struct parity *p, int n, int block, uint64_t seed)
                 be->free(be, used[f]);
         }
         static const char *const names[] = {"keep_mass reach", "keep_mass within", "keep_mass unit",
-                                            "keep_lines a token", "keep_lines a block"};
+                                            "keep_vertical_slash a token",
+                                            "keep_vertical_slash a block"};
         same_bytes(p, keep, entries, names[kind], n, block);
         check(p,
               memcmp(lists[0].indptr, lists[1].indptr, (size_t)(units * b + 1) * 4) == 0 &&
@@ -279,18 +272,17 @@ static void scores_of(struct parity *p, const struct shape_case *c, uint64_t see
               *up = zeros_on(be, H * (size_t)ld * 4), *means = zeros_on(be, means_n * 4);
         uint8_t *keep = zeros_on(be, matrix_n);
         uint64_t *bits = zeros_on(be, matrix_n * words * 8);
-        must(be->lines(be,
-                       &(struct sw_lines){
-                           .in = &in, .last = last, .ld = c->n + 2, .columns = dc, .slashes = ds}),
-             "lines");
+        must(be->vertical_slash(
+                 be,
+                 &(struct sw_vertical_slash){
+                     .in = &in, .last = last, .ld = c->n + 2, .columns = dc, .slashes = ds}),
+             "vertical_slash");
         columns[w] = floats_from(be, dc, lines_n);
         slashes[w] = floats_from(be, ds, lines_n);
         must(be->antidiagonal(be, &(struct sw_antidiagonal){.in = &in,
                                                             .stride = c->stride,
                                                             .block = c->block,
-                                                            .ld = ld,
-                                                            .ld_rows = ld,
-                                                            .out = m}),
+                                                            .out = {m, c->H, ld, ld}}),
              "antidiagonal");
         diagonal[w] = floats_from(be, m, matrix_n);
         must(be->similarity(be, &(struct sw_similarity){.x = dk,
@@ -322,13 +314,11 @@ static void scores_of(struct parity *p, const struct shape_case *c, uint64_t see
                                                             .n_heads = c->H,
                                                             .n_kv_heads = c->Hkv,
                                                             .head_dim = c->d,
-                                                            .units = c->Hkv,
                                                             .b = b,
                                                             .ld_in = ld,
                                                             .low = lo,
                                                             .high = hi,
-                                                            .out = up,
-                                                            .ld = ld}),
+                                                            .out = {up, c->Hkv, 1, ld}}),
              "bound_scores");
         bound[w] = floats_from(be, up, H * (size_t)ld);
         must(be->pool(be, &(struct sw_pool){.x = dk,
@@ -361,39 +351,31 @@ static void scores_of(struct parity *p, const struct shape_case *c, uint64_t see
                                     .k_ld = ld,
                                     .k = means,
                                     .scale = in.scale};
-        must(be->gate_scores(be,
-                             &(struct sw_gate_scores){
-                                 .in = of, .units = c->Hkv, .out = g, .ld = ld, .ld_rows = ld}),
+        must(be->gate_scores(be, &(struct sw_gate_scores){.in = of, .out = {g, c->Hkv, ld, ld}}),
              "gate_scores");
         gates[w] = floats_from(be, g, matrix_n);
-        must(be->line_scores(be, &(struct sw_line_scores){.columns = dc,
-                                                          .slashes = ds,
-                                                          .units = c->H,
-                                                          .row0 = 0,
-                                                          .rows = b,
-                                                          .b = b,
-                                                          .ld_in = c->n + 2,
-                                                          .out = ls,
-                                                          .ld = ld,
-                                                          .ld_rows = ld}),
-             "line_scores");
+        must(be->vertical_slash_scores(
+                 be, &(struct sw_vertical_slash_scores){.columns = dc,
+                                                        .slashes = ds,
+                                                        .row0 = 0,
+                                                        .rows = b,
+                                                        .b = b,
+                                                        .ld_in = c->n + 2,
+                                                        .out = {ls, c->H, ld, ld}}),
+             "vertical_slash_scores");
         lines[w] = floats_from(be, ls, matrix_n);
         int *top = need((size_t)b * sizeof *top);
         for (int i = 0; i < b; i++)
             top[i] = i < 3 ? i : 3;
-        must(be->gate_top(
-                 be,
-                 &(struct sw_gate_top){
-                     .in = of, .top = top, .keep = keep, .queries = bits, .ld = ld, .ld_rows = ld}),
+        must(be->gate_top(be,
+                          &(struct sw_gate_top){
+                              .in = of, .top = top, .keep = {keep, c->H, ld, ld}, .queries = bits}),
              "gate_top");
         struct sw_selection list = {0};
         must(be->select_keep(be,
-                             &(struct sw_select_keep){.keep = keep,
-                                                      .units = c->H,
+                             &(struct sw_select_keep){.keep = {keep, c->H, ld, ld},
                                                       .row0 = 0,
                                                       .rows = b,
-                                                      .ld = ld,
-                                                      .ld_rows = ld,
                                                       .queries = bits,
                                                       .block = c->block,
                                                       .n = c->n,
@@ -423,9 +405,9 @@ static void scores_of(struct parity *p, const struct shape_case *c, uint64_t see
     free(out[1]);
     sw_selection_free(&lists[0]);
     sw_selection_free(&lists[1]);
-    close_floats(p, columns, lines_n, 2e-5, "lines, columns", c->n, c->block);
-    close_floats(p, slashes, lines_n, 2e-5, "lines, slashes", c->n, c->block);
-    close_floats(p, lines, matrix_n, 2e-5, "line_scores", c->n, c->block);
+    close_floats(p, columns, lines_n, 2e-5, "vertical_slash, columns", c->n, c->block);
+    close_floats(p, slashes, lines_n, 2e-5, "vertical_slash, slashes", c->n, c->block);
+    close_floats(p, lines, matrix_n, 2e-5, "vertical_slash_scores", c->n, c->block);
     close_floats(p, diagonal, matrix_n, 1e-4, "antidiagonal", c->n, c->block);
     close_floats(p, alike, Hkv * (size_t)ld, 1e-5, "similarity", c->n, c->block);
     close_floats(p, low, means_n, 0, "extremes", c->n, c->block);
@@ -606,7 +588,6 @@ static void run_step(struct parity *p, struct sw_backend *be, const struct step_
                                                             .k = k_sketch,
                                                             .units_q = 1,
                                                             .units_k = 1,
-                                                            .units_out = 1,
                                                             .rows = 1,
                                                             .row0 = last,
                                                             .b = b,
@@ -617,33 +598,24 @@ static void run_step(struct parity *p, struct sw_backend *be, const struct step_
                                                             .exponent = c->exponent,
                                                             .softmax = true,
                                                             .causal = true,
-                                                            .out = row_c,
-                                                            .ld = ld,
-                                                            .out_ld_rows = 1}),
+                                                            .out = {row_c, 1, 1, ld}}),
              "block_scores");
-        must(be->walk(be, &(struct sw_walk){.units = 1,
-                                            .rows = 1,
+        must(be->walk(be, &(struct sw_walk){.rows = 1,
                                             .row0 = last,
                                             .b = b,
-                                            .ld = ld,
-                                            .ld_rows = 1,
-                                            .a_ld_rows = ld,
                                             .x = c->first ? row_c : dx,
-                                            .a = a,
+                                            .a = {a, 1, ld, ld},
                                             .anchor = row_c,
                                             .alpha = c->first,
                                             .beta = !c->first,
                                             .causal = true,
                                             .scale_rows = true,
-                                            .out = walked}),
+                                            .out = {walked, 1, 1, ld}}),
              "walk");
         must(be->select_top(be,
-                            &(struct sw_select_top){.scores = walked,
-                                                    .units = 1,
+                            &(struct sw_select_top){.scores = {walked, 1, 1, ld},
                                                     .row0 = last,
                                                     .rows = 1,
-                                                    .ld = ld,
-                                                    .ld_rows = 1,
                                                     .budget = &m,
                                                     .forced = SW_FORCED_COMMON,
                                                     .block = c->block,

@@ -353,7 +353,6 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
                                     .k = kt,
                                     .units_q = c->units_q,
                                     .units_k = c->units_k,
-                                    .units_out = c->units_out,
                                     .rows = b,
                                     .row0 = 0,
                                     .b = b,
@@ -364,40 +363,30 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
                                     .exponent = c->exponent,
                                     .softmax = c->softmax,
                                     .causal = c->causal,
-                                    .out = a,
-                                    .ld = ld,
-                                    .out_ld_rows = ld};
+                                    .out = {a, c->units_out, ld, ld}};
         must(be->block_scores(be, &s), "block_scores");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
-                                            .rows = b,
+        must(be->walk(be, &(struct sw_walk){.rows = b,
                                             .row0 = 0,
                                             .b = b,
-                                            .ld = ld,
-                                            .ld_rows = ld,
-                                            .a_ld_rows = ld,
                                             .x = a,
-                                            .a = a,
+                                            .a = {a, c->units_out, ld, ld},
                                             .anchor = a,
                                             .alpha = 0.75f,
                                             .beta = 0.25f,
                                             .causal = c->causal,
-                                            .out = x}),
+                                            .out = {x, c->units_out, ld, ld}}),
              "walk");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
-                                            .rows = b,
+        must(be->walk(be, &(struct sw_walk){.rows = b,
                                             .row0 = 0,
                                             .b = b,
-                                            .ld = ld,
-                                            .ld_rows = ld,
-                                            .a_ld_rows = ld,
                                             .x = x,
-                                            .a = a,
+                                            .a = {a, c->units_out, ld, ld},
                                             .anchor = NULL,
                                             .alpha = 0,
                                             .beta = 1,
                                             .causal = c->causal,
                                             .scale_rows = true,
-                                            .out = y}),
+                                            .out = {y, c->units_out, ld, ld}}),
              "walk");
         walked[w] = floats_from(be, y, score_n);
         /* Decode: the last block's row alone, pooled over the last rows; then one row through the
@@ -407,40 +396,37 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
         s.rows = window;
         s.row0 = last;
         s.pool_rows = true;
-        s.out = row;
-        s.out_ld_rows = 1;
+        s.out.data = row;
+        s.out.ld_rows = 1;
         s.q_ld = ld;
         must(be->block_scores(be, &s), "block_scores, pooled");
-        must(be->walk(be, &(struct sw_walk){.units = c->units_out,
-                                            .rows = 1,
+        must(be->walk(be, &(struct sw_walk){.rows = 1,
                                             .row0 = last,
                                             .b = b,
-                                            .ld = ld,
-                                            .ld_rows = 1,
-                                            .a_ld_rows = ld,
                                             .x = row,
-                                            .a = a,
+                                            .a = {a, c->units_out, ld, ld},
                                             .anchor = row,
                                             .alpha = 0.75f,
                                             .beta = 0.25f,
                                             .causal = c->causal,
                                             .scale_rows = true,
-                                            .out = x}),
+                                            .out = {x, c->units_out, 1, ld}}),
              "walk, one row");
         rowed[w] = floats_from(be, x, (size_t)c->units_out * (size_t)ld);
-        must(be->running(be, &(struct sw_running){.units = c->units_out,
-                                                  .c = last,
+        must(be->running(be, &(struct sw_running){.c = last,
                                                   .b = b,
-                                                  .ld = ld,
-                                                  .ld_rows = ld,
                                                   .weight = 0.3f,
                                                   .causal = c->causal,
                                                   .row = row,
                                                   .row_ld = ld,
-                                                  .a = a}),
+                                                  .a = {a, c->units_out, ld, ld}}),
              "running");
         run[w] = floats_from(be, a, score_n);
-        must(be->mean_units(be, a, c->units_out, 1, b, b, ld, ld, x), "mean_units");
+        must(be->mean_units(be, &(struct sw_mean_units){.in = {a, c->units_out, ld, ld},
+                                                        .rows = b,
+                                                        .cols = b,
+                                                        .out = {x, 1, ld, ld}}),
+             "mean_units");
         mean[w] = floats_from(be, x, plane);
         sums[w] = floats_from(be, ks, sums_n);
         sketch[w] = floats_from(be, kt, sketch_n);
@@ -449,12 +435,9 @@ static void run_chain(struct parity *p, const struct chain_case *c, uint64_t see
         must(sw_budget_rows(c->n, c->block, 0.3, SW_FORCED_COMMON, m, NULL), "budget");
         struct sw_selection list = {0};
         must(be->select_top(be,
-                            &(struct sw_select_top){.scores = y,
-                                                    .units = c->units_out,
+                            &(struct sw_select_top){.scores = {y, c->units_out, ld, ld},
                                                     .row0 = 0,
                                                     .rows = b,
-                                                    .ld = ld,
-                                                    .ld_rows = ld,
                                                     .budget = m,
                                                     .forced = SW_FORCED_COMMON,
                                                     .block = c->block,
@@ -554,7 +537,13 @@ void parity_scores(struct parity *p)
     struct sw_backend *both[2] = {p->cpu, p->cuda};
     for (int w = 0; w < 2; w++) {
         float *zeros = calloc(count, 4), *d = on_device(both[w], zeros, count * 4);
-        must(both[w]->hash_scores(both[w], 77, 5, 3, 90, 39, 129, 130, 40, d), "hash_scores");
+        must(both[w]->hash_scores(both[w], &(struct sw_hash_scores){.seed = 77,
+                                                                    .layer = 5,
+                                                                    .row0 = 90,
+                                                                    .rows = 39,
+                                                                    .cols = 129,
+                                                                    .out = {d, 3, 40, 130}}),
+             "hash_scores");
         got[w] = floats_from(both[w], d, count);
         both[w]->free(both[w], d);
         free(zeros);
@@ -640,18 +629,15 @@ void parity_select(struct parity *p)
                          again++) /* the second call reuses the first one's memory and budget */
                         must(be->select_top(
                                  be,
-                                 &(struct sw_select_top){.scores = kind == 4 ? NULL : d,
-                                                         .units = units,
-                                                         .row0 = row0,
-                                                         .rows = rows,
-                                                         .ld = ld,
-                                                         .ld_rows = ld,
-                                                         .budget = m + row0,
-                                                         .forced = kind % 2 ? SW_FORCED_DIAGONAL
-                                                                            : SW_FORCED_COMMON,
-                                                         .block = B,
-                                                         .n = n,
-                                                         .n_q = decode ? 1 : n},
+                                 &(struct sw_select_top){
+                                     .scores = {kind == 4 ? NULL : d, units, ld, ld},
+                                     .row0 = row0,
+                                     .rows = rows,
+                                     .budget = m + row0,
+                                     .forced = kind % 2 ? SW_FORCED_DIAGONAL : SW_FORCED_COMMON,
+                                     .block = B,
+                                     .n = n,
+                                     .n_q = decode ? 1 : n},
                                  &list),
                              "select_top");
                     must(sw_selection_to_host(&list, &top[w]), "to_host");
@@ -660,12 +646,9 @@ void parity_select(struct parity *p)
                     if (kind < 4) {
                         must(be->select_quantile(be,
                                                  &(struct sw_select_quantile){
-                                                     .scores = d,
-                                                     .units = units,
+                                                     .scores = {d, units, ld, ld},
                                                      .row0 = row0,
                                                      .rows = rows,
-                                                     .ld = ld,
-                                                     .ld_rows = ld,
                                                      .sink_blocks = 1 + (int)kind % 2,
                                                      .window_blocks = 2,
                                                      .window = 100 - 60 * (int)(kind / 2),
@@ -841,7 +824,6 @@ static void scores_case(struct parity *p, int b, int row0, int r, int units_q, i
                                                             .k = dk,
                                                             .units_q = units_q,
                                                             .units_k = units_k,
-                                                            .units_out = units_q,
                                                             .rows = rows,
                                                             .row0 = row0,
                                                             .b = b,
@@ -852,9 +834,7 @@ static void scores_case(struct parity *p, int b, int row0, int r, int units_q, i
                                                             .exponent = exponent,
                                                             .softmax = true,
                                                             .causal = causal,
-                                                            .out = out,
-                                                            .ld = ld,
-                                                            .out_ld_rows = ld_rows}),
+                                                            .out = {out, units_q, ld_rows, ld}}),
              "block_scores");
         got[w] = floats_from(be, out, count);
         void *all[] = {dq, dk, out};
@@ -920,27 +900,20 @@ static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t 
                     a[i] = x[i] = (float)(sw_rng_u64(seed + 2, SW_RNG_TEST, i) >> 40) * 0x1p-24f;
         float *da = on_device(be, a, count * 4), *dx = on_device(be, x, count * 4),
               *out = poisoned(be, count);
-        struct sw_walk walk = {.units = c->units,
-                               .rows = rows,
+        struct sw_walk walk = {.rows = rows,
                                .row0 = c->row0,
                                .b = b,
-                               .ld = ld,
-                               .ld_rows = ld,
-                               .a_ld_rows = ld,
                                .x = dx + skip,
-                               .a = da,
+                               .a = {da, c->units, ld, ld},
                                .anchor = da + skip,
                                .alpha = c->alpha,
                                .beta = c->beta,
                                .causal = c->causal,
                                .scale_rows = true,
-                               .out = out};
-        struct sw_select_top top = {.scores = out,
-                                    .units = c->units,
+                               .out = {out, c->units, ld, ld}};
+        struct sw_select_top top = {.scores = {out, c->units, ld, ld},
                                     .row0 = c->row0,
                                     .rows = rows,
-                                    .ld = ld,
-                                    .ld_rows = ld,
                                     .budget = m + c->row0,
                                     .forced = SW_FORCED_COMMON,
                                     .block = B,
@@ -950,8 +923,8 @@ static void walk_top_case(struct parity *p, const struct walk_case *c, uint64_t 
             struct sw_selection list = {0};
             if (run == 2) {
                 be->free(be, out);
-                walk.out = out = poisoned(be, count);
-                top.scores = out;
+                walk.out.data = out = poisoned(be, count);
+                top.scores.data = out;
                 must(be->walk_top(be, &walk, &top, &list), "walk_top");
             } else {
                 must(be->walk(be, &walk), "walk");
@@ -1034,7 +1007,6 @@ static void recorded_prompt(struct parity *p)
                                      .k = kt,
                                      .units_q = 1,
                                      .units_k = 1,
-                                     .units_out = 1,
                                      .rows = b,
                                      .b = b,
                                      .r = R,
@@ -1044,26 +1016,17 @@ static void recorded_prompt(struct parity *p)
                                      .exponent = 8,
                                      .softmax = true,
                                      .causal = true,
-                                     .out = a,
-                                     .ld = b,
-                                     .out_ld_rows = b};
-    struct sw_walk walk = {.units = 1,
-                           .rows = b,
+                                     .out = {a, 1, b, b}};
+    struct sw_walk walk = {.rows = b,
                            .b = b,
-                           .ld = b,
-                           .ld_rows = b,
-                           .a_ld_rows = b,
                            .x = a,
-                           .a = a,
+                           .a = {a, 1, b, b},
                            .beta = 1,
                            .causal = true,
                            .scale_rows = true,
-                           .out = x};
-    struct sw_select_top top = {.scores = x,
-                                .units = 1,
+                           .out = {x, 1, b, b}};
+    struct sw_select_top top = {.scores = {x, 1, b, b},
                                 .rows = b,
-                                .ld = b,
-                                .ld_rows = b,
                                 .budget = m,
                                 .forced = SW_FORCED_COMMON,
                                 .block = B,

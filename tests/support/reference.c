@@ -10,9 +10,9 @@ static bool rule_keeps(const struct sw_selection *sel, int unit, int32_t e, int 
     int words = (sel->block + 63) / 64, bit = t % sel->block;
     if (t - u < sel->window || u < sel->sink)
         return true;
-    if (sel->columns && sel->columns[(size_t)unit * (size_t)sel->line_ld + (size_t)u])
+    if (sel->columns && sel->columns[(size_t)unit * (size_t)sel->mask_ld + (size_t)u])
         return true;
-    if (sel->slashes && sel->slashes[(size_t)unit * (size_t)sel->line_ld + (size_t)(t - u)])
+    if (sel->slashes && sel->slashes[(size_t)unit * (size_t)sel->mask_ld + (size_t)(t - u)])
         return true;
     return sel->queries &&
            (sel->queries[(size_t)e * (size_t)words + (size_t)(bit / 64)] >> (bit % 64) & 1);

@@ -18,7 +18,6 @@ enum sw_status sw_means_scores(struct sw_sequence *seq, const struct block_means
                                                                 .k = k->means.data,
                                                                 .units_q = heads,
                                                                 .units_k = seq->shape.n_kv_heads,
-                                                                .units_out = heads,
                                                                 .rows = b,
                                                                 .b = b,
                                                                 .r = seq->shape.head_dim,
@@ -29,9 +28,7 @@ enum sw_status sw_means_scores(struct sw_sequence *seq, const struct block_means
                                                                 .softmax = softmax,
                                                                 .causal = true,
                                                                 .column_scores = column_scores,
-                                                                .out = out,
-                                                                .ld = b,
-                                                                .out_ld_rows = b});
+                                                                .out = {out, heads, b, b}});
 }
 
 /* Row i of all heads is one call: a row of mark_top is a head's row i, b·b entries after the last
@@ -60,17 +57,15 @@ enum sw_status sw_keep_top(struct sw_sequence *seq, const float *scores, int h0,
 }
 
 enum sw_status sw_keep_select(struct sw_sequence *seq, const struct sw_layer_input *in,
-                              const uint8_t *keep, struct sw_selection *out)
+                              uint8_t *keep, struct sw_selection *out)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
-    return seq->backend->select_keep(seq->backend,
-                                     &(struct sw_select_keep){.keep = keep,
-                                                              .units = seq->shape.n_heads,
-                                                              .rows = b,
-                                                              .ld = b,
-                                                              .ld_rows = b,
-                                                              .block = block,
-                                                              .n = in->n,
-                                                              .n_q = in->n_q},
-                                     out);
+    return seq->backend->select_keep(
+        seq->backend,
+        &(struct sw_select_keep){.keep = {keep, seq->shape.n_heads, b, b},
+                                 .rows = b,
+                                 .block = block,
+                                 .n = in->n,
+                                 .n_q = in->n_q},
+        out);
 }

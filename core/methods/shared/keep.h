@@ -24,7 +24,7 @@ SW_MUST_CHECK enum sw_status sw_keep_top(struct sw_sequence *seq, const float *s
 
 /* The lists of a keep matrix [H, b, b], one a head. */
 SW_MUST_CHECK enum sw_status sw_keep_select(struct sw_sequence *seq,
-                                            const struct sw_layer_input *in, const uint8_t *keep,
+                                            const struct sw_layer_input *in, uint8_t *keep,
                                             struct sw_selection *out);
 
 #endif

@@ -28,8 +28,8 @@ static enum sw_status check_selection(const struct sw_attend *a)
     if (s->block < 1 || s->n != a->n_k || !s->indptr || !s->indices)
         return SW_FAIL(SW_EINTERNAL, "attend: selection of %d keys, block %d, for %d keys", s->n,
                        s->block, a->n_k);
-    if ((s->columns || s->slashes) && s->line_ld < a->n_k)
-        return SW_FAIL(SW_EINTERNAL, "attend: token masks of %d entries for %d keys", s->line_ld,
+    if ((s->columns || s->slashes) && s->mask_ld < a->n_k)
+        return SW_FAIL(SW_EINTERNAL, "attend: token masks of %d entries for %d keys", s->mask_ld,
                        a->n_k);
     int per_batch = s->units / a->batch, offset = a->n_k - a->n_q;
     if (s->units % a->batch ||
@@ -63,7 +63,7 @@ static enum sw_status check_selection(const struct sw_attend *a)
 
 struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, int first, int blocks)
 {
-    int64_t at = s->indptr[row] + (int64_t)first, line = row / s->rows * s->line_ld;
+    int64_t at = s->indptr[row] + (int64_t)first, line = row / s->rows * s->mask_ld;
     int words = sw_query_words(s->block);
     return (struct sw_key_list){.blocks = s->indices + at,
                                 .whole = s->whole ? s->whole + at : NULL,

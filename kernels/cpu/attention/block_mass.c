@@ -26,7 +26,7 @@ static void mass_task(void *ctx, long task, int worker)
         offset = in->n_k - in->n_q;
     int first = i * p->t.block > offset ? i * p->t.block : offset;
     int end = (i + 1) * p->t.block < in->n_k ? (i + 1) * p->t.block : in->n_k;
-    float *out = p->a->out + ((ptrdiff_t)head * p->a->ld_rows + row) * p->a->ld;
+    float *out = sw_unit_row(&p->a->out, (size_t)head, (size_t)row);
     memset(out, 0, (size_t)sw_blocks(in->n_k, p->t.block) * sizeof *out);
     ptrdiff_t stride = (ptrdiff_t)in->n_heads * in->head_dim;
     for (int pos = first; pos < end; pos += SW_TILE_ROWS) {
@@ -52,12 +52,12 @@ enum sw_status sw_cpu_block_mass(struct sw_backend *be, const struct sw_block_ma
     struct cpu *c = cpu_of(be);
     CPU_NEED(a != NULL);
     SW_TRY(sw_cpu_attend_check(&a->in, "block_mass"));
-    CPU_NEED(a->in.batch == 1 && a->block > 0 && a->out);
+    CPU_NEED(a->in.batch == 1 && a->block > 0);
     struct mass p = {.c = c, .a = a, .t = sw_tiling_make(c->vec, a->block, a->in.head_dim)};
     int blocks = sw_blocks(a->in.n_k, a->block);
     p.row0 = (a->in.n_k - a->in.n_q) / a->block;
     p.rows = blocks - p.row0;
-    CPU_NEED(a->ld >= blocks && a->ld_rows >= p.rows);
+    CPU_NEED(sw_unit_holds(&a->out, p.rows, blocks) && a->out.units == a->in.n_heads);
     p.k_head = (size_t)blocks * (size_t)p.t.per_block * p.t.k_floats;
     size_t round = ROUND_BYTES / (p.k_head * sizeof(float));
     int all = a->in.n_kv_heads, per_round = round<1 ? 1 : round>(size_t) all ? all : (int)round;

@@ -73,14 +73,12 @@ enum sw_status sw_cpu_block_mass(struct sw_backend *be, const struct sw_block_ma
 void sw_cpu_pack_heads(struct cpu *c, const struct sw_attend *a, const struct sw_tiling *t, int g0,
                        int count, float *k_packed, float *v_packed);
 
-/* blocks.c, block_scores.c, walk.c, select.c */
+/* pool.c, block_scores.c, walk.c, select.c */
 enum sw_status sw_cpu_pool(struct sw_backend *be, const struct sw_pool *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_sketch(struct sw_backend *be, const struct sw_sketch *a) SW_MUST_CHECK;
-enum sw_status sw_cpu_mean_units(struct sw_backend *be, const float *in, int units_in,
-                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
+enum sw_status sw_cpu_mean_units(struct sw_backend *be, const struct sw_mean_units *a)
     SW_MUST_CHECK;
-enum sw_status sw_cpu_hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units,
-                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
+enum sw_status sw_cpu_hash_scores(struct sw_backend *be, const struct sw_hash_scores *a)
     SW_MUST_CHECK;
 enum sw_status sw_cpu_block_scores(struct sw_backend *be, const struct sw_block_scores *a)
     SW_MUST_CHECK;
@@ -91,7 +89,7 @@ enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_t
 enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
                                       struct sw_selection *out) SW_MUST_CHECK;
 
-/* select_keep.c, pages.c, gates.c */
+/* select_keep.c, page_bounds.c, token_gates.c */
 enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a,
                                   struct sw_selection *out) SW_MUST_CHECK;
 enum sw_status sw_cpu_extremes(struct sw_backend *be, const struct sw_extremes *a) SW_MUST_CHECK;
@@ -100,17 +98,18 @@ enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_
 enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a)
     SW_MUST_CHECK;
 enum sw_status sw_cpu_gate_top(struct sw_backend *be, const struct sw_gate_top *a) SW_MUST_CHECK;
-/* lines.c, keep.c, antidiagonal.c, similarity.c: core/ops.h */
-enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a) SW_MUST_CHECK;
-enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lines *a)
+/* vertical_slash.c, keep.c, antidiagonal.c, similarity.c */
+enum sw_status sw_cpu_vertical_slash(struct sw_backend *be, const struct sw_vertical_slash *a)
     SW_MUST_CHECK;
-enum sw_status sw_cpu_line_scores(struct sw_backend *be, const struct sw_line_scores *a)
-    SW_MUST_CHECK;
+enum sw_status sw_cpu_pool_vertical_slash(struct sw_backend *be,
+                                          const struct sw_pool_vertical_slash *a) SW_MUST_CHECK;
+enum sw_status sw_cpu_vertical_slash_scores(struct sw_backend *be,
+                                            const struct sw_vertical_slash_scores *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_mark_top(struct sw_backend *be, const struct sw_mark_top *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_mass *a)
     SW_MUST_CHECK;
-enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a)
-    SW_MUST_CHECK;
+enum sw_status sw_cpu_keep_vertical_slash(struct sw_backend *be,
+                                          const struct sw_keep_vertical_slash *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a) SW_MUST_CHECK;
 enum sw_status sw_cpu_antidiagonal(struct sw_backend *be, const struct sw_antidiagonal *a)
     SW_MUST_CHECK;

@@ -80,7 +80,7 @@ static void scores_task(void *ctx, long task, int worker)
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, g1 - g0, g1, width,
                 in->scale / (float)a->stride, q, width, k, width, 0.0f, weights, p->groups);
     for (int i = i0; i < i1; i++) {
-        float *out = a->out + ((size_t)head * (size_t)a->ld_rows + (size_t)i) * (size_t)a->ld;
+        float *out = sw_unit_row(&a->out, (size_t)head, (size_t)i);
         memset(out, 0, (size_t)p->blocks * sizeof *out);
         for (int g = i * p->per_block; g < (i + 1) * p->per_block && g < g1; g++) {
             float *row = weights + (size_t)(g - g0) * (size_t)p->groups;
@@ -95,14 +95,14 @@ enum sw_status sw_cpu_antidiagonal(struct sw_backend *be, const struct sw_antidi
     CPU_NEED(a != NULL);
     SW_TRY(sw_cpu_attend_check(a->in, "antidiagonal"));
     const struct sw_attend *in = a->in;
-    CPU_NEED(in->batch == 1 && in->n_q == in->n_k && a->out && a->stride > 0 && a->block > 0 &&
+    CPU_NEED(in->batch == 1 && in->n_q == in->n_k && a->stride > 0 && a->block > 0 &&
              a->block % a->stride == 0);
     struct antidiagonal p = {.c = cpu_of(be),
                              .a = a,
                              .groups = sw_blocks(in->n_k, a->stride),
                              .per_block = a->block / a->stride,
                              .blocks = sw_blocks(in->n_k, a->block)};
-    CPU_NEED(a->ld >= p.blocks && a->ld_rows >= p.blocks);
+    CPU_NEED(sw_unit_holds(&a->out, p.blocks, p.blocks) && a->out.units == in->n_heads);
     p.task_blocks = p.per_block < TASK_GROUPS ? TASK_GROUPS / p.per_block : 1;
     p.tasks = (p.blocks + p.task_blocks - 1) / p.task_blocks;
     size_t width = (size_t)a->stride * (size_t)in->head_dim, k_head = (size_t)p.groups * width;

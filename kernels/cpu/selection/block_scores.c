@@ -39,17 +39,17 @@ static void scores_task(void *ctx, long task, int worker)
     const struct scores *p = ctx;
     const struct sw_block_scores *a = p->a;
     int unit = (int)(task / p->row_tasks), from = (int)(task % p->row_tasks) * TASK_ROWS;
-    int share = a->units_q / a->units_out,
+    int share = a->units_q / a->out.units,
         to = from + TASK_ROWS < a->rows ? from + TASK_ROWS : a->rows;
     if (a->pool_rows) { /* one task does all rows */
         from = 0;
         to = a->rows;
     }
     float *x = p->scratch + (size_t)worker * TASK_ROWS * (size_t)a->b,
-          *out = a->out + (size_t)unit * (size_t)a->out_ld_rows * (size_t)a->ld;
+          *out = sw_unit_row(&a->out, (size_t)unit, 0);
     for (int i = from; i < to; i++)
         if (!a->pool_rows || i == 0)
-            memset(out + (size_t)i * (size_t)a->ld, 0, (size_t)a->b * sizeof *out);
+            memset(out + (size_t)i * (size_t)a->out.ld, 0, (size_t)a->b * sizeof *out);
     for (int s = 0; s < share; s++) {
         int uq = unit * share + s, uk = (int)((int64_t)uq * a->units_k / a->units_q);
         const float *k = a->k + (size_t)uk * (size_t)a->k_ld * (size_t)a->r;
@@ -63,7 +63,7 @@ static void scores_task(void *ctx, long task, int worker)
             p->vec->scores(q, a->r, rows, k, a->r, cols, a->r, a->scale, x, a->b);
             for (int i = 0; i < rows; i++) {
                 float *row = x + (size_t)i * (size_t)a->b,
-                      *to_row = out + (a->pool_rows ? 0 : (size_t)(i0 + i)) * (size_t)a->ld;
+                      *to_row = out + (a->pool_rows ? 0 : (size_t)(i0 + i)) * (size_t)a->out.ld;
                 int own = a->row0 + (a->pool_rows ? 0 : i0 + i),
                     n = a->causal && own + 1 < a->b ? own + 1 : a->b;
                 for (int j = 0; given && j < n; j++)
@@ -87,17 +87,16 @@ static void scores_task(void *ctx, long task, int worker)
     if (count != 1.0f)
         for (int i = from; i < (a->pool_rows ? 1 : to); i++)
             for (int j = 0; j < a->b; j++)
-                out[(size_t)i * (size_t)a->ld + (size_t)j] /= count;
+                out[(size_t)i * (size_t)a->out.ld + (size_t)j] /= count;
 }
 
 enum sw_status sw_cpu_block_scores(struct sw_backend *be, const struct sw_block_scores *a)
 {
-    CPU_NEED(a && a->q && a->k && a->out && a->units_q > 0 && a->units_k > 0 && a->units_out > 0);
-    CPU_NEED(a->units_q % a->units_out == 0 &&
+    CPU_NEED(a && a->q && a->k && a->units_q > 0 && a->units_k > 0 && a->b > 0);
+    CPU_NEED(sw_unit_holds(&a->out, a->pool_rows ? 1 : a->rows, a->b) &&
+             a->units_q % a->out.units == 0 &&
              (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0));
-    CPU_NEED(a->rows > 0 && a->row0 >= 0 && a->b > 0 && a->r > 0 && a->q_ld >= a->rows &&
-             a->k_ld >= a->b && a->ld >= a->b);
-    CPU_NEED(a->out_ld_rows >= (a->pool_rows ? 1 : a->rows));
+    CPU_NEED(a->rows > 0 && a->row0 >= 0 && a->r > 0 && a->q_ld >= a->rows && a->k_ld >= a->b);
     struct scores p = {.vec = cpu_of(be)->vec,
                        .a = a,
                        .row_tasks = a->pool_rows ? 1 : (a->rows + TASK_ROWS - 1) / TASK_ROWS};
@@ -105,7 +104,7 @@ enum sw_status sw_cpu_block_scores(struct sw_backend *be, const struct sw_block_
     SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * TASK_ROWS * (size_t)a->b * sizeof(float),
                           &scratch));
     p.scratch = scratch;
-    sw_workers_run(cpu_of(be)->workers, (long)a->units_out * p.row_tasks, scores_task, &p);
+    sw_workers_run(cpu_of(be)->workers, (long)a->out.units * p.row_tasks, scores_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }

@@ -91,20 +91,20 @@ enum sw_status sw_cpu_count_mass(struct sw_backend *be, const struct sw_count_ma
 
 /* --- columns and slashes ---------------------------------------------------------------------- */
 
-struct keep_lines {
-    const struct sw_keep_lines *a;
+struct keep_vertical_slash {
+    const struct sw_keep_vertical_slash *a;
     int b;
     /* [units, 2, b + 1]: the blocks with a column, the block offsets with a slash (one more:
      * where the last reaches to) */
-    uint8_t *lines;
+    uint8_t *blocks;
 };
 
-static void lines_task(void *ctx, long unit, int worker)
+static void blocks_task(void *ctx, long unit, int worker)
 {
     (void)worker;
-    const struct keep_lines *p = ctx;
-    const struct sw_keep_lines *a = p->a;
-    uint8_t *columns = p->lines + (size_t)unit * 2 * ((size_t)p->b + 1),
+    const struct keep_vertical_slash *p = ctx;
+    const struct sw_keep_vertical_slash *a = p->a;
+    uint8_t *columns = p->blocks + (size_t)unit * 2 * ((size_t)p->b + 1),
             *slashes = columns + p->b + 1;
     int count = a->grain == 1 ? a->n : p->b, per_block = a->grain == 1 ? a->block : 1;
     memset(columns, 0, 2 * ((size_t)p->b + 1));
@@ -121,17 +121,17 @@ static void lines_task(void *ctx, long unit, int worker)
         }
 }
 
-static void keep_lines_task(void *ctx, long task, int worker)
+static void keep_rows_task(void *ctx, long task, int worker)
 {
     (void)worker;
-    const struct keep_lines *p = ctx;
-    const struct sw_keep_lines *a = p->a;
+    const struct keep_vertical_slash *p = ctx;
+    const struct sw_keep_vertical_slash *a = p->a;
     size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows);
     int i = a->row0 + (int)row;
-    const uint8_t *columns = p->lines + unit * 2 * ((size_t)p->b + 1),
+    const uint8_t *columns = p->blocks + unit * 2 * ((size_t)p->b + 1),
                   *slashes = columns + p->b + 1;
     bool whole = a->whole_rows && a->whole_rows[unit * (size_t)a->ld_in + (size_t)i];
-    uint8_t *keep = a->keep + (unit * (size_t)a->ld_rows + row) * (size_t)a->ld;
+    uint8_t *keep = sw_keep_row(&a->keep, unit, row);
     if (a->clear)
         memset(keep, 0, (size_t)p->b);
     for (int j = 0; j <= i; j++)
@@ -139,20 +139,20 @@ static void keep_lines_task(void *ctx, long task, int worker)
             keep[j] = 1;
 }
 
-enum sw_status sw_cpu_keep_lines(struct sw_backend *be, const struct sw_keep_lines *a)
+enum sw_status sw_cpu_keep_vertical_slash(struct sw_backend *be,
+                                          const struct sw_keep_vertical_slash *a)
 {
-    CPU_NEED(a && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->n > 0 &&
-             a->block > 0);
+    CPU_NEED(a && a->rows > 0 && a->row0 >= 0 && a->n > 0 && a->block > 0);
     CPU_NEED(a->grain == 1 || a->grain == a->block);
     int b = sw_blocks(a->n, a->block);
-    CPU_NEED(a->row0 + a->rows <= b && a->ld >= b && a->ld_rows >= a->rows);
+    CPU_NEED(a->row0 + a->rows <= b && sw_keep_holds(&a->keep, a->rows, b));
     CPU_NEED(!(a->columns || a->slashes) || a->ld_in >= (a->grain == 1 ? a->n : b));
     CPU_NEED(!a->whole_rows || a->ld_in >= b);
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)a->units * 2 * ((size_t)b + 1), &scratch));
-    struct keep_lines p = {.a = a, .b = b, .lines = scratch};
-    sw_workers_run(cpu_of(be)->workers, a->units, lines_task, &p);
-    sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, keep_lines_task, &p);
+    SW_TRY(sw_cpu_scratch(be, (size_t)a->keep.units * 2 * ((size_t)b + 1), &scratch));
+    struct keep_vertical_slash p = {.a = a, .b = b, .blocks = scratch};
+    sw_workers_run(cpu_of(be)->workers, a->keep.units, blocks_task, &p);
+    sw_workers_run(cpu_of(be)->workers, (long)a->keep.units * a->rows, keep_rows_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
@@ -200,7 +200,8 @@ static void row_task(void *ctx, long task, int worker)
     const struct keep_mass *p = ctx;
     const struct sw_keep_mass *a = p->a;
     size_t unit = (size_t)(task / a->rows),
-           at = (unit * (size_t)a->ld_rows + (size_t)(task % a->rows)) * (size_t)a->ld;
+           at =
+               (unit * (size_t)a->scores.ld_rows + (size_t)(task % a->rows)) * (size_t)a->scores.ld;
     int i = a->row0 + (int)(task % a->rows);
     uint64_t *keys = p->keys + (size_t)worker * 2 * p->entries;
     if (a->clear)
@@ -208,9 +209,9 @@ static void row_task(void *ctx, long task, int worker)
     if (a->limit[unit] < 0)
         return;
     if (a->rule == SW_MASS_REACH)
-        reach(a->scores + at, i, a->limit[unit], keys, a->keep + at);
+        reach(a->scores.data + at, i, a->limit[unit], keys, a->keep + at);
     else
-        within(a->scores + at, i, a->limit[unit], keys, a->keep + at);
+        within(a->scores.data + at, i, a->limit[unit], keys, a->keep + at);
 }
 
 /* Entries of all rows together; an index counts in rows of ld, so that it finds score and keep
@@ -219,28 +220,30 @@ static void unit_task(void *ctx, long unit, int worker)
 {
     const struct keep_mass *p = ctx;
     const struct sw_keep_mass *a = p->a;
-    size_t at = (size_t)unit * (size_t)a->ld_rows * (size_t)a->ld, n = 0;
+    const float *scores = sw_unit_row(&a->scores, (size_t)unit, 0);
+    uint8_t *keep = a->keep + (scores - a->scores.data);
+    size_t n = 0;
     uint64_t *keys = p->keys + (size_t)worker * 2 * p->entries;
     for (int row = 0; a->clear && row < a->rows; row++)
-        memset(a->keep + at + (size_t)row * (size_t)a->ld, 0, (size_t)p->cols);
+        memset(keep + (size_t)row * (size_t)a->scores.ld, 0, (size_t)p->cols);
     if (a->limit[unit] < 0)
         return;
     for (int row = a->rows - 1; row >= 0; row--)
         for (int j = a->row0 + row; j >= 0; j--) {
-            uint32_t index = (uint32_t)row * (uint32_t)a->ld + (uint32_t)j;
-            keys[n++] = sw_key_of(a->scores[at + index], index);
+            uint32_t index = (uint32_t)row * (uint32_t)a->scores.ld + (uint32_t)j;
+            keys[n++] = sw_key_of(scores[index], index);
         }
     sw_sort_scores(keys, keys + n, n);
-    size_t count = run_within(keys, n, a->scores + at, a->limit[unit] * a->rows);
+    size_t count = run_within(keys, n, scores, a->limit[unit] * a->rows);
     for (size_t e = 0; e < count; e++)
-        a->keep[at + sw_key_index(keys[e])] = 1;
+        keep[sw_key_index(keys[e])] = 1;
 }
 
 enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass *a)
 {
-    CPU_NEED(a && a->scores && a->keep && a->limit && a->units > 0 && a->rows > 0 && a->row0 >= 0 &&
-             a->ld_rows >= a->rows);
-    CPU_NEED(a->ld >= a->row0 + a->rows && (int64_t)a->rows * a->ld <= UINT32_MAX);
+    CPU_NEED(a && a->keep && a->limit && a->rows > 0 && a->row0 >= 0 &&
+             sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows));
+    CPU_NEED((int64_t)a->rows * a->scores.ld <= UINT32_MAX);
     CPU_NEED(a->rule == SW_MASS_REACH || a->rule == SW_MASS_WITHIN || a->rule == SW_MASS_UNIT);
     struct keep_mass p = {.a = a, .cols = a->row0 + a->rows};
     p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows)
@@ -249,9 +252,9 @@ enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass
     SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * 2 * p.entries * sizeof(uint64_t), &scratch));
     p.keys = scratch;
     if (a->rule == SW_MASS_UNIT)
-        sw_workers_run(cpu_of(be)->workers, a->units, unit_task, &p);
+        sw_workers_run(cpu_of(be)->workers, a->scores.units, unit_task, &p);
     else
-        sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, row_task, &p);
+        sw_workers_run(cpu_of(be)->workers, (long)a->scores.units * a->rows, row_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }

@@ -69,27 +69,27 @@ static void bounds_task(void *ctx, long task, int worker)
     const struct bounds *p = ctx;
     const struct sw_bound_scores *a = p->a;
     int head = (int)(task / p->tasks_per_head), j0 = (int)(task % p->tasks_per_head) * TASK_BLOCKS,
-        d = a->head_dim;
+        d = a->head_dim, ld = a->out.ld_rows * a->out.ld;
     int blocks = a->b - j0 < TASK_BLOCKS ? a->b - j0 : TASK_BLOCKS,
-        share = a->units / a->n_kv_heads;
+        share = a->out.units / a->n_kv_heads;
     size_t at = ((size_t)head * (size_t)a->ld_in + (size_t)j0) * (size_t)d;
     for (int u = head * share; u < (head + 1) * share; u += SW_GEMV_ROWS) {
         int rows = (head + 1) * share - u < SW_GEMV_ROWS ? (head + 1) * share - u : SW_GEMV_ROWS;
-        float *out = a->out + (size_t)u * (size_t)a->ld + (size_t)j0;
+        float *out = sw_unit_row(&a->out, (size_t)u, 0) + j0;
         p->vec->gemv(p->plus + (size_t)u * (size_t)d, d, rows, a->high + at, d, blocks, NULL, false,
-                     out, a->ld);
+                     out, ld);
         p->vec->gemv(p->minus + (size_t)u * (size_t)d, d, rows, a->low + at, d, blocks, NULL, true,
-                     out, a->ld);
+                     out, ld);
     }
 }
 
 enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
 {
-    CPU_NEED(a && a->q && a->low && a->high && a->out && a->n_kv_heads > 0 && a->n_heads > 0 &&
+    CPU_NEED(a && a->q && a->low && a->high && a->n_kv_heads > 0 && a->n_heads > 0 &&
              a->n_heads % a->n_kv_heads == 0);
-    CPU_NEED((a->units == a->n_heads || a->units == a->n_kv_heads) && a->head_dim > 0 && a->b > 0 &&
-             a->ld_in >= a->b && a->ld >= a->b);
-    size_t parts = (size_t)a->units * (size_t)a->head_dim;
+    CPU_NEED((a->out.units == a->n_heads || a->out.units == a->n_kv_heads) && a->head_dim > 0 &&
+             a->b > 0 && a->ld_in >= a->b && sw_unit_holds(&a->out, 1, a->b));
+    size_t parts = (size_t)a->out.units * (size_t)a->head_dim;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, 2 * parts * sizeof(float), &scratch));
     float *plus = scratch, *minus = plus + parts;
@@ -97,7 +97,7 @@ enum sw_status sw_cpu_bound_scores(struct sw_backend *be, const struct sw_bound_
     for (int h = 0; h < a->n_heads; h++)
         for (int c = 0; c < a->head_dim; c++) {
             float x = ((const float *)a->q)[(size_t)h * (size_t)a->head_dim + (size_t)c];
-            size_t to = (size_t)(h * a->units / a->n_heads) * (size_t)a->head_dim + (size_t)c;
+            size_t to = (size_t)(h * a->out.units / a->n_heads) * (size_t)a->head_dim + (size_t)c;
             *(x >= 0 ? &plus[to] : &minus[to]) += x;
         }
     struct bounds p = {.a = a,

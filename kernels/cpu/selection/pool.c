@@ -124,81 +124,55 @@ enum sw_status sw_cpu_sketch(struct sw_backend *be, const struct sw_sketch *a)
 
 /* --- means over units ------------------------------------------------------------------------- */
 
-struct mean_units {
-    const float *in;
-    int units_out, share, rows, cols, ld, ld_rows;
-    float *out;
-};
-
 static void mean_task(void *ctx, long task, int worker)
 {
     (void)worker;
-    const struct mean_units *a = ctx;
-    size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows), ld = (size_t)a->ld,
-           plane = (size_t)a->ld_rows * ld;
-    const float *in = a->in + unit * (size_t)a->share * plane + row * ld;
-    float *out = a->out + unit * plane + row * ld;
+    const struct sw_mean_units *a = ctx;
+    size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows),
+           plane = (size_t)a->in.ld_rows * (size_t)a->in.ld;
+    int share = a->in.units / a->out.units;
+    const float *in = sw_unit_row(&a->in, unit * (size_t)share, row);
+    float *out = sw_unit_row(&a->out, unit, row);
     for (int c = 0; c < a->cols; c++) {
         float sum = in[c];
-        for (int h = 1; h < a->share; h++)
+        for (int h = 1; h < share; h++)
             sum += in[(size_t)h * plane + (size_t)c];
-        out[c] = sum / (float)a->share;
+        out[c] = sum / (float)share;
     }
 }
 
-enum sw_status sw_cpu_mean_units(struct sw_backend *be, const float *in, int units_in,
-                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
+enum sw_status sw_cpu_mean_units(struct sw_backend *be, const struct sw_mean_units *a)
 {
-    CPU_NEED(units_out > 0 && units_in % units_out == 0 && rows >= 0 && cols >= 0 && ld >= cols &&
-             ld_rows >= rows && in && out);
-    struct mean_units a = {.in = in,
-                           .units_out = units_out,
-                           .share = units_in / units_out,
-                           .rows = rows,
-                           .cols = cols,
-                           .ld = ld,
-                           .ld_rows = ld_rows,
-                           .out = out};
-    sw_workers_run(cpu_of(be)->workers, (long)units_out * rows, mean_task, &a);
+    CPU_NEED(a && a->rows >= 0 && a->cols >= 0 && sw_unit_holds(&a->in, a->rows, a->cols) &&
+             sw_unit_holds(&a->out, a->rows, a->cols) && a->in.units % a->out.units == 0);
+    struct sw_mean_units copy = *a;
+    sw_workers_run(cpu_of(be)->workers, (long)a->out.units * a->rows, mean_task, &copy);
     return SW_OK;
 }
 
 /* --- random scores ---------------------------------------------------------------------------- */
 
-struct hash_scores {
-    uint64_t seed, first_unit;
-    int row0, rows, cols, ld, ld_rows;
-    float *out;
-};
-
 static void hash_task(void *ctx, long task, int worker)
 {
     (void)worker;
-    const struct hash_scores *a = ctx;
+    const struct sw_hash_scores *a = ctx;
     uint64_t unit = (uint64_t)(task / a->rows), row = (uint64_t)(task % a->rows);
-    float *out = a->out + (unit * (uint64_t)a->ld_rows + row) * (uint64_t)a->ld;
+    uint64_t first_unit = (uint64_t)a->layer * (uint64_t)a->out.units;
+    float *out = sw_unit_row(&a->out, unit, row);
     for (int j = 0; j < a->cols; j++) {
         uint64_t index =
-            ((a->first_unit + unit) << 40) | (((uint64_t)a->row0 + row) << 20) | (uint64_t)j;
+            ((first_unit + unit) << 40) | (((uint64_t)a->row0 + row) << 20) | (uint64_t)j;
         /* The leading 24 bits of sw_rng_uniform: rounding to fp32 instead could give 1. */
         out[j] = (float)(sw_rng_u64(a->seed, SW_RNG_RANDOM_METHOD, index) >> 40) * 0x1p-24f;
     }
 }
 
-enum sw_status sw_cpu_hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units,
-                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
+enum sw_status sw_cpu_hash_scores(struct sw_backend *be, const struct sw_hash_scores *a)
 {
-    CPU_NEED(layer >= 0 && units > 0 && row0 >= 0 && rows >= 0 && cols >= 0 && ld >= cols &&
-             ld_rows >= rows && out);
-    CPU_NEED(row0 + rows <= 1 << 20 && cols <= 1 << 20);
-    struct hash_scores a = {.seed = seed,
-                            .first_unit = (uint64_t)layer * (uint64_t)units,
-                            .row0 = row0,
-                            .rows = rows,
-                            .cols = cols,
-                            .ld = ld,
-                            .ld_rows = ld_rows,
-                            .out = out};
-    sw_workers_run(cpu_of(be)->workers, (long)units * rows, hash_task, &a);
+    CPU_NEED(a && a->layer >= 0 && a->row0 >= 0 && a->rows >= 0 && a->cols >= 0 &&
+             sw_unit_holds(&a->out, a->rows, a->cols));
+    CPU_NEED(a->row0 + a->rows <= 1 << 20 && a->cols <= 1 << 20);
+    struct sw_hash_scores copy = *a;
+    sw_workers_run(cpu_of(be)->workers, (long)a->out.units * a->rows, hash_task, &copy);
     return SW_OK;
 }

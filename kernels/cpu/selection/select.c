@@ -34,8 +34,7 @@ static void top_task(void *ctx, long task, int worker)
     int left = a->budget[row] - sw_forced_count(a->forced, i);
     uint64_t *keys = p->keys + (size_t)worker * (size_t)(a->row0 + a->rows), threshold = UINT64_MAX;
     const float *scores =
-        a->scores ? a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld
-                  : NULL;
+        a->scores.data ? sw_unit_row(&a->scores, (size_t)unit, (size_t)row) : NULL;
     if (left > 0) {
         int n = 0;
         for (int j = 0; j < i; j++)
@@ -53,9 +52,9 @@ static void top_task(void *ctx, long task, int worker)
 enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_top *a,
                                  struct sw_selection *out)
 {
-    CPU_NEED(a && out && a->budget && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 &&
-             a->forced.sink >= 0 && a->forced.local >= 1);
-    CPU_NEED(!a->scores || (a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows));
+    CPU_NEED(a && out && a->budget && a->scores.units > 0 && a->rows > 0 && a->row0 >= 0 &&
+             a->block > 0 && a->forced.sink >= 0 && a->forced.local >= 1);
+    CPU_NEED(!a->scores.data || sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows));
     int64_t per_unit = 0;
     for (int r = 0; r < a->rows; r++) {
         int i = a->row0 + r, m = a->budget[r];
@@ -64,23 +63,24 @@ enum sw_status sw_cpu_select_top(struct sw_backend *be, const struct sw_select_t
                            i, m, sw_forced_count(a->forced, i));
         per_unit += m + 1;
     }
-    if (per_unit * a->units > INT32_MAX)
+    if (per_unit * a->scores.units > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED, "select_top: %lld list entries; 32-bit offsets end at 2^31",
-                       (long long)per_unit * a->units);
-    SW_TRY(sw_selection_reserve(out, be, a->units, a->rows, per_unit * a->units, false));
+                       (long long)per_unit * a->scores.units);
+    SW_TRY(
+        sw_selection_reserve(out, be, a->scores.units, a->rows, per_unit * a->scores.units, false));
     describe(out, a->block, a->n, a->n_q, a->row0, 0, 0);
     int32_t at = 0;
-    for (int u = 0; u < a->units; u++)
+    for (int u = 0; u < a->scores.units; u++)
         for (int r = 0; r < a->rows; r++) {
             out->indptr[(int64_t)u * a->rows + r] = at;
             at += a->budget[r] + 1;
         }
-    out->indptr[(int64_t)a->units * a->rows] = at;
+    out->indptr[(int64_t)a->scores.units * a->rows] = at;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t),
                           &scratch));
     struct top p = {.a = a, .out = out, .keys = scratch};
-    sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, top_task, &p);
+    sw_workers_run(cpu_of(be)->workers, (long)a->scores.units * a->rows, top_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
@@ -146,8 +146,7 @@ static void quantile_task(void *ctx, long task, int worker)
     int unit = (int)(task / a->rows), row = (int)(task % a->rows), i = a->row0 + row;
     int first = i * a->block > a->n - a->n_q ? i * a->block : a->n - a->n_q,
         last = (i + 1) * a->block < a->n ? (i + 1) * a->block - 1 : a->n - 1;
-    const float *scores =
-        a->scores + ((size_t)unit * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld;
+    const float *scores = sw_unit_row(&a->scores, (size_t)unit, (size_t)row);
     bool dense = i >= a->dense_from;
     if (p->count) {
         uint64_t *keys = p->keys + (size_t)worker * (size_t)(a->row0 + a->rows);
@@ -179,12 +178,12 @@ static void quantile_task(void *ctx, long task, int worker)
 enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
                                       struct sw_selection *out)
 {
-    CPU_NEED(a && out && a->scores && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0);
-    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows &&
+    CPU_NEED(a && out && a->rows > 0 && a->row0 >= 0 && a->block > 0);
+    CPU_NEED(sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows) &&
              a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
     CPU_NEED(a->sink_blocks >= 0 && a->window_blocks >= 0 && a->n_q > 0 && a->n_q <= a->n &&
              a->quantile >= 0 && a->quantile <= 1);
-    size_t rows = (size_t)a->units * (size_t)a->rows;
+    size_t rows = (size_t)a->scores.units * (size_t)a->rows;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be,
                           (size_t)be->threads * (size_t)(a->row0 + a->rows) * sizeof(uint64_t) +
@@ -203,7 +202,7 @@ enum sw_status sw_cpu_select_quantile(struct sw_backend *be, const struct sw_sel
                      "select_quantile: %lld list entries; 32-bit offsets end at 2^31",
                      (long long)total);
     else
-        st = sw_selection_reserve(out, be, a->units, a->rows, total, true);
+        st = sw_selection_reserve(out, be, a->scores.units, a->rows, total, true);
     if (st == SW_OK) {
         describe(out, a->block, a->n, a->n_q, a->row0, a->window, a->sink);
         int32_t at = 0;

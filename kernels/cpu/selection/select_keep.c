@@ -17,8 +17,8 @@ static void keep_task(void *ctx, long task, int worker)
     const struct keep *p = ctx;
     const struct sw_select_keep *a = p->a;
     int row = (int)(task % a->rows), i = a->row0 + row;
-    size_t at = ((size_t)(task / a->rows) * (size_t)a->ld_rows + (size_t)row) * (size_t)a->ld;
-    const uint8_t *keep = a->keep + at;
+    const uint8_t *keep = sw_keep_row(&a->keep, (size_t)(task / a->rows), (size_t)row);
+    size_t at = (size_t)(keep - a->keep.data);
     if (p->count) {
         int32_t kept = 1;
         for (int j = 0; j < i; j++)
@@ -44,16 +44,16 @@ static void keep_task(void *ctx, long task, int worker)
 static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep *a, int64_t total,
                               int words, struct sw_selection *out)
 {
-    bool lines = a->columns || a->slashes, masked = lines || a->queries;
+    bool by_token = a->columns || a->slashes, masked = by_token || a->queries;
     if (total > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED,
                        "select_keep: %lld list entries; 32-bit offsets end at 2^31",
                        (long long)total);
-    SW_TRY(sw_selection_reserve(out, be, a->units, a->rows, total, masked));
+    SW_TRY(sw_selection_reserve(out, be, a->keep.units, a->rows, total, masked));
     if (!masked)
         return SW_OK;
-    SW_TRY(sw_selection_reserve_masks(out, lines ? a->line_ld : 0, words));
-    size_t bytes = (size_t)a->units * (size_t)a->line_ld;
+    SW_TRY(sw_selection_reserve_masks(out, by_token ? a->mask_ld : 0, words));
+    size_t bytes = (size_t)a->keep.units * (size_t)a->mask_ld;
     if (a->columns)
         memcpy(out->columns, a->columns, bytes);
     else
@@ -68,12 +68,12 @@ static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep
 enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_keep *a,
                                   struct sw_selection *out)
 {
-    CPU_NEED(a && out && a->keep && a->units > 0 && a->rows > 0 && a->row0 >= 0 && a->block > 0 &&
-             a->n_q > 0 && a->n_q <= a->n);
-    CPU_NEED(a->ld >= a->row0 + a->rows && a->ld_rows >= a->rows &&
+    CPU_NEED(a && out && a->rows > 0 && a->row0 >= 0 && a->block > 0 && a->n_q > 0 &&
+             a->n_q <= a->n);
+    CPU_NEED(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) &&
              a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
-    CPU_NEED(!(a->columns || a->slashes) || (a->line_ld >= a->n && !a->queries));
-    size_t rows = (size_t)a->units * (size_t)a->rows;
+    CPU_NEED(!(a->columns || a->slashes) || (a->mask_ld >= a->n && !a->queries));
+    size_t rows = (size_t)a->keep.units * (size_t)a->rows;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, rows * sizeof(int32_t), &scratch));
     struct keep p = {

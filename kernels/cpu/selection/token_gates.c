@@ -1,6 +1,6 @@
-/* gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's form).
- * n·b·d FLOPs a head over the causal half, as products of TASK_TOKENS queries each; the gates of
- * one such piece are all that is ever in memory. */
+/* token_gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's
+ * form). n·b·d FLOPs a head over the causal half, as products of TASK_TOKENS queries each; the
+ * gates of one such piece are all that is ever in memory. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -37,7 +37,7 @@ static void token_gates(const struct gates *p, int head, int t, int tokens, int 
 }
 
 static enum sw_status sw_cpu_token_gates(struct sw_backend *be, const struct sw_token_gates *in,
-                                         bool with_keys, int ld, int ld_rows, struct gates *p)
+                                         int ld_rows, int ld, bool with_keys, struct gates *p)
 {
     CPU_NEED(in->q && in->k && in->block > 0 && in->n_q > 0 && in->n_q <= in->n &&
              in->head_dim > 0);
@@ -47,7 +47,7 @@ static enum sw_status sw_cpu_token_gates(struct sw_backend *be, const struct sw_
                         .b = sw_blocks(in->n, in->block),
                         .row0 = (in->n - in->n_q) / in->block};
     p->rows = p->b - p->row0;
-    CPU_NEED(in->k_ld >= p->b && ld >= p->b && ld_rows >= p->rows);
+    CPU_NEED(in->k_ld >= p->b && ld_rows >= p->rows && ld >= p->b);
     size_t keys = with_keys ? (size_t)be->threads * (size_t)p->b : 0;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be,
@@ -71,12 +71,11 @@ static void scores_task(void *ctx, long task, int worker)
     const struct gate_scores *p = ctx;
     const struct gates *g = &p->g;
     /* long rows first */
-    int unit = (int)(task % p->a->units), row = g->rows - 1 - (int)(task / p->a->units),
+    int unit = (int)(task % p->a->out.units), row = g->rows - 1 - (int)(task / p->a->out.units),
         i = g->row0 + row;
-    int share = g->in->n_heads / p->a->units, first, end;
+    int share = g->in->n_heads / p->a->out.units, first, end;
     float *x = g->gates + (size_t)worker * TASK_TOKENS * (size_t)g->b;
-    float *out =
-        p->a->out + ((size_t)unit * (size_t)p->a->ld_rows + (size_t)row) * (size_t)p->a->ld;
+    float *out = sw_unit_row(&p->a->out, (size_t)unit, (size_t)row);
     memset(out, 0, (size_t)g->b * sizeof *out);
     row_span(g->in, i, &first, &end);
     for (int h = unit * share; h < (unit + 1) * share; h++)
@@ -94,10 +93,10 @@ static void scores_task(void *ctx, long task, int worker)
 
 enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a)
 {
-    CPU_NEED(a && a->out && a->units > 0 && a->in.n_heads % a->units == 0);
+    CPU_NEED(a && a->out.data && a->out.units > 0 && a->in.n_heads % a->out.units == 0);
     struct gate_scores p = {.a = a};
-    SW_TRY(sw_cpu_token_gates(be, &a->in, false, a->ld, a->ld_rows, &p.g));
-    sw_workers_run(cpu_of(be)->workers, (long)a->units * p.g.rows, scores_task, &p);
+    SW_TRY(sw_cpu_token_gates(be, &a->in, a->out.ld_rows, a->out.ld, false, &p.g));
+    sw_workers_run(cpu_of(be)->workers, (long)a->out.units * p.g.rows, scores_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
@@ -119,9 +118,8 @@ static void top_task(void *ctx, long task, int worker)
     int top = p->a->top[row] < i ? p->a->top[row] : i, first, end;
     float *x = g->gates + (size_t)worker * TASK_TOKENS * (size_t)g->b;
     uint64_t *keys = g->keys + (size_t)worker * (size_t)g->b;
-    size_t at = ((size_t)head * (size_t)p->a->ld_rows + (size_t)row) * (size_t)p->a->ld;
-    uint8_t *keep = p->a->keep + at;
-    uint64_t *queries = p->a->queries + at * (size_t)p->words;
+    uint8_t *keep = sw_keep_row(&p->a->keep, (size_t)head, (size_t)row);
+    uint64_t *queries = p->a->queries + (size_t)(keep - p->a->keep.data) * (size_t)p->words;
     memset(keep, 0, (size_t)g->b);
     memset(queries, 0, (size_t)g->b * (size_t)p->words * sizeof *queries);
     keep[i] = 1;
@@ -147,9 +145,9 @@ static void top_task(void *ctx, long task, int worker)
 
 enum sw_status sw_cpu_gate_top(struct sw_backend *be, const struct sw_gate_top *a)
 {
-    CPU_NEED(a && a->top && a->keep && a->queries);
+    CPU_NEED(a && a->top && a->queries && a->keep.data && a->keep.units == a->in.n_heads);
     struct gate_top p = {.a = a};
-    SW_TRY(sw_cpu_token_gates(be, &a->in, true, a->ld, a->ld_rows, &p.g));
+    SW_TRY(sw_cpu_token_gates(be, &a->in, a->keep.ld_rows, a->keep.ld, true, &p.g));
     p.words = sw_query_words(a->in.block);
     sw_workers_run(cpu_of(be)->workers, (long)a->in.n_heads * p.g.rows, top_task, &p);
     sw_cpu_scratch_done(be);

@@ -1,34 +1,34 @@
-/* lines.c: how the last queries attend, by key (columns) and by distance (slashes); their sums over
- * blocks, and block scores made of them. last·n·d multiply-adds a head, half a million a key at
- * last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
+/* vertical_slash.c: how the last queries attend, by key (columns) and by distance (slashes); their
+ * sums over blocks, and block scores made of them. last·n·d multiply-adds a head, half a million a
+ * key at last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
 
-enum { LINE_ROWS = 16 }; /* queries whose probabilities are in memory together */
+enum { QUERY_ROWS = 16 }; /* queries whose probabilities are in memory together */
 
-struct lines {
+struct vertical_slash {
     const struct sw_vec *vec;
-    const struct sw_lines *a;
-    float *scratch; /* [threads, LINE_ROWS, n_k] */
+    const struct sw_vertical_slash *a;
+    float *scratch; /* [threads, QUERY_ROWS, n_k] */
 };
 
-static void lines_task(void *ctx, long head, int worker)
+static void vertical_slash_task(void *ctx, long head, int worker)
 {
-    const struct lines *p = ctx;
-    const struct sw_lines *a = p->a;
+    const struct vertical_slash *p = ctx;
+    const struct sw_vertical_slash *a = p->a;
     const struct sw_attend *in = a->in;
     int n = in->n_k, d = in->head_dim, width = in->n_heads * d, kv_width = in->n_kv_heads * d,
         kv = (int)head / (in->n_heads / in->n_kv_heads);
-    float *x = p->scratch + (size_t)worker * LINE_ROWS * (size_t)n;
+    float *x = p->scratch + (size_t)worker * QUERY_ROWS * (size_t)n;
     float *columns = a->columns ? a->columns + (size_t)head * (size_t)a->ld : NULL;
     float *slashes = a->slashes ? a->slashes + (size_t)head * (size_t)a->ld : NULL;
     if (columns)
         memset(columns, 0, (size_t)n * sizeof *columns);
     if (slashes)
         memset(slashes, 0, (size_t)n * sizeof *slashes);
-    for (int t0 = n - a->last; t0 < n; t0 += LINE_ROWS) {
-        int rows = n - t0 < LINE_ROWS ? n - t0 : LINE_ROWS;
+    for (int t0 = n - a->last; t0 < n; t0 += QUERY_ROWS) {
+        int rows = n - t0 < QUERY_ROWS ? n - t0 : QUERY_ROWS;
         const float *q = (const float *)in->q + (size_t)(in->n_q - (n - t0)) * (size_t)width +
                          (size_t)head * (size_t)d;
         const float *k = (const float *)in->k + (size_t)kv * (size_t)d;
@@ -45,16 +45,16 @@ static void lines_task(void *ctx, long head, int worker)
     }
 }
 
-enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a)
+enum sw_status sw_cpu_vertical_slash(struct sw_backend *be, const struct sw_vertical_slash *a)
 {
     CPU_NEED(a != NULL);
-    SW_TRY(sw_cpu_attend_check(a->in, "lines"));
+    SW_TRY(sw_cpu_attend_check(a->in, "vertical_slash"));
     CPU_NEED(a->in->batch == 1 && a->last > 0 && a->last <= a->in->n_q && a->ld >= a->in->n_k);
     void *scratch;
-    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * LINE_ROWS * (size_t)a->in->n_k * sizeof(float),
+    SW_TRY(sw_cpu_scratch(be, (size_t)be->threads * QUERY_ROWS * (size_t)a->in->n_k * sizeof(float),
                           &scratch));
-    struct lines p = {.vec = cpu_of(be)->vec, .a = a, .scratch = scratch};
-    sw_workers_run(cpu_of(be)->workers, a->in->n_heads, lines_task, &p);
+    struct vertical_slash p = {.vec = cpu_of(be)->vec, .a = a, .scratch = scratch};
+    sw_workers_run(cpu_of(be)->workers, a->in->n_heads, vertical_slash_task, &p);
     sw_cpu_scratch_done(be);
     return SW_OK;
 }
@@ -64,7 +64,7 @@ enum sw_status sw_cpu_lines(struct sw_backend *be, const struct sw_lines *a)
 static void pool_task(void *ctx, long row, int worker)
 {
     (void)worker;
-    const struct sw_pool_lines *a = ctx;
+    const struct sw_pool_vertical_slash *a = ctx;
     const float *in = a->in + (size_t)row * (size_t)a->ld;
     float *out = a->out + (size_t)row * (size_t)a->ld_out;
     double passed = 0; /* from the block before */
@@ -82,11 +82,12 @@ static void pool_task(void *ctx, long row, int worker)
     }
 }
 
-enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lines *a)
+enum sw_status sw_cpu_pool_vertical_slash(struct sw_backend *be,
+                                          const struct sw_pool_vertical_slash *a)
 {
     CPU_NEED(a && a->in && a->out && a->rows > 0 && a->n > 0 && a->block > 0 && a->ld >= a->n &&
              a->ld_out >= sw_blocks(a->n, a->block));
-    struct sw_pool_lines copy = *a;
+    struct sw_pool_vertical_slash copy = *a;
     sw_workers_run(cpu_of(be)->workers, a->rows, pool_task, &copy);
     return SW_OK;
 }
@@ -96,22 +97,23 @@ enum sw_status sw_cpu_pool_lines(struct sw_backend *be, const struct sw_pool_lin
 static void scores_task(void *ctx, long task, int worker)
 {
     (void)worker;
-    const struct sw_line_scores *a = ctx;
+    const struct sw_vertical_slash_scores *a = ctx;
     size_t unit = (size_t)(task / a->rows), row = (size_t)(task % a->rows);
     int i = a->row0 + (int)row;
     const float *columns = a->columns + unit * (size_t)a->ld_in,
                 *slashes = a->slashes + unit * (size_t)a->ld_in;
-    float *out = a->out + (unit * (size_t)a->ld_rows + row) * (size_t)a->ld;
+    float *out = sw_unit_row(&a->out, unit, row);
     for (int j = 0; j < a->b; j++)
         out[j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
 }
 
-enum sw_status sw_cpu_line_scores(struct sw_backend *be, const struct sw_line_scores *a)
+enum sw_status sw_cpu_vertical_slash_scores(struct sw_backend *be,
+                                            const struct sw_vertical_slash_scores *a)
 {
-    CPU_NEED(a && a->columns && a->slashes && a->out && a->units > 0 && a->rows > 0 &&
-             a->row0 >= 0 && a->row0 + a->rows <= a->b);
-    CPU_NEED(a->ld_in >= a->b && a->ld >= a->b && a->ld_rows >= a->rows);
-    struct sw_line_scores copy = *a;
-    sw_workers_run(cpu_of(be)->workers, (long)a->units * a->rows, scores_task, &copy);
+    CPU_NEED(a && a->columns && a->slashes && a->rows > 0 && a->row0 >= 0 &&
+             a->row0 + a->rows <= a->b && a->ld_in >= a->b &&
+             sw_unit_holds(&a->out, a->rows, a->b));
+    struct sw_vertical_slash_scores copy = *a;
+    sw_workers_run(cpu_of(be)->workers, (long)a->out.units * a->rows, scores_task, &copy);
     return SW_OK;
 }

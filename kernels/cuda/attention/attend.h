@@ -26,7 +26,7 @@ struct attend_args {
     /* token masks of partial blocks (selection.h); NULL: none */
     const uint8_t *columns, *slashes;
     const uint64_t *queries;
-    int line_ld, query_words;
+    int mask_ld, query_words;
 };
 
 struct key_list {
@@ -62,7 +62,7 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     int from = a.indptr[row];
     l.index = a.indices + from;
     l.whole = a.whole ? a.whole + from : nullptr;
-    int64_t lines = ((int64_t)seq * a.units_per_seq + unit) * a.line_ld;
+    int64_t lines = ((int64_t)seq * a.units_per_seq + unit) * a.mask_ld;
     if (a.columns)
         l.columns = a.columns + lines;
     if (a.slashes)

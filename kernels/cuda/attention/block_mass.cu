@@ -15,8 +15,8 @@
 struct mass_args {
     attend_args a; /* dense */
     float *lse;    /* [H, n_q]: log2 of the sum of exponentials, of scaled scores */
-    float *out;
-    int block, rows_per_turn, first_block, ld, ld_rows, b;
+    struct sw_unit_matrix out;
+    int block, rows_per_turn, first_block, b;
 };
 
 template <int D>
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
     int begin = MASS ? (m.first_block + turn) * m.block : offset + turn * R,
         end = min(begin + span, a.n_k);
     begin = max(begin, offset);
-    float *out = MASS ? m.out + ((int64_t)h * m.ld_rows + turn) * m.ld : nullptr;
+    float *out = MASS ? unit_row(m.out, h, turn) : nullptr;
 
     for (int p0 = begin; p0 < end; p0 += R) {
         int p_end = min(p0 + R, end), steps = ((p_end - 1) >> 6) + 1;
@@ -222,10 +222,9 @@ static enum sw_status block_mass(struct sw_backend *be, const struct sw_block_ma
     m.first_block = (in.n_k - in.n_q) / b->block;
     m.block = b->block;
     m.rows_per_turn = std::min(b->block, 64);
-    m.ld = b->ld;
-    m.ld_rows = b->ld_rows;
     m.out = b->out;
-    REQUIRE(m.b <= b->ld && m.b - m.first_block <= b->ld_rows, "block_mass");
+    REQUIRE(sw_unit_holds(&m.out, m.b - m.first_block, m.b) && m.out.units == in.n_heads,
+            "block_mass");
     void *lse;
     SW_TRY(
         sw_cuda_scratch(s, SCRATCH_LSE, (size_t)in.n_heads * (size_t)in.n_q * sizeof(float), &lse));

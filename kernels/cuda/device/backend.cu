@@ -91,10 +91,10 @@ enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel, struct sw_bac
     return host.selection_reserve(sel, be, units, rows, capacity, with_partial);
 }
 
-enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld,
+enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int mask_ld,
                                                int query_words)
 {
-    return host.selection_reserve_masks(sel, line_ld, query_words);
+    return host.selection_reserve_masks(sel, mask_ld, query_words);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */

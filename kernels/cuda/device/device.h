@@ -16,6 +16,16 @@
 
 using bf16 = __nv_bfloat16;
 
+/* Row r of unit u, on the device (sw_unit_row and sw_keep_row are the host's). */
+static __device__ __forceinline__ float *unit_row(const struct sw_unit_matrix &m, int u, int r)
+{
+    return m.data + ((int64_t)u * m.ld_rows + r) * m.ld;
+}
+static __device__ __forceinline__ uint8_t *keep_row(const struct sw_keep_matrix &m, int u, int r)
+{
+    return m.data + ((int64_t)u * m.ld_rows + r) * m.ld;
+}
+
 /* Scratch buffers grow and are kept; one a purpose, so that two uses in one operation cannot
  * collide. */
 enum scratch_slot {
@@ -148,7 +158,7 @@ SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel,
                                                        struct sw_backend *be, int units, int rows,
                                                        int64_t capacity, bool with_partial);
 
-SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int line_ld,
+SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int mask_ld,
                                                              int query_words);
 
 /* out = x · wᵀ (+ bias) (+ out), bf16 in, fp32 accumulation; out bf16 or fp32. */

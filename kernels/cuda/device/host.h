@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /* goes up whenever backend.h or this file changes what the two sides see */
-enum { SW_CUDA_ABI = 3 };
+enum { SW_CUDA_ABI = 4 };
 
 struct sw_cuda_host {
     int abi;             /* SW_CUDA_ABI */
@@ -23,7 +23,7 @@ struct sw_cuda_host {
                               ...);
     enum sw_status (*selection_reserve)(struct sw_selection *s, struct sw_backend *backend,
                                         int units, int rows, int64_t capacity, bool with_partial);
-    enum sw_status (*selection_reserve_masks)(struct sw_selection *s, int line_ld, int query_words);
+    enum sw_status (*selection_reserve_masks)(struct sw_selection *s, int mask_ld, int query_words);
 };
 
 /* SW_EINPUT when there is no driver or no device that this build supports; the message says

@@ -106,7 +106,7 @@ static enum sw_status antidiagonal(struct sw_backend *be, const struct sw_antidi
     int d = in->head_dim, n = in->n_k, G = in->n_heads / in->n_kv_heads, per = a->block / a->stride,
         b = div_up(n, a->block);
     REQUIRE(in->batch == 1 && in->n_q == n && a->stride >= 1 && a->block % a->stride == 0 &&
-                b <= a->ld && b <= a->ld_rows && d % 8 == 0,
+                sw_unit_holds(&a->out, b, b) && a->out.units == in->n_heads && d % 8 == 0,
             "antidiagonal");
     int groups = div_up(n, a->stride), columns = padded(groups), depth = a->stride * d;
     int strip = (int)std::max<int64_t>(
@@ -143,8 +143,8 @@ static enum sw_status antidiagonal(struct sw_backend *be, const struct sw_antidi
                              0,
                              in->scale / (float)a->stride,
                              false,
-                             a->out + (int64_t)h * a->ld_rows * a->ld,
-                             a->ld,
+                             sw_unit_row(&a->out, (size_t)h, 0),
+                             a->out.ld,
                              b};
             SW_TRY(gather(s, g, rows));
         }
@@ -235,8 +235,9 @@ static enum sw_status gate_scores(struct sw_backend *be, const struct sw_gate_sc
     const struct sw_token_gates *in = &a->in;
     struct gates g;
     SW_TRY(begin_gates(s, in, &g));
-    REQUIRE(a->units >= 1 && in->n_heads % a->units == 0 && g.b <= a->ld, "gate_scores");
-    int per_unit = in->n_heads / a->units;
+    REQUIRE(sw_unit_holds(&a->out, g.b - g.row0, g.b) && in->n_heads % a->out.units == 0,
+            "gate_scores");
+    int per_unit = in->n_heads / a->out.units;
     for (int h = 0; h < in->n_heads; h++)
         for (int at = 0; at < in->n_q; at += g.strip) {
             int rows = std::min(g.strip, in->n_q - at);
@@ -252,8 +253,8 @@ static enum sw_status gate_scores(struct sw_backend *be, const struct sw_gate_sc
                              g.row0,
                              in->scale,
                              h % per_unit > 0,
-                             a->out + (int64_t)(h / per_unit) * a->ld_rows * a->ld,
-                             a->ld,
+                             sw_unit_row(&a->out, (size_t)(h / per_unit), 0),
+                             a->out.ld,
                              g.b};
             SW_TRY(gather(s, p, rows));
         }
@@ -314,10 +315,10 @@ static enum sw_status gate_top(struct sw_backend *be, const struct sw_gate_top *
     const struct sw_token_gates *in = &a->in;
     struct gates g;
     SW_TRY(begin_gates(s, in, &g));
-    REQUIRE(g.b <= a->ld, "gate_top");
+    REQUIRE(sw_keep_holds(&a->keep, g.b - g.row0, g.b) && a->keep.units == in->n_heads, "gate_top");
     int rows = g.b - g.row0, words = (in->block + 63) / 64;
-    size_t entries = (size_t)in->n_heads * (size_t)a->ld_rows * (size_t)a->ld;
-    CUDA_TRY(s, cudaMemsetAsync(a->keep, 0, entries, s->stream));
+    size_t entries = (size_t)in->n_heads * (size_t)a->keep.ld_rows * (size_t)a->keep.ld;
+    CUDA_TRY(s, cudaMemsetAsync(a->keep.data, 0, entries, s->stream));
     CUDA_TRY(s,
              cudaMemsetAsync(a->queries, 0, entries * (size_t)words * sizeof(uint64_t), s->stream));
     void *top;
@@ -326,12 +327,13 @@ static enum sw_status gate_top(struct sw_backend *be, const struct sw_gate_top *
     for (int h = 0; h < in->n_heads; h++)
         for (int at = 0; at < in->n_q; at += g.strip) {
             int some = std::min(g.strip, in->n_q - at);
-            int64_t matrix = (int64_t)h * a->ld_rows * a->ld;
+            int64_t matrix = (int64_t)h * a->keep.ld_rows * a->keep.ld;
             SW_TRY(gate_logits(s, &g, h, at, some));
             gate_top_tokens<<<(unsigned)some, THREADS, 0, s->stream>>>(
                 g.x, g.columns, at, in->n_q, in->n, in->block, g.row0,
-                static_cast<const int32_t *>(top), a->keep + matrix,
-                reinterpret_cast<unsigned long long *>(a->queries) + matrix * words, a->ld, words);
+                static_cast<const int32_t *>(top), a->keep.data + matrix,
+                reinterpret_cast<unsigned long long *>(a->queries) + matrix * words, a->keep.ld,
+                words);
             LAUNCHED(s, "gate_top");
         }
     return SW_OK;

@@ -102,8 +102,8 @@ __device__ inline float sharpen(float v, float exponent, int whole)
 
 struct finish_args {
     const float *x; /* [units_q, x_rows, x_ld] of this strip */
-    float *out;     /* [units_out, out_ld_rows, ld] */
-    int units_q, units_out, row_begin, rows, row0, b, x_ld, x_rows, ld, out_ld_rows, whole_exponent;
+    struct sw_unit_matrix out;
+    int units_q, row_begin, rows, row0, b, x_ld, x_rows, whole_exponent;
     float exponent;
     bool softmax, causal, pool_rows;
     const float *column_scores; /* [units_k, k_ld] or NULL */
@@ -124,11 +124,10 @@ __device__ inline bool has_own(const float *own, int j) { return own && own[j] =
 __global__ void __launch_bounds__(256) finish_rows(finish_args a)
 {
     __shared__ float lanes[32];
-    int uo = blockIdx.y, per = a.units_q / a.units_out;
+    int uo = blockIdx.y, per = a.units_q / a.out.units;
     int rows = a.pool_rows ? a.rows : 1, row = a.pool_rows ? 0 : blockIdx.x;
     int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
-    float *out =
-        a.out + ((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld;
+    float *out = unit_row(a.out, uo, a.pool_rows ? 0 : a.row_begin + row);
     float count = (float)(per * rows);
     for (int j = allowed + threadIdx.x; j < a.b; j += blockDim.x)
         out[j] = 0.0f;
@@ -186,7 +185,7 @@ __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 
     __shared__ float part[32][33];
     int lane = threadIdx.x & 31, lead = threadIdx.x >> 5, j = blockIdx.x * 32 + lane,
         uo = blockIdx.z;
-    int per = a.units_q / a.units_out, rows = a.pool_rows ? a.rows : 1,
+    int per = a.units_q / a.out.units, rows = a.pool_rows ? a.rows : 1,
         row = a.pool_rows ? 0 : blockIdx.y;
     int allowed = a.causal ? min(a.b, a.row0 + (a.pool_rows ? 0 : a.row_begin + row) + 1) : a.b;
     float acc = 0;
@@ -209,8 +208,7 @@ __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 
     float sum = 0;
     for (int p = 0; p < 32; p++)
         sum += part[p][lane];
-    a.out[((int64_t)uo * a.out_ld_rows + (a.pool_rows ? 0 : a.row_begin + row)) * a.ld + j] =
-        sum / (float)(per * rows);
+    unit_row(a.out, uo, a.pool_rows ? 0 : a.row_begin + row)[j] = sum / (float)(per * rows);
 }
 
 static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
@@ -224,7 +222,7 @@ static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
         LAUNCHED(s, "block_scores, statistics");
     }
     dim3 grid((unsigned)div_up(f.b, 32), (unsigned)(f.pool_rows ? 1 : f.rows),
-              (unsigned)f.units_out);
+              (unsigned)f.out.units);
     gather_rows<<<grid, 1024, 0, s->stream>>>(f, static_cast<const float2 *>(stats));
     LAUNCHED(s, "block_scores, mean");
     return SW_OK;
@@ -367,8 +365,7 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
         if (warp >= rows)
             continue;
         int allowed = !real ? 1 : a.causal ? min(a.b, a.row0 + i0 + warp + 1) : a.b;
-        float *x = logits + warp * ld,
-              *out = a.out + ((int64_t)u * a.out_ld_rows + i0 + warp) * a.ld, top = -INFINITY,
+        float *x = logits + warp * ld, *out = unit_row(a.out, u, i0 + warp), top = -INFINITY,
               sum = 0, v[AT_ONCE];
 #pragma unroll 1
         for (int j = lane; j < allowed; j += 32 * AT_ONCE)
@@ -423,7 +420,7 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
 /* Enough rows, and sketches that come 16 bytes at a time. */
 static bool fused_takes(const struct cuda_state *s, const struct sw_block_scores *a)
 {
-    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->units_out &&
+    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->out.units &&
            a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
            ((uintptr_t)a->q | (uintptr_t)a->k) % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
 }
@@ -442,8 +439,8 @@ static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_s
 static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units_out >= 1 && a->units_q % a->units_out == 0 && a->b <= a->ld && a->rows >= 1 &&
-                a->b >= 1,
+    REQUIRE(a->rows >= 1 && a->b >= 1 && sw_unit_holds(&a->out, a->pool_rows ? 1 : a->rows, a->b) &&
+                a->units_q % a->out.units == 0,
             "block_scores");
     REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) &&
                 a->rows <= a->q_ld && a->b <= a->k_ld,
@@ -473,15 +470,12 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
     finish_args f = {static_cast<float *>(room),
                      a->out,
                      a->units_q,
-                     a->units_out,
                      0,
                      0,
                      a->row0,
                      a->b,
                      a->b,
                      strip,
-                     a->ld,
-                     a->out_ld_rows,
                      whole,
                      a->exponent,
                      a->softmax,
@@ -503,11 +497,11 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
                            256, 0, s->stream>>>(l);
         LAUNCHED(s, "block_scores, logits");
         int made = a->pool_rows ? 1 : rows;
-        if (made * a->units_out <= 64 && a->units_q / a->units_out * rows / made >= 8) {
+        if (made * a->out.units <= 64 && a->units_q / a->out.units * rows / made >= 8) {
             SW_TRY(finish_few(s, f));
             continue;
         }
-        finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->units_out), 256, 0,
+        finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->out.units), 256, 0,
                       s->stream>>>(f);
         LAUNCHED(s, "block_scores, softmax");
     }
@@ -516,31 +510,31 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
 
 /* --- mean_units ------------------------------------------------------------------------------- */
 
-__global__ void mean_of_units(const float *in, int per, int rows, int cols, int ld, int ld_rows,
-                              float *out)
+__global__ void mean_of_units(struct sw_mean_units a)
 {
     int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)rows * cols)
+    if (id >= (int64_t)a.rows * a.cols)
         return;
-    int64_t i = id / cols, j = id % cols, u = blockIdx.y, plane = (int64_t)ld_rows * ld;
-    const float *p = in + u * per * plane + i * ld + j;
+    int i = (int)(id / a.cols), j = (int)(id % a.cols), u = blockIdx.y,
+        per = a.in.units / a.out.units;
+    const float *p = unit_row(a.in, u * per, i) + j;
+    int64_t plane = (int64_t)a.in.ld_rows * a.in.ld;
     float sum = 0;
     for (int k = 0; k < per; k++)
         sum += p[k * plane];
-    out[u * plane + i * ld + j] = per == 1 ? sum : sum / (float)per;
+    unit_row(a.out, u, i)[j] = per == 1 ? sum : sum / (float)per;
 }
 
-static enum sw_status mean_units(struct sw_backend *be, const float *in, int units_in,
-                                 int units_out, int rows, int cols, int ld, int ld_rows, float *out)
+static enum sw_status mean_units(struct sw_backend *be, const struct sw_mean_units *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(units_out >= 1 && units_in % units_out == 0 && cols <= ld && rows <= ld_rows,
+    REQUIRE(sw_unit_holds(&a->in, a->rows, a->cols) && sw_unit_holds(&a->out, a->rows, a->cols) &&
+                a->in.units % a->out.units == 0,
             "mean_units");
-    if (rows == 0 || cols == 0)
+    if (a->rows == 0 || a->cols == 0)
         return SW_OK;
-    dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units_out);
-    mean_of_units<<<grid, 256, 0, s->stream>>>(in, units_in / units_out, rows, cols, ld, ld_rows,
-                                               out);
+    dim3 grid((unsigned)div_up64((int64_t)a->rows * a->cols, 256), (unsigned)a->out.units);
+    mean_of_units<<<grid, 256, 0, s->stream>>>(*a);
     LAUNCHED(s, "mean_units");
     return SW_OK;
 }
@@ -556,29 +550,27 @@ __device__ inline uint64_t mix64(uint64_t x)
     return x ^ (x >> 31);
 }
 
-__global__ void hash_rows(uint64_t key, uint64_t unit0, int rows, int row0, int cols, int ld,
-                          int ld_rows, float *out)
+__global__ void hash_rows(struct sw_hash_scores a, uint64_t key)
 {
     int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)rows * cols)
+    if (id >= (int64_t)a.rows * a.cols)
         return;
-    int64_t i = id / cols, j = id % cols, u = blockIdx.y;
-    uint64_t index = ((unit0 + (uint64_t)u) << 40) | ((uint64_t)(row0 + i) << 20) | (uint64_t)j;
+    int i = (int)(id / a.cols), j = (int)(id % a.cols), u = blockIdx.y;
+    uint64_t unit = (uint64_t)a.layer * (uint64_t)a.out.units + (uint64_t)u;
+    uint64_t index = (unit << 40) | ((uint64_t)(a.row0 + i) << 20) | (uint64_t)j;
     /* The leading 24 bits: rounding a 53-bit uniform to fp32 instead could give 1. */
-    out[(u * ld_rows + i) * ld + j] = (float)(mix64(key ^ index) >> 40) * 0x1p-24f;
+    unit_row(a.out, u, i)[j] = (float)(mix64(key ^ index) >> 40) * 0x1p-24f;
 }
 
-static enum sw_status hash_scores(struct sw_backend *be, uint64_t seed, int layer, int units,
-                                  int row0, int rows, int cols, int ld, int ld_rows, float *out)
+static enum sw_status hash_scores(struct sw_backend *be, const struct sw_hash_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(cols <= ld && rows <= ld_rows && units >= 1, "hash_scores");
-    if (rows == 0 || cols == 0)
+    REQUIRE(sw_unit_holds(&a->out, a->rows, a->cols), "hash_scores");
+    if (a->rows == 0 || a->cols == 0)
         return SW_OK;
-    uint64_t key = sw_mix64(sw_mix64(seed) ^ ((uint64_t)SW_RNG_RANDOM_METHOD << 32));
-    dim3 grid((unsigned)div_up64((int64_t)rows * cols, 256), (unsigned)units);
-    hash_rows<<<grid, 256, 0, s->stream>>>(key, (uint64_t)layer * (uint64_t)units, rows, row0, cols,
-                                           ld, ld_rows, out);
+    uint64_t key = sw_mix64(sw_mix64(a->seed) ^ ((uint64_t)SW_RNG_RANDOM_METHOD << 32));
+    dim3 grid((unsigned)div_up64((int64_t)a->rows * a->cols, 256), (unsigned)a->out.units);
+    hash_rows<<<grid, 256, 0, s->stream>>>(*a, key);
     LAUNCHED(s, "hash_scores");
     return SW_OK;
 }

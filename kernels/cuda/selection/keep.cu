@@ -58,11 +58,13 @@ static enum sw_status mark_top(struct sw_backend *be, const struct sw_mark_top *
     return SW_OK;
 }
 
-/* --- keep_lines ------------------------------------------------------------------------------- */
+/* --- keep_vertical_slash
+ * ------------------------------------------------------------------------------- */
 
 /* Flags a block of columns [units, b] and of offsets [units, b]; any token's flag makes its
  * block's. */
-__global__ void line_blocks(struct sw_keep_lines a, int b, uint8_t *columns, uint8_t *offsets)
+__global__ void vertical_slash_blocks(struct sw_keep_vertical_slash a, int b, uint8_t *columns,
+                                      uint8_t *offsets)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, u = blockIdx.y;
     if (j >= b)
@@ -85,36 +87,38 @@ __global__ void line_blocks(struct sw_keep_lines a, int b, uint8_t *columns, uin
     offsets[(int64_t)u * b + j] = offset;
 }
 
-__global__ void keep_line_rows(struct sw_keep_lines a, int b, const uint8_t *columns,
-                               const uint8_t *offsets)
+__global__ void keep_vertical_slash_rows(struct sw_keep_vertical_slash a, int b,
+                                         const uint8_t *columns, const uint8_t *offsets)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y, u = blockIdx.z, i = a.row0 + r;
     if (j >= b)
         return;
-    uint8_t *keep = a.keep + ((int64_t)u * a.ld_rows + r) * a.ld + j;
+    uint8_t *keep = keep_row(a.keep, u, r) + j;
     bool on = j <= i && (columns[(int64_t)u * b + j] || offsets[(int64_t)u * b + i - j] ||
                          (a.whole_rows && a.whole_rows[(int64_t)u * a.ld_in + i]));
     *keep = on || (!a.clear && *keep);
 }
 
-static enum sw_status keep_lines(struct sw_backend *be, const struct sw_keep_lines *a)
+static enum sw_status keep_vertical_slash(struct sw_backend *be,
+                                          const struct sw_keep_vertical_slash *a)
 {
     struct cuda_state *s = state_of(be);
     int b = div_up(a->n, a->block);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && b <= a->ld &&
-                a->row0 + a->rows <= b,
-            "keep_lines");
+    REQUIRE(sw_keep_holds(&a->keep, a->rows, b) && a->rows >= 1 && a->row0 + a->rows <= b,
+            "keep_vertical_slash");
     REQUIRE((a->grain == 1 && a->n <= a->ld_in) || (a->grain == a->block && b <= a->ld_in),
-            "keep_lines");
+            "keep_vertical_slash");
     void *room;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, 2 * (size_t)a->units * (size_t)b, &room));
-    uint8_t *columns = static_cast<uint8_t *>(room), *offsets = columns + (int64_t)a->units * b;
-    line_blocks<<<dim3((unsigned)div_up(b, 64), (unsigned)a->units), 64, 0, s->stream>>>(
-        *a, b, columns, offsets);
-    LAUNCHED(s, "keep_lines, blocks");
-    keep_line_rows<<<dim3((unsigned)div_up(b, 128), (unsigned)a->rows, (unsigned)a->units), 128, 0,
-                     s->stream>>>(*a, b, columns, offsets);
-    LAUNCHED(s, "keep_lines");
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, 2 * (size_t)a->keep.units * (size_t)b, &room));
+    uint8_t *columns = static_cast<uint8_t *>(room),
+            *offsets = columns + (int64_t)a->keep.units * b;
+    vertical_slash_blocks<<<dim3((unsigned)div_up(b, 64), (unsigned)a->keep.units), 64, 0,
+                            s->stream>>>(*a, b, columns, offsets);
+    LAUNCHED(s, "keep_vertical_slash, blocks");
+    keep_vertical_slash_rows<<<dim3((unsigned)div_up(b, 128), (unsigned)a->rows,
+                                    (unsigned)a->keep.units),
+                               128, 0, s->stream>>>(*a, b, columns, offsets);
+    LAUNCHED(s, "keep_vertical_slash");
     return SW_OK;
 }
 
@@ -130,7 +134,7 @@ struct keep_args {
 
 __device__ inline bool keeps(const struct sw_select_keep &a, int u, int r, int j)
 {
-    return j == a.row0 + r || a.keep[((int64_t)u * a.ld_rows + r) * a.ld + j];
+    return j == a.row0 + r || keep_row(a.keep, u, r)[j];
 }
 
 __global__ void __launch_bounds__(THREADS) keep_count(keep_args a)
@@ -179,7 +183,7 @@ __global__ void __launch_bounds__(THREADS) keep_fill(keep_args a)
                 a.whole[e] = a.in.queries && j == i;
             for (int w = 0; a.queries && w < a.words; w++)
                 a.queries[e * a.words + w] =
-                    a.in.queries[(((int64_t)u * a.in.ld_rows + r) * a.in.ld + j) * a.words + w];
+                    a.in.queries[(keep_row(a.in.keep, u, r) - a.in.keep.data + j) * a.words + w];
         }
         at += total.a;
     }
@@ -189,19 +193,18 @@ static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_
                                   struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->row0 >= 0 &&
-                a->row0 + a->rows <= a->ld,
+    REQUIRE(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0,
             "select_keep");
-    int64_t rows = (int64_t)a->units * a->rows,
-            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
+    int64_t rows = (int64_t)a->keep.units * a->rows,
+            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->keep.units;
     if (full > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
                        (long long)full);
-    bool lines = a->columns || a->slashes, masked = lines || a->queries;
+    bool by_token = a->columns || a->slashes, masked = by_token || a->queries;
     int words = a->queries ? (a->block + 63) / 64 : 0;
-    SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, full, masked));
+    SW_TRY(sw_cuda_selection_reserve(out, be, a->keep.units, a->rows, full, masked));
     if (masked)
-        SW_TRY(sw_cuda_selection_reserve_masks(out, lines ? a->line_ld : 0, words));
+        SW_TRY(sw_cuda_selection_reserve_masks(out, by_token ? a->mask_ld : 0, words));
     out->block = a->block;
     out->n = a->n;
     out->n_q = a->n_q;
@@ -211,15 +214,15 @@ static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_
     keep_args k = {
         *a,   static_cast<int32_t *>(counts), out->indptr, out->indices, out->whole, out->queries,
         words};
-    dim3 grid((unsigned)a->rows, (unsigned)a->units);
+    dim3 grid((unsigned)a->rows, (unsigned)a->keep.units);
     keep_count<<<grid, THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_keep, count");
     keep_starts<<<1, THREADS, 0, s->stream>>>(k, rows);
     LAUNCHED(s, "select_keep, sum");
     keep_fill<<<grid, THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_keep, fill");
-    if (lines) {
-        size_t bytes = (size_t)a->units * (size_t)a->line_ld;
+    if (by_token) {
+        size_t bytes = (size_t)a->keep.units * (size_t)a->mask_ld;
         const uint8_t *from[] = {a->columns, a->slashes};
         uint8_t **to[] = {&out->columns, &out->slashes};
         for (int i = 0; i < 2; i++) {
@@ -236,6 +239,6 @@ static enum sw_status select_keep(struct sw_backend *be, const struct sw_select_
 void sw_cuda_bind_keep(struct sw_backend *be)
 {
     be->mark_top = mark_top;
-    be->keep_lines = keep_lines;
+    be->keep_vertical_slash = keep_vertical_slash;
     be->select_keep = select_keep;
 }

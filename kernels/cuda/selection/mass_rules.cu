@@ -173,8 +173,7 @@ __global__ void gather_matrix(mass_args a, uint32_t *keys, uint32_t *places)
         return;
     int r = row_of_entry(a.in.row0, e, a.in.rows), j = (int)(e - entries_before(a.in.row0, r));
     int64_t to = (int64_t)blockIdx.y * a.triangle + a.triangle - 1 - e;
-    keys[to] =
-        key_of_score(a.in.scores[((int64_t)(a.u0 + blockIdx.y) * a.in.ld_rows + r) * a.in.ld + j]);
+    keys[to] = key_of_score(unit_row(a.in.scores, a.u0 + (int)blockIdx.y, r)[j]);
     places[to] = (uint32_t)e;
 }
 
@@ -203,11 +202,11 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
     double limit = a.limit[u], total = 0, all;
     if (limit < 0)
         return;
-    uint8_t *keep = a.in.keep + ((int64_t)u * a.in.ld_rows + r) * a.in.ld;
+    const float *row = unit_row(a.in.scores, u, r);
+    uint8_t *keep = a.in.keep + (row - a.in.scores.data);
     bool reach = a.in.rule == SW_MASS_REACH;
     double carry = 0, wanted = limit;
     if (reach) { /* blocks 0 and i count first */
-        const float *row = a.in.scores + ((int64_t)u * a.in.ld_rows + r) * a.in.ld;
         double mine = 0;
         for (int p = threadIdx.x; p < n; p += THREADS)
             mine += (double)score_of_key(a.keys[start + p]);
@@ -247,7 +246,7 @@ __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
         if (p < a.triangle && upto <= wanted) {
             int64_t e = a.places[start + p];
             int r = row_of_entry(a.in.row0, e, a.in.rows);
-            a.in.keep[((int64_t)u * a.in.ld_rows + r) * a.in.ld +
+            a.in.keep[((int64_t)u * a.in.scores.ld_rows + r) * a.in.scores.ld +
                       (e - entries_before(a.in.row0, r))] = 1;
         }
         carry += all;
@@ -259,8 +258,8 @@ __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
 static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass *in)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(in->units >= 1 && in->rows >= 1 && in->rows <= in->ld_rows && in->row0 >= 0 &&
-                in->row0 + in->rows <= in->ld,
+    REQUIRE(sw_unit_holds(&in->scores, in->rows, in->row0 + in->rows) && in->rows >= 1 &&
+                in->row0 >= 0,
             "keep_mass");
     mass_args a = {*in, 0, entries_before(in->row0, in->rows), NULL, NULL, NULL};
     if (a.triangle > UINT32_MAX)
@@ -268,18 +267,19 @@ static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass
                        (long long)a.triangle);
     if (in->clear)
         CUDA_TRY(s, cudaMemsetAsync(in->keep, 0,
-                                    (size_t)in->units * (size_t)in->ld_rows * (size_t)in->ld,
+                                    (size_t)in->scores.units * (size_t)in->scores.ld_rows *
+                                        (size_t)in->scores.ld,
                                     s->stream));
     void *limits;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, (size_t)in->units * sizeof(double), &limits));
-    SW_TRY(sw_cuda_upload(s, limits, in->limit, (size_t)in->units * sizeof(double)));
+    SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, (size_t)in->scores.units * sizeof(double), &limits));
+    SW_TRY(sw_cuda_upload(s, limits, in->limit, (size_t)in->scores.units * sizeof(double)));
     a.limit = static_cast<const double *>(limits);
     bool whole_units = in->rule == SW_MASS_UNIT;
     /* 512 MiB of sort buffers at once */
-    int chunk =
-        (int)std::max<int64_t>(1, std::min<int64_t>(in->units, ((int64_t)32 << 20) / a.triangle));
-    for (a.u0 = 0; a.u0 < in->units; a.u0 += chunk) {
-        int units = std::min(chunk, in->units - a.u0);
+    int chunk = (int)std::max<int64_t>(
+        1, std::min<int64_t>(in->scores.units, ((int64_t)32 << 20) / a.triangle));
+    for (a.u0 = 0; a.u0 < in->scores.units; a.u0 += chunk) {
+        int units = std::min(chunk, in->scores.units - a.u0);
         int64_t count = units * a.triangle,
                 segments = whole_units ? units : (int64_t)units * in->rows;
         struct sort_buffers b;

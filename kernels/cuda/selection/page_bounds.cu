@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(256) bound_blocks(struct sw_bound_scores a)
     int j = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31, u = blockIdx.y;
     if (j >= a.b)
         return;
-    int per = a.n_heads / a.units, G = a.n_heads / a.n_kv_heads;
+    int per = a.n_heads / a.out.units, G = a.n_heads / a.n_kv_heads;
     float sum = 0;
     for (int h = u * per; h < (u + 1) * per; h++) {
         const bf16 *q = static_cast<const bf16 *>(a.q) + (int64_t)h * a.head_dim;
@@ -104,16 +104,17 @@ __global__ void __launch_bounds__(256) bound_blocks(struct sw_bound_scores a)
         sum += warp_sum(bound);
     }
     if (lane == 0)
-        a.out[(int64_t)u * a.ld + j] = sum;
+        unit_row(a.out, u, 0)[j] = sum;
 }
 
 static enum sw_status bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->n_heads % a->units == 0 && a->b <= a->ld && a->b <= a->ld_in &&
+    REQUIRE(sw_unit_holds(&a->out, 1, a->b) && a->n_heads % a->out.units == 0 && a->b <= a->ld_in &&
                 a->n_heads % a->n_kv_heads == 0,
             "bound_scores");
-    bound_blocks<<<dim3((unsigned)div_up(a->b, 8), (unsigned)a->units), 256, 0, s->stream>>>(*a);
+    bound_blocks<<<dim3((unsigned)div_up(a->b, 8), (unsigned)a->out.units), 256, 0, s->stream>>>(
+        *a);
     LAUNCHED(s, "bound_scores");
     return SW_OK;
 }

@@ -17,10 +17,10 @@
 /* --- under a budget --------------------------------------------------------------------------- */
 
 struct top_args {
-    const float *scores;
+    struct sw_unit_matrix scores;
     /* [rows + 1] entries before each row of a unit; NULL: one row, of `kept` entries */
     const int32_t *starts;
-    int kept, row0, rows, ld, ld_rows, sink, local;
+    int kept, row0, rows, sink, local;
     int32_t *indptr, *indices;
 };
 
@@ -72,11 +72,11 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a
     wait_for_previous();
     if (has_work(team, r))
         select_row<false>(a, team, u, r, place_of(a, u, r),
-                          a.scores ? a.scores + ((int64_t)u * a.ld_rows + r) * a.ld : nullptr);
+                          a.scores.data ? unit_row(a.scores, u, r) : nullptr);
 }
 
 struct scale_args {
-    const float *from; /* [units, ld_rows, ld] as out */
+    const float *from; /* of the scores' shape, as out */
     float alpha, *out;
     int b;
     bool causal, fill; /* fill: nobody has written what is above the diagonal yet */
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
         return;
     int used = c.causal ? min(c.b, a.row0 + r + 1) : c.b, stride = team.threads();
     float *row = held + team.first / each * padded_row(c.b), top = -INFINITY;
-    int64_t at = ((int64_t)u * a.ld_rows + r) * a.ld;
+    int64_t at = ((int64_t)u * a.scores.ld_rows + r) * a.scores.ld;
 #pragma unroll 1
     /* all reads of a turn are asked for at once */
     for (int base = team.thread(); base < used; base += TEAM_EACH * stride) {
@@ -149,7 +149,8 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
                                   struct sw_selection *out, top_args *args)
 {
     struct sw_backend *be = &s->be;
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->row0 >= 0 && (!a->scores || a->rows <= a->ld_rows),
+    REQUIRE(a->scores.units >= 1 && a->rows >= 1 && a->row0 >= 0 &&
+                (!a->scores.data || sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows)),
             "select_top");
     REQUIRE(a->forced.local >= 1 && a->forced.sink >= 0, "select_top");
     std::vector<int32_t> starts((size_t)a->rows + 1);
@@ -162,17 +163,18 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
         starts[(size_t)r] = (int32_t)total;
         total += a->budget[r] + 1;
     }
-    if (total * a->units > INT32_MAX)
+    if (total * a->scores.units > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
-                       (long long)(total * a->units));
+                       (long long)(total * a->scores.units));
     starts[(size_t)a->rows] = (int32_t)total;
-    SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, total * a->units, false));
+    SW_TRY(sw_cuda_selection_reserve(out, be, a->scores.units, a->rows, total * a->scores.units,
+                                     false));
     out->block = a->block;
     out->n = a->n;
     out->n_q = a->n_q;
     out->row0 = a->row0;
     out->rows = a->rows;
-    out->units = a->units;
+    out->units = a->scores.units;
     void *device_starts = NULL;
     if (a->rows > 1) { /* the same budget serves all layers: it is sent once */
         SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
@@ -185,8 +187,7 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
     }
     *args = {a->scores,       static_cast<const int32_t *>(device_starts),
              (int)total,      a->row0,
-             a->rows,         a->ld,
-             a->ld_rows,      a->forced.sink,
+             a->rows,         a->forced.sink,
              a->forced.local, out->indptr,
              out->indices};
     return SW_OK;
@@ -199,7 +200,7 @@ static enum sw_status select_top(struct sw_backend *be, const struct sw_select_t
     top_args args;
     SW_TRY(prepare_top(s, a, out, &args));
     int each = team_warps(a->row0 + a->rows);
-    dim3 grid((unsigned)div_up(a->rows, TEAM_WARPS / each), (unsigned)a->units);
+    dim3 grid((unsigned)div_up(a->rows, TEAM_WARPS / each), (unsigned)a->scores.units);
     CUDA_TRY(s, early_launch(s, true, select_top_rows, grid, 32 * TEAM_WARPS, 0, args, each));
     LAUNCHED(s, "select_top");
     return SW_OK;
@@ -211,10 +212,11 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
                                const struct sw_select_top *t, struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(w->scale_rows && t->scores == w->out && t->units == w->units && t->rows == w->rows &&
-                t->row0 == w->row0 && t->ld == w->ld,
+    REQUIRE(w->scale_rows && t->scores.data == w->out.data && t->scores.units == w->out.units &&
+                t->scores.ld_rows == w->out.ld_rows && t->scores.ld == w->out.ld,
             "walk_top");
-    REQUIRE(t->ld_rows == w->ld_rows && t->row0 + t->rows <= w->b && (w->beta != 0.0f || w->anchor),
+    REQUIRE(t->rows == w->rows && t->row0 == w->row0 && t->row0 + t->rows <= w->b &&
+                (w->beta != 0.0f || w->anchor),
             "walk_top");
     int each = team_warps(w->b);
     size_t bytes = (size_t)(TEAM_WARPS / each) * (size_t)padded_row(w->b) * sizeof(float);
@@ -225,17 +227,18 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
     }
     top_args args;
     SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
-    scale_args scale = {w->out, 1.0f, w->out, w->b, w->causal, false};
+    scale_args scale = {w->out.data, 1.0f, w->out.data, w->b, w->causal, false};
     if (w->beta != 0.0f) {
         SW_TRY(sw_cuda_walk_product(s, w));
     } else {
-        REQUIRE(w->b <= w->ld && w->rows <= w->ld_rows && w->out != w->x && w->out != w->a,
+        REQUIRE(sw_unit_holds(&w->out, w->rows, w->b) && w->out.data != w->x &&
+                    w->out.data != w->a.data,
                 "walk_top");
         scale.from = w->anchor;
         scale.alpha = w->alpha;
         scale.fill = true;
     }
-    dim3 grid((unsigned)div_up(t->rows, TEAM_WARPS / each), (unsigned)t->units);
+    dim3 grid((unsigned)div_up(t->rows, TEAM_WARPS / each), (unsigned)t->scores.units);
     CUDA_TRY(s, early_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes, args,
                              scale, each));
     LAUNCHED(s, "walk_top");
@@ -288,7 +291,7 @@ __global__ void __launch_bounds__(THREADS) quantile_count(quantile_args a)
     __shared__ uint32_t next;
     const struct sw_select_quantile &q = a.q;
     int r = blockIdx.x, u = blockIdx.y, i = q.row0 + r;
-    const float *scores = q.scores + ((int64_t)u * q.ld_rows + r) * q.ld;
+    const float *scores = unit_row(q.scores, u, r);
     int lo = q.sink_blocks, hi = i - q.window_blocks + 1;
     double threshold = INFINITY;
     struct pair_sum mine = {0, 0}, total;
@@ -354,7 +357,7 @@ __global__ void __launch_bounds__(THREADS) quantile_fill(quantile_args a)
     __shared__ int lanes[2][THREADS / 32];
     const struct sw_select_quantile &q = a.q;
     int r = blockIdx.x, u = blockIdx.y, i = q.row0 + r;
-    const float *scores = q.scores + ((int64_t)u * q.ld_rows + r) * q.ld;
+    const float *scores = unit_row(q.scores, u, r);
     double threshold = a.thresholds[(int64_t)u * q.rows + r];
     int at = a.indptr[(int64_t)u * q.rows + r];
     for (int base = 0; base <= i; base += THREADS) {
@@ -374,21 +377,21 @@ static enum sw_status select_quantile(struct sw_backend *be, const struct sw_sel
                                       struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->window_blocks >= 0 &&
-                a->sink_blocks >= 0,
+    REQUIRE(sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0 &&
+                a->window_blocks >= 0 && a->sink_blocks >= 0,
             "select_quantile");
-    int64_t rows = (int64_t)a->units * a->rows,
-            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->units;
+    int64_t rows = (int64_t)a->scores.units * a->rows,
+            full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->scores.units;
     if (full > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
                        (long long)full);
-    SW_TRY(sw_cuda_selection_reserve(out, be, a->units, a->rows, full, true));
+    SW_TRY(sw_cuda_selection_reserve(out, be, a->scores.units, a->rows, full, true));
     out->block = a->block;
     out->n = a->n;
     out->n_q = a->n_q;
     out->row0 = a->row0;
     out->rows = a->rows;
-    out->units = a->units;
+    out->units = a->scores.units;
     out->window = a->window;
     out->sink = a->sink;
     void *room;
@@ -400,7 +403,7 @@ static enum sw_status select_quantile(struct sw_backend *be, const struct sw_sel
                        out->indptr,
                        out->indices,
                        out->whole};
-    dim3 grid((unsigned)a->rows, (unsigned)a->units);
+    dim3 grid((unsigned)a->rows, (unsigned)a->scores.units);
     quantile_count<<<grid, THREADS, 0, s->stream>>>(k);
     LAUNCHED(s, "select_quantile, count");
     sum_counts<<<1, THREADS, 0, s->stream>>>(k.counts, rows, out->indptr);

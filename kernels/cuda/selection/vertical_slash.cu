@@ -103,20 +103,20 @@ static enum sw_status logits(struct cuda_state *s, const line_args &a)
                                      128 * D * 2));
     dim3 grid((unsigned)div_up(a.n, 64), (unsigned)div_up(a.last, 64), (unsigned)a.heads);
     line_logits<D><<<grid, 128, 128 * D * 2, s->stream>>>(a);
-    LAUNCHED(s, "lines, logits");
+    LAUNCHED(s, "vertical_slash, logits");
     return SW_OK;
 }
 
-static enum sw_status lines(struct sw_backend *be, const struct sw_lines *l)
+static enum sw_status vertical_slash(struct sw_backend *be, const struct sw_vertical_slash *l)
 {
     struct cuda_state *s = state_of(be);
     const struct sw_attend *in = l->in;
     REQUIRE(in->batch == 1 && l->last >= 1 && l->last <= in->n_q && l->ld >= in->n_k &&
                 in->n_heads % in->n_kv_heads == 0,
-            "lines");
+            "vertical_slash");
     if (in->head_dim % 8 != 0 || in->head_dim > 256)
         return SW_FAIL(SW_EUNSUPPORTED,
-                       "lines on cuda: head_dim %d; expected a multiple of 8 up to 256",
+                       "vertical_slash on cuda: head_dim %d; expected a multiple of 8 up to 256",
                        in->head_dim);
     line_args a = {static_cast<const bf16 *>(in->q),
                    static_cast<const bf16 *>(in->k),
@@ -146,15 +146,15 @@ static enum sw_status lines(struct sw_backend *be, const struct sw_lines *l)
         SW_TRY(FOR_HEAD_DIM(a.d, CALL));
 #undef CALL
         line_statistics<<<dim3((unsigned)a.last, (unsigned)a.heads), 512, 0, s->stream>>>(a);
-        LAUNCHED(s, "lines, statistics");
+        LAUNCHED(s, "vertical_slash, statistics");
         dim3 grid((unsigned)div_up(a.n, 256), (unsigned)a.heads);
         if (l->columns) {
             line_sums<false><<<grid, 256, 0, s->stream>>>(a, l->ld, l->columns);
-            LAUNCHED(s, "lines, columns");
+            LAUNCHED(s, "vertical_slash, columns");
         }
         if (l->slashes) {
             line_sums<true><<<grid, 256, 0, s->stream>>>(a, l->ld, l->slashes);
-            LAUNCHED(s, "lines, slashes");
+            LAUNCHED(s, "vertical_slash, slashes");
         }
     }
     return SW_OK;
@@ -162,7 +162,7 @@ static enum sw_status lines(struct sw_backend *be, const struct sw_lines *l)
 
 /* --- in blocks -------------------------------------------------------------------------------- */
 
-__global__ void pool_line_blocks(struct sw_pool_lines a, int blocks)
+__global__ void pool_vertical_slash_blocks(struct sw_pool_vertical_slash a, int blocks)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x;
     if (j >= blocks)
@@ -177,43 +177,46 @@ __global__ void pool_line_blocks(struct sw_pool_lines a, int blocks)
     a.out[(int64_t)blockIdx.y * a.ld_out + j] = a.scale * sum;
 }
 
-static enum sw_status pool_lines(struct sw_backend *be, const struct sw_pool_lines *a)
+static enum sw_status pool_vertical_slash(struct sw_backend *be,
+                                          const struct sw_pool_vertical_slash *a)
 {
     struct cuda_state *s = state_of(be);
     int blocks = div_up(a->n, a->block);
     REQUIRE(a->rows >= 1 && a->rows <= 65535 && a->n >= 1 && a->n <= a->ld && blocks <= a->ld_out,
-            "pool_lines");
-    pool_line_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0, s->stream>>>(
-        *a, blocks);
-    LAUNCHED(s, "pool_lines");
+            "pool_vertical_slash");
+    pool_vertical_slash_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0,
+                                 s->stream>>>(*a, blocks);
+    LAUNCHED(s, "pool_vertical_slash");
     return SW_OK;
 }
 
-__global__ void line_score_rows(struct sw_line_scores a)
+__global__ void vertical_slash_rows(struct sw_vertical_slash_scores a)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y, u = blockIdx.z, i = a.row0 + r;
     if (j >= a.b)
         return;
     const float *columns = a.columns + (int64_t)u * a.ld_in,
                 *slashes = a.slashes + (int64_t)u * a.ld_in;
-    a.out[((int64_t)u * a.ld_rows + r) * a.ld + j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
+    unit_row(a.out, u, r)[j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
 }
 
-static enum sw_status line_scores(struct sw_backend *be, const struct sw_line_scores *a)
+static enum sw_status vertical_slash_scores(struct sw_backend *be,
+                                            const struct sw_vertical_slash_scores *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->units >= 1 && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->ld &&
-                a->b <= a->ld_in && a->row0 + a->rows <= a->b,
-            "line_scores");
-    line_score_rows<<<dim3((unsigned)div_up(a->b, 128), (unsigned)a->rows, (unsigned)a->units), 128,
-                      0, s->stream>>>(*a);
-    LAUNCHED(s, "line_scores");
+    REQUIRE(sw_unit_holds(&a->out, a->rows, a->b) && a->rows >= 1 && a->b <= a->ld_in &&
+                a->row0 + a->rows <= a->b,
+            "vertical_slash_scores");
+    vertical_slash_rows<<<dim3((unsigned)div_up(a->b, 128), (unsigned)a->rows,
+                               (unsigned)a->out.units),
+                          128, 0, s->stream>>>(*a);
+    LAUNCHED(s, "vertical_slash_scores");
     return SW_OK;
 }
 
 void sw_cuda_bind_lines(struct sw_backend *be)
 {
-    be->lines = lines;
-    be->pool_lines = pool_lines;
-    be->line_scores = line_scores;
+    be->vertical_slash = vertical_slash;
+    be->pool_vertical_slash = pool_vertical_slash;
+    be->vertical_slash_scores = vertical_slash_scores;
 }

@@ -147,8 +147,7 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
     int i0 = row_tile * T, j0 = col_tile * T, bottom = min(i0 + T, a.rows) - 1;
     /* above the diagonal */
     bool empty = a.beta == 0.0f || (a.causal && j0 > a.row0 + bottom);
-    const float *x = a.x + (int64_t)u * a.ld_rows * a.ld,
-                *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
+    const float *x = a.x + (int64_t)u * a.out.ld_rows * a.out.ld, *m = unit_row(a.a, u, 0);
     int k_begin = a.causal ? j0 : 0, k_end = empty      ? k_begin
                                              : a.causal ? min(a.b, a.row0 + bottom + 1)
                                                         : a.b;
@@ -157,10 +156,10 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
     auto load = [&](int step) {
         int k0 = k_begin + step * L::DEPTH;
         uint32_t to = at + (uint32_t)((step & 1) * L::STAGE) * 4;
-        load_floats<VEC, T, L::DEPTH, L::X_LD>(to, x, a.ld, i0, a.rows, k0, k_end, a.causal,
+        load_floats<VEC, T, L::DEPTH, L::X_LD>(to, x, a.out.ld, i0, a.rows, k0, k_end, a.causal,
                                                a.row0);
-        load_floats<VEC, L::DEPTH, T, L::A_LD>(to + (uint32_t)(T * L::X_LD) * 4, m, a.ld, k0, k_end,
-                                               j0, a.b, a.causal, 0);
+        load_floats<VEC, L::DEPTH, T, L::A_LD>(to + (uint32_t)(T * L::X_LD) * 4, m, a.a.ld, k0,
+                                               k_end, j0, a.b, a.causal, 0);
     };
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     int share = warp / (L::SIDE * L::SIDE), wi = warp % (L::SIDE * L::SIDE) / L::SIDE * 32,
@@ -201,12 +200,12 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
 #pragma unroll
         for (int s = 0; s < L::SHARES; s++)
             sum += sums[(s * T + r) * L::SUM_LD + c];
-        int64_t place = ((int64_t)u * a.ld_rows + i) * a.ld + j;
+        int64_t place = ((int64_t)u * a.out.ld_rows + i) * a.out.ld + j;
         bool in = !a.causal || j <= a.row0 + i;
         float v = in ? a.beta * sum : 0.0f;
         if (in && a.alpha != 0.0f)
             v += a.alpha * a.anchor[place];
-        a.out[place] = v;
+        a.out.data[place] = v;
     }
 }
 
@@ -219,8 +218,7 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
     __shared__ float part[32][33];
     int lane = threadIdx.x & 31, lead = threadIdx.x >> 5, j = blockIdx.x * 32 + lane,
         i = blockIdx.y, u = blockIdx.z;
-    const float *x = a.x + ((int64_t)u * a.ld_rows + i) * a.ld,
-                *m = a.a + (int64_t)u * a.a_ld_rows * a.ld;
+    const float *x = a.x + ((int64_t)u * a.out.ld_rows + i) * a.out.ld, *m = unit_row(a.a, u, 0);
     int row = a.row0 + i,
         k_end = a.beta == 0.0f ? 0
                 : a.causal     ? min(a.b, row + 1)
@@ -230,19 +228,19 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
     if (j < a.b)
 #pragma unroll 4
         for (int k = k_begin + lead; k < k_end; k += 32)
-            acc += !a.causal || j <= k ? x[k] * m[(int64_t)k * a.ld + j] : 0.0f;
+            acc += !a.causal || j <= k ? x[k] * m[(int64_t)k * a.a.ld + j] : 0.0f;
     part[lead][lane] = acc;
     __syncthreads();
     if (lead == 0 && j < a.b) {
         float sum = 0;
         for (int p = 0; p < 32; p++)
             sum += part[p][lane];
-        int64_t at = ((int64_t)u * a.ld_rows + i) * a.ld + j;
+        int64_t at = ((int64_t)u * a.out.ld_rows + i) * a.out.ld + j;
         bool in = !a.causal || j <= row;
         float v = in ? a.beta * sum : 0.0f;
         if (in && a.alpha != 0.0f)
             v += a.alpha * a.anchor[at];
-        a.out[at] = v;
+        a.out.data[at] = v;
     }
 }
 
@@ -253,7 +251,7 @@ __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
     allow_early();
     wait_for_previous();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
-    float *row = a.out + ((int64_t)u * a.ld_rows + i) * a.ld;
+    float *row = unit_row(a.out, u, i);
     float top = -INFINITY;
     for (int j = threadIdx.x; j < used; j += blockDim.x)
         top = fmaxf(top, row[j]);
@@ -270,7 +268,7 @@ static enum sw_status launch_tiles(struct cuda_state *s, const struct sw_walk *a
     CUDA_TRY(s,
              cudaFuncSetAttribute(walk_tiles<T, VEC>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   walk_layout<T>::BYTES));
-    dim3 grid((unsigned)(div_up(a->rows, T) * div_up(a->b, T)), 1, (unsigned)a->units);
+    dim3 grid((unsigned)(div_up(a->rows, T) * div_up(a->b, T)), 1, (unsigned)a->out.units);
     CUDA_TRY(s, early_launch(s, true, walk_tiles<T, VEC>, grid, WALK_THREADS, walk_layout<T>::BYTES,
                              *a));
     LAUNCHED(s, "walk");
@@ -279,19 +277,21 @@ static enum sw_status launch_tiles(struct cuda_state *s, const struct sw_walk *a
 
 enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a)
 {
-    REQUIRE(a->b <= a->ld && a->rows >= 1 && a->rows <= a->ld_rows && a->b <= a->a_ld_rows &&
-                a->units >= 1,
+    REQUIRE(a->rows >= 1 && sw_unit_holds(&a->out, a->rows, a->b) &&
+                sw_unit_holds(&a->a, a->b, a->b) && a->a.units == a->out.units &&
+                a->a.ld == a->out.ld,
             "walk");
-    REQUIRE(a->out != a->x && a->out != a->a && (a->anchor || a->alpha == 0.0f), "walk");
+    REQUIRE(a->out.data != a->x && a->out.data != a->a.data && (a->anchor || a->alpha == 0.0f),
+            "walk");
     if (a->rows <= 8) {
-        walk_rows<<<dim3((unsigned)div_up(a->b, 32), (unsigned)a->rows, (unsigned)a->units), 1024,
-                    0, s->stream>>>(*a);
+        walk_rows<<<dim3((unsigned)div_up(a->b, 32), (unsigned)a->rows, (unsigned)a->out.units),
+                    1024, 0, s->stream>>>(*a);
         LAUNCHED(s, "walk");
         return SW_OK;
     }
     int64_t large =
-        (int64_t)div_up(a->rows, 64) * div_up(a->b, 64) * a->units / (a->causal ? 2 : 1);
-    bool vec = a->ld % 4 == 0 && ((uintptr_t)a->x | (uintptr_t)a->a) % 16 == 0;
+        (int64_t)div_up(a->rows, 64) * div_up(a->b, 64) * a->out.units / (a->causal ? 2 : 1);
+    bool vec = a->out.ld % 4 == 0 && ((uintptr_t)a->x | (uintptr_t)a->a.data) % 16 == 0;
     if (large >= s->multiprocessors)
         return vec ? launch_tiles<64, true>(s, a) : launch_tiles<64, false>(s, a);
     return vec ? launch_tiles<32, true>(s, a) : launch_tiles<32, false>(s, a);
@@ -302,8 +302,8 @@ static enum sw_status walk(struct sw_backend *be, const struct sw_walk *a)
     struct cuda_state *s = state_of(be);
     SW_TRY(sw_cuda_walk_product(s, a));
     if (a->scale_rows) {
-        CUDA_TRY(s, early_launch(s, true, scale_rows, dim3((unsigned)a->rows, (unsigned)a->units),
-                                 256, 0, *a));
+        CUDA_TRY(s, early_launch(s, true, scale_rows,
+                                 dim3((unsigned)a->rows, (unsigned)a->out.units), 256, 0, *a));
         LAUNCHED(s, "walk, scale_rows");
     }
     return SW_OK;
@@ -322,7 +322,7 @@ __global__ void __launch_bounds__(256) running_row(struct sw_running a)
 {
     __shared__ float lanes[32];
     int u = blockIdx.x;
-    float *m = a.a + ((int64_t)u * a.ld_rows + a.c) * a.ld;
+    float *m = unit_row(a.a, u, a.c);
     const float *row = a.row + (int64_t)u * a.row_ld;
     float sum = 0;
     for (int j = threadIdx.x; j < a.b; j += blockDim.x) {
@@ -340,7 +340,7 @@ __global__ void __launch_bounds__(128) running_column(struct sw_running a)
 {
     __shared__ float lanes[32];
     int i = a.causal ? a.c : blockIdx.x, u = blockIdx.y;
-    float *m = a.a + ((int64_t)u * a.ld_rows + i) * a.ld;
+    float *m = unit_row(a.a, u, i);
     if (threadIdx.x == 0)
         m[a.c] = blend(m[a.c], a.row[(int64_t)u * a.row_ld + i], a.weight);
     __syncthreads();
@@ -356,10 +356,10 @@ __global__ void __launch_bounds__(128) running_column(struct sw_running a)
 static enum sw_status running(struct sw_backend *be, const struct sw_running *a)
 {
     struct cuda_state *s = state_of(be);
-    REQUIRE(a->c >= 0 && a->c < a->b && a->b <= a->ld && a->b <= a->ld_rows, "running");
-    running_row<<<(unsigned)a->units, 256, 0, s->stream>>>(*a);
+    REQUIRE(a->c >= 0 && a->c < a->b && sw_unit_holds(&a->a, a->b, a->b), "running");
+    running_row<<<(unsigned)a->a.units, 256, 0, s->stream>>>(*a);
     LAUNCHED(s, "running, row");
-    running_column<<<dim3((unsigned)(a->causal ? 1 : a->b), (unsigned)a->units), 128, 0,
+    running_column<<<dim3((unsigned)(a->causal ? 1 : a->b), (unsigned)a->a.units), 128, 0,
                      s->stream>>>(*a);
     LAUNCHED(s, "running, column");
     return SW_OK;

@@ -25,22 +25,22 @@ struct shape {
     int partial;
 };
 /* rules of partial blocks; 0: whole blocks only */
-enum { PARTIAL_WINDOW = 1, PARTIAL_LINES, PARTIAL_QUERIES };
+enum { PARTIAL_WINDOW = 1, PARTIAL_VERTICAL_SLASH, PARTIAL_QUERIES };
 
 /* Token masks by chance; a query sees at least itself. */
 static void random_masks(struct sw_selection *s, const struct shape *c, uint64_t seed)
 {
-    int line_ld = c->partial == PARTIAL_LINES ? c->n_k + 2 : 0,
+    int mask_ld = c->partial == PARTIAL_VERTICAL_SLASH ? c->n_k + 2 : 0,
         words = c->partial == PARTIAL_QUERIES ? sw_query_words(c->block) : 0;
-    sw_test_ok(sw_selection_reserve_masks(s, line_ld, words));
-    for (int x = 0; x < s->units * line_ld; x++) {
+    sw_test_ok(sw_selection_reserve_masks(s, mask_ld, words));
+    for (int x = 0; x < s->units * mask_ld; x++) {
         s->columns[x] = sw_test_int(seed, (uint64_t)x, 0, 5) == 0;
-        s->slashes[x] = x % line_ld == 0 || sw_test_int(seed + 1, (uint64_t)x, 0, 5) == 0;
+        s->slashes[x] = x % mask_ld == 0 || sw_test_int(seed + 1, (uint64_t)x, 0, 5) == 0;
     }
     for (int64_t w = 0; w < s->capacity * words; w++)
         s->queries[w] = (uint64_t)sw_test_int(seed, (uint64_t)w, 0, 1 << 30) << 33 |
                         (uint64_t)sw_test_int(seed + 1, (uint64_t)w, 0, 1 << 30);
-    if (seed % 5 == 0 && line_ld)
+    if (seed % 5 == 0 && mask_ld)
         s->columns = NULL;
 }
 
@@ -260,7 +260,7 @@ static void token_masks(void **state)
                                    {1, 65, 3, 3, 40, 32},
                                    {250, 250, 2, 1, 64, 100}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (int rule = PARTIAL_LINES; rule <= PARTIAL_QUERIES; rule++) {
+        for (int rule = PARTIAL_VERTICAL_SLASH; rule <= PARTIAL_QUERIES; rule++) {
             const int *x = cases[i];
             int units = i % 3 == 0 ? x[2] : i % 3 == 1 ? x[3] : 1;
             check_shape(
@@ -428,8 +428,7 @@ static void block_mass(void **state)
                 struct sw_backend *be = sw_test_open(*isa, threads);
                 size_t count = (size_t)H * (size_t)ld_rows * (size_t)ld;
                 struct sw_guarded out = sw_guarded_make(count);
-                struct sw_block_mass a = {
-                    .in = in, .block = B, .ld = ld, .ld_rows = ld_rows, .out = out.data};
+                struct sw_block_mass a = {.in = in, .block = B, .out = {out.data, H, ld_rows, ld}};
                 sw_test_ok(be->block_mass(be, &a));
                 for (int h = 0; h < H; h++)
                     for (int i = 0; i < rows; i++)
@@ -482,9 +481,7 @@ static void zero_queries_share_alike(void **state)
                                          .k = k,
                                          .scale = 1},
                                   .block = 2,
-                                  .ld = 2,
-                                  .ld_rows = 2,
-                                  .out = out};
+                                  .out = {out, 1, 2, 2}};
         sw_test_ok(be->block_mass(be, &a));
         assert_true(fabsf(out[0] - 1) < 1e-6f && out[1] == 0 && fabsf(out[2] - 7.0f / 12) < 1e-6f &&
                     fabsf(out[3] - 5.0f / 12) < 1e-6f);

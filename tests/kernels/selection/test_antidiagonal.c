@@ -33,7 +33,7 @@ static void reference(const struct sw_antidiagonal *a, double *out)
     const struct sw_attend *in = a->in;
     int groups = sw_blocks(in->n_k, a->stride), per_block = a->block / a->stride;
     double *z = malloc((size_t)groups * sizeof *z);
-    memset(out, 0, (size_t)(in->n_heads * a->ld_rows * a->ld) * sizeof *out);
+    memset(out, 0, (size_t)(in->n_heads * a->out.ld_rows * a->out.ld) * sizeof *out);
     for (int h = 0; h < in->n_heads; h++)
         for (int g = 0; g < groups; g++) {
             double sum = 0, max = -INFINITY;
@@ -47,7 +47,7 @@ static void reference(const struct sw_antidiagonal *a, double *out)
             for (int c = 0; c <= g; c++)
                 sum += exp(z[c] - max);
             for (int c = 0; c <= g; c++)
-                out[(h * a->ld_rows + g / per_block) * a->ld + c / per_block] +=
+                out[(h * a->out.ld_rows + g / per_block) * a->out.ld + c / per_block] +=
                     exp(z[c] - max) / sum;
         }
     free(z);
@@ -80,8 +80,10 @@ static void antidiagonals(void **state)
                                .k = k,
                                .scale = 2.0f / sqrtf((float)d)};
         size_t count = (size_t)(H * ld_rows * ld);
-        struct sw_antidiagonal a = {
-            .in = &in, .stride = cases[c][4], .block = cases[c][5], .ld = ld, .ld_rows = ld_rows};
+        struct sw_antidiagonal a = {.in = &in,
+                                    .stride = cases[c][4],
+                                    .block = cases[c][5],
+                                    .out = {.units = H, .ld_rows = ld_rows, .ld = ld}};
         double *want = malloc(count * sizeof *want);
         reference(&a, want);
         for (const char *const *isa = sw_test_isas(); *isa; isa++) {
@@ -89,7 +91,7 @@ static void antidiagonals(void **state)
             for (int threads = 1; threads <= 3; threads++) {
                 struct sw_backend *be = sw_test_open(*isa, threads);
                 struct sw_guarded out = sw_guarded_make(count);
-                a.out = out.data;
+                a.out.data = out.data;
                 sw_test_ok(be->antidiagonal(be, &a));
                 for (int h = 0; h < H; h++)
                     for (int i = 0; i < b; i++)
@@ -132,20 +134,17 @@ static void antidiagonals_by_hand(void **state)
                            .scale = 1};
     struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
     sw_test_ok(be->antidiagonal(
-        be, &(struct sw_antidiagonal){
-                .in = &in, .stride = 2, .block = 2, .ld = 2, .ld_rows = 2, .out = out}));
+        be, &(struct sw_antidiagonal){.in = &in, .stride = 2, .block = 2, .out = {out, 1, 2, 2}}));
     near((double)out[0], 1, 1e-6);
     near((double)out[1], 0, 0);
     near((double)out[2], 0.0293, 5e-5);
     near((double)out[3], 0.9707, 5e-5);
     sw_test_ok(be->antidiagonal(
-        be, &(struct sw_antidiagonal){
-                .in = &in, .stride = 2, .block = 4, .ld = 1, .ld_rows = 1, .out = out}));
+        be, &(struct sw_antidiagonal){.in = &in, .stride = 2, .block = 4, .out = {out, 1, 1, 1}}));
     near((double)out[0], 2, 1e-6); /* B / stride */
-    sw_test_fails(be->antidiagonal(
-                      be,
-                      &(struct sw_antidiagonal){
-                          .in = &in, .stride = 3, .block = 4, .ld = 1, .ld_rows = 1, .out = out}),
+    sw_test_fails(be->antidiagonal(be,
+                                   &(struct sw_antidiagonal){
+                                       .in = &in, .stride = 3, .block = 4, .out = {out, 1, 1, 1}}),
                   SW_EINTERNAL);
     sw_backend_close(be);
 }

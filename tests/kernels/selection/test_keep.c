@@ -167,21 +167,19 @@ static void kept_lines(void **state)
                     for (int j = 0; j < b; j++)
                         keep[(u * ld_rows + r) * ld + j] = j <= row0 + r && (u + r + j) % 5 == 0;
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1 + turn % 3);
-            sw_test_ok(be->keep_lines(be, &(struct sw_keep_lines){.columns = columns,
-                                                                  .slashes = slashes,
-                                                                  .whole_rows = whole,
-                                                                  .units = units,
-                                                                  .row0 = row0,
-                                                                  .rows = rows,
-                                                                  .n = n,
-                                                                  .block = B,
-                                                                  .grain = tokens ? 1 : B,
-                                                                  .ld_in = ld_in,
-                                                                  .straddle = straddle,
-                                                                  .clear = clear,
-                                                                  .keep = keep,
-                                                                  .ld = ld,
-                                                                  .ld_rows = ld_rows}));
+            sw_test_ok(be->keep_vertical_slash(
+                be, &(struct sw_keep_vertical_slash){.columns = columns,
+                                                     .slashes = slashes,
+                                                     .whole_rows = whole,
+                                                     .row0 = row0,
+                                                     .rows = rows,
+                                                     .n = n,
+                                                     .block = B,
+                                                     .grain = tokens ? 1 : B,
+                                                     .ld_in = ld_in,
+                                                     .straddle = straddle,
+                                                     .clear = clear,
+                                                     .keep = {keep, units, ld_rows, ld}}));
             for (int u = 0; u < units; u++)
                 for (int r = 0; r < ld_rows; r++)
                     for (int j = 0; j < ld; j++) {
@@ -221,17 +219,15 @@ static void offsets_by_hand(void **state)
         uint8_t slashes[N] = {0}, keep[B * B];
         slashes[cases[c][0]] = 1;
         struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
-        sw_test_ok(be->keep_lines(be, &(struct sw_keep_lines){.slashes = slashes,
-                                                              .units = 1,
-                                                              .rows = B,
-                                                              .n = N,
-                                                              .block = 64,
-                                                              .grain = 1,
-                                                              .ld_in = N,
-                                                              .clear = true,
-                                                              .keep = keep,
-                                                              .ld = B,
-                                                              .ld_rows = B}));
+        sw_test_ok(
+            be->keep_vertical_slash(be, &(struct sw_keep_vertical_slash){.slashes = slashes,
+                                                                         .rows = B,
+                                                                         .n = N,
+                                                                         .block = 64,
+                                                                         .grain = 1,
+                                                                         .ld_in = N,
+                                                                         .clear = true,
+                                                                         .keep = {keep, 1, B, B}}));
         for (int j = 0; j < B; j++)
             assert_int_equal(keep[3 * B + j], j == cases[c][1] || j == cases[c][2]);
         sw_backend_close(be);
@@ -257,21 +253,22 @@ static int sorted(const struct sw_keep_mass *a, int unit, int row, bool ends, st
     for (int r = row < 0 ? 0 : row; r < (row < 0 ? a->rows : row + 1); r++)
         for (int j = 0; j <= a->row0 + r; j++)
             if (ends || (j > 0 && j < a->row0 + r))
-                out[n++] = (struct entry){a->scores[(unit * a->ld_rows + r) * a->ld + j], r, j};
+                out[n++] = (struct entry){
+                    a->scores.data[(unit * a->scores.ld_rows + r) * a->scores.ld + j], r, j};
     qsort(out, (size_t)n, sizeof *out, best_first);
     return n;
 }
 
 static void mark(const struct sw_keep_mass *a, int unit, const struct entry *e, uint8_t *want)
 {
-    want[(unit * a->ld_rows + e->row) * a->ld + e->j] = 1;
+    want[(unit * a->scores.ld_rows + e->row) * a->scores.ld + e->j] = 1;
 }
 
 /* The rules of core/ops.h, in their words. */
 static void mass_reference(const struct sw_keep_mass *a, uint8_t *want)
 {
     struct entry *e = malloc((size_t)((a->row0 + a->rows) * a->rows) * sizeof *e);
-    for (int u = 0; u < a->units; u++) {
+    for (int u = 0; u < a->scores.units; u++) {
         if (a->limit[u] < 0)
             continue;
         if (a->rule == SW_MASS_UNIT) {
@@ -286,7 +283,7 @@ static void mass_reference(const struct sw_keep_mass *a, uint8_t *want)
         }
         for (int r = 0; r < a->rows; r++) {
             int i = a->row0 + r, n = sorted(a, u, r, a->rule == SW_MASS_WITHIN, e);
-            const float *row = a->scores + (u * a->ld_rows + r) * a->ld;
+            const float *row = a->scores.data + (u * a->scores.ld_rows + r) * a->scores.ld;
             double sum = 0, total = 0;
             if (a->rule == SW_MASS_WITHIN) {
                 for (int x = 0; x < n; x++) {
@@ -334,12 +331,9 @@ static void kept_mass(void **state)
                         want[(u * ld_rows + r) * ld + j] = 0;
             if (!clear)
                 memcpy(keep, want, count);
-            struct sw_keep_mass a = {.scores = scores,
-                                     .units = units,
+            struct sw_keep_mass a = {.scores = {scores, units, ld_rows, ld},
                                      .row0 = row0,
                                      .rows = rows,
-                                     .ld = ld,
-                                     .ld_rows = ld_rows,
                                      .rule = (enum sw_mass_rule)(turn % 3),
                                      .limit = limit,
                                      .clear = clear,
@@ -365,7 +359,7 @@ static void kept_mass(void **state)
 static void mass_by_hand(void **state)
 {
     (void)state;
-    static const struct {
+    static struct {
         enum sw_mass_rule rule;
         double limit;
         float scores[4];
@@ -382,12 +376,9 @@ static void mass_by_hand(void **state)
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         uint8_t keep[4];
         struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
-        sw_test_ok(be->keep_mass(be, &(struct sw_keep_mass){.scores = cases[c].scores,
-                                                            .units = 1,
+        sw_test_ok(be->keep_mass(be, &(struct sw_keep_mass){.scores = {cases[c].scores, 1, 1, 4},
                                                             .row0 = cases[c].n - 1,
                                                             .rows = 1,
-                                                            .ld = 4,
-                                                            .ld_rows = 1,
                                                             .rule = cases[c].rule,
                                                             .limit = &cases[c].limit,
                                                             .clear = true,
@@ -411,27 +402,19 @@ static void broken_contracts(void **state)
     sw_test_ok(be->mark_top(be, &top));
     top.ld = 15;
     sw_test_fails(be->mark_top(be, &top), SW_EINTERNAL);
-    struct sw_keep_lines lines = {.columns = flags,
-                                  .units = 1,
-                                  .rows = 4,
-                                  .n = 64,
-                                  .block = 16,
-                                  .grain = 16,
-                                  .ld_in = 4,
-                                  .keep = flags,
-                                  .ld = 4,
-                                  .ld_rows = 4};
+    struct sw_keep_vertical_slash lines = {.columns = flags,
+                                           .rows = 4,
+                                           .n = 64,
+                                           .block = 16,
+                                           .grain = 16,
+                                           .ld_in = 4,
+                                           .keep = {flags, 1, 4, 4}};
     lines.grain = 8;
-    sw_test_fails(be->keep_lines(be, &lines), SW_EINTERNAL);
+    sw_test_fails(be->keep_vertical_slash(be, &lines), SW_EINTERNAL);
     lines.grain = 1; /* then a flag a token is needed */
-    sw_test_fails(be->keep_lines(be, &lines), SW_EINTERNAL);
-    struct sw_keep_mass mass = {.scores = scores,
-                                .units = 1,
-                                .rows = 4,
-                                .ld = 4,
-                                .ld_rows = 4,
-                                .limit = &limit,
-                                .keep = flags};
+    sw_test_fails(be->keep_vertical_slash(be, &lines), SW_EINTERNAL);
+    struct sw_keep_mass mass = {
+        .scores = {scores, 1, 4, 4}, .rows = 4, .limit = &limit, .keep = flags};
     sw_test_ok(be->keep_mass(be, &mass));
     mass.row0 = 1;
     sw_test_fails(be->keep_mass(be, &mass), SW_EINTERNAL);

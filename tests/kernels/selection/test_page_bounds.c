@@ -97,17 +97,16 @@ static void bounds(void **state)
                                                                       .ld = ld_in,
                                                                       .low = low,
                                                                       .high = high}));
-                    sw_test_ok(be->bound_scores(be, &(struct sw_bound_scores){.q = q,
-                                                                              .n_heads = H,
-                                                                              .n_kv_heads = Hkv,
-                                                                              .head_dim = d,
-                                                                              .units = units,
-                                                                              .b = b,
-                                                                              .ld_in = ld_in,
-                                                                              .low = low,
-                                                                              .high = high,
-                                                                              .out = out.data,
-                                                                              .ld = ld}));
+                    sw_test_ok(be->bound_scores(
+                        be, &(struct sw_bound_scores){.q = q,
+                                                      .n_heads = H,
+                                                      .n_kv_heads = Hkv,
+                                                      .head_dim = d,
+                                                      .b = b,
+                                                      .ld_in = ld_in,
+                                                      .low = low,
+                                                      .high = high,
+                                                      .out = {out.data, units, 1, ld}}));
                     for (int u = 0; u < units; u++)
                         for (int j = 0; j < b; j++) {
                             double want = 0, size = 0, got = (double)out.data[u * ld + j];
@@ -173,25 +172,21 @@ static void hand_case(void **state)
                                                               .n_heads = 1,
                                                               .n_kv_heads = 1,
                                                               .head_dim = 2,
-                                                              .units = 1,
                                                               .b = 1,
                                                               .ld_in = 1,
                                                               .low = low,
                                                               .high = high,
-                                                              .out = out,
-                                                              .ld = 1}));
+                                                              .out = {out, 1, 1, 1}}));
     assert_true(out[0] == 5);
     struct sw_bound_scores bad = {.q = q,
                                   .n_heads = 3,
                                   .n_kv_heads = 1,
                                   .head_dim = 2,
-                                  .units = 2,
                                   .b = 1,
                                   .ld_in = 1,
                                   .low = low,
                                   .high = high,
-                                  .out = out,
-                                  .ld = 1};
+                                  .out = {out, 2, 1, 1}};
     sw_test_fails(be->bound_scores(be, &bad), SW_EINTERNAL); /* two units of three heads */
     sw_test_fails(be->extremes(be, &(struct sw_extremes){.x = keys,
                                                          .heads = 1,

@@ -174,7 +174,6 @@ static void scores(void **state)
                                                 .k = k,
                                                 .units_q = uq,
                                                 .units_k = uk,
-                                                .units_out = uo,
                                                 .rows = rows,
                                                 .row0 = row0,
                                                 .b = b,
@@ -186,9 +185,7 @@ static void scores(void **state)
                                                 .softmax = softmax,
                                                 .causal = causal,
                                                 .pool_rows = pooled,
-                                                .out = out.data,
-                                                .ld = ld,
-                                                .out_ld_rows = ld_rows};
+                                                .out = {out.data, uo, ld_rows, ld}};
                     sw_test_ok(be->block_scores(be, &a));
                     for (int u = 0; u < uo; u++)
                         for (int i = 0; i < out_rows; i++)
@@ -261,26 +258,23 @@ static void given_columns(void **state)
                 for (int threads = 1; threads <= 3; threads += 2) {
                     struct sw_backend *be = sw_test_open(*isa, threads);
                     struct sw_guarded out = sw_guarded_make((size_t)(uo * rows * LD));
-                    sw_test_ok(
-                        be->block_scores(be, &(struct sw_block_scores){.q = q,
-                                                                       .k = k,
-                                                                       .units_q = UQ,
-                                                                       .units_k = UK,
-                                                                       .units_out = uo,
-                                                                       .rows = rows,
-                                                                       .row0 = row0,
-                                                                       .b = B,
-                                                                       .r = R,
-                                                                       .q_ld = rows,
-                                                                       .k_ld = K_LD,
-                                                                       .scale = scale,
-                                                                       .exponent = exponent,
-                                                                       .softmax = softmax,
-                                                                       .causal = causal,
-                                                                       .column_scores = given,
-                                                                       .out = out.data,
-                                                                       .ld = LD,
-                                                                       .out_ld_rows = rows}));
+                    sw_test_ok(be->block_scores(
+                        be, &(struct sw_block_scores){.q = q,
+                                                      .k = k,
+                                                      .units_q = UQ,
+                                                      .units_k = UK,
+                                                      .rows = rows,
+                                                      .row0 = row0,
+                                                      .b = B,
+                                                      .r = R,
+                                                      .q_ld = rows,
+                                                      .k_ld = K_LD,
+                                                      .scale = scale,
+                                                      .exponent = exponent,
+                                                      .softmax = softmax,
+                                                      .causal = causal,
+                                                      .column_scores = given,
+                                                      .out = {out.data, uo, rows, LD}}));
                     for (int row = 0; row < uo * rows; row++)
                         for (int j = 0; j < B; j++) {
                             double w = want[row * B + j];
@@ -338,15 +332,11 @@ static void walks(void **state)
                     struct sw_guarded out = sw_guarded_make(count);
                     if (alias)
                         memcpy(out.data, anchor, count * sizeof *anchor);
-                    struct sw_walk a = {.units = units,
-                                        .rows = rows,
+                    struct sw_walk a = {.rows = rows,
                                         .row0 = row0,
                                         .b = b,
-                                        .ld = ld,
-                                        .ld_rows = ld_rows,
-                                        .a_ld_rows = a_ld_rows,
                                         .x = x,
-                                        .a = m,
+                                        .a = {m, units, a_ld_rows, ld},
                                         .anchor = alias        ? out.data
                                                   : alpha != 0 ? anchor
                                                                : NULL,
@@ -354,7 +344,7 @@ static void walks(void **state)
                                         .beta = beta,
                                         .causal = causal,
                                         .scale_rows = mode & 4,
-                                        .out = out.data};
+                                        .out = {out.data, units, ld_rows, ld}};
                     sw_test_ok(be->walk(be, &a));
                     for (int u = 0; u < units; u++)
                         for (int i = 0; i < rows; i++) {
@@ -430,16 +420,13 @@ static void running_average(void **state)
                 }
             if (fresh)
                 m[C * LD + 3] = NAN; /* a new row's old contents do not matter */
-            struct sw_running a = {.units = U,
-                                   .c = C,
+            struct sw_running a = {.c = C,
                                    .b = B,
-                                   .ld = LD,
-                                   .ld_rows = LDR,
                                    .weight = weight,
                                    .causal = causal,
                                    .row = row,
                                    .row_ld = LD,
-                                   .a = m};
+                                   .a = {m, U, LDR, LD}};
             sw_test_ok(be->running(be, &a));
             for (int i = 0; i < U * LDR * LD; i++)
                 near((double)m[i], want[i], 1e-6);
@@ -457,8 +444,16 @@ static void means_and_hashes(void **state)
     struct sw_backend *be = sw_test_open(sw_test_isas()[0], 2);
     float *in = sw_test_normal(UI * LDR * LD, 1);
     struct sw_guarded out = sw_guarded_make(UO * LDR * LD), h = sw_guarded_make(UO * LDR * LD);
-    sw_test_ok(be->mean_units(be, in, UI, UO, ROWS, COLS, LD, LDR, out.data));
-    sw_test_ok(be->hash_scores(be, 7, 3, UO, 4, ROWS, COLS, LD, LDR, h.data));
+    sw_test_ok(be->mean_units(be, &(struct sw_mean_units){.in = {in, UI, LDR, LD},
+                                                          .rows = ROWS,
+                                                          .cols = COLS,
+                                                          .out = {out.data, UO, LDR, LD}}));
+    sw_test_ok(be->hash_scores(be, &(struct sw_hash_scores){.seed = 7,
+                                                            .layer = 3,
+                                                            .row0 = 4,
+                                                            .rows = ROWS,
+                                                            .cols = COLS,
+                                                            .out = {h.data, UO, LDR, LD}}));
     for (int u = 0; u < UO; u++)
         for (int i = 0; i < LDR; i++)
             for (int j = 0; j < LD; j++) {
@@ -498,21 +493,19 @@ static void equal_keys(void **state)
             for (int b = 1; b <= MOST; b++)
                 for (int rows = 1; rows <= ROWS; rows += 3) {
                     struct sw_guarded out = sw_guarded_make((size_t)rows * (size_t)b);
-                    sw_test_ok(be->block_scores(be, &(struct sw_block_scores){.q = q,
-                                                                              .k = k,
-                                                                              .units_q = 1,
-                                                                              .units_k = 1,
-                                                                              .units_out = 1,
-                                                                              .rows = rows,
-                                                                              .b = b,
-                                                                              .r = r,
-                                                                              .q_ld = rows,
-                                                                              .k_ld = b,
-                                                                              .ld = b,
-                                                                              .out_ld_rows = rows,
-                                                                              .scale = 0.3f,
-                                                                              .exponent = 1,
-                                                                              .out = out.data}));
+                    sw_test_ok(be->block_scores(
+                        be, &(struct sw_block_scores){.q = q,
+                                                      .k = k,
+                                                      .units_q = 1,
+                                                      .units_k = 1,
+                                                      .rows = rows,
+                                                      .b = b,
+                                                      .r = r,
+                                                      .q_ld = rows,
+                                                      .k_ld = b,
+                                                      .scale = 0.3f,
+                                                      .exponent = 1,
+                                                      .out = {out.data, 1, rows, b}}));
                     for (int x = 0; x < rows * b; x++)
                         if (out.data[x] != out.data[x / b * b])
                             fail_msg("%s r %d b %d: scores %d and 0 of row %d are %.9g and %.9g",

@@ -51,12 +51,9 @@ static void top(void **state)
         for (int threads = 1; threads <= 3; threads++) {
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_selection s = {0};
-            struct sw_select_top a = {.scores = recent ? NULL : scores,
-                                      .units = units,
+            struct sw_select_top a = {.scores = {recent ? NULL : scores, units, ld_rows, ld},
                                       .row0 = row0,
                                       .rows = rows,
-                                      .ld = ld,
-                                      .ld_rows = ld_rows,
                                       .budget = budget,
                                       .forced = f,
                                       .block = 16,
@@ -119,12 +116,9 @@ static void quantile(void **state)
         for (int threads = 1; threads <= 2; threads++) {
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_selection s = {0};
-            struct sw_select_quantile a = {.scores = scores,
-                                           .units = units,
+            struct sw_select_quantile a = {.scores = {scores, units, rows, ld},
                                            .row0 = row0,
                                            .rows = rows,
-                                           .ld = ld,
-                                           .ld_rows = rows,
                                            .sink_blocks = sb,
                                            .window_blocks = wb,
                                            .window = window,
@@ -188,11 +182,8 @@ static void broken_contracts(void **state)
     struct sw_selection s = {0};
     float scores[16] = {0};
     int budget[4] = {0, 1, 2, 4};
-    struct sw_select_top a = {.scores = scores,
-                              .units = 1,
+    struct sw_select_top a = {.scores = {scores, 1, 4, 4},
                               .rows = 4,
-                              .ld = 4,
-                              .ld_rows = 4,
                               .budget = budget,
                               .forced = {1, 2},
                               .block = 16,
@@ -203,7 +194,7 @@ static void broken_contracts(void **state)
     sw_test_fails(be->select_top(be, &a, &s), SW_EINTERNAL); /* less than is forced */
     budget[3] = 3;
     sw_test_ok(be->select_top(be, &a, &s));
-    a.ld = 3;
+    a.scores.ld = 3;
     sw_test_fails(be->select_top(be, &a, &s), SW_EINTERNAL);
     a.budget = NULL;
     sw_test_fails(be->select_top(be, &a, &s), SW_EINTERNAL);

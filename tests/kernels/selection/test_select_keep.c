@@ -32,26 +32,23 @@ static void lists(void **state)
         const int *x = cases[c / RULES], rule = (int)(c % RULES), n = x[0], B = x[2], units = x[3],
                   words = (B + 63) / 64;
         int b = sw_blocks(n, B), row0 = (n - x[1]) / B, rows = b - row0, ld = b + 2,
-            ld_rows = rows + 1, line_ld = n + 5;
+            ld_rows = rows + 1, mask_ld = n + 5;
         size_t cells = (size_t)(units * ld_rows * ld);
         uint8_t *keep = random_flags(cells, c, 3),
-                *columns = random_flags((size_t)(units * line_ld), c + 100, 4),
-                *slashes = random_flags((size_t)(units * line_ld), c + 200, 4);
+                *columns = random_flags((size_t)(units * mask_ld), c + 100, 4),
+                *slashes = random_flags((size_t)(units * mask_ld), c + 200, 4);
         uint64_t *queries = malloc(cells * (size_t)words * sizeof *queries);
         for (size_t i = 0; i < cells * (size_t)words; i++)
             queries[i] = (uint64_t)sw_test_int(c + 300, i, 0, 1 << 30) << 20;
         for (int threads = 1; threads <= 3; threads++) {
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_selection s = {0};
-            struct sw_select_keep a = {.keep = keep,
-                                       .units = units,
+            struct sw_select_keep a = {.keep = {keep, units, ld_rows, ld},
                                        .row0 = row0,
                                        .rows = rows,
-                                       .ld = ld,
-                                       .ld_rows = ld_rows,
                                        .columns = rule == COLUMNS || rule == LINES ? columns : NULL,
                                        .slashes = rule == SLASHES || rule == LINES ? slashes : NULL,
-                                       .line_ld = line_ld,
+                                       .mask_ld = mask_ld,
                                        .queries = rule == QUERIES ? queries : NULL,
                                        .block = B,
                                        .n = n,
@@ -81,9 +78,9 @@ static void lists(void **state)
                     assert_int_equal(e, s.indptr[u * rows + r + 1]);
                 }
             if (s.columns)
-                assert_memory_equal(s.columns, columns, (size_t)(units * line_ld));
+                assert_memory_equal(s.columns, columns, (size_t)(units * mask_ld));
             if (s.slashes)
-                assert_memory_equal(s.slashes, slashes, (size_t)(units * line_ld));
+                assert_memory_equal(s.slashes, slashes, (size_t)(units * mask_ld));
             sw_selection_free(&s);
             sw_backend_close(be);
         }
@@ -100,26 +97,23 @@ static void broken_contracts(void **state)
     struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
     struct sw_selection s = {0};
     uint8_t keep[16] = {0}, line[64] = {0};
-    struct sw_select_keep good = {.keep = keep,
-                                  .units = 1,
+    struct sw_select_keep good = {.keep = {keep, 1, 4, 4},
                                   .rows = 4,
-                                  .ld = 4,
-                                  .ld_rows = 4,
                                   .block = 16,
                                   .n = 64,
                                   .n_q = 64},
                           a = good;
-    a.keep = NULL;
+    a.keep.data = NULL;
     sw_test_fails(be->select_keep(be, &a, &s), SW_EINTERNAL);
     a = good;
-    a.ld = 3;
+    a.keep.ld = 3;
     sw_test_fails(be->select_keep(be, &a, &s), SW_EINTERNAL);
     a = good;
     a.n = 48; /* three blocks, four rows */
     sw_test_fails(be->select_keep(be, &a, &s), SW_EINTERNAL);
     a = good;
     a.columns = line;
-    a.line_ld = 63;
+    a.mask_ld = 63;
     sw_test_fails(be->select_keep(be, &a, &s), SW_EINTERNAL);
     sw_test_ok(be->select_keep(be, &good, &s));
     sw_selection_free(&s);

@@ -118,11 +118,9 @@ static void scores(void **state)
                 for (int threads = 1; threads <= 3; threads++) {
                     struct sw_backend *be = sw_test_open(*isa, threads);
                     struct sw_guarded out = sw_guarded_make(count);
-                    sw_test_ok(be->gate_scores(be, &(struct sw_gate_scores){.in = w.in,
-                                                                            .units = units,
-                                                                            .out = out.data,
-                                                                            .ld = ld,
-                                                                            .ld_rows = ld_rows}));
+                    sw_test_ok(be->gate_scores(
+                        be, &(struct sw_gate_scores){.in = w.in,
+                                                     .out = {out.data, units, ld_rows, ld}}));
                     for (int u = 0; u < units; u++)
                         for (int r = 0; r < w.rows; r++)
                             /* gates of some 10 with 2^-24·d of rounding in the exponent */
@@ -197,10 +195,8 @@ static void top(void **state)
                 memset(queries, 7, cells * (size_t)words * sizeof *queries);
                 sw_test_ok(be->gate_top(be, &(struct sw_gate_top){.in = w.in,
                                                                   .top = budget,
-                                                                  .keep = keep,
-                                                                  .queries = queries,
-                                                                  .ld = ld,
-                                                                  .ld_rows = ld_rows}));
+                                                                  .keep = {keep, w.H, ld_rows, ld},
+                                                                  .queries = queries}));
                 if (threads == 1) {
                     memcpy(keep1, keep, cells);
                     memcpy(queries1, queries, cells * (size_t)words * sizeof *queries);
@@ -282,14 +278,11 @@ static void equal_keys(void **state)
             uint8_t *keep = malloc(cells);
             uint64_t *queries = malloc(cells * sizeof *queries);
             sw_test_ok(be->gate_scores(
-                be, &(struct sw_gate_scores){
-                        .in = w.in, .units = 2, .out = out.data, .ld = w.b, .ld_rows = w.b}));
+                be, &(struct sw_gate_scores){.in = w.in, .out = {out.data, 2, w.b, w.b}}));
             sw_test_ok(be->gate_top(be, &(struct sw_gate_top){.in = w.in,
                                                               .top = budget,
-                                                              .keep = keep,
-                                                              .queries = queries,
-                                                              .ld = w.b,
-                                                              .ld_rows = w.b}));
+                                                              .keep = {keep, w.H, w.b, w.b},
+                                                              .queries = queries}));
             for (size_t row = 0; row < 2 * (size_t)w.b; row++)
                 for (int i = (int)(row % (size_t)w.b), j = 0; j <= i; j++) {
                     size_t at = row * (size_t)w.b;
@@ -316,12 +309,11 @@ static void broken_contracts(void **state)
     struct world w = make_world(4, false);
     float *out = malloc((size_t)(w.H * w.b * w.b) * sizeof *out);
     struct sw_backend *be = sw_test_open(sw_test_isas()[0], 1);
-    struct sw_gate_scores good = {.in = w.in, .units = 2, .out = out, .ld = w.b, .ld_rows = w.b},
-                          a = good;
-    a.units = 4; /* of six heads */
+    struct sw_gate_scores good = {.in = w.in, .out = {out, 2, w.b, w.b}}, a = good;
+    a.out.units = 4; /* of six heads */
     sw_test_fails(be->gate_scores(be, &a), SW_EINTERNAL);
     a = good;
-    a.ld = w.b - 1;
+    a.out.ld = w.b - 1;
     sw_test_fails(be->gate_scores(be, &a), SW_EINTERNAL);
     a = good;
     a.in.k_ld = w.b - 1;
@@ -330,8 +322,10 @@ static void broken_contracts(void **state)
     a.in.n_q = w.n + 1;
     sw_test_fails(be->gate_scores(be, &a), SW_EINTERNAL);
     sw_test_ok(be->gate_scores(be, &good));
-    sw_test_fails(be->gate_top(be, &(struct sw_gate_top){.in = w.in, .ld = w.b, .ld_rows = w.b}),
-                  SW_EINTERNAL);
+    sw_test_fails(
+        be->gate_top(be, &(struct sw_gate_top){.in = w.in,
+                                               .keep = {.units = w.H, .ld_rows = w.b, .ld = w.b}}),
+        SW_EINTERNAL);
     sw_backend_close(be);
     free(out);
     free_world(&w);

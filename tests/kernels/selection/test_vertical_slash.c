@@ -18,7 +18,7 @@ static void near(double got, double want, double allowed)
 }
 
 /* columns[h,u] and slashes[h,δ], as core/ops.h says. */
-static void reference(const struct sw_lines *a, double *columns, double *slashes)
+static void reference(const struct sw_vertical_slash *a, double *columns, double *slashes)
 {
     const struct sw_attend *in = a->in;
     int n = in->n_k, d = in->head_dim;
@@ -76,17 +76,18 @@ static void columns_and_slashes(void **state)
         size_t count = (size_t)(H * ld);
         double *columns = malloc(count * sizeof *columns),
                *slashes = malloc(count * sizeof *slashes);
-        reference(&(struct sw_lines){.in = &in, .last = last, .ld = ld}, columns, slashes);
+        reference(&(struct sw_vertical_slash){.in = &in, .last = last, .ld = ld}, columns, slashes);
         for (const char *const *isa = sw_test_isas(); *isa; isa++) {
             float *first = NULL;
             for (int threads = 1; threads <= 3; threads++) {
                 struct sw_backend *be = sw_test_open(*isa, threads);
                 struct sw_guarded got[2] = {sw_guarded_make(count), sw_guarded_make(count)};
-                sw_test_ok(be->lines(be, &(struct sw_lines){.in = &in,
-                                                            .last = last,
-                                                            .ld = ld,
-                                                            .columns = got[0].data,
-                                                            .slashes = got[1].data}));
+                sw_test_ok(
+                    be->vertical_slash(be, &(struct sw_vertical_slash){.in = &in,
+                                                                       .last = last,
+                                                                       .ld = ld,
+                                                                       .columns = got[0].data,
+                                                                       .slashes = got[1].data}));
                 for (int h = 0; h < H; h++)
                     for (int u = 0; u < n; u++) {
                         near((double)got[0].data[h * ld + u], columns[h * ld + u],
@@ -101,19 +102,20 @@ static void columns_and_slashes(void **state)
                     assert_memory_equal(first, got[1].data, count * sizeof *first);
                 }
                 struct sw_guarded alone = sw_guarded_make(count); /* either may be left out */
-                sw_test_ok(be->lines(
-                    be,
-                    &(struct sw_lines){.in = &in, .last = last, .ld = ld, .columns = alone.data}));
+                sw_test_ok(be->vertical_slash(
+                    be, &(struct sw_vertical_slash){
+                            .in = &in, .last = last, .ld = ld, .columns = alone.data}));
                 assert_memory_equal(alone.data, got[0].data, count * sizeof(float));
-                sw_test_ok(be->lines(
-                    be,
-                    &(struct sw_lines){.in = &in, .last = last, .ld = ld, .slashes = alone.data}));
+                sw_test_ok(be->vertical_slash(
+                    be, &(struct sw_vertical_slash){
+                            .in = &in, .last = last, .ld = ld, .slashes = alone.data}));
                 assert_memory_equal(alone.data, got[1].data, count * sizeof(float));
-                sw_guarded_check_free(&alone, "lines");
-                sw_guarded_check_free(&got[0], "lines: columns");
-                sw_guarded_check_free(&got[1], "lines: slashes");
+                sw_guarded_check_free(&alone, "vertical_slash");
+                sw_guarded_check_free(&got[0], "vertical_slash: columns");
+                sw_guarded_check_free(&got[1], "vertical_slash: slashes");
                 sw_test_fails(
-                    be->lines(be, &(struct sw_lines){.in = &in, .last = n_q + 1, .ld = ld}),
+                    be->vertical_slash(
+                        be, &(struct sw_vertical_slash){.in = &in, .last = n_q + 1, .ld = ld}),
                     SW_EINTERNAL);
                 sw_backend_close(be);
             }
@@ -150,22 +152,23 @@ static void pooled(void **state)
                     }
                 struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
                 struct sw_guarded out = sw_guarded_make((size_t)(rows * ld_out));
-                sw_test_ok(be->pool_lines(be, &(struct sw_pool_lines){.in = in,
-                                                                      .rows = rows,
-                                                                      .n = n,
-                                                                      .ld = ld,
-                                                                      .block = B,
-                                                                      .split = split,
-                                                                      .scale = 0.125f,
-                                                                      .out = out.data,
-                                                                      .ld_out = ld_out}));
+                sw_test_ok(be->pool_vertical_slash(
+                    be, &(struct sw_pool_vertical_slash){.in = in,
+                                                         .rows = rows,
+                                                         .n = n,
+                                                         .ld = ld,
+                                                         .block = B,
+                                                         .split = split,
+                                                         .scale = 0.125f,
+                                                         .out = out.data,
+                                                         .ld_out = ld_out}));
                 for (int r = 0; r < rows; r++)
                     for (int j = 0; j < ld_out; j++)
                         if (j < b)
                             near((double)out.data[r * ld_out + j], want[r * (b + 1) + j], 1e-6);
                         else
                             assert_true(isnan(out.data[r * ld_out + j]));
-                sw_guarded_check_free(&out, "pool_lines");
+                sw_guarded_check_free(&out, "pool_vertical_slash");
                 sw_backend_close(be);
                 free(in);
                 free(want);
@@ -183,16 +186,14 @@ static void scores_of_lines(void **state)
                   *slashes = sw_test_normal(UNITS * LD_IN, 2);
             struct sw_backend *be = sw_test_open(sw_test_isas()[0], threads);
             struct sw_guarded out = sw_guarded_make(UNITS * LD_ROWS * LD);
-            sw_test_ok(be->line_scores(be, &(struct sw_line_scores){.columns = columns,
-                                                                    .slashes = slashes,
-                                                                    .units = UNITS,
-                                                                    .row0 = row0,
-                                                                    .rows = rows,
-                                                                    .b = B,
-                                                                    .ld_in = LD_IN,
-                                                                    .out = out.data,
-                                                                    .ld = LD,
-                                                                    .ld_rows = LD_ROWS}));
+            sw_test_ok(be->vertical_slash_scores(
+                be, &(struct sw_vertical_slash_scores){.columns = columns,
+                                                       .slashes = slashes,
+                                                       .row0 = row0,
+                                                       .rows = rows,
+                                                       .b = B,
+                                                       .ld_in = LD_IN,
+                                                       .out = {out.data, UNITS, LD_ROWS, LD}}));
             for (int u = 0; u < UNITS; u++)
                 for (int r = 0; r < rows; r++)
                     for (int j = 0; j < B; j++) {
@@ -201,7 +202,7 @@ static void scores_of_lines(void **state)
                             j <= i ? columns[u * LD_IN + j] + slashes[u * LD_IN + i - j] : 0;
                         assert_true(out.data[(u * LD_ROWS + r) * LD + j] == want);
                     }
-            sw_guarded_check_free(&out, "line_scores");
+            sw_guarded_check_free(&out, "vertical_slash_scores");
             sw_backend_close(be);
             free(columns);
             free(slashes);
