@@ -35,8 +35,8 @@ try:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from importer.architectures import ARCHITECTURES, tensor_specs
-    from importer.weights import SafetensorsFile
+    from swbench_data.importer.architectures import ARCHITECTURES, tensor_specs
+    from swbench_data.importer.weights import SafetensorsFile
 except ImportError as reason:
     sys.exit(
         f"compare_llamacpp.py: {reason}; expected PYTHONPATH=datasets and an environment with "

@@ -11,11 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import figures
-import results
-import style
+from swbench_plots import figures, results, style
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,16 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-import cli
-import import_model as import_program
-import prepare as prepare_program
+from swbench_data import cli
+from swbench_data import import_model as import_program
 from tiny_models import write_gguf
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     """run(program, *arguments) -> code, out, err; a traceback of the program fails the test."""
-    programs = {"import_model": import_program.main, "prepare": prepare_program.main}
 
     def call(program, *arguments):
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
@@ -23,7 +21,7 @@ def run(monkeypatch, capsys):
         capsys.readouterr()
         try:
             with pytest.raises(SystemExit) as exit:
-                cli.run(program, programs[program])
+                cli.run(program)
         finally:
             signal.signal(signal.SIGTERM, before)
         captured = capsys.readouterr()

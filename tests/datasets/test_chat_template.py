@@ -7,8 +7,8 @@ import shutil
 import pytest
 from tokenizers import processors
 
-from cli import InputError
-from model_folder import ModelFolder
+from swbench_data.cli import InputError
+from swbench_data.model_folder import ModelFolder
 from tiny_models import CHAT_TEMPLATE
 
 

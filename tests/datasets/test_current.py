@@ -8,12 +8,12 @@ import h5py
 import pytest
 from tokenizers import Tokenizer, normalizers
 
-import prepare
 import test_prepare_longbench as longbench_files
 import test_prepare_qa as qa_files
-from model_folder import ModelFolder
-from tasks import TASKS, longbench, questions
-from tasks.task import Job, Text
+from swbench_data import prepare
+from swbench_data.model_folder import ModelFolder
+from swbench_data.tasks import TASKS
+from swbench_data.tasks.task import Job, Text
 from test_prepare_ruler import prose
 
 
@@ -94,7 +94,7 @@ def test_end_of_turn_tokens(model, tmp_path, run, monkeypatch):
         tmp_path / "out",
     )
     assert "wrote" in run(*command).err
-    monkeypatch.setattr("model_folder.END_OF_TURN", ("<|im_start|>",))
+    monkeypatch.setattr("swbench_data.model_folder.END_OF_TURN", ("<|im_start|>",))
     assert "wrote" in run(*command).err
     with h5py.File(tmp_path / "out/tiny/niah_single_1-1200-s1-n2.h5") as file:
         assert file["stop_ids"][:].tolist() == [0, 1]
@@ -197,21 +197,16 @@ GENERATED = {
 
 def job(model, name, folder):
     task, material = TASKS[name], None
-    if task.material == "text":
+    option = task.material and task.material.option
+    if option == "text":
         material = Text(prose(), "prose.txt", "0" * 64)
-    elif task.material == "longbench":
+    elif option == "longbench":
         short = name.removeprefix("longbench_")
-        material = longbench.read(
-            longbench_files.write(
-                folder, short, [longbench_files.row(short, i) for i in range(1, 4)]
-            ),
-            task,
-        )
-    elif task.material:
-        document = qa_files.squad(12) if task.material == "squad" else qa_files.hotpotqa()
-        material = questions.READERS[task.material](
-            qa_files.write(folder / f"{task.material}.json", document)
-        )
+        rows = [longbench_files.row(short, i) for i in range(1, 4)]
+        material = task.material.read(longbench_files.write(folder, short, rows))
+    elif option:
+        document = qa_files.squad(12) if option == "squad" else qa_files.hotpotqa()
+        material = task.material.read(qa_files.write(folder / f"{option}.json", document))
     return Job(task, model, 4000, 2, 3, material)
 
 

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from cli import InputError
-from tasks import TASKS, longbench, questions
+from swbench_data.cli import InputError
+from swbench_data.tasks import MATERIALS, TASKS, longbench
 from test_prepare_longbench import row
 from test_prepare_qa import hotpotqa, squad
 
@@ -74,12 +74,12 @@ def long_bench(name):
         f"{name}.jsonl",
         [row(name, i) for i in range(3)],
         write,
-        lambda path: longbench.read(path, TASKS[f"longbench_{name}"]),
+        TASKS[f"longbench_{name}"].material.read,
     )
 
 
 def document(name, value):
-    return f"{name}.json", value, json.dumps, questions.READERS[name]
+    return f"{name}.json", value, json.dumps, MATERIALS[name].read
 
 
 KINDS = {

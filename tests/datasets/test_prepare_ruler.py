@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from cli import InputError
-from counter_rng import CounterRng
-from model_folder import ModelFolder
-from tasks import TASKS, haystack
-from tasks.draws import words
-from tasks.haystack import NOISE, Essay, sentences
-from tasks.task import Job, Text
+from swbench_data.cli import InputError
+from swbench_data.counter_rng import CounterRng
+from swbench_data.model_folder import ModelFolder
+from swbench_data.tasks import TASKS, haystack
+from swbench_data.tasks.draws import words
+from swbench_data.tasks.haystack import NOISE, Essay, sentences
+from swbench_data.tasks.task import Job, Text
 from tiny_models import SMOLLM2
 
 ADJECTIVES, NOUNS = words("adjectives"), words("nouns")

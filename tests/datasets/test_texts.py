@@ -9,9 +9,8 @@ import zlib
 
 import pytest
 
-import rdata
-import texts
-from cli import InputError
+from swbench_data import rdata, texts
+from swbench_data.cli import InputError
 
 HEADER = b"X\n" + struct.pack(">III", 3, 0x40201, 0x30500) + struct.pack(">I", 5) + b"UTF-8"
 

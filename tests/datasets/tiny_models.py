@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import save_file
 
-from importer.vocabulary import gpt2_byte_of, tokenizer_from_gguf
+from swbench_data.importer.vocabulary import gpt2_byte_of, tokenizer_from_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,11 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-import figures
-import needle
 import plot
-import results
-import style
+from swbench_plots import figures, needle, results, style
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from tokenizers import (
     processors,
 )
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token types of GGUF
 

@@ -6,8 +6,8 @@ import warnings
 import gguf
 import numpy as np
 
-from cli import InputError
-from importer import architectures, model_config, vocabulary
+from swbench_data.cli import InputError
+from swbench_data.importer import architectures, model_config, vocabulary
 
 UNQUANTISED = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 

@@ -6,7 +6,7 @@ the two formats do differently.  A family whose layers look like Llama's is one 
 
 from dataclasses import dataclass, field
 
-from cli import InputError, did_you_mean
+from swbench_data.cli import InputError, did_you_mean
 
 # GGUF name in a layer -> (Hugging Face name in a layer, shape).  Letters: D hidden, I intermediate,
 # Q query rows (heads * head_dim), K key rows (kv heads * head_dim), H head_dim.

@@ -4,12 +4,13 @@ documents."""
 import functools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
-from cli import InputError
-from counter_rng import CounterRng
-from tasks import external, haystack
-from tasks.filler import TooShort, fit
-from tasks.task import Job, Sample, Task
+from swbench_data.cli import InputError
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks import external, haystack
+from swbench_data.tasks.filler import TooShort, fit
+from swbench_data.tasks.task import Job, Material, Sample, Task
 
 # RULER's wording.
 INSTRUCTION = (
@@ -43,7 +44,7 @@ class Questions:
     questions: list
 
 
-def read_squad(path):
+def read_squad(path: Path) -> Questions:
     """SQuAD 1.1 or 2.0 (published as dev-v2.0.json): the questions that have an answer."""
     data, sha256 = external.read_json(path)
     documents, questions = Numbering(), []
@@ -72,7 +73,7 @@ def read_squad(path):
     return finished(path, sha256, documents, questions)
 
 
-def read_hotpotqa(path):
+def read_hotpotqa(path: Path) -> Questions:
     """HotpotQA with distractors (published as hotpot_dev_distractor_v1.json)."""
     data, sha256 = external.read_json(path)
     external.check(data, list, path)
@@ -94,7 +95,8 @@ def read_hotpotqa(path):
     return finished(path, sha256, documents, questions)
 
 
-READERS = {"squad": read_squad, "hotpotqa": read_hotpotqa}
+SQUAD = Material("squad", "SQuAD's published json", read_squad, "squad.json")
+HOTPOTQA = Material("hotpotqa", "HotpotQA's published json", read_hotpotqa, "hotpotqa.json")
 
 
 class Numbering(dict):
@@ -120,7 +122,7 @@ def finished(path, sha256, documents, questions):
     return Questions(path.name, sha256, list(documents), questions)
 
 
-def make(job: Job):
+def make(job: Job) -> list[Sample]:
     """Samples in a random order of the questions, those left out whose documents the context cannot
     hold."""
     rng = CounterRng(job.seed, job.task.name, job.context)
@@ -208,4 +210,4 @@ def task(name, material):
     return Task(name, score="part", max_new_tokens=32, make=make, material=material, uses_chat=True)
 
 
-TASKS = (task("qa_1", "squad"), task("qa_2", "hotpotqa"))
+TASKS = (task("qa_1", SQUAD), task("qa_2", HOTPOTQA))

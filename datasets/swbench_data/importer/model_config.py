@@ -1,6 +1,6 @@
 """config.json: the keys that swbench reads, with Hugging Face's names, checked and completed."""
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 COUNTS = (
     "hidden_size",

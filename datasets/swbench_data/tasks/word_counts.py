@@ -5,11 +5,12 @@ import functools
 import math
 import re
 
-from cli import InputError
-from counter_rng import CounterRng
-from tasks.draws import Draws
-from tasks.filler import fit
-from tasks.task import Job, Sample, Task
+from swbench_data.cli import InputError
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks.draws import Draws
+from swbench_data.tasks.filler import fit
+from swbench_data.tasks.task import Job, Sample, Task
+from swbench_data.tasks.text import TEXT
 
 # --- cwe: ten words come 30 times each, the others 3 times; after one solved example --------------
 
@@ -154,6 +155,6 @@ def fwe_sample(job, rng, index):
 
 
 TASKS = (
-    Task("cwe", score="all", max_new_tokens=120, make=make_cwe, material="text", uses_chat=True),
+    Task("cwe", score="all", max_new_tokens=120, make=make_cwe, material=TEXT, uses_chat=True),
     Task("fwe", score="all", max_new_tokens=50, make=make_fwe, uses_chat=True),
 )

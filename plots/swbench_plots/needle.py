@@ -8,8 +8,8 @@ from collections import defaultdict
 
 import numpy as np
 
-import style
-from results import Answer, Row
+from swbench_plots import style
+from swbench_plots.results import Answer, Row
 
 FEW_ANSWERS = 20  # below, a context's depths are put into 5 bins, else into 10
 WIDTH = 7.2  # of all panels, at least, in inches: what the words take

@@ -5,7 +5,7 @@ tail, that makes up the rest. Everything is judged by tokenising the whole promp
 parts need not add up.
 """
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 WINDOW = 16  # how far, in tokens, a tail's own length may be off inside the prompt
 

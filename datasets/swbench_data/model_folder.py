@@ -10,8 +10,8 @@ import jinja2.ext
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
-import cli
-from cli import InputError
+from swbench_data import cli
+from swbench_data.cli import InputError
 
 # Ids that end an answer besides eos: models name only some of these in their configuration.
 END_OF_TURN = (

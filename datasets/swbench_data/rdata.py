@@ -13,7 +13,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 NILVALUE, ALTREP, ATTRLISTSXP = 254, 238, 239
 SYMSXP, LISTSXP, CHARSXP, LGLSXP, INTSXP, REALSXP, STRSXP, VECSXP, REFSXP = (

@@ -5,11 +5,12 @@ import functools
 import math
 from dataclasses import dataclass
 
-from counter_rng import CounterRng
-from tasks import haystack
-from tasks.draws import Draws
-from tasks.filler import fit
-from tasks.task import Job, Sample, Task
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks import haystack
+from swbench_data.tasks.draws import Draws
+from swbench_data.tasks.filler import fit
+from swbench_data.tasks.task import Job, Sample, Task
+from swbench_data.tasks.text import TEXT
 
 # RULER's wording.  It turns the plural into the singular for one needle, except in the needle
 # itself.
@@ -95,7 +96,7 @@ def task(name, needles):
         score="all",
         max_new_tokens=128,
         make=functools.partial(make, needles),
-        material="text" if needles.hidden_in == "essay" else "",
+        material=TEXT if needles.hidden_in == "essay" else None,
         uses_chat=True,
     )
 

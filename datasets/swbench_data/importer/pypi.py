@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import cli
-from cli import InputError
+from swbench_data import cli
+from swbench_data.cli import InputError
 
 MAX_PARTS = 100
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import needle
-import style
-from results import Answer, Labels, Row, distinct, mean_points
+from swbench_plots import needle, style
+from swbench_plots.results import Answer, Labels, Row, distinct, mean_points
 
 USUAL_DENSITY = 0.2  # where a figure shows one density, the nearest to this
 MOST_PANELS = 12

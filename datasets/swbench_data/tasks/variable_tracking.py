@@ -1,11 +1,11 @@
 """vt: RULER v1's variable tracking, one chain of four hops in noise, with one solved example before
 it."""
 
-from counter_rng import CounterRng
-from tasks import haystack
-from tasks.draws import Draws
-from tasks.filler import fit, most_units
-from tasks.task import Job, Sample, Task
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks import haystack
+from swbench_data.tasks.draws import Draws
+from swbench_data.tasks.filler import fit, most_units
+from swbench_data.tasks.task import Job, Sample, Task
 
 # RULER's wording.
 QUESTION = (

@@ -4,17 +4,20 @@ half-written."""
 import contextlib
 import difflib
 import hashlib
-import importlib.util
+import importlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ROOT / "datasets"
+EXTERNAL = DATASETS / "external"  # where published benchmark files belong
 
 
 class InputError(Exception):
@@ -22,21 +25,18 @@ class InputError(Exception):
     expected."""
 
 
-def require_packages(program, *modules):
-    """Ends the program with one line when it runs outside the environment that `bootstrap`
-    makes."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
+def run(program: str) -> NoReturn:
+    """Runs swbench_data.PROGRAM's main() and turns what can go wrong into an exit code and one line
+    on stderr."""
+    try:
+        main = importlib.import_module(f"swbench_data.{program}").main
+    except ModuleNotFoundError as error:  # outside the environment that `bootstrap` makes
         print(
-            f"{program}: Python package {missing[0]} is missing: run ./bootstrap, then "
+            f"{program}: Python package {error.name} is missing: run ./bootstrap, then "
             f".venv/bin/python datasets/{program}.py",
             file=sys.stderr,
         )
         sys.exit(2)
-
-
-def run(program, main):
-    """Runs main() and turns what can go wrong into an exit code and one line on stderr."""
     # A termination request unwinds like an interrupt does, so that temporary files go away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -56,21 +56,21 @@ def run(program, main):
         sys.exit(130)
 
 
-def did_you_mean(name, known):
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def sha256_bytes(data):
+def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path):
+def sha256_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def prepare_place(path):
+def prepare_place(path: Path) -> None:
     """Makes the parent of `path`, and removes what a killed run left there more than a day ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}.*"):
@@ -80,9 +80,8 @@ def prepare_place(path):
 
 
 @contextlib.contextmanager
-def atomic_file(path):
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; renames it to `path` when the block ends well."""
-    path = Path(path)
     prepare_place(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -96,10 +95,9 @@ def atomic_file(path):
 
 
 @contextlib.contextmanager
-def atomic_folder(path):
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; puts it in the place of `path` when the block ends
     well."""
-    path = Path(path)
     prepare_place(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = temporary.with_name(temporary.name + ".old")
@@ -116,7 +114,7 @@ def atomic_folder(path):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def sync(path):
+def sync(path: Path) -> None:
     """Data reaches the disk before the rename that makes it visible."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

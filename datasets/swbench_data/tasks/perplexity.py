@@ -1,8 +1,9 @@
 """ppl_book: windows of running prose, scored by the model's own probabilities."""
 
-from cli import InputError
-from counter_rng import CounterRng
-from tasks.task import Job, Sample, Task
+from swbench_data.cli import InputError
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks.task import Job, Sample, Task
+from swbench_data.tasks.text import TEXT
 
 
 def make_windows(job: Job):
@@ -33,4 +34,4 @@ def make_windows(job: Job):
     return samples
 
 
-TASKS = (Task("ppl_book", score="ppl", max_new_tokens=0, make=make_windows, material="text"),)
+TASKS = (Task("ppl_book", score="ppl", max_new_tokens=0, make=make_windows, material=TEXT),)

@@ -2,8 +2,8 @@
 
 import json
 
-import cli
-from cli import InputError
+from swbench_data import cli
+from swbench_data.cli import InputError
 
 LARGEST_FILE = 2 << 30
 LARGEST_LINE = 64 << 20

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import safetensors
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 SUFFIX = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import yaml
 
-from cli import InputError
-from importer import architectures, model_config, vocabulary
-from importer.gguf_source import spdx
-from importer.weights import SafetensorsFile
+from swbench_data.cli import InputError
+from swbench_data.importer import architectures, model_config, vocabulary
+from swbench_data.importer.gguf_source import spdx
+from swbench_data.importer.weights import SafetensorsFile
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

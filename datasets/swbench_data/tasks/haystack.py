@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 
-from cli import InputError
+from swbench_data.cli import InputError
 
 # RULER's noise haystack is this line again and again.
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."

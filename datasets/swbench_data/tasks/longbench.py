@@ -4,13 +4,14 @@ files."""
 import functools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-import cli
-from cli import InputError
-from counter_rng import CounterRng
-from tasks import external
-from tasks.filler import TooShort
-from tasks.task import Job, Sample, Task
+from swbench_data import cli
+from swbench_data.cli import InputError
+from swbench_data.counter_rng import CounterRng
+from swbench_data.tasks import external
+from swbench_data.tasks.filler import TooShort
+from swbench_data.tasks.task import Job, Material, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Rows:
     classes: list  # the answers that a classification may give
 
 
-def read(path, task):
-    """Every line of a published jsonl, checked."""
+def read(score: str, path: Path) -> Rows:
+    """Every line of a published jsonl, checked for what the score needs of it."""
     name = path.stem
     rows, classes = [], []
     for place, line in external.json_lines(path):
@@ -45,13 +46,13 @@ def read(path, task):
             )
         if not any(map(str.strip, answers)):
             raise InputError(f"{place}: 'answers' has no answer, expected at least one")
-        if task.score == "retrieval" and not all(
+        if score == "retrieval" and not all(
             re.search(r"Paragraph \d", answer) for answer in answers
         ):
             raise InputError(
                 f"{place}: 'answers' is {external.shown(answers)}, expected a paragraph's number"
             )
-        if task.score == "classification":
+        if score == "classification":
             found = [
                 check_text(one, f"{place}: 'all_classes'")
                 for one in external.get(line, "all_classes", list, place)
@@ -74,7 +75,7 @@ def check_text(value, place):
     return value
 
 
-def make(prompt, job: Job):
+def make(prompt: str, job: Job) -> list[Sample]:
     material = job.material
     if len(material.rows) < job.samples:
         raise InputError(
@@ -120,7 +121,13 @@ def task(name, score, max_new_tokens, prompt, first_line=False, chat=True):
         score=score,
         max_new_tokens=max_new_tokens,
         make=functools.partial(make, prompt),
-        material="longbench",
+        material=Material(
+            "longbench",
+            "folder of LongBench's published jsonl files",
+            functools.partial(read, score),
+            f"longbench/{name}.jsonl",
+            in_folder=True,
+        ),
         uses_chat=chat,
         first_line=first_line,
         exact=False,

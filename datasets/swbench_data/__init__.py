@@ -1,0 +1,1 @@
+"""Models, texts and datasets in the formats that swbench reads (../README.md)."""

@@ -1,6 +1,0 @@
-"""The table of tasks. A new task is one row in its family's file; a new family is one name here."""
-
-from tasks import longbench, niah, perplexity, questions, variable_tracking, word_counts
-
-FAMILIES = (perplexity, niah, variable_tracking, word_counts, questions, longbench)
-TASKS = {task.name: task for family in FAMILIES for task in family.TASKS}

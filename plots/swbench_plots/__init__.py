@@ -1,0 +1,1 @@
+"""The figures of a result folder, as ../plot.py draws them."""
