@@ -95,9 +95,7 @@ def list_tasks() -> None:
     print(f"{'task':<31}{'score':<16}{'new tokens':<12}needs")
     for task in TASKS.values():
         place = task.material and task.material.place(None)
-        needs = (
-            from_root(place) if place else task.material and "a text (the Austen novels, or --text)"
-        )
+        needs = from_root(place) if place else task.material and task.material.about
         new_tokens = task.max_new_tokens or "-"
         print(f"{task.name:<31}{task.score:<16}{new_tokens:<12}{needs or '-'}".rstrip())
 
