@@ -205,8 +205,12 @@ struct sw_backend {
     const char *name;  /* "cpu", "cuda" */
     char device[128];  /* human name of the processor or GPU */
     char details[512]; /* instruction set, threads, library versions: for provenance */
-    enum sw_dtype act; /* type of activations, weights and KV cache */
-    int threads;       /* host threads used; results never depend on it */
+    /* which of its kernels it runs, of those that the environment or the build could have it run
+     * instead ("isa=avx2 …"): part of a cell's key */
+    char variant[128];
+    enum sw_dtype act;              /* type of activations, weights and KV cache */
+    double flops, bytes_per_second; /* sustained, roughly: for estimates before a run */
+    int threads;                    /* host threads used; results never depend on it */
     /* linear and head: among so few rows a row's result has the same bits as alone; at least 1 */
     int rows_alike;
     void *impl;

@@ -355,6 +355,15 @@ static enum sw_status tidy_path(char **path)
     return SW_OK;
 }
 
+const char *sw_workload_model(const struct sw_workload *w)
+{
+    if (w->kind == SW_WORKLOAD_SYNTHETIC)
+        return w->shape->name;
+    const char *path = w->kind == SW_WORKLOAD_TASK ? w->model : w->path;
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static enum sw_status bind_workload(struct sw_problems *problems, const struct sw_yaml *node,
                                     const char *path, struct sw_workload *workload)
 {

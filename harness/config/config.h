@@ -61,6 +61,9 @@ struct sw_workload {
     bool whole_model;
 };
 
+/* model folder's name | bundle's file name | shape */
+const char *sw_workload_model(const struct sw_workload *workload);
+
 /* A method of the config: every parameter with the list of values it takes (one, unless the config
  * gives a list). */
 struct sw_method_config {

@@ -33,12 +33,6 @@ static enum sw_status format_path(char **out, const char *format, ...)
     return used < 0 ? no_memory() : SW_OK;
 }
 
-const char *sw_input_base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* --- hashing ---------------------------------------------------------------------------------- */
 
 /* Hashes of files, kept while size and time of change are the same. Plans are made by one
@@ -369,8 +363,7 @@ static enum sw_status describe_task(const struct sw_config *config,
         return SW_FAIL(SW_EINPUT,
                        "axes.context: found %d, expected at most %d, the longest that %s takes",
                        context, model.max_context, out->model_folder);
-    SW_TRY(find_dataset(config, workload, sw_input_base_name(workload->model), task, context,
-                        &out->file));
+    SW_TRY(find_dataset(config, workload, sw_workload_model(workload), task, context, &out->file));
     SW_TRY(sw_dataset_describe(out->file, &data));
     SW_TRY(match_dataset(out, &model, &data, workload, context));
     out->decode_tokens = data.max_new_tokens;

@@ -38,9 +38,6 @@ SW_MUST_CHECK enum sw_status sw_input_model_folder(const char *model, char **out
 /* 32 hex digits over the content of a file, kept as above. */
 SW_MUST_CHECK enum sw_status sw_input_hash_file(const char *path, char hex[33]);
 
-/* The last part of a path: what follows the last '/'. */
-const char *sw_input_base_name(const char *path);
-
 /* Frees the kept hashes (for leak checkers). */
 void sw_inputs_forget(void);
 

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "core/method.h"
+#include "harness/config/param_json.h"
 #include "harness/judge/derived.h"
 #include "harness/store/h5_data.h"
-#include "harness/store/param_json.h"
 
 const char *const sw_figure_class_names[] = {"accuracy", "selection", "speed", "memory", NULL};
 const char *const sw_finding_names[] = {"failed", "missing", "not comparable", "only in NEW", NULL};

@@ -3,7 +3,7 @@
 #ifndef SW_CALIBRATION_H
 #define SW_CALIBRATION_H
 
-#include "harness/plan/plan.h"
+#include "harness/config/cell.h"
 
 struct sw_calibration;
 

@@ -1,20 +1,23 @@
+/* Expands a config into cells: the product of its workloads, axes and parameter lists. */
 #include "harness/plan/plan.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "harness/config/identity.h"
+#include "harness/config/param_json.h"
 #include "harness/inputs/inputs.h"
 #include "harness/plan/calibration.h"
+#include "harness/plan/estimate.h"
 #include "harness/store/store.h"
-#include "sw_version.h"
 
 enum { CELLS_MAX = 100000 };
 
-/* What is being expanded: the loops of this file, from outside in, each set one more of these. */
+/* Where the expansion stands. Its loops are nested functions, from workloads inwards; each sets the
+ * members that its own loop decides and calls the next. */
 struct maker {
     const struct sw_config *config;
     const struct sw_backend *backend;
@@ -31,315 +34,7 @@ struct maker {
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "no memory for the plan"); }
 
-const char *sw_cell_workload(const struct sw_cell *cell)
-{
-    return sw_workload_kind_names[cell->workload->kind];
-}
-
-const char *sw_cell_model(const struct sw_cell *cell)
-{
-    const struct sw_workload *w = cell->workload;
-    switch (w->kind) {
-    case SW_WORKLOAD_TASK:
-        return sw_input_base_name(w->model);
-    case SW_WORKLOAD_TENSORS:
-        return sw_input_base_name(w->path);
-    case SW_WORKLOAD_SYNTHETIC:
-        return w->shape->name;
-    }
-    return "";
-}
-
-const char *sw_cell_task(const struct sw_cell *cell)
-{
-    if (cell->workload->kind == SW_WORKLOAD_SYNTHETIC)
-        return sw_generator_names[cell->workload->generator];
-    return cell->task ? cell->task : "";
-}
-
-/* --- what is hashed: JSON --------------------------------------------------------------------- */
-
-/* Compact JSON with members in the order written. Numbers and texts are written as sw_param_text
- * does, so that equal settings give equal bytes on every machine. */
-struct json {
-    FILE *out;
-    char *text;
-    size_t size;
-    const char *separator; /* before the next member */
-};
-
-static enum sw_status json_begin(struct json *j)
-{
-    *j = (struct json){.separator = ""};
-    j->out = open_memstream(&j->text, &j->size);
-    return j->out ? SW_OK : no_memory();
-}
-
-static enum sw_status json_end(struct json *j, char **text)
-{
-    bool failed = ferror(j->out) != 0;
-    *text = NULL;
-    /* the C library may close well and have no text */
-    if (fclose(j->out) != 0 || failed || !j->text) {
-        free(j->text);
-        return no_memory();
-    }
-    *text = j->text;
-    return SW_OK;
-}
-
-static void json_key(struct json *j, const char *key)
-{
-    fprintf(j->out, "%s\"%s\": ", j->separator, key);
-    j->separator = ", ";
-}
-
-static void json_open(struct json *j, const char *key, char bracket)
-{
-    if (key)
-        json_key(j, key);
-    fputc(bracket, j->out);
-    j->separator = "";
-}
-
-static void json_close(struct json *j, char bracket)
-{
-    fputc(bracket, j->out);
-    j->separator = ", ";
-}
-
-/* A quoted text; bytes that are no UTF-8 pass as they are. */
-static void json_quote(struct json *j, const char *text)
-{
-    fputc('"', j->out);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            fprintf(j->out, "\\%c", *text);
-        else if ((unsigned char)*text < 32)
-            fprintf(j->out, "\\u%04x", *text);
-        else
-            fputc(*text, j->out);
-    }
-    fputc('"', j->out);
-}
-
-static void json_text(struct json *j, const char *key, const char *text)
-{
-    json_key(j, key);
-    if (text)
-        json_quote(j, text);
-    else
-        fputs("null", j->out);
-}
-
-static void json_int(struct json *j, const char *key, int64_t value)
-{
-    json_key(j, key);
-    fprintf(j->out, "%" PRId64, value);
-}
-
-static void json_real(struct json *j, const char *key, double value)
-{
-    char text[40];
-    const struct sw_param real = {.type = SW_PARAM_REAL};
-    json_key(j, key);
-    fputs(isfinite(value) ? sw_param_text(&real, &value, text, sizeof text) : "null", j->out);
-}
-
-static void json_names(struct json *j, const char *key, const char *const *names, unsigned set)
-{
-    json_open(j, key, '[');
-    for (int i = 0; names[i]; i++)
-        if (set & 1u << i) {
-            fputs(j->separator, j->out);
-            json_quote(j, names[i]);
-            j->separator = ", ";
-        }
-    json_close(j, ']');
-}
-
-static enum sw_status params_json(const struct sw_method *method, const void *params, char **out)
-{
-    struct json j;
-    SW_TRY(json_begin(&j));
-    json_open(&j, NULL, '{');
-    for (const struct sw_param *p = method->params; p->name; p++) {
-        char text[1200];
-        sw_param_text(p, params, text, sizeof text);
-        if (p->type == SW_PARAM_CHOICE || p->type == SW_PARAM_TEXT) {
-            json_text(&j, p->name, p->type == SW_PARAM_TEXT && !*text ? NULL : text);
-        } else {
-            json_key(&j, p->name);
-            fputs(text, j.out);
-        }
-    }
-    json_close(&j, '}');
-    return json_end(&j, out);
-}
-
-static void workload_json(struct json *j, const struct sw_cell *cell)
-{
-    const struct sw_workload *w = cell->workload;
-    json_open(j, "workload", '{');
-    json_text(j, "kind", sw_workload_kind_names[w->kind]);
-    /* names, not paths: content counts, by the input's hash */
-    json_text(j, "model", sw_cell_model(cell));
-    if (w->kind == SW_WORKLOAD_TASK) {
-        json_text(j, "task", cell->task);
-        json_int(j, "samples", w->samples);
-        json_int(j, "recovery_samples", w->recovery_samples);
-    }
-    if (w->kind == SW_WORKLOAD_SYNTHETIC) {
-        json_text(j, "generator", sw_generator_names[w->generator]);
-        json_int(j, "layers", cell->shape.n_layers);
-        json_int(j, "decode_tokens", w->decode_tokens);
-        json_int(j, "whole_model", w->whole_model);
-    }
-    json_close(j, '}');
-}
-
-/* The content of the files that parameters name. */
-static enum sw_status param_files_json(struct json *j, const struct sw_cell *cell)
-{
-    bool opened = false;
-    for (const struct sw_param *p = cell->method->params; p->name; p++) {
-        const char *path =
-            p->file ? *(char *const *)(const void *)((const char *)cell->params + p->offset) : NULL;
-        char hash[33];
-        if (!path)
-            continue;
-        SW_TRY(sw_input_hash_file(path, hash));
-        if (!opened)
-            json_open(j, "param_files", '{');
-        opened = true;
-        json_text(j, p->name, hash);
-    }
-    if (opened)
-        json_close(j, '}');
-    return SW_OK;
-}
-
-/* The canonical text of all that decides a cell's outcome, and its hash. The number of threads
- * decides no metric but time, so it is there only when time is measured, and as configured: a sweep
- * that shares cores out among processes keeps its keys. */
-static enum sw_status identify(const struct maker *m, struct sw_cell *cell)
-{
-    const struct sw_config *c = m->config;
-    struct json j;
-    SW_TRY(json_begin(&j));
-    json_open(&j, NULL, '{');
-    json_int(&j, "version", 1);
-    json_text(&j, "code", SW_CODE_HASH);
-    json_text(&j, "backend", m->backend->name);
-    json_text(&j, "device", m->backend->device);
-    workload_json(&j, cell);
-    json_text(&j, "input", m->input->hash);
-    json_text(&j, "method", cell->method->name);
-    json_key(&j, "params");
-    fputs(cell->params_json, j.out);
-    enum sw_status st = param_files_json(&j, cell);
-    if (st != SW_OK) {
-        fclose(j.out);
-        free(j.text);
-        return st;
-    }
-    json_int(&j, "context", cell->context);
-    json_real(&j, "density", cell->density);
-    json_text(&j, "phase", sw_phase_names[cell->phase]);
-    json_text(&j, "budget", sw_budget_mode_names[cell->budget]);
-    json_int(&j, "dense_layers", cell->dense_layers);
-    json_int(&j, "seed", (int64_t)cell->seed);
-    json_names(&j, "measure", sw_measure_names, c->measure);
-    json_names(&j, "save", sw_save_names, c->save);
-    if (c->measure & SW_MEASURE_LATENCY) {
-        json_int(&j, "threads", c->threads);
-        json_open(&j, "timing", '{');
-        json_real(&j, "warmup_ms", c->timing.warmup_ms);
-        json_int(&j, "min_runs", c->timing.min_runs);
-        json_real(&j, "max_seconds", c->timing.max_seconds);
-        json_real(&j, "target_error", c->timing.target_error);
-        json_close(&j, '}');
-    }
-    json_close(&j, '}');
-    SW_TRY(json_end(&j, &cell->identity));
-    XXH128_canonical_t hash;
-    XXH128_canonicalFromHash(&hash, XXH3_128bits(cell->identity, strlen(cell->identity)));
-    for (size_t i = 0; i < sizeof hash.digest; i++)
-        snprintf(cell->key + 2 * i, 3, "%02x", hash.digest[i]);
-    return SW_OK;
-}
-
-/* --- estimates -------------------------------------------------------------------------------- */
-
-/* Rough, for planning only: sustained floating-point operations a second, and bytes read a
- * second. */
-static double speed(const struct sw_backend *backend)
-{
-    return strcmp(backend->name, "cuda") == 0
-               ? 2e14
-               : 1.2e11 * (backend->threads > 0 ? backend->threads : 1);
-}
-static double bandwidth(const struct sw_backend *backend)
-{
-    return strcmp(backend->name, "cuda") == 0 ? 2e12 : 3e10;
-}
-
-/* Memory: weights, KV cache, one layer's Q, K, V and output, the widest activations, and two b × b
- * matrices a head for the methods' scores. Time: a pass costs 2 operations a weight and token and
- * 4·H·d a causal pair, all of them in dense layers and the kept share in others; a decode step
- * reads weights and KV cache once. Accuracy takes a pass and its decode steps a sample; recovery
- * two dense passes (the run, the truth) and a sparse one a probe; each of two timed figures its
- * warm-up and the runs that fit into a second, but no fewer than min_runs. */
-static void estimate(const struct maker *m, struct sw_cell *cell)
-{
-    const struct sw_config *c = m->config;
-    const struct sw_shape *s = &cell->shape;
-    const struct sw_workload *w = cell->workload;
-    bool task = w->kind == SW_WORKLOAD_TASK;
-    double n = cell->context, total = n + m->input->decode_tokens, L = s->n_layers, H = s->n_heads,
-           d = s->head_dim;
-    double kept = isnan(cell->density) ? 0.3 : cell->density;
-    double sparse_layers = cell->method->flags & SW_METHOD_DENSE ||
-                                   cell->phase == SW_PHASE_DECODE || L < cell->dense_layers
-                               ? 0
-                               : L - cell->dense_layers;
-    double rate = speed(m->backend), act = (double)sw_dtype_size(m->backend->act);
-    double dense_pass = (2 * m->input->parameters * n + 2 * L * H * d * n * n) / rate;
-    double pass = dense_pass - 2 * sparse_layers * H * d * n * n * (1 - kept) / rate;
-    double step =
-        (m->input->parameters + 2 * L * total * s->n_kv_heads * d) * act / bandwidth(m->backend);
-    double steps =
-        m->input->decode_tokens + (cell->phase == SW_PHASE_PREFILL ? 0 : m->input->scored_tokens);
-    int block = ((const struct sw_method_params *)cell->params)->block_size;
-    double b = ceil(n / block), layers_held = task ? L : 1;
-
-    cell->memory_bytes =
-        m->input->parameters * act + layers_held * 2 * total * s->n_kv_heads * d * act +
-        2 * total * (2 * H + 2 * s->n_kv_heads) * d * act + 2 * H * b * b * sizeof(float) +
-        (task ? 0 : total * (H + 2 * s->n_kv_heads) * d * sizeof(float));
-    cell->seconds = 0;
-    if (task && c->measure & SW_MEASURE_ACCURACY)
-        cell->seconds += w->samples * (pass + steps * step);
-    if (c->measure & (SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR))
-        cell->seconds += (task ? w->recovery_samples : 1) * (2 * dense_pass + pass);
-    if (c->measure & SW_MEASURE_LATENCY) {
-        double runs = c->timing.min_runs * (cell->phase == SW_PHASE_DECODE ? step : pass);
-        cell->seconds +=
-            2 * (c->timing.warmup_ms / 1e3 + fmax(runs, fmin(1, c->timing.max_seconds)));
-    }
-}
-
 /* --- one cell --------------------------------------------------------------------------------- */
-
-static void cell_clear(struct sw_cell *cell)
-{
-    if (cell->params)
-        sw_param_free(cell->method->params, cell->params);
-    free(cell->params);
-    free(cell->params_json);
-    free(cell->identity);
-    free(cell->reason);
-}
 
 static enum sw_status skip(struct sw_cell *cell, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -369,7 +64,49 @@ static enum sw_status set_params(const struct maker *m, struct sw_cell *cell)
     for (int i = 0; method->params[i].name; i++)
         SW_TRY(sw_param_set(&method->params[i], cell->params,
                             m->method->values[i].items[m->choice[i]]));
-    return params_json(method, cell->params, &cell->params_json);
+    return sw_param_json(method->params, cell->params, &cell->params_json);
+}
+
+/* How this combination of method and parameters comes to its density. */
+struct budget {
+    enum sw_budget_mode mode;
+    const double *densities; /* NaN: the method's own rule decides */
+    int n_densities;
+};
+
+/* A calibrated budget needs a threshold: methods without one get the density itself, as matched.
+ * Where the density decides nothing there is one cell. A native budget without a density axis means
+ * the 20 % that the papers speak of. */
+static enum sw_status decide_budget(const struct maker *m, struct budget *out)
+{
+    static const double all[] = {1}, own[] = {NAN}, published[] = {0.2};
+    const struct sw_method *method = m->method->method;
+    enum sw_budget_mode mode = m->config->budget;
+    if (mode == SW_BUDGET_CALIBRATED && !method->threshold)
+        mode = SW_BUDGET_MATCHED;
+    *out = (struct budget){.mode = mode, .densities = all, .n_densities = 1};
+    if (method->flags & SW_METHOD_DENSE)
+        return SW_OK;
+    bool counts = mode != SW_BUDGET_NATIVE || !(method->flags & SW_METHOD_NATIVE);
+    if (method->uses_density) {
+        struct sw_cell asked = {.method = method};
+        enum sw_status st = set_params(m, &asked);
+        counts = st == SW_OK && method->uses_density(asked.params, mode);
+        sw_cell_clear(&asked);
+        SW_TRY(st);
+    }
+    if (!counts) {
+        out->densities = own;
+    } else if (m->workload->n_densities > 0) {
+        out->densities = m->workload->densities;
+        out->n_densities = m->workload->n_densities;
+    } else if (m->config->n_densities > 0) {
+        out->densities = m->config->densities;
+        out->n_densities = m->config->n_densities;
+    } else {
+        out->densities = published;
+    }
+    return SW_OK;
 }
 
 /* The threshold that keeps the cell's density, as its parameter. */
@@ -397,11 +134,27 @@ static enum sw_status calibrate(const struct maker *m, struct sw_cell *cell)
                           cell->method->name);
     free(cell->params_json);
     cell->params_json = NULL;
-    return params_json(cell->method, cell->params, &cell->params_json);
+    return sw_param_json(cell->method->params, cell->params, &cell->params_json);
 }
 
-/* Why the cell cannot run here, if so. */
-static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
+/* The content of files that parameters name. */
+static enum sw_status hash_param_files(struct sw_cell *cell)
+{
+    for (const struct sw_param *p = cell->method->params; p->name; p++) {
+        char hash[SW_HASH_SIZE];
+        const char *path =
+            p->file ? *(char *const *)(const void *)((const char *)cell->params + p->offset) : NULL;
+        if (!path)
+            continue;
+        SW_TRY(sw_input_hash_file(path, hash));
+        SW_TRY(sw_texts_add(&cell->param_files, p->name));
+        SW_TRY(sw_texts_add(&cell->param_files, hash));
+    }
+    return SW_OK;
+}
+
+/* Skips a cell that cannot run here, with the reason. */
+static enum sw_status check_runs(const struct maker *m, struct sw_cell *cell)
 {
     const struct sw_method *method = cell->method;
     enum sw_budget_mode budget = cell->budget;
@@ -427,8 +180,8 @@ static enum sw_status judge(const struct maker *m, struct sw_cell *cell)
     return SW_OK;
 }
 
-static enum sw_status fill_cell(const struct maker *m, double density, enum sw_phase phase,
-                                struct sw_cell *cell)
+static enum sw_status fill_cell(const struct maker *m, const struct budget *budget, double density,
+                                enum sw_phase phase, struct sw_cell *cell)
 {
     *cell =
         (struct sw_cell){.config = m->config,
@@ -441,16 +194,16 @@ static enum sw_status fill_cell(const struct maker *m, double density, enum sw_p
                          .phase = phase,
                          .seed = m->config->seed,
                          .shape = m->input->shape,
-                         .budget = m->config->budget,
+                         .budget = budget->mode,
                          .dense_layers = m->workload->dense_layers >= 0 ? m->workload->dense_layers
                                                                         : m->config->dense_layers};
+    memcpy(cell->input_hash, m->input->hash, sizeof cell->input_hash);
     SW_TRY(set_params(m, cell));
-    if (cell->budget == SW_BUDGET_CALIBRATED && !cell->method->threshold)
-        cell->budget = SW_BUDGET_MATCHED;
     SW_TRY(calibrate(m, cell));
-    SW_TRY(judge(m, cell));
-    estimate(m, cell);
-    SW_TRY(identify(m, cell));
+    SW_TRY(check_runs(m, cell));
+    SW_TRY(hash_param_files(cell));
+    sw_estimate(cell, m->backend);
+    SW_TRY(sw_identify(cell, m->backend));
     bool failed = false;
     if (cell->state == SW_CELL_TODO && m->output &&
         sw_store_has_cell(m->output, cell->key, &failed) && !failed)
@@ -458,7 +211,8 @@ static enum sw_status fill_cell(const struct maker *m, double density, enum sw_p
     return SW_OK;
 }
 
-static enum sw_status add_cell(struct maker *m, double density, enum sw_phase phase)
+static enum sw_status add_cell(struct maker *m, const struct budget *budget, double density,
+                               enum sw_phase phase)
 {
     struct sw_plan *plan = m->plan;
     if (plan->count == CELLS_MAX)
@@ -472,54 +226,21 @@ static enum sw_status add_cell(struct maker *m, double density, enum sw_phase ph
         plan->cells = cells;
         m->capacity = capacity;
     }
-    return fill_cell(m, density, phase, &plan->cells[plan->count++]);
+    return fill_cell(m, budget, density, phase, &plan->cells[plan->count++]);
 }
 
 /* --- the expansion ---------------------------------------------------------------------------- */
 
-/* The densities that this combination of parameters runs at: those of the axis; or, where a native
- * rule decides density, none (NaN: it is what comes out). A native budget without a density axis
- * means the 20 % that the papers speak of. */
-static enum sw_status densities_of(const struct maker *m, const double **values, int *n)
-{
-    static const double all[] = {1}, own[] = {NAN}, published[] = {0.2};
-    const struct sw_method *method = m->method->method;
-    bool uses = !(method->flags & SW_METHOD_DENSE);
-    if (uses && method->uses_density) {
-        struct sw_cell asked = {.method = method};
-        SW_TRY(set_params(m, &asked));
-        uses = method->uses_density(asked.params, m->config->budget);
-        cell_clear(&asked);
-    } else if (uses) {
-        uses = m->config->budget != SW_BUDGET_NATIVE || !(method->flags & SW_METHOD_NATIVE);
-    }
-    *n = 1;
-    if (method->flags & SW_METHOD_DENSE)
-        *values = all;
-    else if (!uses)
-        *values = own;
-    else if (m->workload->n_densities > 0) {
-        *values = m->workload->densities;
-        *n = m->workload->n_densities;
-    } else if (m->config->n_densities > 0) {
-        *values = m->config->densities;
-        *n = m->config->n_densities;
-    } else
-        *values = published;
-    return SW_OK;
-}
-
 static enum sw_status expand_densities(struct maker *m)
 {
-    const double *densities;
-    int n;
-    SW_TRY(densities_of(m, &densities, &n));
+    struct budget budget;
+    SW_TRY(decide_budget(m, &budget));
     bool own = m->workload->n_phases > 0;
     const enum sw_phase *phases = own ? m->workload->phases : m->config->phases;
     int n_phases = own ? m->workload->n_phases : m->config->n_phases;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < budget.n_densities; i++)
         for (int p = 0; p < n_phases; p++)
-            SW_TRY(add_cell(m, densities[i], phases[p]));
+            SW_TRY(add_cell(m, &budget, budget.densities[i], phases[p]));
     return SW_OK;
 }
 
@@ -662,7 +383,7 @@ void sw_plan_free(struct sw_plan *plan)
     if (!plan)
         return;
     for (int i = 0; i < plan->count; i++)
-        cell_clear(&plan->cells[i]);
+        sw_cell_clear(&plan->cells[i]);
     for (int i = 0; i < plan->n_inputs; i++) {
         sw_input_clear(plan->inputs[i]);
         free(plan->inputs[i]);

@@ -8,6 +8,7 @@
 
 #include "harness/inputs/inputs.h"
 #include "harness/plan/calibration.h"
+#include "harness/plan/plan.h"
 #include "harness/program/cli.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/runner.h"

@@ -9,12 +9,12 @@
 
 #include "core/interval.h"
 #include "core/method.h"
+#include "harness/config/param_json.h"
 #include "harness/judge/derived.h"
 #include "harness/program/result_args.h"
 #include "harness/program/verbs.h"
 #include "harness/report/table.h"
 #include "harness/store/h5_data.h"
-#include "harness/store/param_json.h"
 #include "harness/store/store.h"
 
 /* A cell: rows from … to-1 of the tidy table, the first of which stands for what they share. */

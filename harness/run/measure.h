@@ -4,8 +4,8 @@
 
 #include "core/model/vocab.h"
 #include "core/sparse.h"
+#include "harness/config/cell.h"
 #include "harness/inputs/dataset.h"
-#include "harness/plan/plan.h"
 #include "harness/run/capture.h"
 #include "harness/store/result.h"
 #include "harness/store/store.h"

@@ -3,7 +3,7 @@
 #ifndef SW_RUNNER_H
 #define SW_RUNNER_H
 
-#include "harness/plan/plan.h"
+#include "harness/config/cell.h"
 #include "harness/store/result.h"
 
 struct sw_runner;

@@ -565,6 +565,8 @@ static enum sw_status write_root(struct sw_cell_writer *w, const struct sw_resul
         {"device", w->backend ? w->backend->device : ""},
         {"phase", sw_phase_names[cell->phase]},
         {"budget", sw_budget_mode_names[cell->budget]},
+        {"experiment", cell->experiment},
+        {"conditions", cell->conditions},
         {NULL, NULL},
     };
     const struct int_attribute ints[] = {

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "core/selection.h"
-#include "harness/plan/plan.h"
+#include "harness/config/cell.h"
 #include "harness/store/result.h"
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -48,12 +48,15 @@ SW_MUST_CHECK enum sw_status sw_store_write_index(const char *folder);
 struct sw_tidy_row {
     const char *cell, *workload, *model, *task, *method, *params, *backend, *device, *phase,
         *metric, *unit, *status, *reason, *budget;
+    /* 32 hex digits each (identity.h): rows of one experiment differ in the code's version alone;
+     * rows of the same conditions may be compared across methods, parameters, densities and
+     * budgets. Of a cell whose identity is not known both are its key. */
+    const char *experiment, *conditions;
     int64_t context, seed, n, dense_layers;
     double density, value, lo, hi;
     int layer;
 };
-/* Its columns, as exported: the contract's, in its order, then reason, budget and dense_layers.
- * Ends with name NULL. */
+/* Its columns, as exported; a new one goes to the end. Ends with name NULL. */
 enum sw_column_kind { SW_COLUMN_TEXT, SW_COLUMN_INT64, SW_COLUMN_INT, SW_COLUMN_REAL };
 struct sw_tidy_column {
     const char *name, *units, *long_name;
@@ -73,8 +76,8 @@ struct sw_tidy {
 SW_MUST_CHECK enum sw_status sw_store_list_cells(const char *results, struct sw_texts *files);
 
 /* Reads every cell of a result folder (or of its results.h5's folder, or one cell file), ordered by
- * workload, model, task, context, method, params, density, phase, metric, layer. Of cells that
- * differ in the code's version alone the newest counts. Damaged cell files: SW_EINPUT naming the
+ * workload, model, task, context, method, params, density, phase, metric, layer. Of cells of
+ * one experiment the newest counts. Damaged cell files: SW_EINPUT naming the
  * file. */
 SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **out);
 /* The same, passing over damaged cells: one message each is added to `damaged`. */

@@ -1,7 +1,6 @@
 /* Reading all cells of a folder: the tidy table. */
 #include <dirent.h>
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
@@ -10,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "harness/config/identity.h"
 #include "harness/judge/derived.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
@@ -95,6 +95,9 @@ const struct sw_tidy_column sw_tidy_columns[] = {
     COLUMN(reason, "", "why failed or skipped", SW_COLUMN_TEXT),
     COLUMN(budget, "", "matched, calibrated or native", SW_COLUMN_TEXT),
     COLUMN(dense_layers, "1", "first layers that stay dense", SW_COLUMN_INT64),
+    COLUMN(experiment, "", "hash of all that decides the cell but the code", SW_COLUMN_TEXT),
+    COLUMN(conditions, "", "hash of what it shares with the cells it is compared with",
+           SW_COLUMN_TEXT),
     {.name = NULL},
 #undef COLUMN
 };
@@ -230,39 +233,53 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     return sw_h5_get_real(file, "density", &c->density);
 }
 
-/* --- cells that newer code has measured again
- * ------------------------------------------------------------------------------------- The code's
- * hash is a part of a cell's key, so a folder that outlives an update holds both. Figures of two
- * versions side by side would be compared with each other; the table shows the newest and leaves
- * the others in their files. */
+/* --- which cells are the same ----------------------------------------------------------------- */
 
 struct source {
-    char *experiment; /* the identity without the code; the key where there is none */
-    char *ended;
-    int64_t from, to; /* its rows */
+    const char *experiment; /* belongs to the table */
+    char *ended;            /* NULL: not known */
+    int64_t from, to;       /* its rows */
 };
 
-static enum sw_status name_source(hid_t file, const char *key, struct source *s)
+/* Cells written before these attributes have the identity that they are made of. */
+static enum sw_status hash_identity(struct reader *r, const char *identity)
 {
-    char *identity = NULL;
-    hid_t group = H5Gopen2(file, "provenance", H5P_DEFAULT);
-    enum sw_status st = group < 0 ? SW_OK : sw_h5_get_text(group, "identity", &identity);
-    if (st == SW_OK && group >= 0)
-        st = sw_h5_get_text(group, "ended", &s->ended);
-    sw_h5_close(group);
-    if (st == SW_ENOMEM) {
-        free(identity);
-        return st;
+    struct sw_identity_hashes hashes;
+    enum sw_status st = identity ? sw_identity_hash(identity, &hashes) : SW_EINPUT;
+    if (st == SW_EINPUT) { /* then it is like no other cell */
+        sw_error_clear();
+        r->common.experiment = r->common.conditions = r->common.cell;
+        return SW_OK;
     }
-    sw_error_clear();
-    json_t *json = identity ? json_loads(identity, 0, NULL) : NULL;
+    SW_TRY(st);
+    SW_TRY(keep(r, strdup(hashes.experiment), &r->common.experiment));
+    return keep(r, strdup(hashes.conditions), &r->common.conditions);
+}
+
+static enum sw_status read_hashes(struct reader *r, hid_t file, hid_t provenance)
+{
+    if (H5Aexists(file, "experiment") > 0 && H5Aexists(file, "conditions") > 0) {
+        SW_TRY(keep_attribute(r, file, "experiment", &r->common.experiment));
+        return keep_attribute(r, file, "conditions", &r->common.conditions);
+    }
+    char *identity = NULL;
+    if (provenance >= 0 && H5Aexists(provenance, "identity") > 0)
+        SW_TRY(sw_h5_get_text(provenance, "identity", &identity));
+    enum sw_status st = hash_identity(r, identity);
     free(identity);
-    if (s->ended && json_object_del(json, "code") == 0)
-        s->experiment = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
-    else
-        s->experiment = strdup(key);
-    json_decref(json);
-    return s->experiment ? SW_OK : SW_FAIL(SW_ENOMEM, "out of memory (tidy table)");
+    return st;
+}
+
+static enum sw_status read_source(struct reader *r, hid_t file, struct source *source)
+{
+    bool there = H5Lexists(file, "provenance", H5P_DEFAULT) > 0;
+    hid_t provenance = there ? H5Gopen2(file, "provenance", H5P_DEFAULT) : -1;
+    enum sw_status st = read_hashes(r, file, provenance);
+    if (st == SW_OK && provenance >= 0 && H5Aexists(provenance, "ended") > 0)
+        st = sw_h5_get_text(provenance, "ended", &source->ended);
+    sw_h5_close(provenance);
+    source->experiment = r->common.experiment;
+    return st;
 }
 
 static int newest_last(const void *left, const void *right)
@@ -273,6 +290,9 @@ static int newest_last(const void *left, const void *right)
     return c || !a->ended || !b->ended ? c : strcmp(a->ended, b->ended);
 }
 
+/* A folder that outlives an update of the program holds cells of both versions, since the code is a
+ * part of a key. Their figures side by side would be taken for a comparison; the table has the
+ * newest and leaves the others in their files. */
 static void drop_superseded(struct sw_tidy *tidy, struct source *sources, int n)
 {
     qsort(sources, (size_t)n, sizeof *sources, newest_last);
@@ -295,7 +315,7 @@ static enum sw_status read_cell(struct reader *r, const char *path, struct sourc
     enum sw_status st;
     SW_TRY_GOTO(st, out, read_root(r, file));
     source->from = r->tidy->count;
-    SW_TRY_GOTO(st, out, name_source(file, r->common.cell, source));
+    SW_TRY_GOTO(st, out, read_source(r, file, source));
     SW_TRY_GOTO(st, out, sw_h5_members(file, "metrics", &names));
     if (names.count == 0) /* failed or skipped: one row says so */
         SW_TRY_GOTO(st, out, add_row(r, &r->common));
@@ -357,7 +377,6 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
         if (st == SW_EINPUT && damaged) {
             r.tidy->count = before;
             struct source *bad = &sources[--n_sources];
-            free(bad->experiment);
             free(bad->ended);
             *bad = (struct source){0};
             st = sw_texts_add(damaged, sw_error_message());
@@ -372,10 +391,8 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
         qsort(r.tidy->rows, (size_t)r.tidy->count, sizeof *r.tidy->rows, by_what);
 out:
     sw_texts_clear(&files);
-    for (int i = 0; i < n_sources; ++i) {
-        free(sources[i].experiment);
+    for (int i = 0; i < n_sources; ++i)
         free(sources[i].ended);
-    }
     free(sources);
     if (st == SW_OK)
         *out = r.tidy;

@@ -86,6 +86,8 @@ def read_cell(path: Path) -> Cell:
             "density": float(file.attrs["density"]),
             "dense_layers": int(file.attrs["dense_layers"]),
         }
+        # hashes that swbench makes; cells of version 0.1 are without them
+        about |= {name: text(file.attrs.get(name, "")) for name in ("experiment", "conditions")}
         metrics = {}
         for name, value in file.get("metrics", {}).items():
             a = value.attrs
@@ -98,6 +100,7 @@ def read_cell(path: Path) -> Cell:
             }
         layers = {name: values[:] for name, values in file.get("per_layer", {}).items()}
         experiment, ended = _experiment(file, about["key"])
+        experiment = about["experiment"] or experiment
         return Cell(path, about, metrics, layers, experiment, ended)
 
 

@@ -36,8 +36,15 @@ COLUMNS = (
     "reason",
     "budget",
     "dense_layers",
+    "experiment",
+    "conditions",
 )
-LATER = {"budget": "", "dense_layers": None}  # a results.h5 of version 0.1 may be without them
+LATER = {
+    "budget": "",
+    "dense_layers": None,
+    "experiment": "",
+    "conditions": "",
+}  # a results.h5 of version 0.1 may be without them
 COUNTS = ("layer", "n")  # may be empty: over all layers, not counted
 ABOUT = (
     "workload",
@@ -55,6 +62,8 @@ ABOUT = (
     "reason",
     "budget",
     "dense_layers",
+    "experiment",
+    "conditions",
 )
 
 

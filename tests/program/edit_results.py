@@ -62,6 +62,7 @@ def set_samples(file, metric, values, value=None):
 
 
 def set_identity(file, **changes):
+    """Changes members of the identity; the hashes made of it go, as in cells of older versions."""
     import json
 
     identity = json.loads(file["provenance"].attrs["identity"])
@@ -70,6 +71,9 @@ def set_identity(file, **changes):
     file["provenance"].attrs.create(
         "identity", json.dumps(identity), dtype=h5py.string_dtype("utf-8")
     )
+    for name in ("experiment", "conditions"):
+        if name in file.attrs:
+            del file.attrs[name]
 
 
 def set_text(node, name, value):

@@ -125,6 +125,9 @@ static void name_processor(char *out, size_t size)
     fclose(f);
 }
 
+/* Of a server's core and memory, sustained; rough, for estimates only. */
+static const double FLOPS_A_THREAD = 1.2e11, BYTES_PER_SECOND = 3e10;
+
 static const struct sw_backend table = {
     .name = "cpu",
     .act = SW_F32,
@@ -206,6 +209,10 @@ enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)
     }
     openblas_set_num_threads(1);
     name_processor(be->device, sizeof be->device);
+    be->flops = FLOPS_A_THREAD * be->threads;
+    be->bytes_per_second = BYTES_PER_SECOND;
+    snprintf(be->variant, sizeof be->variant, "isa=%s blas_core=%s", vec->isa,
+             openblas_get_corename());
     snprintf(be->details, sizeof be->details, "isa=%s threads=%d blas=\"%s\" blas_core=%s",
              vec->isa, be->threads, openblas_get_config(), openblas_get_corename());
     *out = be;

@@ -77,16 +77,33 @@ enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend 
 
 enum route { DECODE, HOPPER, LIBRARY, PORTABLE };
 
+static bool only_portable(void)
+{
+    const char *wish = getenv("SWBENCH_ATTEND");
+    return wish && strcmp(wish, "portable") == 0;
+}
+
+const char *sw_cuda_prompt_kernels(const struct cuda_state *s)
+{
+    if (only_portable())
+        return "portable";
+#ifdef SWBENCH_HOPPER
+    if (s->major == 9)
+        return "hopper";
+#endif
+    (void)s;
+    return "best";
+}
+
 /* A library that does not take the call, and was not asked for, leaves it to PORTABLE. */
 static enum route route_of(const struct cuda_state *s, const struct sw_attend *a)
 {
-    const char *wish = getenv("SWBENCH_ATTEND");
     (void)s; /* not asked in a build without Hopper's kernel */
     if (a->kernel == SW_ATTEND_LIBRARY)
         return LIBRARY;
     if (a->n_q == 1)
         return DECODE;
-    if (wish && strcmp(wish, "portable") == 0)
+    if (only_portable())
         return PORTABLE;
 #ifdef SWBENCH_HOPPER
     if (s->major == 9 && sw_hopper_attend_supports(a))

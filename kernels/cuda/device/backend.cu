@@ -389,6 +389,8 @@ static enum sw_status open_state(struct cuda_state *s)
     sw_cudnn_version(cudnn, sizeof cudnn);
 #endif
     snprintf(s->be.device, sizeof s->be.device, "%.127s", p.name);
+    snprintf(s->be.variant, sizeof s->be.variant, "sm=%d%d prompt=%s library=%s", p.major, p.minor,
+             sw_cuda_prompt_kernels(s), *cudnn ? "cudnn" : "none");
     snprintf(s->be.details, sizeof s->be.details,
              "compute capability %d.%d, %d multiprocessors, %zu MiB, L2 %zu MiB; CUDA driver "
              "%d.%d, runtime %d.%d, cuBLASLt %zu%s%s; built for %s",
@@ -413,6 +415,8 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     struct sw_backend *be = &s->be;
     be->name = "cuda";
     be->act = SW_BF16;
+    be->flops = 2e14; /* of an H100 at our sizes, as far as estimates need it */
+    be->bytes_per_second = 2e12;
     be->threads = threads > 0 ? threads : 1;
     be->rows_alike = 1; /* cuBLASLt chooses its sums by the number of rows */
     be->impl = s;

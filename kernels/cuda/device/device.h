@@ -170,6 +170,9 @@ SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, c
 void sw_cuda_bind_model(struct sw_backend *be);
 void sw_cuda_bind_linear(struct sw_backend *be);
 void sw_cuda_bind_attend(struct sw_backend *be);
+/* Which kernels attend over prompts here: "hopper"; "portable", where SWBENCH_ATTEND asks for it
+ * alone (also of dense attention); else "best". */
+const char *sw_cuda_prompt_kernels(const struct cuda_state *s);
 void sw_cuda_bind_pool(struct sw_backend *be);
 void sw_cuda_bind_scores(struct sw_backend *be);
 void sw_cuda_bind_walk(struct sw_backend *be);

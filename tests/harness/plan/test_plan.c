@@ -21,8 +21,13 @@
 #include "harness/store/store.h"
 
 static char folder[] = "/tmp/swbench-plan-XXXXXX";
-static struct sw_backend backend = {
-    .name = "cpu", .device = "A Processor", .act = SW_F32, .threads = 2};
+static struct sw_backend backend = {.name = "cpu",
+                                    .device = "A Processor",
+                                    .variant = "isa=avx2",
+                                    .act = SW_F32,
+                                    .flops = 1e11,
+                                    .bytes_per_second = 1e10,
+                                    .threads = 2};
 
 /* --- small files ------------------------------------------------------------------------------ */
 
@@ -205,7 +210,8 @@ static void order_and_ignored_axes(void **state)
                     assert_true(cell->density == (d ? 0.25 : 0.5) && (int)cell->phase == p);
                     assert_int_equal(cell->state, SW_CELL_TODO);
                     assert_int_equal(cell->shape.n_layers, 4);
-                    assert_true(cell->memory_bytes > 0 && cell->seconds > 0);
+                    assert_true(cell->memory_bytes > 0);
+                    assert_true(cell->seconds > 0 && cell->seconds < 3600);
                     assert_memory_equal(cell->params_json,
                                         b ? "{\"block_size\": 16, " : "{\"block_size\": 32, ", 19);
                     assert_string_equal(sw_cell_model(cell), "llama-3.2-1b");
@@ -279,6 +285,10 @@ static void what_decides_a_key(void **state)
     key_of(key[0], same[0]);
     assert_string_not_equal(key[0], first);
     snprintf(backend.device, sizeof backend.device, "A Processor");
+    snprintf(backend.variant, sizeof backend.variant, "isa=sse2");
+    key_of(key[0], same[0]);
+    assert_string_not_equal(key[0], first);
+    snprintf(backend.variant, sizeof backend.variant, "isa=avx2");
 }
 
 /* A file that a parameter names counts by its content; one that cannot be used stops the plan. */
@@ -362,6 +372,37 @@ static void native_budgets_ignore_density(void **state)
     assert_non_null(strstr(plan->cells[1].identity, "\"density\": null"));
     sw_plan_free(plan);
     sw_config_free(config);
+}
+
+/* Every method under every budget: a density is NaN only where a native rule has its own, and there
+ * is a cell a density wherever density counts. */
+static void budgets_of_every_method(void **state)
+{
+    (void)state;
+    for (int i = 0; sw_methods[i]; i++)
+        for (int mode = 0; sw_budget_mode_names[mode]; mode++) {
+            const struct sw_method *method = sw_methods[i];
+            bool dense = method->flags & SW_METHOD_DENSE,
+                 native = mode == SW_BUDGET_NATIVE && method->flags & SW_METHOD_NATIVE;
+            struct sw_config *config =
+                configure(SYNTHETIC "axes: {context: 64, density: [0.6, 0.3]}\n"
+                                    "methods: [%s]\nbudget: %s\n",
+                          method->name, sw_budget_mode_names[mode]);
+            struct sw_plan *plan = plan_of(config);
+            if (!native)
+                assert_int_equal(plan->count, dense ? 1 : 2);
+            for (int c = 0; c < plan->count; c++) {
+                const struct sw_cell *cell = &plan->cells[c];
+                bool calibrated = mode == SW_BUDGET_CALIBRATED;
+                assert_int_equal(cell->budget,
+                                 calibrated && !method->threshold ? SW_BUDGET_MATCHED : mode);
+                if (!native && !(cell->density == (dense ? 1 : c == 0 ? 0.6 : 0.3)))
+                    fail_msg("%s, %s: density %g", method->name, sw_budget_mode_names[mode],
+                             cell->density);
+            }
+            sw_plan_free(plan);
+            sw_config_free(config);
+        }
 }
 
 static void too_many_or_twice(void **state)
@@ -602,6 +643,7 @@ int main(void)
         cmocka_unit_test(files_of_parameters),
         cmocka_unit_test(skipped_with_a_reason),
         cmocka_unit_test(native_budgets_ignore_density),
+        cmocka_unit_test(budgets_of_every_method),
         cmocka_unit_test(too_many_or_twice),
         cmocka_unit_test(bundles),
         cmocka_unit_test(values_that_are_no_numbers),

@@ -100,6 +100,8 @@ static struct sw_cell make_cell(const char *key, enum sw_phase phase)
                            .phase = phase,
                            .seed = 1};
     snprintf(cell.key, sizeof cell.key, "%s", key);
+    snprintf(cell.experiment, sizeof cell.experiment, "e%s", key + 1);
+    snprintf(cell.conditions, sizeof cell.conditions, "%032d", 1);
     return cell;
 }
 
@@ -704,9 +706,10 @@ static void test_export(void **state)
     (void)state;
     write_sweep();
     const char *text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format", "csv");
-    assert_non_null(strstr(text, "cell,workload,model,task,method,params,backend,device,context,"
-                                 "density,phase,seed,metric,layer,value,unit,n,"
-                                 "lo,hi,status,reason,budget,dense_layers\n"));
+    assert_non_null(strstr(text,
+                           "cell,workload,model,task,method,params,backend,device,context,"
+                           "density,phase,seed,metric,layer,value,unit,n,"
+                           "lo,hi,status,reason,budget,dense_layers,experiment,conditions\n"));
     assert_non_null(
         strstr(text, "\"{\"\"variant\"\": \"\"arxiv\"\", \"\"block_size\"\": 64}\",cpu,\"A "
                      "Processor, \"\"quoted\"\"\",4096,0.2,"
