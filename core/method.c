@@ -109,6 +109,8 @@ static enum sw_status row_budgets(struct sw_sequence *seq, const struct sw_layer
         }
         return SW_OK;
     }
+    if (!(seq->density > 0 && seq->density <= 1)) /* also NaN, a native rule's */
+        return SW_FAIL(SW_EINTERNAL, "budget of %s: density %g", seq->method->name, seq->density);
     if (decode) {
         m[0] = sw_budget_decode(in->n, block, seq->density, forced, &seq->floored);
         return SW_OK;
