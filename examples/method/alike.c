@@ -1,6 +1,6 @@
 /* alike: an example of a method, complete. It prefers the key blocks whose mean key points the same
  * way as the mean key of the row's own block. To try it: copy this file to core/methods/ and add
- * &sw_method_alike to core/methods/table.c, twice: the declaration and the list. */
+ * X(alike) to the list in core/methods/table.c. */
 #include "core/method.h"
 #include "core/scratch.h"
 
@@ -30,17 +30,18 @@ static enum sw_status sum_keys(struct sw_sequence *seq, const struct sw_layer_in
                                           .sums = s->sums.data});
 }
 
-/* The score of key block j for row i is the product of the two sums, <k_i, k_j>. */
-static enum sw_status score(struct sw_sequence *seq, int rows, int b)
+/* The score of key block j for row i is the product of the two sums, <k_i, k_j>. A prompt has a row
+ * for each of its b blocks, a decode step has one: the last. */
+static enum sw_status score(struct sw_sequence *seq, int rows, int b, struct sw_unit_matrix *out)
 {
     struct alike_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     SW_TRY(sw_scratch_reserve(be, &s->scores, sizeof(float) * (size_t)rows * (size_t)b));
+    *out = (struct sw_unit_matrix){s->scores.data, 1, rows, b};
     return be->block_scores(be, &(struct sw_block_scores){.q = s->sums.data,
                                                           .k = s->sums.data,
                                                           .units_q = 1,
                                                           .units_k = 1,
-                                                          .units_out = 1,
                                                           .rows = rows,
                                                           .row0 = b - rows,
                                                           .b = b,
@@ -50,22 +51,19 @@ static enum sw_status score(struct sw_sequence *seq, int rows, int b)
                                                           .scale = 1,
                                                           .exponent = 1,
                                                           .causal = true,
-                                                          .out = s->scores.data,
-                                                          .ld = b,
-                                                          .out_ld_rows = rows});
+                                                          .out = *out});
 }
 
-/* A prompt has a row for each of its b blocks, a decode step has one. */
 static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_input *in,
                              struct sw_selection *out)
 {
-    struct alike_state *s = seq->state;
     int b = sw_blocks(in->n, sw_sequence_block(seq)), rows = in->n_q < in->n ? 1 : b;
+    struct sw_unit_matrix scores;
     if (!out)
         return SW_OK; /* attention of this prompt is dense, and there is nothing to remember */
     SW_TRY(sum_keys(seq, in, b));
-    SW_TRY(score(seq, rows, b));
-    return sw_sequence_select(seq, in, s->scores.data, 1, b, rows, SW_FORCED_COMMON, out);
+    SW_TRY(score(seq, rows, b, &scores));
+    return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
 }
 
 static void end(struct sw_sequence *seq)
