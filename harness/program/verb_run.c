@@ -14,9 +14,9 @@
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
 #include "harness/run/interrupt.h"
-#include "harness/run/measure.h"
 #include "harness/run/ranks.h"
 #include "harness/run/runner.h"
+#include "harness/run/timing.h"
 #include "harness/store/claim.h"
 #include "harness/store/store.h"
 

@@ -1,3 +1,5 @@
+/* Captures: where their layers come from, and the dense truth about them, kept while there is
+ * room. */
 #include "harness/run/capture.h"
 
 #include <math.h>
@@ -5,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A piece of truth in host memory. */
+/* Dense attention's answer to one question about a layer, in host memory. */
 struct truth {
     enum { OUTPUT, MASS, ROLLOUT } what;
     int layer, n, n_q, block;
@@ -181,7 +183,16 @@ void sw_capture_free(struct sw_capture *c)
 }
 
 const struct sw_shape *sw_capture_shape(const struct sw_capture *c) { return &c->shape; }
-bool sw_capture_resident(const struct sw_capture *c) { return c->resident; }
+
+enum sw_status sw_capture_need_resident(const struct sw_capture *c)
+{
+    return c->resident
+               ? SW_OK
+               : SW_FAIL(SW_ENOMEM,
+                         "decode visits every layer at every step: %d layers of %d tokens do not "
+                         "fit in memory",
+                         c->shape.n_layers, c->tokens);
+}
 
 /* --- layers ----------------------------------------------------------------------------------- */
 

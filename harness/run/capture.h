@@ -27,14 +27,15 @@ void sw_capture_free(struct sw_capture *c); /* NULL is fine */
 const struct sw_shape *sw_capture_shape(const struct sw_capture *c);
 
 /* A layer's activations in backend memory: q [tokens, H, d], k, v [tokens, Hkv, d]. Valid until the
- * next call unless everything fits in memory (`resident`): decode, which visits every layer at
- * every step, needs that. */
+ * next call, or for good where all layers are resident. */
 struct sw_capture_layer {
     const void *q, *k, *v;
 };
 SW_MUST_CHECK enum sw_status sw_capture_get(struct sw_capture *c, int layer,
                                             struct sw_capture_layer *out);
-bool sw_capture_resident(const struct sw_capture *c);
+/* SW_ENOMEM unless all layers are in memory at one time: decode visits every layer at every step.
+ */
+SW_MUST_CHECK enum sw_status sw_capture_need_resident(const struct sw_capture *c);
 
 /* Dense truth of the queries first … n-1 (n_q = n: a prompt; n_q = 1: the last token only), in host
  * memory, kept while there is room: output [n_q, H, d], and block mass [H, rows, b] with rows = b

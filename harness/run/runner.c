@@ -1,3 +1,4 @@
+/* Cells, one after the other, with what neighbours share kept between them. */
 #include "harness/run/runner.h"
 
 #include <stdio.h>
@@ -8,9 +9,11 @@
 #include "harness/inputs/bundle_check.h"
 #include "harness/inputs/inputs.h"
 #include "harness/run/interrupt.h"
-#include "harness/run/measure.h"
+#include "harness/run/latency.h"
+#include "harness/run/recover.h"
+#include "harness/run/task.h"
 
-enum { PROBE_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
+enum { RECOVERY_STEPS = 16 }; /* decode steps over which a task's recovery is measured */
 
 static enum sw_status out_of_memory(void)
 {
@@ -159,12 +162,12 @@ static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cel
     struct sw_figures figures;
     enum sw_status st = sw_figures_make(&figures, sw_capture_shape(r->capture));
     if (st == SW_OK)
-        st = sw_probe(cell, r->be, r->capture, n, m, writer, &figures, result);
+        st = sw_recover(cell, r->be, r->capture, n, m, writer, &figures, result);
     if (st == SW_OK)
         st = sw_figures_report(&figures, result);
-    sw_figures_free(&figures);
     if (st == SW_OK && (cell->config->measure & SW_MEASURE_LATENCY))
-        st = sw_probe_time(cell, r->be, r->capture, n, m, result);
+        st = sw_latency(cell, r->be, r->capture, n, m, &figures, result);
+    sw_figures_free(&figures);
     return st;
 }
 
@@ -241,14 +244,14 @@ static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell
     return st;
 }
 
-/* Probes one sample of the dataset: the tensors of a dense run over it. */
-static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *cell, int sample,
-                                   struct sw_cell_writer *writer, struct sw_figures *figures,
-                                   struct sw_result *result)
+/* Recovery on one sample of the dataset: on the tensors of a dense run over it. */
+static enum sw_status recover_sample(struct sw_runner *r, const struct sw_cell *cell, int sample,
+                                     struct sw_cell_writer *writer, struct sw_figures *figures,
+                                     struct sw_result *result)
 {
     const struct sw_dataset *d = r->dataset;
     int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]),
-        m = PROBE_STEPS < tokens - 1 ? PROBE_STEPS : tokens - 1;
+        m = RECOVERY_STEPS < tokens - 1 ? RECOVERY_STEPS : tokens - 1;
     if (cell->phase == SW_PHASE_PREFILL)
         m = 0;
     char key[sizeof r->capture_key];
@@ -257,37 +260,74 @@ static enum sw_status probe_sample(struct sw_runner *r, const struct sw_cell *ce
         SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
         name_capture(r, key);
     }
-    return sw_probe(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
+    return sw_recover(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
+}
+
+/* Samples whose recovery is asked for. What is saved comes from the first of them. */
+static int recovery_samples(const struct sw_cell *cell, const struct sw_dataset *dataset)
+{
+    unsigned asked = SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR;
+    int n = cell->config->measure & asked ? cell->workload->recovery_samples : 0;
+    if (n == 0 && cell->config->save)
+        n = 1;
+    return n < dataset->n_samples ? n : dataset->n_samples;
+}
+
+static enum sw_status recover_samples(struct sw_runner *r, const struct sw_cell *cell, int n,
+                                      struct sw_cell_writer *writer, struct sw_result *result)
+{
+    struct sw_figures figures;
+    enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
+    for (int s = 0; s < n && st == SW_OK; s++)
+        st = recover_sample(r, cell, s, s == 0 ? writer : NULL, &figures, result);
+    if (st == SW_OK)
+        st = sw_figures_report(&figures, result);
+    sw_figures_free(&figures);
+    return st;
+}
+
+/* Puts an empty file in the place of what has been written of a cell. */
+static enum sw_status start_over(struct sw_runner *r, const struct sw_cell *cell,
+                                 struct sw_cell_writer **writer)
+{
+    sw_cell_writer_abort(*writer);
+    *writer = NULL;
+    return sw_cell_writer_open(r->folder, cell, r->be, writer);
+}
+
+/* The cell keeps what the model did; nothing of recovery is in the result or the file. */
+static enum sw_status do_without_recovery(struct sw_runner *r, const struct sw_cell *cell,
+                                          struct sw_cell_writer **writer, struct sw_result *result)
+{
+    enum sw_status st = sw_result_warn(
+        result, "recovery was not measured: %s; run with --fresh to try again", sw_error_message());
+    sw_error_clear();
+    drop_capture(r); /* memory may be what was short */
+    SW_TRY(st);
+    return cell->config->save ? start_over(r, cell, writer) : SW_OK;
 }
 
 /* task: the method in the model over all samples; then recovery on the dense run's tensors of the
- * first recovery_samples. */
+ * first recovery_samples, which may fail for want of memory or of a kernel without taking accuracy
+ * and time along. (A broken invariant there is one of the method's lists, which accuracy too rests
+ * on.) */
 static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell,
-                               struct sw_cell_writer *writer, struct sw_result *result)
+                               struct sw_cell_writer **writer, struct sw_result *result)
 {
     const struct sw_input *input = cell->input;
+    bool in_model = cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY);
     SW_TRY(need_model(r, input->model_folder));
     SW_TRY(need_dataset(r, input->file));
-    if (cell->config->measure & (SW_MEASURE_ACCURACY | SW_MEASURE_LATENCY))
+    if (in_model)
         SW_TRY(sw_task_run(
             cell, r->be,
             &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples},
             result));
     SW_TRY(sw_result_set_source(result, input->file, input->file_hash, input->model_folder));
-    int probes = cell->workload->recovery_samples;
-    if (probes == 0 && cell->config->save)
-        probes = 1; /* what is saved comes from a probe */
-    if (probes > r->dataset->n_samples)
-        probes = r->dataset->n_samples;
-    if (probes == 0)
-        return SW_OK;
-    struct sw_figures figures;
-    enum sw_status st = sw_figures_make(&figures, &sw_model_config(r->model)->shape);
-    for (int s = 0; s < probes && st == SW_OK; s++)
-        st = probe_sample(r, cell, s, s == 0 ? writer : NULL, &figures, result);
-    if (st == SW_OK)
-        st = sw_figures_report(&figures, result);
-    sw_figures_free(&figures);
+    int n = recovery_samples(cell, r->dataset);
+    enum sw_status st = n > 0 ? recover_samples(r, cell, n, *writer, result) : SW_OK;
+    if (in_model && (st == SW_ENOMEM || st == SW_EUNSUPPORTED))
+        st = do_without_recovery(r, cell, writer, result);
     return st;
 }
 
@@ -297,46 +337,51 @@ static bool is_the_cells_own(enum sw_status st)
     return st == SW_ENOMEM || st == SW_EUNSUPPORTED || st == SW_EINTERNAL;
 }
 
+static enum sw_status measure(struct sw_runner *r, const struct sw_cell *cell,
+                              struct sw_cell_writer **writer, struct sw_result *result)
+{
+    const struct sw_input *input = cell->input;
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK:
+        return run_task(r, cell, writer, result);
+    case SW_WORKLOAD_TENSORS:
+        SW_TRY(hold_bundle(r, input));
+        return run_capture(r, cell, input->n, input->decode_tokens, *writer, result);
+    case SW_WORKLOAD_SYNTHETIC:
+        if (cell->workload->whole_model)
+            return run_random_model(r, cell, result);
+        SW_TRY(hold_synthetic(r, cell, cell->seed));
+        return run_capture(r, cell, cell->context, input->decode_tokens, *writer, result);
+    }
+    return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
+}
+
+/* A cell that failed is recorded with what is known of the cause, and without figures: half of them
+ * are worth nothing. */
+static enum sw_status record_failure(struct sw_runner *r, const struct sw_cell *cell,
+                                     enum sw_status why, struct sw_cell_writer **writer,
+                                     struct sw_result *result)
+{
+    char reason[1200];
+    sw_result_clear(result);
+    result->status = why == SW_EUNSUPPORTED ? SW_RESULT_SKIPPED : SW_RESULT_FAILED;
+    snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(why),
+             sw_error_place());
+    sw_error_clear();
+    result->reason = strdup(reason);
+    drop_capture(r); /* memory may be what was short */
+    return start_over(r, cell, writer);
+}
+
 enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
                               struct sw_result *result)
 {
-    const struct sw_input *input = cell->input;
-    struct sw_cell_writer *writer = NULL;
-    enum sw_status st;
-    SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+    struct sw_cell_writer *writer;
+    SW_TRY(sw_cell_writer_open(r->folder, cell, r->be, &writer));
     r->be->peak_bytes(r->be, true);
-    switch (cell->workload->kind) {
-    case SW_WORKLOAD_TASK:
-        st = run_task(r, cell, writer, result);
-        break;
-    case SW_WORKLOAD_TENSORS:
-        st = hold_bundle(r, input);
-        if (st == SW_OK)
-            st = run_capture(r, cell, input->n, input->decode_tokens, writer, result);
-        break;
-    case SW_WORKLOAD_SYNTHETIC:
-        if (cell->workload->whole_model) {
-            st = run_random_model(r, cell, result);
-            break;
-        }
-        st = hold_synthetic(r, cell, cell->seed);
-        if (st == SW_OK)
-            st = run_capture(r, cell, cell->context, input->decode_tokens, writer, result);
-        break;
-    }
+    enum sw_status st = measure(r, cell, &writer, result);
     if (is_the_cells_own(st)) {
-        /* Recorded, with what is known of the cause; half of a cell's figures are worth nothing. */
-        sw_cell_writer_abort(writer);
-        writer = NULL;
-        sw_result_clear(result);
-        result->status = st == SW_EUNSUPPORTED ? SW_RESULT_SKIPPED : SW_RESULT_FAILED;
-        char reason[1200];
-        snprintf(reason, sizeof reason, "%s (%s, %s)", sw_error_message(), sw_status_name(st),
-                 sw_error_place());
-        sw_error_clear();
-        result->reason = strdup(reason);
-        drop_capture(r); /* memory may be what was short */
-        SW_TRY_GOTO(st, done, sw_cell_writer_open(r->folder, cell, r->be, &writer));
+        st = record_failure(r, cell, st, &writer, result);
     } else if (st == SW_OK && !result->together) {
         struct sw_metric *peak = sw_result_metric(result, "peak_memory_bytes");
         if (peak) {
@@ -344,17 +389,14 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
             peak->n = 1;
         }
     }
-    if (st != SW_OK)
-        goto done;
-    st = sw_cell_writer_commit(writer, result);
-    writer = NULL;
-done:
+    if (st == SW_OK)
+        return sw_cell_writer_commit(writer, result);
     sw_cell_writer_abort(writer);
     return st;
 }
 
-static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt,
-                                   struct sw_figures *figures, struct sw_result *result)
+static enum sw_status recover_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt,
+                                     struct sw_figures *figures, struct sw_result *result)
 {
     const struct sw_input *input = cell->input;
     switch (cell->workload->kind) {
@@ -364,13 +406,13 @@ static enum sw_status probe_prompt(struct sw_runner *r, const struct sw_cell *ce
         if (prompt >= r->dataset->n_samples)
             return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file,
                            r->dataset->n_samples, prompt + 1);
-        return probe_sample(r, cell, prompt, NULL, figures, result);
+        return recover_sample(r, cell, prompt, NULL, figures, result);
     case SW_WORKLOAD_TENSORS:
         SW_TRY(hold_bundle(r, input));
-        return sw_probe(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
+        return sw_recover(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
     case SW_WORKLOAD_SYNTHETIC:
         SW_TRY(hold_synthetic(r, cell, cell->seed + (uint64_t)prompt));
-        return sw_probe(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
+        return sw_recover(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
     }
     return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
 }
@@ -382,7 +424,7 @@ enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell
     struct sw_result result = {0};
     enum sw_status st = sw_figures_make(&figures, &cell->shape);
     if (st == SW_OK)
-        st = probe_prompt(r, cell, prompt, &figures, &result);
+        st = recover_prompt(r, cell, prompt, &figures, &result);
     if (st == SW_OK)
         st = sw_figures_report(&figures, &result);
     if (st == SW_OK)

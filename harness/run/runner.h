@@ -13,12 +13,14 @@ SW_MUST_CHECK enum sw_status sw_runner_new(struct sw_backend *be, const char *fo
 void sw_runner_free(struct sw_runner *runner); /* NULL is fine */
 
 /* Reads what the cell would read (weights' names and shapes, token table, dataset, every value of a
- * bundle) and keeps nothing: bad input is found before anything is run or written. SW_EINPUT. */
+ * bundle) and keeps nothing but the dataset: bad input is found before anything is run or written.
+ * SW_EINPUT. */
 SW_MUST_CHECK enum sw_status sw_runner_check(struct sw_runner *runner, const struct sw_cell *cell);
 
-/* Runs the cell and commits its file. A failure that is the cell's own (memory, a gap in a kernel)
- * is recorded in its file and returned through result->status; SW_OK then. Other failures (bad
- * input, lost device, full disk, interrupt) leave no file and are returned. */
+/* Runs the cell and commits its file. Recovery beside accuracy or time that fails for want of
+ * memory or of a kernel is a warning of the result. A failure that is the cell's own (memory, a gap
+ * in a kernel) is recorded in its file and returned through result->status; SW_OK then. Other
+ * failures (bad input, lost device, full disk, interrupt) leave no file and are returned. */
 SW_MUST_CHECK enum sw_status sw_runner_cell(struct sw_runner *runner, const struct sw_cell *cell,
                                             struct sw_result *result);
 

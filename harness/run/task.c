@@ -1,15 +1,15 @@
 /* A method inside a model: perplexity on text windows or accuracy of generated answers, and the
  * time of whole passes and decode steps. The same kernels give all of it in the same run. */
+#include "harness/run/task.h"
+
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/answers/score.h"
-#include "core/interval.h"
-#include "core/model/vocab.h"
-#include "core/utf8.h"
+#include "harness/run/attention.h"
 #include "harness/run/interrupt.h"
-#include "harness/run/measure.h"
+#include "harness/run/recorder.h"
+#include "harness/run/scoring.h"
+#include "harness/run/timing.h"
 
 enum { TOGETHER_MAX = 64 }; /* samples under way at one time */
 
@@ -46,14 +46,14 @@ struct task {
     struct sw_pass *pass;    /* of `together` sequences */
     struct ongoing *ongoing; /* [together] */
     struct sw_times prompts, steps;
-    bool record; /* decode steps are recorded and run as one launch */
+    struct sw_recorder recorder; /* of decode steps */
     long steps_run;
     float *nll;      /* of a text window [together, scored_tokens] */
     int32_t *made;   /* what was generated [n_samples, max_new_tokens] */
     int *n_made;     /* [n_samples] */
     double *ttft_ms; /* [n_samples] */
     double *tpot_ms; /* mean step of a sample [n_samples] */
-    double *value;   /* mean NLL of a window, or score of a prompt [n_samples] */
+    double *loss;    /* mean NLL of a window [n_samples] */
 };
 
 static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
@@ -77,53 +77,59 @@ static enum sw_status predict(struct task *t, const struct ask *ask)
     return sw_pass_predict(t->pass, ask->row0, ask->rows, ask->targets, ask->nll, ask->argmax);
 }
 
-/* A decode step as one launch; its time is the launch's. */
-static enum sw_status record_step(struct task *t, const int32_t *id)
+static enum sw_status out_of_memory(void) { return SW_FAIL(SW_ENOMEM, "task: out of host memory"); }
+
+/* A pass over `n` ids of the sequence in a slot: a prompt, or one decode step. */
+struct ids {
+    struct task *task;
+    int slot;
+    const int32_t *ids;
+    int n;
+};
+
+static enum sw_status queue_pass(void *context)
 {
-    SW_TRY(t->be->record_begin(t->be));
-    enum sw_status st =
-        sw_pass_run(t->pass, 0, id, 1, (struct sw_attention_hook){attend, &t->ongoing[0].sp});
-    if (st == SW_OK)
-        st = t->be->record_end(t->be);
-    if (st != SW_OK)
-        t->be->record_drop(t->be);
-    return st;
+    const struct ids *p = context;
+    struct task *t = p->task;
+    return sw_pass_run(t->pass, p->slot, p->ids, p->n,
+                       (struct sw_attention_hook){attend, &t->ongoing[p->slot].sp});
 }
 
-/* One run of a sequence and, where one row is asked for, its prediction: wall milliseconds of both
- * together, which is what a user waits for a token. Attention's time stamps would slow a recorded
- * step a little: one step in four has them, and *ms is NaN there. */
-static enum sw_status run(struct task *t, int slot, const int32_t *ids, int n,
-                          struct sw_times *times, const struct ask *ask, double *ms)
+/* One pass and, where one row is asked for, its prediction: wall milliseconds of both together,
+ * which is what a user waits for a token. Attention's time stamps would slow a recorded step a
+ * little: one step in four has them, and *ms is NaN there. */
+static enum sw_status timed_pass(struct ids p, struct sw_times *times, const struct ask *ask,
+                                 double *ms)
 {
-    struct sw_sparse *sp = &t->ongoing[slot].sp;
-    bool step = n == 1, record = step && t->record;
-    bool stamped =
-        t->together == 1 && (!record || (times->n + times->n_parts) * 4 + 1 <= t->steps_run);
+    struct task *t = p.task;
+    struct sw_sparse *sp = &t->ongoing[p.slot].sp;
+    struct sw_work work = {queue_pass, &p};
+    struct sw_recorder one_by_one = {.backend = t->be}; /* a prompt is never recorded */
+    struct sw_recorder *recorder = p.n == 1 ? &t->recorder : &one_by_one;
+    bool sparse_stamps = recorder->active && (times->n + times->n_parts) * 4 + 1 > t->steps_run,
+         stamped = t->together == 1 && !sparse_stamps;
     sp->marks = stamped ? sw_times_marks(times) : SW_MARKS_NONE;
-    t->steps_run += step;
-    if (record)
-        SW_TRY(record_step(t, ids));
+    t->steps_run += p.n == 1;
+    SW_TRY(sw_recorder_prepare(recorder, work));
     double begin = sw_seconds();
-    SW_TRY(record ? t->be->record_run(t->be)
-                  : sw_pass_run(t->pass, slot, ids, n, (struct sw_attention_hook){attend, sp}));
+    SW_TRY(sw_recorder_launch(recorder, work));
     if (ask->rows == 1)
         SW_TRY(predict(t, ask));
     SW_TRY(t->be->sync(t->be));
-    *ms = record && stamped ? NAN : 1e3 * (sw_seconds() - begin);
+    *ms = recorder->active && stamped ? NAN : 1e3 * (sw_seconds() - begin);
     if (ask->rows > 1)
         SW_TRY(predict(t, ask));
     return stamped ? sw_times_read(times, sp) : SW_OK;
 }
 
-/* A sample of at most max_tokens. */
-static enum sw_status begin_sample(struct task *t, int slot, int max_tokens)
+/* Empties a slot for a sample of at most max_tokens. */
+static enum sw_status empty_slot(struct task *t, int slot, int max_tokens)
 {
     struct sw_sparse *sp = &t->ongoing[slot].sp;
     sw_pass_reset(t->pass, slot);
-    sw_attention_end(sp);
-    return sw_attention_begin(t->cell, t->be, &sw_model_config(t->input->model)->shape, max_tokens,
-                              sp);
+    sw_attention_close(sp);
+    return sw_attention_open(t->cell, t->be, &sw_model_config(t->input->model)->shape, max_tokens,
+                             sp);
 }
 
 /* --- a text window ---------------------------------------------------------------------------- */
@@ -140,7 +146,7 @@ static const int32_t *scored_ids(const struct task *t, const struct ongoing *o)
     return d->ids + d->offsets[o->sample] + d->context - d->scored_tokens;
 }
 
-static enum sw_status end_window(struct task *t, int slot)
+static enum sw_status finish_window(struct task *t, int slot)
 {
     struct ongoing *o = &t->ongoing[slot];
     int scored = t->data->scored_tokens;
@@ -152,7 +158,7 @@ static enum sw_status end_window(struct task *t, int slot)
                            t->data->context - scored + i, loss);
         sum += loss;
     }
-    t->value[o->sample] = sum / scored;
+    t->loss[o->sample] = sum / scored;
     o->sample = -1;
     return SW_OK;
 }
@@ -162,23 +168,23 @@ static enum sw_status next_target(struct task *t, int slot)
 {
     struct ongoing *o = &t->ongoing[slot];
     if (++o->done == t->data->scored_tokens)
-        return end_window(t, slot);
+        return finish_window(t, slot);
     o->id = scored_ids(t, o)[o->done - 1];
     return SW_OK;
 }
 
 /* Prefill: one pass over the window. Decode, both: the prompt up to the scored part, then one
  * teacher-forced step a token. */
-static enum sw_status begin_window(struct task *t, int slot)
+static enum sw_status start_window(struct task *t, int slot)
 {
     const struct sw_dataset *d = t->data;
     struct ongoing *o = &t->ongoing[slot];
     bool all = t->cell->phase == SW_PHASE_PREFILL;
     int first = d->context - d->scored_tokens, rows = all ? d->scored_tokens : 1;
     const struct ask ask = {first - 1, rows, scored_ids(t, o), losses(t, slot), NULL};
-    SW_TRY(run(t, slot, d->ids + d->offsets[o->sample], all ? d->context : first, &t->prompts, &ask,
-               &t->ttft_ms[o->sample]));
-    return all ? end_window(t, slot) : next_target(t, slot);
+    struct ids prompt = {t, slot, d->ids + d->offsets[o->sample], all ? d->context : first};
+    SW_TRY(timed_pass(prompt, &t->prompts, &ask, &t->ttft_ms[o->sample]));
+    return all ? finish_window(t, slot) : next_target(t, slot);
 }
 
 /* --- an answer -------------------------------------------------------------------------------- */
@@ -210,14 +216,14 @@ static enum sw_status next_token(struct task *t, int slot, int32_t best)
     return SW_OK;
 }
 
-static enum sw_status begin_answer(struct task *t, int slot)
+static enum sw_status start_answer(struct task *t, int slot)
 {
     const struct sw_dataset *d = t->data;
-    int sample = t->ongoing[slot].sample,
-        prompt = (int)(d->offsets[sample + 1] - d->offsets[sample]);
+    int sample = t->ongoing[slot].sample, n = (int)(d->offsets[sample + 1] - d->offsets[sample]);
     int32_t best;
-    SW_TRY(run(t, slot, d->ids + d->offsets[sample], prompt, &t->prompts,
-               &(struct ask){prompt - 1, 1, NULL, NULL, &best}, &t->ttft_ms[sample]));
+    const struct ask ask = {n - 1, 1, NULL, NULL, &best};
+    SW_TRY(timed_pass((struct ids){t, slot, d->ids + d->offsets[sample], n}, &t->prompts, &ask,
+                      &t->ttft_ms[sample]));
     return next_token(t, slot, best);
 }
 
@@ -225,14 +231,14 @@ static enum sw_status begin_answer(struct task *t, int slot)
 
 static bool is_window(const struct task *t) { return t->data->scored_tokens > 0; }
 
-static enum sw_status begin_and_prompt(struct task *t, int slot, int sample)
+static enum sw_status start_sample(struct task *t, int slot, int sample)
 {
-    SW_TRY(begin_sample(t, slot, t->data->context));
+    SW_TRY(empty_slot(t, slot, t->data->context));
     struct ongoing *o = &t->ongoing[slot];
     o->sample = sample;
     o->done = 0;
     o->step = (struct mean){0};
-    return is_window(t) ? begin_window(t, slot) : begin_answer(t, slot);
+    return is_window(t) ? start_window(t, slot) : start_answer(t, slot);
 }
 
 /* One decode step of the `n` slots that have a sample, and what follows from it. Time is taken of
@@ -253,7 +259,7 @@ static enum sw_status step(struct task *t, const int *slots, int n)
                             window ? NULL : best};
     if (t->together == 1) {
         int sample = t->ongoing[0].sample;
-        SW_TRY(run(t, 0, &steps[0].id, 1, &t->steps, &ask, &ms));
+        SW_TRY(timed_pass((struct ids){t, 0, &steps[0].id, 1}, &t->steps, &ask, &ms));
         mean_add(&t->ongoing[0].step, ms);
         t->tpot_ms[sample] = mean_of(&t->ongoing[0].step);
     } else {
@@ -279,7 +285,7 @@ static enum sw_status run_samples(struct task *t)
         n = 0;
         for (int i = 0; i < t->together; i++) {
             while (t->ongoing[i].sample < 0 && next < t->n_samples)
-                SW_TRY(begin_and_prompt(t, i, next++));
+                SW_TRY(start_sample(t, i, next++));
             if (t->ongoing[i].sample >= 0)
                 slots[n++] = i;
         }
@@ -289,82 +295,7 @@ static enum sw_status run_samples(struct task *t)
     return SW_OK;
 }
 
-/* --- what comes of it ------------------------------------------------------------------------- */
-
-static enum sw_status perplexity(struct task *t, struct sw_result *result)
-{
-    SW_TRY(sw_report_mean(result, "nll", t->value, t->n_samples, t->cell->seed));
-    /* Windows are equally long, so the pooled loss is the mean of their means. */
-    struct sw_metric *loss = sw_result_metric(result, "nll"),
-                     *ppl = sw_result_metric(result, "ppl");
-    if (!ppl)
-        return SW_FAIL(SW_ENOMEM, "perplexity: out of host memory");
-    ppl->value = exp(loss->value);
-    ppl->lo = exp(loss->lo);
-    ppl->hi = exp(loss->hi);
-    ppl->n = t->n_samples;
-    return SW_OK;
-}
-
-/* Keeps what was generated for a sample, as text, and its score. */
-static enum sw_status judge(struct task *t, int sample, const int32_t *made, int n_made,
-                            struct sw_result *result)
-{
-    const struct sw_dataset *d = t->data;
-    const char *const *references =
-        (const char *const *)d->references.items + d->reference_offsets[sample];
-    struct sw_expected expected = {
-        .references = references,
-        .n = (int)(d->reference_offsets[sample + 1] - d->reference_offsets[sample]),
-        .classes = (const char *const *)d->classes.items,
-        .n_classes = d->classes.count};
-    char *bytes = NULL, *text = NULL, *answer = NULL;
-    enum sw_status st;
-    SW_TRY_GOTO(st, out, sw_vocab_text(t->input->vocab, made, n_made, &bytes));
-    SW_TRY_GOTO(st, out, sw_utf8_valid(bytes, &text));
-    if (d->scorer->clean)
-        sw_score_clean(text);
-    answer = strdup(text);
-    if (!answer)
-        SW_TRY_GOTO(st, out, SW_FAIL(SW_ENOMEM, "out of memory (an answer)"));
-    if (d->first_line)
-        sw_score_first_line(answer);
-    SW_TRY_GOTO(st, out, sw_score(d->scorer, answer, &expected, &t->value[sample]));
-    st = sw_result_predict(result, &(struct sw_answer){.prediction = text,
-                                                       .references = references,
-                                                       .n_references = expected.n,
-                                                       .score = t->value[sample],
-                                                       .depth = d->depth ? d->depth[sample] : NAN});
-out:
-    free(bytes);
-    free(text);
-    free(answer);
-    return st;
-}
-
-static enum sw_status accuracy(struct task *t, struct sw_result *result)
-{
-    if (!t->input->vocab)
-        return SW_OK;
-    for (int s = 0; s < t->n_samples; s++)
-        SW_TRY(judge(t, s, t->made + (size_t)s * (size_t)t->data->max_new_tokens, t->n_made[s],
-                     result));
-    return sw_report_mean(result, "accuracy", t->value, t->n_samples, t->cell->seed);
-}
-
-/* --- the task --------------------------------------------------------------------------------- */
-
-static enum sw_status report_time(struct task *t, struct sw_result *result)
-{
-    SW_TRY(sw_times_report(&t->prompts, result));
-    SW_TRY(sw_times_report(&t->steps, result));
-    SW_TRY(sw_report_median(result, "ttft_ms", t->ttft_ms, t->n_samples, 1));
-    int n = 0; /* samples that took a step */
-    for (int s = 0; s < t->n_samples; s++)
-        if (!isnan(t->tpot_ms[s]) && t->tpot_ms[s] > 0)
-            t->tpot_ms[n++] = t->tpot_ms[s];
-    return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
-}
+/* --- warm-up, samples, report ----------------------------------------------------------------- */
 
 /* The first token of an answer comes out of the prompt's pass: one that may be no longer takes no
  * step. */
@@ -385,24 +316,15 @@ static enum sw_status warm_up(struct task *t, struct sw_result *result)
     if (some < 1)
         return SW_OK;
     /* without steps no method keeps what they would need: it is in no sample's peak either */
-    SW_TRY(begin_sample(t, 0, takes_steps(t) ? d->context : some));
-    struct sw_attention_hook hook = {attend, &t->ongoing[0].sp};
-    SW_TRY(sw_pass_run(t->pass, 0, d->ids, some, hook));
+    SW_TRY(empty_slot(t, 0, takes_steps(t) ? d->context : some));
+    struct ids first = {t, 0, d->ids, some}, step = {t, 0, d->ids, 1};
+    SW_TRY(queue_pass(&first));
     if (takes_steps(t))
-        SW_TRY(sw_pass_run(t->pass, 0, d->ids, 1, hook));
+        SW_TRY(queue_pass(&step));
     SW_TRY(t->be->sync(t->be));
-    if (!takes_steps(t) || !t->be->record_begin)
-        return SW_OK;
-    enum sw_status st = record_step(t, d->ids);
-    if (st == SW_EUNSUPPORTED) {
-        SW_TRY(sw_result_warn(result, "decode steps were timed launch by launch: %s",
-                              sw_error_message()));
-        sw_error_clear();
-        return SW_OK;
-    }
-    t->be->record_drop(t->be);
-    t->record = st == SW_OK;
-    return st;
+    return takes_steps(t)
+               ? sw_recorder_try(&t->recorder, (struct sw_work){queue_pass, &step}, result)
+               : SW_OK;
 }
 
 /* Samples to have under way at one time: one where time is measured, and where there are no steps
@@ -421,10 +343,10 @@ static int how_many(const struct task *t)
     return fit < 1 ? 1 : fit < most ? (int)fit : most;
 }
 
-static void end_samples(struct task *t)
+static void close_samples(struct task *t)
 {
     for (int i = 0; t->ongoing && i < t->together; i++)
-        sw_attention_end(&t->ongoing[i].sp);
+        sw_attention_close(&t->ongoing[i].sp);
     sw_pass_close(t->pass);
     free(t->ongoing);
     free(t->nll);
@@ -433,67 +355,97 @@ static void end_samples(struct task *t)
     t->nll = NULL;
 }
 
-/* All samples, `together` at a time. */
-static enum sw_status begin_and_run(struct task *t, struct sw_result *result)
+static enum sw_status open_samples(struct task *t, int together)
 {
     const struct sw_dataset *d = t->data;
-    t->ongoing = calloc((size_t)t->together, sizeof *t->ongoing);
-    t->nll = calloc((size_t)t->together * (size_t)d->scored_tokens + 1, sizeof *t->nll);
+    t->together = together;
+    t->recorder = (struct sw_recorder){.backend = t->be};
+    t->ongoing = calloc((size_t)together, sizeof *t->ongoing);
+    t->nll = calloc((size_t)together * (size_t)d->scored_tokens + 1, sizeof *t->nll);
     if (!t->ongoing || !t->nll)
-        return SW_FAIL(SW_ENOMEM, "task: out of host memory");
+        return out_of_memory();
     /* nothing looks at a layer's queries after its attention */
     bool in_place =
         sw_attention_in_place(t->cell, t->be, &sw_model_config(t->input->model)->shape, d->context);
-    SW_TRY(sw_pass_open(t->input->model, t->together, d->context, d->context, in_place, &t->pass));
-    if (t->together == 1)
+    return sw_pass_open(t->input->model, together, d->context, d->context, in_place, &t->pass);
+}
+
+/* All samples, `together` at a time. */
+static enum sw_status take_samples(struct task *t, int together, struct sw_result *result)
+{
+    SW_TRY(open_samples(t, together));
+    if (together == 1)
         SW_TRY(warm_up(t, result));
     return run_samples(t);
+}
+
+static enum sw_status report_time(struct task *t, struct sw_result *result)
+{
+    SW_TRY(sw_times_report(&t->prompts, result));
+    SW_TRY(sw_times_report(&t->steps, result));
+    SW_TRY(sw_report_median(result, "ttft_ms", t->ttft_ms, t->n_samples, 1));
+    int n = 0; /* samples that took a step */
+    for (int s = 0; s < t->n_samples; s++)
+        if (!isnan(t->tpot_ms[s]) && t->tpot_ms[s] > 0)
+            t->tpot_ms[n++] = t->tpot_ms[s];
+    return n ? sw_report_median(result, "tpot_ms", t->tpot_ms, n, 1) : SW_OK;
+}
+
+static enum sw_status report(struct task *t, struct sw_result *result)
+{
+    uint64_t seed = t->cell->seed;
+    if (is_window(t))
+        SW_TRY(sw_score_windows(t->loss, t->n_samples, seed, result));
+    else if (t->input->vocab)
+        SW_TRY(sw_score_answers(t->data, t->input->vocab, t->made, t->n_made, t->n_samples, seed,
+                                result));
+    return t->cell->config->measure & SW_MEASURE_LATENCY ? report_time(t, result) : SW_OK;
+}
+
+static enum sw_status make(struct task *t)
+{
+    size_t n = (size_t)t->n_samples,
+           layers = (size_t)sw_model_config(t->input->model)->shape.n_layers;
+    t->ttft_ms = calloc(n, sizeof *t->ttft_ms);
+    t->tpot_ms = calloc(n, sizeof *t->tpot_ms);
+    t->loss = calloc(n, sizeof *t->loss);
+    t->made = calloc(n * (size_t)t->data->max_new_tokens + 1, sizeof *t->made);
+    t->n_made = calloc(n, sizeof *t->n_made);
+    if (!t->ttft_ms || !t->tpot_ms || !t->loss || !t->made || !t->n_made)
+        return out_of_memory();
+    SW_TRY(sw_times_make(&t->prompts, (int)layers, false));
+    return sw_times_make(&t->steps, (int)layers, true);
+}
+
+static void clear(struct task *t)
+{
+    close_samples(t);
+    sw_times_free(&t->prompts);
+    sw_times_free(&t->steps);
+    free(t->ttft_ms);
+    free(t->tpot_ms);
+    free(t->loss);
+    free(t->made);
+    free(t->n_made);
 }
 
 enum sw_status sw_task_run(const struct sw_cell *cell, struct sw_backend *be,
                            const struct sw_task_input *input, struct sw_result *result)
 {
     const struct sw_dataset *d = input->dataset;
-    struct task t = {.cell = cell,
-                     .be = be,
-                     .input = input,
-                     .data = d,
-                     .n_samples =
-                         input->n_samples < d->n_samples ? input->n_samples : d->n_samples};
-    size_t n = (size_t)t.n_samples;
-    enum sw_status st = SW_OK;
-    t.together = how_many(&t);
-    t.ttft_ms = calloc(n, sizeof *t.ttft_ms);
-    t.tpot_ms = calloc(n, sizeof *t.tpot_ms);
-    t.value = calloc(n, sizeof *t.value);
-    t.made = calloc(n * (size_t)d->max_new_tokens + 1, sizeof *t.made);
-    t.n_made = calloc(n, sizeof *t.n_made);
-    if (!t.ttft_ms || !t.tpot_ms || !t.value || !t.made || !t.n_made)
-        SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "task: out of host memory"));
-    SW_TRY_GOTO(st, done,
-                sw_times_make(&t.prompts, sw_model_config(input->model)->shape.n_layers, false));
-    SW_TRY_GOTO(st, done,
-                sw_times_make(&t.steps, sw_model_config(input->model)->shape.n_layers, true));
-    st = begin_and_run(&t, result);
+    int n = input->n_samples < d->n_samples ? input->n_samples : d->n_samples;
+    struct task t = {.cell = cell, .be = be, .input = input, .data = d, .n_samples = n};
+    enum sw_status st = make(&t);
+    if (st == SW_OK)
+        st = take_samples(&t, how_many(&t), result);
     if (st == SW_ENOMEM && t.together > 1) { /* nothing of it is in the result yet */
         sw_error_clear();
-        end_samples(&t);
-        t.together = 1;
-        st = begin_and_run(&t, result);
+        close_samples(&t);
+        st = take_samples(&t, 1, result);
     }
-    SW_TRY_GOTO(st, done, st);
     result->together = t.together > 1;
-    SW_TRY_GOTO(st, done, is_window(&t) ? perplexity(&t, result) : accuracy(&t, result));
-    if (cell->config->measure & SW_MEASURE_LATENCY)
-        st = report_time(&t, result);
-done:
-    end_samples(&t);
-    sw_times_free(&t.prompts);
-    sw_times_free(&t.steps);
-    free(t.ttft_ms);
-    free(t.tpot_ms);
-    free(t.value);
-    free(t.made);
-    free(t.n_made);
+    if (st == SW_OK)
+        st = report(&t, result);
+    clear(&t);
     return st;
 }

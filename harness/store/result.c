@@ -1,3 +1,4 @@
+/* The metrics that exist, and the result of a cell while it is measured. */
 #include "harness/store/result.h"
 
 #include <math.h>
@@ -10,44 +11,54 @@
 const char *const sw_result_status_names[] = {"ok", "failed", "skipped", NULL};
 
 const struct sw_metric_info sw_metric_table[] = {
-    {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0},
+    {"density", "1", "kept / causal token pairs of the sparse layers, counted", 0,
+     SW_POOLED_BY_HEAD},
     {"density_spread", "1", "standard deviation of the kept density over sparse layers and heads",
-     0},
-    {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0},
+     0, SW_NOT_POOLED},
+    {"density_all_layers", "1", "kept / causal token pairs of all layers, dense ones included", 0,
+     SW_NOT_POOLED},
     {"block_union_density", "1",
      "causal token pairs of the listed blocks / causal token pairs, where density counts single "
      "pairs (token masks)",
-     0},
-    {"kv_fetch_density", "1", "distinct key blocks read by a KV group / causal blocks", 0},
+     0, SW_POOLED_BY_LAYER},
+    {"kv_fetch_density", "1", "distinct key blocks read by a KV group / causal blocks", 0,
+     SW_POOLED_BY_LAYER},
     {"block_recall", "1", "share of each head's k best blocks that were kept (forced blocks aside)",
-     +1},
+     +1, SW_POOLED_HEADS_ALIKE},
     {"block_recall_shared", "1",
      "share of the k blocks best for the mean of all heads that were kept (forced blocks aside)",
-     +1},
+     +1, SW_POOLED_BY_LAYER},
     {"block_recall_rollout", "1",
-     "share of the k best blocks by attention rolled out over layers that were kept", +1},
-    {"mass_recall", "1", "dense attention mass inside the kept blocks", +1},
+     "share of the k best blocks by attention rolled out over layers that were kept", +1,
+     SW_POOLED_HEADS_ALIKE},
+    {"mass_recall", "1", "dense attention mass inside the kept blocks", +1, SW_POOLED_HEADS_ALIKE},
     {"output_rel_error", "1",
-     "relative error of the attention output on the dense run's inputs (Frobenius norm)", -1},
-    {"accuracy", "%", "task score, mean over prompts", +1},
-    {"ppl", "1", "perplexity of the scored part of the windows", -1},
-    {"nll", "nat/token", "mean negative log-likelihood of the scored tokens", -1},
-    {"nll_delta", "nat/token", "negative log-likelihood minus dense's on the same windows", -1},
-    {"prefill_attention_ms", "ms", "prefill attention of all layers, selection included", -1},
+     "relative error of the attention output on the dense run's inputs (Frobenius norm)", -1,
+     SW_POOLED_BY_HEAD},
+    {"accuracy", "%", "task score, mean over prompts", +1, SW_NOT_POOLED},
+    {"ppl", "1", "perplexity of the scored part of the windows", -1, SW_NOT_POOLED},
+    {"nll", "nat/token", "mean negative log-likelihood of the scored tokens", -1, SW_NOT_POOLED},
+    {"nll_delta", "nat/token", "negative log-likelihood minus dense's on the same windows", -1,
+     SW_NOT_POOLED},
+    {"prefill_attention_ms", "ms", "prefill attention of all layers, selection included", -1,
+     SW_NOT_POOLED},
     {"prefill_select_ms", "ms", "prefill selection of all layers (a part of the attention time)",
-     -1},
+     -1, SW_NOT_POOLED},
     {"decode_attention_us", "us",
-     "attention of all layers for one decoded token, selection included", -1},
+     "attention of all layers for one decoded token, selection included", -1, SW_NOT_POOLED},
     {"decode_select_us", "us",
-     "selection of all layers for one decoded token (a part of the attention time)", -1},
-    {"ttft_ms", "ms", "time to first token: the whole prefill pass", -1},
-    {"tpot_ms", "ms", "time per output token: a whole decode step", -1},
-    {"sm_clock_mhz", "MHz", "clock of the GPU's multiprocessors at the timed passes", 0},
-    {"peak_memory_bytes", "byte", "peak memory of the backend", -1},
+     "selection of all layers for one decoded token (a part of the attention time)", -1,
+     SW_NOT_POOLED},
+    {"ttft_ms", "ms", "time to first token: the whole prefill pass", -1, SW_NOT_POOLED},
+    {"tpot_ms", "ms", "time per output token: a whole decode step", -1, SW_NOT_POOLED},
+    {"sm_clock_mhz", "MHz", "clock of the GPU's multiprocessors at the timed passes", 0,
+     SW_NOT_POOLED},
+    {"peak_memory_bytes", "byte", "peak memory of the backend", -1, SW_NOT_POOLED},
     {"effective_tflops", "TFLOP/s",
-     "operations of the kept token pairs / time of the attention kernel", +1},
-    {"effective_gbps", "GB/s", "bytes of the kept keys and values / time of the attention kernel",
-     +1},
+     "operations of the kept token pairs / time of the attention kernel", +1, SW_NOT_POOLED},
+    {"effective_gbps", "GB/s",
+     "bytes of the keys and values that a decode step reads / time of the attention kernel", +1,
+     SW_NOT_POOLED},
     {.name = NULL},
 };
 enum { METRICS = sizeof sw_metric_table / sizeof sw_metric_table[0] - 1 };
@@ -78,7 +89,8 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     return metric;
 }
 
-static enum sw_status replace(double **to, const double *values, size_t count)
+/* Frees *to and puts a copy of the values there. */
+static enum sw_status set_values(double **to, const double *values, size_t count)
 {
     double *copy = malloc((count ? count : 1) * sizeof *copy);
     if (!copy)
@@ -94,7 +106,7 @@ enum sw_status sw_metric_set_layers(struct sw_metric *metric, const double *valu
     if (metric->per_layer_head && metric->n_layers != n_layers)
         return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers, but %d with heads", metric->info->name,
                        n_layers, metric->n_layers);
-    SW_TRY(replace(&metric->per_layer, values, (size_t)n_layers));
+    SW_TRY(set_values(&metric->per_layer, values, (size_t)n_layers));
     metric->n_layers = n_layers;
     return SW_OK;
 }
@@ -105,7 +117,7 @@ enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double 
     if (metric->per_layer && metric->n_layers != n_layers)
         return SW_FAIL(SW_EINTERNAL, "metric %s: %d layers with heads, but %d without",
                        metric->info->name, n_layers, metric->n_layers);
-    SW_TRY(replace(&metric->per_layer_head, values, (size_t)n_layers * (size_t)n_heads));
+    SW_TRY(set_values(&metric->per_layer_head, values, (size_t)n_layers * (size_t)n_heads));
     metric->n_layers = n_layers;
     metric->n_heads = n_heads;
     return SW_OK;
@@ -113,7 +125,7 @@ enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric, const double 
 
 enum sw_status sw_metric_set_samples(struct sw_metric *metric, const double *values, int n)
 {
-    SW_TRY(replace(&metric->samples, values, (size_t)n));
+    SW_TRY(set_values(&metric->samples, values, (size_t)n));
     metric->n_samples = n;
     return SW_OK;
 }

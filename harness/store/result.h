@@ -1,4 +1,4 @@
-/* result.h: what a cell measured, in memory, before store.c writes it. */
+/* result.h: what a cell measured, in memory, before cell_writer.c writes it. */
 #ifndef SW_RESULT_H
 #define SW_RESULT_H
 
@@ -10,11 +10,21 @@
 enum sw_result_status { SW_RESULT_OK, SW_RESULT_FAILED, SW_RESULT_SKIPPED };
 extern const char *const sw_result_status_names[]; /* ok, failed, skipped */
 
+/* How harness/run/figures.h pools a metric over prompts and decode steps. */
+enum sw_pooling {
+    SW_NOT_POOLED,
+    SW_POOLED_BY_LAYER, /* per layer only */
+    SW_POOLED_BY_HEAD,  /* per head too */
+    /* per head, and a layer's is the mean of its heads', however many values each has */
+    SW_POOLED_HEADS_ALIKE,
+};
+
 /* The metrics that exist: name, unit, long name, direction. One table; export, report, help and
  * store read it. */
 struct sw_metric_info {
     const char *name, *unit, *long_name;
     int better; /* +1: higher is better, -1: lower is better, 0: neither */
+    enum sw_pooling pooled;
 };
 extern const struct sw_metric_info sw_metric_table[]; /* ends with name == NULL */
 const struct sw_metric_info *sw_metric_find(const char *name);
