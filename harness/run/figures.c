@@ -73,7 +73,7 @@ static enum sw_status add_dense(struct sw_figures *f)
     return SW_OK;
 }
 
-enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
+static enum sw_status report(struct sw_figures *f, struct sw_result *result)
 {
     struct sw_tally *density;
     int L = f->layers, sparse = 0;
@@ -96,4 +96,13 @@ enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
     spread->value = sw_tally_spread(density);
     spread->n = (int64_t)(sparse ? sparse : L) * f->heads;
     return SW_OK;
+}
+
+enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result)
+{
+    int before = result->n_metrics;
+    enum sw_status st = report(f, result);
+    if (st != SW_OK)
+        sw_result_keep_metrics(result, before);
+    return st;
 }

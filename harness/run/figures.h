@@ -28,7 +28,8 @@ SW_MUST_CHECK enum sw_status sw_figures_add_head(struct sw_figures *f, const cha
                                                  int layer, int head, double sum, double count);
 
 /* Every metric that something was added to, and those that follow from the density: of all layers,
- * and its spread over heads. Where no layer is sparse, all of them keep everything. */
+ * and its spread over heads. Where no layer is sparse, all of them keep everything. On failure
+ * none of them is in the result. */
 SW_MUST_CHECK enum sw_status sw_figures_report(struct sw_figures *f, struct sw_result *result);
 
 #endif

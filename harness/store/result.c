@@ -89,6 +89,16 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     return metric;
 }
 
+void sw_result_keep_metrics(struct sw_result *result, int n)
+{
+    for (; result->n_metrics > n; result->n_metrics--) {
+        struct sw_metric *last = &result->metrics[result->n_metrics - 1];
+        free(last->per_layer);
+        free(last->per_layer_head);
+        free(last->samples);
+    }
+}
+
 /* Frees *to and puts a copy of the values there. */
 static enum sw_status set_values(double **to, const double *values, size_t count)
 {
@@ -199,11 +209,7 @@ enum sw_status sw_result_set_source(struct sw_result *result, const char *datase
 
 void sw_result_clear(struct sw_result *result)
 {
-    for (int i = 0; i < result->n_metrics; ++i) {
-        free(result->metrics[i].per_layer);
-        free(result->metrics[i].per_layer_head);
-        free(result->metrics[i].samples);
-    }
+    sw_result_keep_metrics(result, 0);
     for (int i = 0; i < result->n_answers; ++i)
         free_answer(&result->answers[i]);
     clear_source(&result->source);

@@ -73,6 +73,8 @@ struct sw_result {
 /* Adds a metric (or returns the one already there, for filling in). NULL when out of memory or
  * unknown name. */
 struct sw_metric *sw_result_metric(struct sw_result *result, const char *name);
+/* Drops all metrics but the first n: those of a measurement that failed half-way. */
+void sw_result_keep_metrics(struct sw_result *result, int n);
 SW_MUST_CHECK enum sw_status sw_metric_set_layers(struct sw_metric *metric, const double *values,
                                                   int n_layers);
 SW_MUST_CHECK enum sw_status sw_metric_set_layer_heads(struct sw_metric *metric,

@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 
+import h5py
 import pytest
 
 import tiny
@@ -189,3 +190,45 @@ def test_readers(finished, tmp_path, verb):
         check(done, what, 3)
         assert done.returncode or done.stdout == peace.stdout, what
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def accuracy_config(world, folder, **changes):
+    return world.config(
+        folder / "c.yaml",
+        methods=[{"name": "sketchwalk", "params": {"block_size": 16}}],
+        **changes,
+    )
+
+
+def metrics_of(out):
+    return {row["metric"]: row["value"] for row in table(out) if not row["layer"]}
+
+
+def test_recovery_never_costs_accuracy(world, tmp_path):
+    """Memory runs out in each part of a cell that has its perplexity: where recovery is what fails,
+    the cell is done, keeps the perplexity and says what it lacks."""
+    config, out = accuracy_config(world, tmp_path, save=["selection"]), tmp_path / "out"
+    swbench("run", config, "-q", check=0)
+    whole_cell = metrics_of(out)
+    calls = count(tmp_path, "memory", "run", config, "-q", "--output", tmp_path / "count")
+    kept = []
+    for k in mine(range(1, calls + 1, max(1, EVERY // 3))):
+        shutil.rmtree(out, ignore_errors=True)
+        done, found = call(tmp_path, "memory", k, "run", config, "-q", "--output", out)
+        what = place("memory", k, found)
+        rows = table(out) if (out / "cells").is_dir() and any((out / "cells").iterdir()) else []
+        reasons = " ".join(row["reason"] for row in rows)
+        for part in ("recover.c", "capture.c", "figures.c", "tally.c", "decode_rollout.c"):
+            assert part not in reasons, (what, reasons)
+        if done.returncode or not rows or "mass_recall" in metrics_of(out):
+            continue
+        kept.append(k)
+        assert "recovery was not measured" in done.stderr and "--fresh" in done.stderr, what
+        found = metrics_of(out)
+        assert found["ppl"] == whole_cell["ppl"], what
+        assert "density" not in found and "output_rel_error" not in found, what
+        for path in (out / "cells").iterdir():
+            with h5py.File(path) as file:
+                assert "layer_000" not in file and len(file["warnings"]) == 1, what
+        whole(out)
+    assert kept or SHARDS > 1

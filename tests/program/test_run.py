@@ -732,3 +732,25 @@ def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
         file["metrics/mass_recall"][()] = best["metrics/mass_recall"][()] + above
     assert ("more than the oracle's" in swbench("run", config, "-q", check=0).stderr) == told
     assert swbench("run", config, "-q", "--strict").returncode == (3 if told else 0)
+
+
+def test_recovery_only_where_it_is_asked_for(world, tmp_path):
+    """A dense run that keeps all layers' queries and keys is no price of an accuracy alone."""
+    found = {}
+    methods = [{"name": "sketchwalk", "params": {"block_size": 16}}]
+    for name, measure, save in [
+        ("alone", ["accuracy"], []),
+        ("recovery", ["accuracy", "recovery"], []),
+        ("error", ["accuracy", "output_error"], []),
+        ("saved", ["accuracy"], ["selection"]),
+    ]:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = world.config(folder / "c.yaml", measure=measure, save=save, methods=methods)
+        swbench("run", config, "-q", check=0)
+        rows = [row for row in table(folder / "out") if not row["layer"]]
+        found[name] = {row["metric"] for row in rows}
+        assert "ppl" in found[name]
+    assert "density" not in found["alone"] and "kv_fetch_density" not in found["alone"]
+    assert {"density", "mass_recall"} <= found["recovery"]
+    assert {"density", "output_rel_error"} <= found["error"] and "density" in found["saved"]
