@@ -17,6 +17,13 @@ const char *sw_cell_task(const struct sw_cell *cell)
     return cell->task ? cell->task : "";
 }
 
+int sw_cell_recovery_samples(const struct sw_cell *cell)
+{
+    unsigned asked = SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR;
+    int n = cell->config->measure & asked ? cell->workload->recovery_samples : 0;
+    return n == 0 && cell->config->save ? 1 : n;
+}
+
 void sw_cell_clear(struct sw_cell *cell)
 {
     if (cell->params)

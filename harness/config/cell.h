@@ -48,6 +48,10 @@ const char *sw_cell_workload(const struct sw_cell *cell); /* task | tensors | sy
 const char *sw_cell_model(const struct sw_cell *cell);
 const char *sw_cell_task(const struct sw_cell *cell); /* task | "" | generator */
 
+/* Of a task's samples, those on whose dense run recovery is measured: none unless recovery or
+ * output error is, or lists or outputs are saved, which are the first one's. */
+int sw_cell_recovery_samples(const struct sw_cell *cell);
+
 void sw_cell_clear(struct sw_cell *cell);
 
 #endif

@@ -12,7 +12,7 @@ static const double TIMED_SECONDS = 1;
 enum { TIMED_FIGURES = 2 }; /* attention and selection */
 
 /* Weights, KV cache, one layer's Q, K, V and output, the widest activations, and two b × b matrices
- * a head for the methods' scores. */
+ * a head for the methods' scores. Where a task measures recovery, Q, K and V of all layers too. */
 static double memory(const struct sw_cell *cell, double act)
 {
     const struct sw_input *input = cell->input;
@@ -24,8 +24,11 @@ static double memory(const struct sw_cell *cell, double act)
     double b = ceil((double)cell->context / block), layers_held = task ? s->n_layers : 1;
     double weights = input->parameters * act, cache = layers_held * total * kv * d * act,
            activations = 2 * total * (2 * H + kv) * d * act, scores = 2 * H * b * b * sizeof(float),
-           given = task ? 0 : total * (H + kv) * d * sizeof(float);
-    return weights + cache + activations + scores + given;
+           given = task ? 0 : total * (H + kv) * d * sizeof(float),
+           captured = task && sw_cell_recovery_samples(cell) > 0
+                          ? s->n_layers * cell->context * (H + kv) * d * act
+                          : 0;
+    return weights + cache + activations + scores + given + captured;
 }
 
 /* Seconds of one pass over the prompt, dense and with this cell's method, and of a decode step. */
@@ -68,8 +71,8 @@ static double seconds(const struct sw_cell *cell, struct pace pace)
     double sum = 0;
     if (task && c->measure & SW_MEASURE_ACCURACY)
         sum += w->samples * (pace.pass + steps * pace.step);
-    if (c->measure & (SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR))
-        sum += (task ? w->recovery_samples : 1) * (2 * pace.dense + pace.pass);
+    bool probed = c->measure & (SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR);
+    sum += (task ? sw_cell_recovery_samples(cell) : probed) * (2 * pace.dense + pace.pass);
     if (c->measure & SW_MEASURE_LATENCY) {
         double run = cell->phase == SW_PHASE_DECODE ? pace.step : pace.pass;
         sum += TIMED_FIGURES *

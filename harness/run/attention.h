@@ -3,7 +3,7 @@
 #define SW_ATTENTION_H
 
 #include "core/sparse.h"
-#include "harness/plan/plan.h"
+#include "harness/config/cell.h"
 
 /* Sets up method and phases for a sequence of at most max_tokens, prompt and decode together. */
 SW_MUST_CHECK enum sw_status sw_attention_open(const struct sw_cell *cell, struct sw_backend *be,

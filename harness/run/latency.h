@@ -2,7 +2,7 @@
 #ifndef SW_LATENCY_H
 #define SW_LATENCY_H
 
-#include "harness/plan/plan.h"
+#include "harness/config/cell.h"
 #include "harness/run/capture.h"
 #include "harness/run/figures.h"
 

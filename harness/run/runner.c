@@ -263,16 +263,6 @@ static enum sw_status recover_sample(struct sw_runner *r, const struct sw_cell *
     return sw_recover(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
 }
 
-/* Samples whose recovery is asked for. What is saved comes from the first of them. */
-static int recovery_samples(const struct sw_cell *cell, const struct sw_dataset *dataset)
-{
-    unsigned asked = SW_MEASURE_RECOVERY | SW_MEASURE_OUTPUT_ERROR;
-    int n = cell->config->measure & asked ? cell->workload->recovery_samples : 0;
-    if (n == 0 && cell->config->save)
-        n = 1;
-    return n < dataset->n_samples ? n : dataset->n_samples;
-}
-
 static enum sw_status recover_samples(struct sw_runner *r, const struct sw_cell *cell, int n,
                                       struct sw_cell_writer *writer, struct sw_result *result)
 {
@@ -324,7 +314,9 @@ static enum sw_status run_task(struct sw_runner *r, const struct sw_cell *cell,
             &(struct sw_task_input){r->model, r->dataset, r->vocab, cell->workload->samples},
             result));
     SW_TRY(sw_result_set_source(result, input->file, input->file_hash, input->model_folder));
-    int n = recovery_samples(cell, r->dataset);
+    int n = sw_cell_recovery_samples(cell);
+    if (n > r->dataset->n_samples)
+        n = r->dataset->n_samples;
     enum sw_status st = n > 0 ? recover_samples(r, cell, n, *writer, result) : SW_OK;
     if (in_model && (st == SW_ENOMEM || st == SW_EUNSUPPORTED))
         st = do_without_recovery(r, cell, writer, result);

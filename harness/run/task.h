@@ -5,8 +5,8 @@
 
 #include "core/model/model.h"
 #include "core/model/vocab.h"
+#include "harness/config/cell.h"
 #include "harness/inputs/dataset.h"
-#include "harness/plan/plan.h"
 #include "harness/store/result.h"
 
 struct sw_task_input {

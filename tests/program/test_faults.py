@@ -107,6 +107,31 @@ def check(done, what, lines):
         assert 1 <= len(messages) <= lines, (what, done.stderr)
 
 
+RECOVERY = {
+    "density",
+    "density_all_layers",
+    "density_spread",
+    "kv_fetch_density",
+    "block_recall",
+    "block_recall_shared",
+    "block_recall_rollout",
+    "mass_recall",
+    "output_rel_error",
+}
+
+
+def check_table(out, expected, done, what):
+    """As in peace; or, where `done` said so, a cell without its recovery."""
+    rows = without_times(table(out))
+    if "recovery was not measured" not in done.stderr:
+        assert rows == expected, what
+        return
+    assert all(row in expected for row in rows), what
+    missing = [row for row in expected if row not in rows]
+    assert len({row["cell"] for row in missing}) == 1, what
+    assert {row["metric"] for row in missing} <= RECOVERY, what
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_run(finished, tmp_path, kind):
     """Afterwards the same command, in peace, completes the results; so what was left is sound."""
@@ -124,7 +149,7 @@ def test_run(finished, tmp_path, kind):
         whole(out) if out.is_dir() else None
         if i % 3 == 0 or done.returncode == 0:
             swbench("run", config, "-q", "--output", out, check=0)
-            assert without_times(table(out)) == expected, what
+            check_table(out, expected, done, what)
     assert refused > len(points) // 2
 
 
@@ -169,9 +194,10 @@ def test_run_when_a_library_has_no_memory(finished, tmp_path):
             )
             whole(out) if out.is_dir() else None
         if done.returncode == 0:
-            assert without_times(table(out)) == expected, what
+            check_table(out, expected, done, what)
         resumed = swbench("run", config, "-q", "--output", out, check=0)
-        assert "damaged" not in resumed.stderr and without_times(table(out)) == expected, what
+        assert "damaged" not in resumed.stderr, what
+        check_table(out, expected, done, what)
     assert stopped
 
 

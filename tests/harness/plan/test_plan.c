@@ -577,6 +577,30 @@ static void tasks(void **state)
     refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "config.json");
 }
 
+static void first_estimate(const char *measure, double *memory, double *seconds)
+{
+    struct sw_config *config =
+        configure(TASK "measure: [%s]\n", in_folder("model"), in_folder("data"), 256, measure);
+    struct sw_plan *plan = plan_of(config);
+    *memory = plan->cells[0].memory_bytes;
+    *seconds = plan->cells[0].seconds;
+    sw_plan_free(plan);
+    sw_config_free(config);
+}
+
+/* Recovery keeps queries, keys and values of all 3 layers (4 + 2 · 2 heads of 16 fp32 numbers a
+ * token), and is not counted where it is not asked for. */
+static void estimates_of_recovery(void **state)
+{
+    (void)state;
+    double alone, alone_s, memory, seconds;
+    write_model();
+    write_dataset("ppl", 256, "abc");
+    first_estimate("accuracy", &alone, &alone_s);
+    first_estimate("accuracy, output_error", &memory, &seconds);
+    assert_true(memory - alone == 3.0 * 256 * (4 + 2 * 2) * 16 * 4 && seconds > alone_s);
+}
+
 /* The two look-ups of a bare name: here, then under SWBENCH_DATASETS. */
 static void datasets_elsewhere(void **state)
 {
@@ -649,6 +673,7 @@ int main(void)
         cmocka_unit_test(values_that_are_no_numbers),
         cmocka_unit_test(damaged_bundles),
         cmocka_unit_test(tasks),
+        cmocka_unit_test(estimates_of_recovery),
         cmocka_unit_test(datasets_elsewhere),
         cmocka_unit_test(done_cells_are_cached),
     };

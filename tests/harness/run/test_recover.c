@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "harness/plan/plan.h"
 #include "harness/run/attention.h"
 #include "harness/run/latency.h"
 #include "harness/run/recover.h"
