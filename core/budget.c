@@ -100,27 +100,6 @@ enum sw_status sw_budget_rows(int n, int block, double density, struct sw_forced
     return SW_OK;
 }
 
-enum sw_status sw_budget_rows_constant(int n, int block, double density, struct sw_forced forced,
-                                       int *m)
-{
-    SW_TRY(check(n, block, density));
-    int b = sw_blocks(n, block);
-    double e = (block + 1.0) / (2.0 * block); /* the diagonal, in blocks */
-    double wanted = density * 0.5 * b * (b - 1.0) - (1 - density) * e * b;
-    int64_t total = wanted > 0 ? (int64_t)floor(wanted + 0.5) : 0;
-    double root = (2.0 * b - 1) * (2.0 * b - 1) - 8.0 * (double)total;
-    int k = (int)floor(((2.0 * b - 1) - sqrt(root > 0 ? root : 0)) / 2);
-    int64_t left = total - (int64_t)k * (2 * (int64_t)b - 1 - k) / 2;
-    for (int i = 0; i < b; i++)
-        m[i] = clamp_int(k, sw_forced_count(forced, i), i);
-    for (int i = b - 1; i >= 0 && left > 0; i--)
-        if (m[i] < i) {
-            m[i]++;
-            left--;
-        }
-    return SW_OK;
-}
-
 int sw_budget_decode(int n, int block, double density, struct sw_forced forced, bool *floored)
 {
     int b = sw_blocks(n, block), tail = n - (b - 1) * block;

@@ -31,16 +31,11 @@ static inline bool sw_forced_has(struct sw_forced forced, int i, int j)
     return j < forced.sink || j > i - forced.local;
 }
 
-/* Policy W: every row keeps about the same share of its causal pairs. Fills m[0 … b-1]. The total
+/* Every row keeps about the same share of its causal pairs. Fills m[0 … b-1]. The total
  * is within half a block of density · n(n+1)/2 unless the forced set alone is more (*floored says
  * so; it may be NULL). density in (0, 1]. */
 SW_MUST_CHECK enum sw_status sw_budget_rows(int n, int block, double density,
                                             struct sw_forced forced, int *m, bool *floored);
-
-/* Policy U: every row keeps at most k blocks, the leftover going to the last rows (MInference
- * block-sparse, Quest, NSA). */
-SW_MUST_CHECK enum sw_status sw_budget_rows_constant(int n, int block, double density,
-                                                     struct sw_forced forced, int *m);
 
 /* Decode with n keys, the current token's included: off-diagonal blocks to keep. */
 int sw_budget_decode(int n, int block, double density, struct sw_forced forced, bool *floored);
