@@ -1,185 +1,78 @@
-/* Runs the same cases on the CPU and the CUDA backend and compares.
+/* parity_cuda.c: the same cases on the CPU and on CUDA, from the same bf16 numbers.
  *
- *   parity_cuda [--quick] [--bench] [GROUP]
+ *   parity_cuda [--quick] [NAME]
  *
- * --quick: small shapes only, for compute-sanitizer. --bench: a few timings instead (GROUP:
- * prefill, decode, step or model). Exit 77 without a GPU, 1 when anything differs. */
-#include "tests/kernels/parity_cuda.h"
-
-#include <math.h>
-#include <stdarg.h>
+ * --quick: only the shapes that the CPU's check has too, for compute-sanitizer. NAME: part of a
+ * kernel's file or an operation's name (attention, walk_step, …). Exit 77 without a GPU, 1 when
+ * anything differs. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "core/rng.h"
+#include "tests/kernels/cases.h"
 
-void check(struct parity *p, bool ok, const char *fmt, ...)
+static struct sw_backend *cpu, *cuda;
+static int not_taken; /* shapes that CUDA says it does not support */
+
+static void compare(struct sw_case *c)
 {
-    p->checks++;
-    if (ok)
+    const struct sw_cases *of = c->of;
+    sw_say_where("CUDA");
+    struct sw_result ours = sw_case_run(c, cuda);
+    if (ours.none) {
+        not_taken++;
         return;
-    if (p->failures++ >= 200)
-        return;
-    va_list ap;
-    va_start(ap, fmt);
-    printf("FAIL ");
-    vprintf(fmt, ap);
-    printf("\n");
-    va_end(ap);
-}
-
-void must(enum sw_status st, const char *what)
-{
-    if (st == SW_OK)
-        return;
-    printf("FAIL %s: %s: %s (%s)\n", what, sw_status_name(st), sw_error_message(),
-           sw_error_place());
-    exit(1);
-}
-
-void *need(size_t bytes)
-{
-    void *p = malloc(bytes ? bytes : 1);
-    if (!p) {
-        printf("FAIL out of host memory\n");
-        exit(1);
     }
-    return p;
-}
-
-float bf16_round(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    u = (u + 0x7fffu + ((u >> 16) & 1)) & 0xffff0000u;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-float *random_values(uint64_t seed, size_t count, float scale)
-{
-    float *x = need(count * sizeof *x);
-    /* sum of four uniforms: near enough to normal, and quick */
-    for (size_t i = 0; i < count; i++) {
-        uint64_t u = sw_rng_u64(seed, SW_RNG_TEST, i);
-        float sum = 0;
-        for (int k = 0; k < 4; k++)
-            sum += (float)((u >> (16 * k)) & 0xffff) * (1.0f / 65536.0f) - 0.5f;
-        x[i] = bf16_round(sum * 1.7320508f * scale);
+    if (of->repeatable) {
+        struct sw_result again = sw_case_run(c, cuda);
+        sw_compare_bits(c, &ours, &again);
+        sw_result_free(&again);
     }
-    return x;
-}
-
-void *on_device(struct sw_backend *be, const void *host, size_t bytes)
-{
-    void *d;
-    must(be->alloc(be, bytes, &d), "alloc");
-    must(be->upload(be, d, host, bytes), "upload");
-    return d;
-}
-
-void *acts_on_device(struct sw_backend *be, const float *host, size_t count)
-{
-    void *d;
-    must(be->alloc(be, count * sw_dtype_size(be->act), &d), "alloc");
-    must(be->upload_act(be, d, host, SW_F32, count), "upload_act");
-    return d;
-}
-
-float *floats_from(struct sw_backend *be, const float *device, size_t count)
-{
-    float *x = need(count * sizeof *x);
-    must(be->download(be, x, device, count * sizeof *x), "download");
-    return x;
-}
-
-double relative_error(const float *x, const float *reference, size_t count)
-{
-    double error = 0, norm = 0;
-    for (size_t i = 0; i < count; i++) {
-        double e = (double)x[i] - reference[i];
-        if (!(fabs(e) < 1e30))
-            return INFINITY;
-        error += e * e;
-        norm += (double)reference[i] * reference[i];
+    if (of->check)
+        of->check(c, cuda, &ours);
+    if (!of->cuda_alone) {
+        struct sw_result theirs = sw_case_run(c, cpu);
+        if (!theirs.none)
+            sw_compare_bounds(c, &theirs, &ours);
+        if (!theirs.none && of->compare)
+            of->compare(c, &theirs, &ours);
+        sw_result_free(&theirs);
     }
-    return norm > 0 ? sqrt(error / norm) : sqrt(error);
-}
-
-double largest_error(const float *x, const float *reference, size_t count)
-{
-    double worst = 0;
-    for (size_t i = 0; i < count; i++) {
-        double e = fabs((double)x[i] - reference[i]);
-        if (!(e < 1e30))
-            return INFINITY;
-        worst = e > worst ? e : worst;
-    }
-    return worst;
-}
-
-void selection_on_device(struct sw_backend *be, const struct sw_selection *host,
-                         struct sw_selection *out)
-{
-    size_t rows = (size_t)host->units * (size_t)host->rows, entries = (size_t)host->indptr[rows];
-    must(sw_selection_reserve(out, be, host->units, host->rows, (int64_t)entries,
-                              host->whole != NULL),
-         "reserve");
-    out->block = host->block;
-    out->n = host->n;
-    out->n_q = host->n_q;
-    out->row0 = host->row0;
-    out->rows = host->rows;
-    out->units = host->units;
-    out->window = host->window;
-    out->sink = host->sink;
-    must(be->upload(be, out->indptr, host->indptr, (rows + 1) * sizeof(int32_t)), "upload");
-    must(be->upload(be, out->indices, host->indices, entries * sizeof(int32_t)), "upload");
-    if (host->whole)
-        must(be->upload(be, out->whole, host->whole, entries), "upload");
+    sw_result_free(&ours);
 }
 
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    struct parity p = {0};
-    bool bench = false;
+    bool quick = false, found = false;
+    const char *only = NULL;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--quick") == 0)
-            p.quick = true;
-        else if (strcmp(argv[i], "--bench") == 0)
-            bench = true;
+            quick = true;
         else
-            p.only = argv[i];
-    enum sw_status st = sw_backend_open("cuda", 0, &p.cuda);
+            only = argv[i];
+    enum sw_status st = sw_backend_open("cuda", 0, &cuda);
     if (st == SW_EINPUT) {
         printf("skipped: %s\n", sw_error_message());
         return 77;
     }
-    must(st, "cuda backend");
-    must(sw_backend_open("cpu", 0, &p.cpu), "cpu backend");
-    printf("%s; %s\n", p.cuda->device, p.cuda->details);
-    static const struct {
-        const char *name;
-        void (*run)(struct parity *);
-    } groups[] = {{"device", parity_device}, {"model", parity_model},
-                  {"scores", parity_scores}, {"select", parity_select},
-                  {"prompt", parity_prompt}, {"attend", parity_attend},
-                  {"mass", parity_mass},     {"baselines", parity_baselines}};
-    if (bench)
-        parity_bench(&p);
-    for (size_t g = 0; !bench && g < sizeof groups / sizeof *groups; g++) {
-        if (p.only && !strstr(groups[g].name, p.only))
+    sw_must(st, "sw_backend_open");
+    sw_must(sw_backend_open("cpu", 0, &cpu), "sw_backend_open");
+    printf("%s; %s\n", cuda->device, cuda->details);
+    for (size_t i = 0; sw_all_cases[i]; i++) {
+        const struct sw_cases *of = sw_all_cases[i];
+        int checks = sw_checks, failures = sw_failures;
+        if (!sw_cases_match(of, only))
             continue;
-        int checks = p.checks, failures = p.failures;
-        groups[g].run(&p);
-        printf("%-7s %5d checks, %d failed\n", groups[g].name, p.checks - checks,
-               p.failures - failures);
+        found = true;
+        sw_cases_each(of, SW_PARITY, !quick, compare);
+        printf("%-45s %7d checks, %d failed, %d shapes not taken\n", sw_cases_title(of),
+               sw_checks - checks, sw_failures - failures, not_taken);
+        not_taken = 0;
     }
-    sw_backend_close(p.cuda);
-    sw_backend_close(p.cpu);
-    if (!bench)
-        printf("%s: %d checks, %d failed\n", p.failures ? "FAIL" : "ok", p.checks, p.failures);
-    return p.failures ? 1 : 0;
+    sw_backend_close(cuda);
+    sw_backend_close(cpu);
+    if (!found)
+        printf("FAIL found no cases of '%s', expected part of a kernel's file or operation\n",
+               only);
+    printf("%s: %d checks, %d failed\n", sw_failures ? "FAIL" : "ok", sw_checks, sw_failures);
+    return !found || sw_failures ? 1 : 0;
 }
