@@ -9,7 +9,7 @@ SDPA, FlexAttention with block masks.
     python bench/compare_gpu.py --decode [--lengths …] [--rounds …] [--shape …]
 
 LIBRARY is a shared library that holds sw_hopper_attend; --decode times PyTorch's dense decode steps
-instead, for `parity_cuda --bench step` to stand beside. All run interleaved in one process, round
+instead, for `bench_ops step` to stand beside. All run interleaved in one process, round
 by round, on the same inputs and block lists (bf16, causal); a time is the median over rounds.
 TFLOP/s count kept token pairs only."""
 

@@ -1,5 +1,5 @@
-/* What a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows, with the
- * calls, the order, the chunks and the memory of core/model/model.c.
+/* layer.c: what a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows,
+ * with the calls, the order, the chunks and the memory of core/model/model.c.
  *
  * Each operation's time beside the limit of its kind, both from the same rounds: products beside an
  * 8192³ one, the others, which only move bytes, beside a copy. A round runs the layer in chunks of
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/gpu.h"
 #include "core/model/model.h"
-#include "tests/kernels/parity_cuda.h"
 
 enum { ROUNDS = 7, SIZES = 4, SMALL = 2048, EDGE = 8192, PRODUCTS = 8 };
 enum op { NORM, Q, K, V, ROPE, O, NORM_MLP, GATE, UP, SWIGLU, DOWN, OPS };
@@ -29,21 +29,6 @@ struct bench {
     enum op of[SW_TIMER_SLOTS]; /* what was done when a stamp was set */
 };
 
-/* A tile of normal numbers over and over, from an odd place each time. */
-static void *normal(struct sw_backend *be, size_t count, float scale, uint64_t seed)
-{
-    enum { TILE = (1 << 21) + 7 };
-    char *d;
-    must(be->alloc(be, count * sw_dtype_size(be->act), (void **)&d), "alloc");
-    float *host = random_values(seed, TILE, scale);
-    for (size_t at = 0; at < count; at += TILE)
-        must(be->upload_act(be, d + at * sw_dtype_size(be->act), host, SW_F32,
-                            count - at < TILE ? count - at : TILE),
-             "upload");
-    free(host);
-    return d;
-}
-
 static void *at_row(const struct bench *b, void *base, int row, int width)
 {
     return (char *)base + (size_t)row * (size_t)width * sw_dtype_size(b->be->act);
@@ -54,13 +39,13 @@ static void did(struct bench *b, enum op op)
     if (!b->stamped)
         return;
     b->of[++b->stamps] = op;
-    must(b->be->mark(b->be, b->stamps), "mark");
+    sw_must(b->be->mark(b->be, b->stamps), "mark");
 }
 
 static void product(struct bench *b, enum op op, const void *in, int rows, int n_in, int n_out,
                     bool accumulate, void *out)
 {
-    must(b->be->linear(b->be, in, b->w[op], NULL, rows, n_in, n_out, accumulate, out), "linear");
+    sw_must(b->be->linear(b->be, in, b->w[op], NULL, rows, n_in, n_out, accumulate, out), "linear");
     did(b, op);
 }
 
@@ -70,14 +55,14 @@ static void project(struct bench *b, int row, int rows)
     const struct sw_shape *s = &b->m->shape;
     int hidden = b->m->hidden;
     void *q = at_row(b, b->q, row, b->qw), *k = at_row(b, b->k, row, b->kw);
-    must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, b->before),
-         "rmsnorm");
+    sw_must(be->rmsnorm(be, at_row(b, b->x, row, hidden), b->gain, rows, hidden, 1e-5f, b->before),
+            "rmsnorm");
     did(b, NORM);
     product(b, Q, b->before, rows, hidden, b->qw, false, q);
     product(b, K, b->before, rows, hidden, b->kw, false, k);
     product(b, V, b->before, rows, hidden, b->kw, false, at_row(b, b->v, row, b->kw));
-    must(be->rope(be, q, rows, s->n_heads, s->head_dim, row, b->inv_freq, 1), "rope");
-    must(be->rope(be, k, rows, s->n_kv_heads, s->head_dim, row, b->inv_freq, 1), "rope");
+    sw_must(be->rope(be, q, rows, s->n_heads, s->head_dim, row, b->inv_freq, 1), "rope");
+    sw_must(be->rope(be, k, rows, s->n_kv_heads, s->head_dim, row, b->inv_freq, 1), "rope");
     did(b, ROPE);
 }
 
@@ -94,11 +79,11 @@ static void add_mlp(struct bench *b, int row, int rows)
     int hidden = b->m->hidden, inter = b->m->intermediate;
     void *x = at_row(b, b->x, row, hidden), *normed = b->q,
          *gate = at_row(b, normed, b->rows, hidden), *up = at_row(b, gate, b->rows, inter);
-    must(be->rmsnorm(be, x, b->gain, rows, hidden, 1e-5f, normed), "rmsnorm");
+    sw_must(be->rmsnorm(be, x, b->gain, rows, hidden, 1e-5f, normed), "rmsnorm");
     did(b, NORM_MLP);
     product(b, GATE, normed, rows, hidden, inter, false, gate);
     product(b, UP, normed, rows, hidden, inter, false, up);
-    must(be->swiglu(be, gate, up, (size_t)rows * (size_t)inter, gate), "swiglu");
+    sw_must(be->swiglu(be, gate, up, (size_t)rows * (size_t)inter, gate), "swiglu");
     did(b, SWIGLU);
     product(b, DOWN, gate, rows, inter, hidden, true, x);
 }
@@ -106,7 +91,7 @@ static void add_mlp(struct bench *b, int row, int rows)
 static double elapsed(struct bench *b, int from, int to)
 {
     double ms;
-    must(b->be->elapsed_ms(b->be, from, to, &ms), "elapsed");
+    sw_must(b->be->elapsed_ms(b->be, from, to, &ms), "elapsed");
     return ms;
 }
 
@@ -118,7 +103,7 @@ static double layer(struct bench *b, int rows, double *ops)
     b->rows = rows;
     b->stamped = ops != NULL;
     b->stamps = 0;
-    must(be->mark(be, 0), "mark");
+    sw_must(be->mark(be, 0), "mark");
     for (int row = 0; row < b->n; row += rows)
         project(b, row, b->n - row < rows ? b->n - row : rows);
     for (int row = 0; row < b->n; row += rows)
@@ -132,14 +117,9 @@ static double layer(struct bench *b, int rows, double *ops)
             ops[b->of[i]] += elapsed(b, i - 1, i);
         last = b->stamps;
     } else {
-        must(be->mark(be, last), "mark");
+        sw_must(be->mark(be, last), "mark");
     }
     return elapsed(b, 0, last);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 
 static double median(double *x)
@@ -167,21 +147,21 @@ static void round_of(struct bench *b, struct rounds *r, int i, void *const *edge
             r->ops[c][k][i] = ops[k];
         r->layer[c][i] = layer(b, size_of(b, c), NULL);
     }
-    must(be->mark(be, 0), "mark");
+    sw_must(be->mark(be, 0), "mark");
     for (int k = 0; k < PRODUCTS; k++)
-        must(be->linear(be, edge[0], edge[1], NULL, EDGE, EDGE, EDGE, false, edge[2]), "linear");
-    must(be->mark(be, 1), "mark");
-    must(be->copy(be, edge[4], edge[3], (size_t)1 << 30), "copy");
-    must(be->mark(be, 2), "mark");
+        sw_must(be->linear(be, edge[0], edge[1], NULL, EDGE, EDGE, EDGE, false, edge[2]), "linear");
+    sw_must(be->mark(be, 1), "mark");
+    sw_must(be->copy(be, edge[4], edge[3], (size_t)1 << 30), "copy");
+    sw_must(be->mark(be, 2), "mark");
     for (int row = 0; row < b->n;
          row += most) /* o and down with nothing to add to: what the residual costs in them */
         product(b, O, at_row(b, b->q, row, b->qw), b->n - row < most ? b->n - row : most, b->qw,
                 hidden, false, edge[4]);
-    must(be->mark(be, 3), "mark");
+    sw_must(be->mark(be, 3), "mark");
     for (int row = 0; row < b->n; row += most)
         product(b, DOWN, at_row(b, b->q, most, hidden), b->n - row < most ? b->n - row : most,
                 inter, hidden, false, edge[4]);
-    must(be->mark(be, 4), "mark");
+    sw_must(be->mark(be, 4), "mark");
     r->edge[i] = elapsed(b, 0, 1) / PRODUCTS;
     r->copy[i] = elapsed(b, 1, 2);
     r->o[i] = elapsed(b, 2, 3);
@@ -214,7 +194,7 @@ static void print_rounds(const struct bench *b, struct rounds *r, int models)
     double edge = 2.0 * EDGE * EDGE * EDGE / median(r->edge) * 1e-9,
            copy = 2.0 * (1 << 30) / median(r->copy) * 1e-6;
     double least[OPS], limit = 0, products[SIZES] = {0}, layers = b->m->shape.n_layers;
-    printf("model   n %d, a layer without attention: ms, TFLOP/s or GB/s, share of the limit "
+    printf("layer   n %d, a layer without attention: ms, TFLOP/s or GB/s, share of the limit "
            "(product of %d cubed %.0f TFLOP/s, copy %.0f GB/s)\n",
            b->n, EDGE, edge, copy);
     printf("%-22s %-11s", "", "rows");
@@ -250,9 +230,8 @@ static void print_rounds(const struct bench *b, struct rounds *r, int models)
     printf("\n");
 }
 
-void parity_bench_model(struct parity *p, int n)
+void bench_layer(struct sw_backend *be, int n)
 {
-    struct sw_backend *be = p->cuda;
     const struct sw_named_shape *m = sw_shape_find("llama-3.1-8b");
     struct bench b = {.be = be,
                       .m = m,
@@ -262,33 +241,33 @@ void parity_bench_model(struct parity *p, int n)
     const struct sw_model_config config = {
         .shape = m->shape, .hidden = m->hidden, .intermediate = m->intermediate};
     if ((n / SMALL + 1) * OPS >= SW_TIMER_SLOTS) {
-        printf("model   n %d: more operations than time stamps\n", n);
+        printf("layer   n %d: more operations than time stamps\n", n);
         return;
     }
     size_t hidden = (size_t)m->hidden, inter = (size_t)m->intermediate, qw = (size_t)b.qw,
            kw = (size_t)b.kw, rows_n = (size_t)n, edge_n = (size_t)EDGE * EDGE;
     size_t most_rows = (size_t)size_of(&b, SIZES - 1), mlp = most_rows * (hidden + 2 * inter),
            queries = rows_n * qw;
-    b.x = normal(be, rows_n * hidden, 1, 1);
-    b.q = normal(be, queries > mlp ? queries : mlp, 1, 2);
-    b.before = normal(be, most_rows * hidden, 1, 3);
-    b.k = normal(be, rows_n * kw, 1, 4);
-    b.v = normal(be, rows_n * kw, 1, 5);
-    b.gain = normal(be, hidden, 1, 6);
+    b.x = bench_acts(be, 1, 1, rows_n * hidden);
+    b.q = bench_acts(be, 2, 1, queries > mlp ? queries : mlp);
+    b.before = bench_acts(be, 3, 1, most_rows * hidden);
+    b.k = bench_acts(be, 4, 1, rows_n * kw);
+    b.v = bench_acts(be, 5, 1, rows_n * kw);
+    b.gain = bench_acts(be, 6, 1, hidden);
     const size_t weights[OPS] = {
         [Q] = hidden * qw,       [K] = hidden * kw,     [V] = hidden * kw,      [O] = hidden * qw,
         [GATE] = hidden * inter, [UP] = hidden * inter, [DOWN] = hidden * inter};
     for (int k = 0; k < OPS; k++)
-        b.w[k] = weights[k] ? normal(be, weights[k], 0.02f, 10 + (uint64_t)k) : NULL;
+        b.w[k] = weights[k] ? bench_acts(be, 10 + (uint64_t)k, 0.02f, weights[k]) : NULL;
     float inv_freq[256];
     for (int k = 0; k < m->shape.head_dim / 2; k++)
         inv_freq[k] = (float)pow(m->rope_theta, -2.0 * k / m->shape.head_dim);
-    b.inv_freq = on_device(be, inv_freq, sizeof inv_freq);
+    b.inv_freq = bench_upload(be, inv_freq, sizeof inv_freq);
     size_t copied = (size_t)1 << 29; /* 1 GiB; the last one also takes a chunk's o and down */
-    void *edge[5] = {normal(be, edge_n, 1, 20), normal(be, edge_n, 0.02f, 21),
-                     normal(be, edge_n, 1, 22), normal(be, copied, 1, 23),
-                     normal(be, copied, 1, 24)};
-    struct rounds *r = need(sizeof *r);
+    void *edge[5] = {bench_acts(be, 20, 1, edge_n), bench_acts(be, 21, 0.02f, edge_n),
+                     bench_acts(be, 22, 1, edge_n), bench_acts(be, 23, 1, copied),
+                     bench_acts(be, 24, 1, copied)};
+    struct rounds *r = sw_need(sizeof *r);
     round_of(&b, r, 0, edge); /* warm-up */
     for (int i = 0; i < ROUNDS; i++)
         round_of(&b, r, i, edge);
