@@ -563,12 +563,14 @@ static void read_origins(struct report *r, const struct cell *cell, struct origi
          *git = provenance(r, reader, "git");
     char *host = provenance(r, reader, "host"), *config = provenance(r, reader, "config_name");
     char *libraries = provenance(r, reader, "libraries"),
-         *started = provenance(r, reader, "started"), *ended = provenance(r, reader, "ended");
+         *variant = provenance(r, reader, "variant"), *started = provenance(r, reader, "started"),
+         *ended = provenance(r, reader, "ended");
     if (r->status == SW_OK)
         r->status = sw_cell_reader_warnings(reader, &warnings);
     if (r->status == SW_OK) {
         const char *full = text(r, "swbench %s, code %s, git %s", version, code, git);
-        const char *device = text(r, "%s: %s", cell->row->backend, cell->row->device);
+        const char *device = text(r, "%s: %s%s%s", cell->row->backend, cell->row->device,
+                                  *variant ? ", " : "", variant);
         if (full)
             add_unique(r, &o->facts[VERSION], full);
         if (device && cell->row->device[0])
@@ -609,6 +611,7 @@ static void read_origins(struct report *r, const struct cell *cell, struct origi
     free(host);
     free(config);
     free(libraries);
+    free(variant);
     free(started);
     free(ended);
 }

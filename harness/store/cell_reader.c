@@ -192,7 +192,11 @@ enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *n
     hid_t group = H5Gopen2(r->file, "provenance", H5P_DEFAULT);
     if (group < 0)
         return SW_FAIL(SW_EINPUT, "%s: /provenance is missing", r->path);
-    enum sw_status st = sw_h5_get_text(group, name, text);
+    enum sw_status st = SW_OK;
+    if (H5Aexists(group, name) > 0)
+        st = sw_h5_get_text(group, name, text);
+    else if (!(*text = strdup("")))
+        st = SW_FAIL(SW_ENOMEM, "out of memory (provenance)");
     sw_h5_close(group);
     return st == SW_OK ? st : sw_context(st, "%s: /provenance", r->path);
 }

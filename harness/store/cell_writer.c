@@ -601,6 +601,7 @@ static enum sw_status write_provenance(struct sw_cell_writer *w)
         {"gpu", gpu},
         {"driver", *gpu ? be->details : ""},
         {"backend", be ? be->details : ""},
+        {"variant", be ? be->variant : ""},
         {"libraries", p->libraries},
         {"started", w->started},
         {"ended", sw_utc_now(ended)},

@@ -110,6 +110,7 @@ void sw_answers_clear(struct sw_answers *answers);
 SW_MUST_CHECK enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group,
                                                    const char *metric, double **values, int *n);
 SW_MUST_CHECK enum sw_status sw_cell_reader_threads(struct sw_cell_reader *r, int64_t *threads);
+/* An attribute of /provenance, malloc'd; "" where the version that wrote the cell had none. */
 SW_MUST_CHECK enum sw_status sw_cell_reader_provenance(struct sw_cell_reader *r, const char *name,
                                                        char **text);
 /* The caller frees them with sw_texts_clear. */

@@ -1,0 +1,60 @@
+# The code hash changes with what decides outcomes, and with nothing else: on a copy of the tree, one
+# file after the other gets a comment more.
+#   cmake -DSOURCE=… -DWORK=… -P test_version.cmake
+
+file(REMOVE_RECURSE ${WORK})
+file(COPY ${SOURCE}/core ${SOURCE}/kernels ${SOURCE}/harness DESTINATION ${WORK})
+
+function(code_hash out flags)
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -DSOURCE=${WORK} -DOUT=${WORK}/sw_version.h -DVERSION=1 -DBUILD=Release
+            -DFLAGS=${flags} -P ${SOURCE}/harness/version.cmake
+    RESULT_VARIABLE rc)
+  if(rc)
+    message(FATAL_ERROR "version.cmake: ${rc}")
+  endif()
+  file(STRINGS ${WORK}/sw_version.h line REGEX SW_CODE_HASH)
+  if(NOT line MATCHES "\"[0-9a-f]+\"")
+    message(FATAL_ERROR "no hash: ${line}")
+  endif()
+  set(${out} ${line} PARENT_SCOPE)
+endfunction()
+
+function(expect_change file changes)
+  if(NOT EXISTS ${WORK}/${file})
+    message(FATAL_ERROR "${file}: not in the tree")
+  endif()
+  code_hash(before flags)
+  file(APPEND ${WORK}/${file} "\n/* a comment */\n")
+  code_hash(after flags)
+  if(changes AND before STREQUAL after)
+    message(FATAL_ERROR "${file} decides outcomes, and the code hash stays")
+  elseif(NOT changes AND NOT before STREQUAL after)
+    message(FATAL_ERROR "${file} decides no outcome, and the code hash changes")
+  endif()
+endfunction()
+
+expect_change(core/methods/quest.c TRUE)
+expect_change(core/backend.h TRUE)
+expect_change(kernels/CMakeLists.txt TRUE)
+expect_change(kernels/cpu/device/vec.inc TRUE)
+expect_change(kernels/cuda/attention/attend.cu TRUE)
+expect_change(kernels/cuda/attention/attend_cudnn.cpp TRUE)
+expect_change(kernels/cuda/attention/attend_hopper_tiles.cuh TRUE)
+expect_change(harness/config/options.c TRUE)
+expect_change(harness/inputs/dataset.c TRUE)
+expect_change(harness/plan/plan.c TRUE)
+expect_change(harness/run/runner.c TRUE)
+expect_change(harness/store/result.c TRUE)
+expect_change(harness/main.c FALSE)
+expect_change(harness/program/verb_run.c FALSE)
+expect_change(harness/report/report.c FALSE)
+expect_change(harness/judge/compare.c FALSE)
+expect_change(kernels/cuda/NOTES.md FALSE)
+
+code_hash(one "-O3")
+code_hash(other "-O2")
+if(one STREQUAL other)
+  message(FATAL_ERROR "other flags, and the code hash stays")
+endif()
+file(REMOVE_RECURSE ${WORK})
