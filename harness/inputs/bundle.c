@@ -1,3 +1,4 @@
+/* Tensor bundles, read layer by layer. */
 #include "harness/inputs/bundle.h"
 
 #include <math.h>

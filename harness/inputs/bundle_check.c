@@ -1,3 +1,4 @@
+/* Tensor bundles, checked without being loaded. */
 #include "harness/inputs/bundle_check.h"
 
 #include <math.h>
@@ -281,7 +282,7 @@ static enum sw_status check_file(struct check *c)
     size_t token = (size_t)s->n_heads * (size_t)s->head_dim,
            floats = token > SCAN_FLOATS ? token : SCAN_FLOATS;
     if (c->scan && !(c->buffer = malloc(floats * sizeof *c->buffer)))
-        return SW_FAIL(SW_ENOMEM, "no memory to read %s (%zu bytes)", c->problems.file,
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory (%zu bytes)", c->problems.file,
                        floats * sizeof *c->buffer);
     check_layers(c, "", &c->info.n);
     if (path_exists(c->file, "/decode"))
@@ -316,10 +317,10 @@ static enum sw_status first_problem(const char *path, bool scan, struct sw_bundl
     size_t size = 0;
     FILE *lines = open_memstream(&text, &size);
     if (!lines)
-        return SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
     enum sw_status st = check_bundle(path, lines, scan, out);
     if (fclose(lines) != 0 && st == SW_OK)
-        st = SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+        st = SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
     if (st == SW_EINPUT && text && *text) { /* its first line says more than their count */
         sw_error_clear();
         st = SW_FAIL(SW_EINPUT, "%.*s", (int)strcspn(text, "\n"), text);

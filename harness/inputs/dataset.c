@@ -1,3 +1,4 @@
+/* Prepared datasets, loaded whole. */
 #include "harness/inputs/dataset.h"
 
 #include <stdio.h>
@@ -36,7 +37,7 @@ static enum sw_status get_ints(const struct source *s, const char *name, hid_t t
     H5Sclose(space);
     H5Tclose(stored);
     if (st == SW_OK && !(*out = calloc((size_t)n + 1, size)))
-        st = SW_FAIL(SW_ENOMEM, "%s: asked %llu bytes of host memory", s->path,
+        st = SW_FAIL(SW_ENOMEM, "%s: out of host memory (%llu bytes)", s->path,
                      (unsigned long long)n * size);
     if (st == SW_OK && n > 0 && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *out) < 0)
         st = SW_H5_FAIL(SW_EIO, s->path);

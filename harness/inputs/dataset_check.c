@@ -1,3 +1,4 @@
+/* Prepared datasets, checked without being loaded. */
 #include "harness/inputs/dataset_check.h"
 
 #include <stdbool.h>
@@ -287,10 +288,10 @@ enum sw_status sw_dataset_describe(const char *path, struct sw_dataset_info *out
     size_t size = 0;
     FILE *lines = open_memstream(&text, &size);
     if (!lines)
-        return SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+        return SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
     enum sw_status st = check_dataset(path, lines, false, out);
     if (fclose(lines) != 0 && st == SW_OK)
-        st = SW_FAIL(SW_ENOMEM, "no memory to describe %s", path);
+        st = SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
     if (st == SW_EINPUT && text && *text) {
         sw_error_clear();
         st = SW_FAIL(SW_EINPUT, "%.*s", (int)strcspn(text, "\n"), text);

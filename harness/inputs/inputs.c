@@ -1,3 +1,4 @@
+/* A workload's files: where they are, whether they belong together, and what they hash to. */
 #include "harness/inputs/inputs.h"
 
 #include <dirent.h>
@@ -15,9 +16,9 @@
 #include "harness/inputs/bundle_check.h"
 #include "harness/inputs/dataset_check.h"
 
-static enum sw_status no_memory(void)
+static enum sw_status out_of_memory(void)
 {
-    return SW_FAIL(SW_ENOMEM, "no memory to describe an input");
+    return SW_FAIL(SW_ENOMEM, "inputs: out of host memory");
 }
 
 static enum sw_status format_path(char **out, const char *format, ...)
@@ -30,7 +31,7 @@ static enum sw_status format_path(char **out, const char *format, ...)
     va_end(ap);
     if (used < 0)
         *out = NULL;
-    return used < 0 ? no_memory() : SW_OK;
+    return used < 0 ? out_of_memory() : SW_OK;
 }
 
 /* --- hashing ---------------------------------------------------------------------------------- */
@@ -62,7 +63,7 @@ static enum sw_status hash_stream(const char *path, int fd, XXH128_canonical_t *
     XXH3_state_t *state = XXH3_createState();
     void *piece = malloc(PIECE);
     if (!state || !piece)
-        st = no_memory();
+        st = out_of_memory();
     else
         XXH3_128bits_reset(state);
     while (st == SW_OK) {
@@ -153,7 +154,7 @@ static enum sw_status mix_begin(struct mix *mix)
 {
     mix->state = XXH3_createState();
     if (!mix->state)
-        return no_memory();
+        return out_of_memory();
     XXH3_128bits_reset(mix->state);
     return SW_OK;
 }

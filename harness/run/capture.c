@@ -46,7 +46,7 @@ static size_t k_count(const struct sw_capture *c)
 
 static enum sw_status out_of_memory(size_t bytes)
 {
-    return SW_FAIL(SW_ENOMEM, "capture: asked %zu bytes of host memory", bytes);
+    return SW_FAIL(SW_ENOMEM, "capture: out of host memory (%zu bytes)", bytes);
 }
 
 /* --- making ----------------------------------------------------------------------------------- */

@@ -1,3 +1,4 @@
+/* The flag that SIGINT and SIGTERM set. */
 #include "harness/run/interrupt.h"
 
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* The processes of one run: by MPI where a launcher speaks it, else by the environment. */
 #include "harness/run/ranks.h"
 
 #include <sched.h>

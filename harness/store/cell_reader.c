@@ -21,7 +21,7 @@ enum sw_status sw_cell_reader_open(const char *results, const char *key,
     *out = NULL;
     struct sw_cell_reader *r = calloc(1, sizeof *r);
     if (!r)
-        return SW_FAIL(SW_ENOMEM, "out of memory (cell reader)");
+        return SW_FAIL(SW_ENOMEM, "cell reader: out of host memory");
     r->file = -1;
     /* A folder's cell is where its key says; a single file is itself. */
     struct stat info;
@@ -159,7 +159,7 @@ static enum sw_status read_answers(hid_t group, struct sw_answers *a)
     a->count = a->predictions.count;
     a->items = calloc((size_t)a->count + 1, sizeof *a->items);
     if (!a->items)
-        return SW_FAIL(SW_ENOMEM, "out of memory (%d predictions)", a->count);
+        return SW_FAIL(SW_ENOMEM, "%d predictions: out of host memory", a->count);
     for (int i = 0; i < a->count; ++i)
         a->items[i].prediction = a->predictions.items[i];
     SW_TRY(read_figures(group, "score", a, offsetof(struct sw_answer, score)));

@@ -29,7 +29,7 @@ enum sw_status sw_cell_writer_open(const char *folder, const struct sw_cell *cel
         return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", folder);
     struct sw_cell_writer *w = calloc(1, sizeof *w);
     if (!w)
-        return SW_FAIL(SW_ENOMEM, "out of memory (cell writer)");
+        return SW_FAIL(SW_ENOMEM, "cell writer: out of host memory");
     w->cell = cell;
     w->backend = backend;
     w->layers = w->heads = -1;
@@ -287,7 +287,7 @@ static enum sw_status make_scale(struct sw_cell_writer *w, const char *name, int
 {
     int32_t *numbers = malloc(((size_t)n + 1) * sizeof *numbers);
     if (!numbers)
-        return SW_FAIL(SW_ENOMEM, "out of memory (%d numbers)", n);
+        return SW_FAIL(SW_ENOMEM, "%d numbers: out of host memory", n);
     for (int i = 0; i < n; ++i)
         numbers[i] = i;
     enum sw_status st = sw_h5_write(w->file.id,
@@ -443,7 +443,7 @@ static enum sw_status make_columns(const struct sw_result *result, struct predic
         calloc(n + 1, sizeof *c->offsets),    calloc(n + 1, sizeof *c->score),
         calloc(n + 1, sizeof *c->depth),      .n = (int)n};
     if (!c->prediction || !c->references || !c->offsets || !c->score || !c->depth)
-        return SW_FAIL(SW_ENOMEM, "out of memory (%zu predictions)", n);
+        return SW_FAIL(SW_ENOMEM, "%zu predictions: out of host memory", n);
     for (size_t i = 0; i < n; ++i) {
         const struct sw_answer *answer = &result->answers[i];
         c->prediction[i] = answer->prediction;

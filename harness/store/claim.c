@@ -1,3 +1,4 @@
+/* Claims: which of several processes runs a cell. */
 #include "harness/store/claim.h"
 
 #include <errno.h>
@@ -71,7 +72,7 @@ enum sw_status sw_claim_try(const char *folder, const char *name, struct sw_clai
     *got = false;
     if (asprintf(&out->path, "%s/.%s.lock", folder, name) < 0) {
         out->path = NULL;
-        return SW_FAIL(SW_ENOMEM, "out of memory (file name)");
+        return SW_FAIL(SW_ENOMEM, "file name: out of host memory");
     }
     enum sw_status st = take(out, got);
     if (*got)

@@ -244,7 +244,7 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
     hid_t type = text_type();
     enum sw_status st = SW_OK;
     if (!valid || type < 0)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%d texts of %s)", n, name);
+        st = SW_FAIL(SW_ENOMEM, "%d texts of %s: out of host memory", n, name);
     for (int i = 0; i < n && st == SW_OK; ++i)
         st = sw_utf8_valid(texts[i] ? texts[i] : "", &valid[i]);
     if (st == SW_OK)
@@ -364,7 +364,7 @@ enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsi
     enum sw_status st = SW_OK;
     double *values = malloc((count ? count : 1) * sizeof *values);
     if (!values)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%zu values of %s)", count, name);
+        st = SW_FAIL(SW_ENOMEM, "%zu values of %s: out of host memory", count, name);
     else if (count &&
              H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
@@ -390,8 +390,8 @@ enum sw_status sw_h5_read_ints(hid_t group, const char *name, int64_t **out, int
                           ? malloc(((size_t)dims[0] + 1) * sizeof *values)
                           : NULL;
     if (st == SW_OK && !values)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%llu values of %s)", (unsigned long long)dims[0],
-                     name);
+        st = SW_FAIL(SW_ENOMEM, "%llu values of %s: out of host memory",
+                     (unsigned long long)dims[0], name);
     if (st == SW_OK && dims[0] &&
         H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
@@ -417,7 +417,7 @@ enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *
     char **texts = calloc(count + 1, sizeof *texts);
     enum sw_status st = SW_OK;
     if (!texts || type < 0)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%zu texts of %s)", count, name);
+        st = SW_FAIL(SW_ENOMEM, "%zu texts of %s: out of host memory", count, name);
     else if (count && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
     for (size_t i = 0; i < count && st == SW_OK; ++i)

@@ -67,7 +67,7 @@ static enum sw_status create_temporary(const char *folder, const char *name, str
         out->temporary = NULL;
     if (!out->path || !out->temporary) {
         sw_h5_discard(out);
-        return SW_FAIL(SW_ENOMEM, "out of memory (file name)");
+        return SW_FAIL(SW_ENOMEM, "file name: out of host memory");
     }
     out->fd = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (out->fd >= 0)
@@ -202,7 +202,7 @@ static enum sw_status digest(int fd, uint64_t *hash, int64_t *size)
     char *buffer = malloc(BUFFER);
     XXH3_state_t *state = XXH3_createState();
     if (!buffer || !state) {
-        st = SW_FAIL(SW_ENOMEM, "out of memory (%d bytes for a checksum)", BUFFER);
+        st = SW_FAIL(SW_ENOMEM, "%d bytes for a checksum: out of host memory", BUFFER);
         goto out;
     }
     XXH3_64bits_reset(state);

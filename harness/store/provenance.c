@@ -1,3 +1,4 @@
+/* Where and with what a cell was measured. */
 #include "harness/store/provenance.h"
 
 #include <hdf5.h>

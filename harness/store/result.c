@@ -104,7 +104,7 @@ static enum sw_status set_values(double **to, const double *values, size_t count
 {
     double *copy = malloc((count ? count : 1) * sizeof *copy);
     if (!copy)
-        return SW_FAIL(SW_ENOMEM, "out of memory (%zu values of a metric)", count);
+        return SW_FAIL(SW_ENOMEM, "%zu values of a metric: out of host memory", count);
     memcpy(copy, values, count * sizeof *copy);
     free(*to);
     *to = copy;
@@ -152,7 +152,7 @@ enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...)
         text ? realloc(result->warnings, ((size_t)result->n_warnings + 1) * sizeof *grown) : NULL;
     if (!grown) {
         free(text);
-        return SW_FAIL(SW_ENOMEM, "out of memory (a warning)");
+        return SW_FAIL(SW_ENOMEM, "a warning: out of host memory");
     }
     result->warnings = grown;
     result->warnings[result->n_warnings++] = text;
@@ -182,7 +182,7 @@ enum sw_status sw_result_predict(struct sw_result *result, const struct sw_answe
     row.prediction = strdup(answer->prediction);
     if (!grown || !copied || !row.prediction) {
         free_answer(&row);
-        return SW_FAIL(SW_ENOMEM, "out of memory (a prediction)");
+        return SW_FAIL(SW_ENOMEM, "a prediction: out of host memory");
     }
     result->answers[result->n_answers++] = row;
     return SW_OK;
@@ -203,7 +203,7 @@ enum sw_status sw_result_set_source(struct sw_result *result, const char *datase
     result->source =
         (struct sw_answers_source){strdup(dataset), strdup(dataset_hash), strdup(model_folder)};
     if (!result->source.dataset || !result->source.dataset_hash || !result->source.model_folder)
-        return SW_FAIL(SW_ENOMEM, "out of memory (names of files)");
+        return SW_FAIL(SW_ENOMEM, "names of files: out of host memory");
     return SW_OK;
 }
 
