@@ -1,6 +1,5 @@
 /* Plans: which cells there are and in which order, what is skipped and why, what decides a key, and
  * inputs that cannot be used. */
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,13 +13,13 @@
 
 #include <cmocka.h>
 
-#include "harness/inputs/bundle_check.h"
 #include "harness/inputs/inputs.h"
 #include "harness/plan/plan.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
+#include "tests/support/bundles.h"
+#include "tests/support/folder.h"
 
-static char folder[] = "/tmp/swbench-plan-XXXXXX";
 static struct sw_backend backend = {.name = "cpu",
                                     .device = "A Processor",
                                     .variant = "isa=avx2",
@@ -31,79 +30,10 @@ static struct sw_backend backend = {.name = "cpu",
 
 /* --- small files ------------------------------------------------------------------------------ */
 
-static const char *in_folder(const char *name)
-{
-    static char paths[4][200];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
-static void write_text(const char *name, const char *text)
-{
-    FILE *out = fopen(in_folder(name), "wb");
-    assert_non_null(out);
-    assert_true(fputs(text, out) >= 0);
-    assert_int_equal(fclose(out), 0);
-}
-
 static void ok(enum sw_status st)
 {
     if (st != SW_OK)
         fail_msg("%s", sw_error_message());
-}
-
-struct bundle_made {
-    int layers, heads, kv_heads, d, n, decode;
-    float bad;
-    hid_t type;
-    int lie;
-};
-enum { LIE_NONE, LIE_HEADS, LIE_RANK, LIE_TOKENS, LIE_LAYER, LIE_FORMAT, LIE_RATIO };
-
-static void put(hid_t file, const char *path, hsize_t n, hsize_t heads, hsize_t d, int rank,
-                float bad, hid_t type)
-{
-    hsize_t dims[3] = {n, heads, d}, flat[2] = {n, heads * d};
-    float *values = calloc(n * heads * d, sizeof *values);
-    assert_non_null(values);
-    values[n * heads * d - 2] = bad;
-    hid_t space = rank == 3 ? H5Screate_simple(3, dims, NULL) : H5Screate_simple(2, flat, NULL),
-          links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
-    hid_t set = H5Dcreate2(file, path, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(set >= 0 &&
-                H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
-    H5Dclose(set);
-    H5Pclose(links);
-    H5Sclose(space);
-    free(values);
-}
-
-static void write_bundle(const char *name, struct bundle_made b)
-{
-    hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(file >= 0);
-    ok(sw_h5_set_text(file, "format", b.lie == LIE_FORMAT ? "other" : "swbench-tensors"));
-    ok(sw_h5_set_int(file, "version", 1));
-    ok(sw_h5_set_int(file, "n_layers", b.layers));
-    ok(sw_h5_set_int(file, "n_heads", b.lie == LIE_RATIO ? b.heads + 1 : b.heads));
-    ok(sw_h5_set_int(file, "n_kv_heads", b.kv_heads));
-    ok(sw_h5_set_int(file, "head_dim", b.d));
-    for (int part = 0; part < (b.decode ? 2 : 1); part++)
-        for (int layer = 0; layer < (b.lie == LIE_LAYER ? b.layers - 1 : b.layers); layer++)
-            for (const char *q = "qkv"; *q; q++) {
-                char path[64];
-                bool last = layer == b.layers - 1 && *q == 'v' && part == 0;
-                int heads = *q == 'q' ? b.heads : b.kv_heads, n = part ? b.decode : b.n;
-                snprintf(path, sizeof path, "%s/layer_%03d/%c", part ? "/decode" : "", layer, *q);
-                put(file, path, (hsize_t)(last && b.lie == LIE_TOKENS ? n - 1 : n),
-                    (hsize_t)(last && b.lie == LIE_HEADS ? heads + 1 : heads), (hsize_t)b.d,
-                    last && b.lie == LIE_RANK ? 2 : 3, last ? b.bad : 0,
-                    b.type ? b.type : H5T_IEEE_F32LE);
-            }
-    assert_true(H5Fclose(file) >= 0);
 }
 
 static const char model_config[] =
@@ -117,20 +47,20 @@ static const char model_config[] =
 
 static void write_model(void)
 {
-    mkdir(in_folder("model"), 0777);
-    write_text("model/config.json", model_config);
-    write_text("model/model.safetensors", "not looked into by a plan");
-    write_text("model/swbench.json",
-               "{\"files\": {\"tokenizer.safetensors\": \"abc\", \"tokenizer.json\": \"def\"}}");
+    mkdir(sw_test_path("model"), 0777);
+    sw_test_write("model/config.json", model_config);
+    sw_test_write("model/model.safetensors", "not looked into by a plan");
+    sw_test_write("model/swbench.json",
+                  "{\"files\": {\"tokenizer.safetensors\": \"abc\", \"tokenizer.json\": \"def\"}}");
 }
 
 static void write_dataset(const char *task, int context, const char *tokenizer)
 {
     char name[100];
-    mkdir(in_folder("data"), 0777);
-    mkdir(in_folder("data/model"), 0777);
+    mkdir(sw_test_path("data"), 0777);
+    mkdir(sw_test_path("data/model"), 0777);
     snprintf(name, sizeof name, "data/model/%s-%d-s1-n2.h5", task, context);
-    hid_t file = H5Fcreate(in_folder(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t file = H5Fcreate(sw_test_path(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     assert_true(file >= 0);
     ok(sw_h5_set_text(file, "format", "swbench-dataset"));
     ok(sw_h5_set_text(file, "tokenizer_sha256", tokenizer));
@@ -160,8 +90,8 @@ static struct sw_config *configure(const char *format, ...)
     int used = snprintf(text, sizeof text, "version: 1\nname: t\n");
     vsnprintf(text + used, sizeof text - (size_t)used, format, ap);
     va_end(ap);
-    write_text("config.yaml", text);
-    ok(sw_config_read(in_folder("config.yaml"), NULL, 0, stderr, &config));
+    sw_test_write("config.yaml", text);
+    ok(sw_config_read(sw_test_path("config.yaml"), NULL, 0, stderr, &config));
     return config;
 }
 
@@ -299,21 +229,21 @@ static void files_of_parameters(void **state)
     snprintf(text, sizeof text,
              SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: minference, params: "
                        "{head_config: %s}}]\n",
-             in_folder("heads.json"));
-    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}]");
+             sw_test_path("heads.json"));
+    sw_test_write("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}]");
     key_of(first, text);
     key_of(key, text);
     assert_string_equal(key, first);
-    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 31, 800, 1]}]");
+    sw_test_write("heads.json", "[{\"0\": [\"vertical_and_slash\", 31, 800, 1]}]");
     key_of(key, text);
     assert_string_not_equal(key, first);
     /* of another size, so that its hash is not the kept one */
-    write_text("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}] ");
+    sw_test_write("heads.json", "[{\"0\": [\"vertical_and_slash\", 30, 800, 1]}] ");
     key_of(key, text);
     assert_string_not_equal(key, first);
-    write_text("heads.json", "[{\"0\": [\"diagonal\", 30, 800, 1]}]");
+    sw_test_write("heads.json", "[{\"0\": [\"diagonal\", 30, 800, 1]}]");
     refused(configure("%s", text), SW_EINPUT, "config.yaml:5: minference: ");
-    unlink(in_folder("heads.json"));
+    unlink(sw_test_path("heads.json"));
     refused(configure("%s", text), SW_EINPUT, "heads.json: cannot open: No such file");
     refused(configure(SYNTHETIC "axes: {context: 64, density: 0.5}\nmethods: [{name: xattention, "
                                 "params: {stride: 24}}]\n"),
@@ -352,11 +282,12 @@ static void skipped_with_a_reason(void **state)
         configure(SYNTHETIC
                   "axes: {context: 64, density: 0.5}\nmethods: [dense, oracle]\nbudget: native\n"),
         "oracle", "oracle has no native budget");
-    write_bundle("prompt.h5",
-                 (struct bundle_made){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});
+    sw_test_bundle_write(
+        sw_test_path("prompt.h5"),
+        (struct sw_test_bundle){.layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70});
     expect_skipped(configure("workloads: [{kind: tensors, path: %s}]\naxes: {density: 0.5, phase: "
                              "decode}\nmethods: [onehop]\n",
-                             in_folder("prompt.h5")),
+                             sw_test_path("prompt.h5")),
                    "onehop", "the bundle has no /decode");
 }
 
@@ -434,13 +365,14 @@ static void too_many_or_twice(void **state)
 static void bundles(void **state)
 {
     (void)state;
-    write_bundle("good.h5",
-                 (struct bundle_made){
-                     .layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .decode = 5});
+    sw_test_bundle_write(
+        sw_test_path("good.h5"),
+        (struct sw_test_bundle){
+            .layers = 3, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .decode = 5});
     struct sw_config *config = configure("workloads: [{kind: tensors, path: %s}]\naxes: {context: "
                                          "[1, 2], density: 0.5, phase: [prefill, decode]}\n"
                                          "methods: [onehop]\n",
-                                         in_folder("good.h5"));
+                                         sw_test_path("good.h5"));
     struct sw_plan *plan = plan_of(config);
     assert_int_equal(plan->count, 2); /* the context axis is not for bundles */
     assert_int_equal(plan->cells[0].context, 70);
@@ -449,86 +381,8 @@ static void bundles(void **state)
     sw_plan_free(plan);
     sw_config_free(config);
 
-    static const struct {
-        int lie;
-        const char *message;
-    } lies[] = {
-        {LIE_HEADS, "/layer_001/v: found [70, 3, 16], expected [tokens, 2, 16]"},
-        {LIE_RANK, "/layer_001/v: found 2 dimensions, expected 3"},
-        {LIE_TOKENS, "/layer_001/v: found 69 tokens, expected 70"},
-        {LIE_LAYER, "/layer_001: missing, expected 2 layers"},
-        {LIE_FORMAT, "attribute format: expected the text"},
-        {LIE_RATIO, "attribute n_heads: found 5, expected a multiple of n_kv_heads (2)"},
-    };
-    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        write_bundle(
-            "lie.h5",
-            (struct bundle_made){
-                .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .lie = lies[i].lie});
-        refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
-                          in_folder("lie.h5")),
-                SW_EINPUT, lies[i].message);
-    }
-    write_bundle(
-        "double.h5",
-        (struct bundle_made){
-            .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .type = H5T_IEEE_F64LE});
-    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
-                      in_folder("double.h5")),
-            SW_EINPUT, "found float64, expected float32 or float16");
-    write_text("text.h5", "no HDF5 at all");
-    refused(configure("workloads: [{kind: tensors, path: %s}]\nmethods: [dense]\n",
-                      in_folder("text.h5")),
-            SW_EINPUT, "not a readable HDF5 file");
     refused(configure("workloads: [{kind: tensors, path: /nowhere.h5}]\nmethods: [dense]\n"),
             SW_EINPUT, "config.yaml:3: /nowhere.h5: cannot open: No such file or directory");
-}
-
-static void values_that_are_no_numbers(void **state)
-{
-    (void)state;
-    static const float values[] = {NAN, INFINITY, -INFINITY};
-    for (int i = 0; i < 3; i++) {
-        char *messages = NULL;
-        size_t size;
-        struct sw_bundle_info info;
-        write_bundle(
-            "nan.h5",
-            (struct bundle_made){
-                .layers = 2, .heads = 4, .kv_heads = 2, .d = 16, .n = 70, .bad = values[i]});
-        FILE *out = open_memstream(&messages, &size);
-        assert_int_equal(sw_bundle_check(in_folder("nan.h5"), out, &info), SW_EINPUT);
-        fclose(out);
-        assert_non_null(strstr(
-            messages,
-            i == 0 ? "/layer_001/v: found NaN at [69, 1, 14], expected finite numbers"
-                   : "/layer_001/v: found infinity at [69, 1, 14], expected finite numbers"));
-        free(messages);
-        sw_error_clear();
-        ok(sw_bundle_describe(in_folder("nan.h5"), &info)); /* the values are not its business */
-    }
-}
-
-/* A truncated or changed file is refused or read, never a crash. */
-static void damaged_bundles(void **state)
-{
-    (void)state;
-    char bytes[20000];
-    write_bundle("whole.h5",
-                 (struct bundle_made){.layers = 1, .heads = 2, .kv_heads = 1, .d = 16, .n = 3});
-    FILE *in = fopen(in_folder("whole.h5"), "rb");
-    assert_non_null(in);
-    size_t size = fread(bytes, 1, sizeof bytes, in);
-    fclose(in);
-    assert_true(size > 0 && size < sizeof bytes);
-    for (size_t cut = 0; cut < size; cut += size / 40 + 1) {
-        struct sw_bundle_info info;
-        FILE *out = fopen(in_folder("cut.h5"), "wb");
-        assert_int_equal(fwrite(bytes, 1, cut, out), cut);
-        fclose(out);
-        assert_int_equal(sw_bundle_describe(in_folder("cut.h5"), &info), SW_EINPUT);
-        sw_error_clear();
-    }
 }
 
 #define TASK                                                                                     \
@@ -540,7 +394,7 @@ static void tasks(void **state)
     (void)state;
     write_model();
     write_dataset("ppl", 256, "abc");
-    struct sw_config *config = configure(TASK, in_folder("model"), in_folder("data"), 256);
+    struct sw_config *config = configure(TASK, sw_test_path("model"), sw_test_path("data"), 256);
     struct sw_plan *plan = plan_of(config);
     assert_int_equal(plan->count, 1);
     assert_string_equal(sw_cell_model(&plan->cells[0]), "model");
@@ -549,38 +403,41 @@ static void tasks(void **state)
     char before[33];
     memcpy(before, plan->cells[0].key, 33);
     sw_plan_free(plan);
-    write_text("model/model.safetensors", "other weights");
+    sw_test_write("model/model.safetensors", "other weights");
     plan = plan_of(config);
     assert_string_not_equal(plan->cells[0].key, before);
     sw_plan_free(plan);
     sw_config_free(config);
 
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 128), SW_EINPUT,
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 128), SW_EINPUT,
             "/data/model/ppl-128-s1-n2.h5: no such dataset; `python datasets/prepare.py");
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 513), SW_EINPUT,
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 513), SW_EINPUT,
             "axes.context: found 513, expected at most 512");
-    refused(configure(TASK, in_folder("nothing"), in_folder("data"), 256), SW_EINPUT,
+    refused(configure(TASK, sw_test_path("nothing"), sw_test_path("data"), 256), SW_EINPUT,
             "/nothing: no such model folder");
-    refused(configure(TASK, "no-such-model", in_folder("data"), 256), SW_EINPUT,
+    refused(configure(TASK, "no-such-model", sw_test_path("data"), 256), SW_EINPUT,
             "datasets/models/no-such-model: no such model folder");
     write_dataset("ppl", 256, "another");
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT,
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 256), SW_EINPUT,
             "tokenizer of the dataset differs from the model's");
     write_dataset("ppl", 256, "abc");
-    unlink(in_folder("model/swbench.json"));
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "swbench.json");
+    unlink(sw_test_path("model/swbench.json"));
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 256), SW_EINPUT,
+            "swbench.json");
     write_model();
-    unlink(in_folder("model/model.safetensors"));
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "no weights");
+    unlink(sw_test_path("model/model.safetensors"));
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 256), SW_EINPUT,
+            "no weights");
     write_model();
-    write_text("model/config.json", "{");
-    refused(configure(TASK, in_folder("model"), in_folder("data"), 256), SW_EINPUT, "config.json");
+    sw_test_write("model/config.json", "{");
+    refused(configure(TASK, sw_test_path("model"), sw_test_path("data"), 256), SW_EINPUT,
+            "config.json");
 }
 
 static void first_estimate(const char *measure, double *memory, double *seconds)
 {
-    struct sw_config *config =
-        configure(TASK "measure: [%s]\n", in_folder("model"), in_folder("data"), 256, measure);
+    struct sw_config *config = configure(TASK "measure: [%s]\n", sw_test_path("model"),
+                                         sw_test_path("data"), 256, measure);
     struct sw_plan *plan = plan_of(config);
     *memory = plan->cells[0].memory_bytes;
     *seconds = plan->cells[0].seconds;
@@ -606,13 +463,13 @@ static void datasets_elsewhere(void **state)
 {
     (void)state;
     char *found = NULL;
-    mkdir(in_folder("models"), 0777);
-    mkdir(in_folder("models/tiny"), 0777);
+    mkdir(sw_test_path("models"), 0777);
+    mkdir(sw_test_path("models/tiny"), 0777);
     assert_int_equal(sw_input_model_folder("tiny", &found), SW_EINPUT);
     sw_error_clear();
-    setenv("SWBENCH_DATASETS", folder, 1);
+    setenv("SWBENCH_DATASETS", sw_test_folder(), 1);
     ok(sw_input_model_folder("tiny", &found));
-    assert_string_equal(found, in_folder("models/tiny"));
+    assert_string_equal(found, sw_test_path("models/tiny"));
     free(found);
     unsetenv("SWBENCH_DATASETS");
 }
@@ -625,11 +482,11 @@ static void done_cells_are_cached(void **state)
     struct sw_plan *plan = plan_of(config);
     struct sw_cell_writer *writer;
     struct sw_result result = {.status = SW_RESULT_OK};
-    ok(sw_store_open_folder(in_folder("results")));
-    ok(sw_cell_writer_open(in_folder("results"), &plan->cells[0], &backend, &writer));
+    ok(sw_store_open_folder(sw_test_path("results")));
+    ok(sw_cell_writer_open(sw_test_path("results"), &plan->cells[0], &backend, &writer));
     ok(sw_cell_writer_commit(writer, &result));
     sw_plan_free(plan);
-    ok(sw_plan_make(config, &backend, in_folder("results"), &plan));
+    ok(sw_plan_make(config, &backend, sw_test_path("results"), &plan));
     assert_int_equal(plan->cells[0].state, SW_CELL_CACHED);
     assert_int_equal(plan->cells[1].state, SW_CELL_TODO);
     sw_plan_free(plan);
@@ -638,25 +495,10 @@ static void done_cells_are_cached(void **state)
 
 /* --- frame ------------------------------------------------------------------------------------ */
 
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *where)
-{
-    (void)about;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
 static int tear_down(void **state)
 {
-    (void)state;
     sw_inputs_forget();
-    return nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return sw_test_folder_remove(state);
 }
 
 int main(void)
@@ -670,12 +512,10 @@ int main(void)
         cmocka_unit_test(budgets_of_every_method),
         cmocka_unit_test(too_many_or_twice),
         cmocka_unit_test(bundles),
-        cmocka_unit_test(values_that_are_no_numbers),
-        cmocka_unit_test(damaged_bundles),
         cmocka_unit_test(tasks),
         cmocka_unit_test(estimates_of_recovery),
         cmocka_unit_test(datasets_elsewhere),
         cmocka_unit_test(done_cells_are_cached),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, sw_test_folder_make, tear_down);
 }
