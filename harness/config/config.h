@@ -106,7 +106,7 @@ struct sw_config {
     int dense_layers;
     unsigned measure; /* of enum sw_measure; default all */
     unsigned save;    /* of enum sw_save; default none */
-    bool strict;      /* sanity gates that fail make the run fail */
+    bool strict;      /* sanity checks that fail make the run fail */
     struct sw_timing timing;
 };
 

@@ -303,7 +303,7 @@ static const struct sw_option config_options[] = {
                .type = SW_PARAM_BOOL,
                AT(strict),
                .initial = "false",
-               .help = "a sanity gate that does not hold fails the run"}},
+               .help = "a sanity check that fails makes the run fail"}},
     {.param = {.name = "timing", .help = "when a timing is good enough"},
      .form = SW_OPTION_SECTION,
      .section = &sw_timing_section},

@@ -1,17 +1,15 @@
 /* Which cells belong together, and what is made of their figures. */
 #include "harness/judge/compare.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/method.h"
-#include "harness/config/param_json.h"
-#include "harness/judge/derived.h"
-#include "harness/store/h5_data.h"
+#include "harness/judge/label.h"
+#include "harness/judge/same.h"
+#include "harness/store/result.h"
 
 const char *const sw_figure_class_names[] = {"accuracy", "selection", "speed", "memory", NULL};
 const char *const sw_finding_names[] = {"failed", "missing", "not comparable", "only in NEW", NULL};
@@ -59,21 +57,23 @@ static const struct watched {
 struct cell {
     const struct sw_tidy_row *row; /* its first */
     int64_t from, to;              /* rows of the tidy table */
-    /* what is the same whatever code, machine or content of inputs */
-    char *experiment;
-    char *input;   /* hash of the inputs */
-    char *kernels; /* instruction set and libraries: what rounding depends on */
-    char *label;
+    char *experiment;              /* what its partner shares with it (same.h) */
+    char *identity, *input;        /* input: hash of the inputs */
+    char *kernels;                 /* instruction set and libraries: what rounding depends on */
+    const char *label;
     int64_t threads;
-    bool matched;
+    struct cell *partner; /* of the other side */
 };
 
 struct side {
     const char *results;
     struct sw_tidy *tidy;
+    struct sw_same *same;
     struct cell *cells;
     int n;
-    bool several_seeds;
+    int *cell_of;                /* [tidy->count]: the cell of a row */
+    struct cell **by_experiment; /* [n], sorted */
+    struct sw_label *labels;     /* [n] */
 };
 
 /* A figure before all of them are known: what its verdict will need. */
@@ -95,68 +95,18 @@ struct work {
 
 static void clear_side(struct side *s)
 {
+    sw_labels_free(s->labels, s->n);
     for (int i = 0; i < s->n; ++i) {
         free(s->cells[i].experiment);
+        free(s->cells[i].identity);
         free(s->cells[i].input);
         free(s->cells[i].kernels);
-        free(s->cells[i].label);
     }
     free(s->cells);
+    free(s->cell_of);
+    free(s->by_experiment);
+    sw_same_free(s->same);
     sw_tidy_free(s->tidy);
-}
-
-/* Parameters at their defaults go: what older code did not know yet is what it did. Those this
- * build does not know stay. */
-static void drop_defaults(json_t *params, const struct sw_method *method)
-{
-    for (const struct sw_param *p = method ? method->params : NULL; p && p->name; ++p) {
-        const json_t *value = json_object_get(params, p->name);
-        if (value && sw_param_json_is_default(p, value))
-            json_object_del(params, p->name);
-    }
-}
-
-static char *experiment_of(const json_t *identity, const struct sw_method *method)
-{
-    static const char *const others[] = {"code", "device",  "input", "measure",
-                                         "save", "threads", "timing"};
-    json_t *same = json_deep_copy(identity);
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i)
-        json_object_del(same, others[i]);
-    drop_defaults(json_object_get(same, "params"), method);
-    char *text = json_dumps(same, JSON_COMPACT | JSON_SORT_KEYS);
-    json_decref(same);
-    return text;
-}
-
-/* "smollm2 ppl_book n=1024 prefill onehop block_size=32 density 0.25" */
-static char *label_of(const struct sw_tidy_row *row, bool with_seed)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
-        return NULL;
-    fprintf(out, "%s%s%s n=%lld %s %s", row->model, *row->task ? " " : "", row->task,
-            (long long)row->context, row->phase, row->method);
-    json_t *params = json_loads(row->params, 0, NULL), *value;
-    const char *name;
-    drop_defaults(params, sw_method_find(row->method));
-    json_object_foreach(params, name, value)
-    {
-        char *shown = sw_param_json_text(value);
-        fprintf(out, " %s=%s", name, shown ? shown : "?");
-        free(shown);
-    }
-    json_decref(params);
-    if (!isnan(row->density) && strcmp(row->method, "dense") != 0)
-        fprintf(out, " density %.4g", row->density);
-    if (with_seed)
-        fprintf(out, " seed %lld", (long long)row->seed);
-    if (fclose(out) == 0)
-        return text;
-    free(text);
-    return NULL;
 }
 
 /* "isa=avx2 threads=2 blas=…" without its threads. */
@@ -173,52 +123,70 @@ static void drop_threads(char *details)
 static enum sw_status describe_cell(const struct side *side, struct cell *cell)
 {
     struct sw_cell_reader *reader = NULL;
-    char *identity = NULL;
-    json_t *json = NULL;
     enum sw_status st;
     SW_TRY(sw_cell_reader_open(side->results, cell->row->cell, &reader));
-    SW_TRY_GOTO(st, out, sw_cell_reader_provenance(reader, "identity", &identity));
+    SW_TRY_GOTO(st, out, sw_cell_reader_provenance(reader, "identity", &cell->identity));
     SW_TRY_GOTO(st, out, sw_cell_reader_provenance(reader, "backend", &cell->kernels));
     SW_TRY_GOTO(st, out, sw_cell_reader_threads(reader, &cell->threads));
     drop_threads(cell->kernels);
-    json = json_loads(identity, 0, NULL);
-    if (!json_is_object(json)) {
-        st = SW_FAIL(SW_EINPUT, "%s, cell %s: /provenance: identity is not a JSON object",
-                     side->results, cell->row->cell);
-        goto out;
-    }
-    const char *input = json_string_value(json_object_get(json, "input"));
-    cell->input = strdup(input ? input : "");
-    cell->experiment = experiment_of(json, sw_method_find(cell->row->method));
-    cell->label = label_of(cell->row, side->several_seeds);
-    if (!cell->input || !cell->experiment || !cell->label)
-        st = SW_FAIL(SW_ENOMEM, "out of memory (cell %s)", cell->row->cell);
+    SW_TRY_GOTO(st, out, sw_same_across_code(cell->identity, &cell->experiment, &cell->input));
 out:
-    json_decref(json);
-    free(identity);
     sw_cell_reader_close(reader);
+    return st == SW_OK ? st : sw_context(st, "%s, cell %s", side->results, cell->row->cell);
+}
+
+static enum sw_status label_cells(struct side *side)
+{
+    const char **identities = calloc((size_t)side->n + 1, sizeof *identities);
+    if (!identities)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", side->n);
+    for (int i = 0; i < side->n; ++i)
+        identities[i] = side->cells[i].identity;
+    enum sw_status st = sw_labels_make(identities, side->n, &side->labels);
+    for (int i = 0; i < side->n && st == SW_OK; ++i)
+        side->cells[i].label = side->labels[i].full;
+    free(identities);
     return st;
+}
+
+static int by_experiment(const void *left, const void *right)
+{
+    const struct cell *a = *(struct cell *const *)left, *b = *(struct cell *const *)right;
+    int c = strcmp(a->experiment, b->experiment);
+    return c ? c : (a > b) - (a < b);
+}
+
+static enum sw_status collect_cells(struct side *side)
+{
+    const struct sw_tidy *tidy = side->tidy;
+    side->cells = calloc((size_t)tidy->count + 1, sizeof *side->cells);
+    side->cell_of = calloc((size_t)tidy->count + 1, sizeof *side->cell_of);
+    side->by_experiment = calloc((size_t)tidy->count + 1, sizeof(struct cell *));
+    if (!side->cells || !side->cell_of || !side->by_experiment)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%lld rows)", (long long)tidy->count);
+    for (int64_t i = 0; i < tidy->count; ++i) {
+        if (i == 0 || strcmp(tidy->rows[i].cell, tidy->rows[i - 1].cell) != 0) {
+            side->by_experiment[side->n] = &side->cells[side->n];
+            side->cells[side->n++] = (struct cell){.row = &tidy->rows[i], .from = i};
+        }
+        side->cells[side->n - 1].to = i + 1;
+        side->cell_of[i] = side->n - 1;
+    }
+    return side->n
+               ? SW_OK
+               : SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", side->results);
 }
 
 static enum sw_status read_side(const char *results, struct side *side)
 {
     side->results = results;
     SW_TRY(sw_tidy_read(results, &side->tidy));
-    const struct sw_tidy *tidy = side->tidy;
-    side->cells = calloc((size_t)tidy->count + 1, sizeof *side->cells);
-    if (!side->cells)
-        return SW_FAIL(SW_ENOMEM, "out of memory (%lld rows)", (long long)tidy->count);
-    for (int64_t i = 0; i < tidy->count; ++i) {
-        if (i == 0 || strcmp(tidy->rows[i].cell, tidy->rows[i - 1].cell) != 0)
-            side->cells[side->n++] = (struct cell){.row = &tidy->rows[i], .from = i};
-        side->cells[side->n - 1].to = i + 1;
-        side->several_seeds |= tidy->rows[i].seed != tidy->rows[0].seed;
-    }
-    if (side->n == 0)
-        return SW_FAIL(SW_EINPUT, "%s: found no cells, expected results of a run", results);
+    SW_TRY(sw_same_make(side->tidy, &side->same));
+    SW_TRY(collect_cells(side));
     for (int i = 0; i < side->n; ++i)
         SW_TRY(describe_cell(side, &side->cells[i]));
-    return SW_OK;
+    qsort(side->by_experiment, (size_t)side->n, sizeof(struct cell *), by_experiment);
+    return label_cells(side);
 }
 
 /* --- findings and figures --------------------------------------------------------------------- */
@@ -243,8 +211,8 @@ static const char *text(struct work *w, const char *fmt, ...)
     return "";
 }
 
-static enum sw_status find(struct work *w, enum sw_finding_kind kind, const struct cell *cell,
-                           const char *why)
+static enum sw_status add_finding(struct work *w, enum sw_finding_kind kind,
+                                  const struct cell *cell, const char *why)
 {
     struct sw_comparison *c = w->out;
     struct sw_finding *grown = realloc(c->findings, ((size_t)c->n_findings + 1) * sizeof *grown);
@@ -408,16 +376,41 @@ static enum sw_status compare_exact(struct work *w, const struct pair *pair, str
     return SW_OK;
 }
 
-static enum sw_status read_dense(const struct side *side, const struct sw_tidy_row *row,
-                                 double **values, int *n)
+/* The dense cell that a pair's times are relative to, on both sides: of those that have their
+ * partner among the conditions of NEW the fastest, by the product of both sides' times, so that
+ * neither side chooses. NULLs where there is none. */
+struct baseline {
+    const struct sw_tidy_row *base, *now;
+};
+
+static struct baseline baseline_of(const struct work *w, const struct sw_tidy_row *base_row,
+                                   const struct sw_tidy_row *now_row)
+{
+    struct baseline found = {0};
+    int n;
+    const struct sw_tidy_row *const *rows = sw_same_all_dense(w->base.same, base_row, &n);
+    if (strcmp(base_row->method, "dense") == 0)
+        return found;
+    for (int i = 0; i < n; ++i) {
+        const struct cell *dense = &w->base.cells[w->base.cell_of[rows[i] - w->base.tidy->rows]],
+                          *partner = dense->partner;
+        const struct sw_tidy_row *now =
+            partner ? find_row(&w->now, partner, base_row->metric) : NULL;
+        if (!now || strcmp(now->conditions, now_row->conditions) != 0)
+            continue;
+        if (!found.base || rows[i]->value * now->value < found.base->value * found.now->value)
+            found = (struct baseline){rows[i], now};
+    }
+    return found;
+}
+
+static enum sw_status read_samples(const struct side *side, const struct sw_tidy_row *row,
+                                   double **values, int *n)
 {
     struct sw_cell_reader *reader;
-    const struct sw_tidy_row *dense = sw_tidy_dense(side->tidy, row);
-    *values = NULL;
-    *n = 0;
-    if (!dense || strcmp(row->method, "dense") == 0)
+    if (!row)
         return SW_OK;
-    SW_TRY(sw_cell_reader_open(side->results, dense->cell, &reader));
+    SW_TRY(sw_cell_reader_open(side->results, row->cell, &reader));
     enum sw_status st = sw_cell_reader_samples(reader, row->metric, values, n);
     sw_cell_reader_close(reader);
     return st;
@@ -448,13 +441,14 @@ static enum sw_status compare_times(struct work *w, const struct pair *pair,
 {
     const struct sw_tidy_row *base_row = find_row(&w->base, pair->base, what->metric),
                              *now_row = find_row(&w->now, pair->now, what->metric);
+    struct baseline baseline = baseline_of(w, base_row, now_row);
     struct values v, dense = {0};
     struct pending *pending;
     uint64_t seed = (uint64_t)base_row->seed;
     enum sw_status st;
     SW_TRY_GOTO(st, out, read_values(pair, "samples", what->metric, &v));
-    SW_TRY_GOTO(st, out, read_dense(&w->base, base_row, &dense.base, &dense.n_base));
-    SW_TRY_GOTO(st, out, read_dense(&w->now, now_row, &dense.now, &dense.n_now));
+    SW_TRY_GOTO(st, out, read_samples(&w->base, baseline.base, &dense.base, &dense.n_base));
+    SW_TRY_GOTO(st, out, read_samples(&w->now, baseline.now, &dense.now, &dense.n_now));
     if (v.n_base == 0 || v.n_now == 0)
         goto out;
     const struct sw_sample_set sets[] = {{v.now, v.n_now, +1},
@@ -463,12 +457,10 @@ static enum sw_status compare_times(struct work *w, const struct pair *pair,
                                          {dense.base, dense.n_base, +1}};
     if (dense.n_base && dense.n_now) {
         struct sw_figure *f = add_figure(w, pair->base, what, &pending);
-        double base_dense = sw_tidy_dense(w->base.tidy, base_row)->value,
-               now_dense = sw_tidy_dense(w->now.tidy, now_row)->value;
         if (!f)
             SW_TRY_GOTO(st, out, no_memory());
-        f->base = base_row->value / base_dense;
-        f->now = now_row->value / now_dense;
+        f->base = base_row->value / baseline.base->value;
+        f->now = now_row->value / baseline.now->value;
         f->unit = "of dense";
         pending->relative = true;
         SW_TRY_GOTO(st, out, time_ratio(f, pending, sets, 4, seed));
@@ -531,7 +523,7 @@ static enum sw_status compare_pair(struct work *w, struct pair *pair)
 
 /* --- which cells belong together -------------------------------------------------------------- */
 
-static bool is(const struct cell *cell, enum sw_result_status status)
+static bool has_status(const struct cell *cell, enum sw_result_status status)
 {
     return strcmp(cell->row->status, sw_result_status_names[status]) == 0;
 }
@@ -543,69 +535,99 @@ static int likeness(const struct cell *a, const struct cell *b)
            2 * (strcmp(a->kernels, b->kernels) == 0) + (a->threads == b->threads);
 }
 
+/* The first cell of NEW that is not before `experiment` in its order. */
+static int first_of(const struct side *side, const char *experiment)
+{
+    int low = 0, high = side->n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (strcmp(side->by_experiment[middle]->experiment, experiment) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* Of several cells of the experiment (a folder that was merged from machines) the one made most
  * alike. */
-static struct cell *partner_of(struct side *side, const struct cell *cell)
+static struct cell *find_partner(const struct side *side, const struct cell *cell)
 {
     struct cell *best = NULL;
-    for (int i = 0; i < side->n; ++i) {
-        struct cell *other = &side->cells[i];
-        if (other->matched || strcmp(other->experiment, cell->experiment) != 0)
-            continue;
-        if (!best || likeness(cell, other) > likeness(cell, best))
+    for (int i = first_of(side, cell->experiment);
+         i < side->n && strcmp(side->by_experiment[i]->experiment, cell->experiment) == 0; ++i) {
+        struct cell *other = side->by_experiment[i];
+        if (!other->partner && (!best || likeness(cell, other) > likeness(cell, best)))
             best = other;
     }
     return best;
 }
 
-static enum sw_status judge_pair(struct work *w, const struct cell *base, const struct cell *now)
+static void pair_cells(struct work *w)
+{
+    for (int i = 0; i < w->base.n; ++i) {
+        struct cell *base = &w->base.cells[i];
+        base->partner = find_partner(&w->now, base);
+        if (base->partner)
+            base->partner->partner = base;
+    }
+}
+
+/* A pair of which not both have results. */
+static enum sw_status report_missing(struct work *w, const struct cell *base,
+                                     const struct cell *now)
+{
+    if (has_status(base, SW_RESULT_OK))
+        return add_finding(
+            w, has_status(now, SW_RESULT_FAILED) ? SW_FINDING_FAILED : SW_FINDING_MISSING, base,
+            text(w, "%s in NEW: %s", now->row->status, now->row->reason));
+    if (has_status(now, SW_RESULT_OK))
+        return add_finding(w, SW_FINDING_EXTRA, base,
+                           text(w, "%s in BASE, ok in NEW", base->row->status));
+    if (has_status(base, SW_RESULT_SKIPPED) && has_status(now, SW_RESULT_SKIPPED))
+        return SW_OK; /* neither machine can run it */
+    return add_finding(w, SW_FINDING_INCOMPARABLE, base,
+                       text(w, "%s in BASE, %s in NEW", base->row->status, now->row->status));
+}
+
+static enum sw_status check_pair(struct work *w, const struct cell *base, const struct cell *now)
 {
     struct pair pair = {
         .base = base, .now = now, .same_kernels = strcmp(base->kernels, now->kernels) == 0};
     pair.same_machine = pair.same_kernels && strcmp(base->row->device, now->row->device) == 0 &&
                         base->threads == now->threads;
-    if (!is(base, SW_RESULT_OK)) {
-        if (is(now, SW_RESULT_OK))
-            return find(w, SW_FINDING_EXTRA, base,
-                        text(w, "%s in BASE, ok in NEW", base->row->status));
-        return is(base, SW_RESULT_SKIPPED) && is(now, SW_RESULT_SKIPPED)
-                   ? SW_OK /* neither machine can run it */
-                   : find(w, SW_FINDING_INCOMPARABLE, base,
-                          text(w, "%s in BASE, %s in NEW", base->row->status, now->row->status));
-    }
-    if (!is(now, SW_RESULT_OK))
-        return find(w, is(now, SW_RESULT_FAILED) ? SW_FINDING_FAILED : SW_FINDING_MISSING, base,
-                    text(w, "%s in NEW: %s", now->row->status, now->row->reason));
+    if (!has_status(base, SW_RESULT_OK) || !has_status(now, SW_RESULT_OK))
+        return report_missing(w, base, now);
     if (strcmp(base->input, now->input) != 0)
-        return find(w, SW_FINDING_INCOMPARABLE, base,
-                    text(w, "the inputs differ (model or dataset): %s in BASE, %s in NEW",
-                         base->input, now->input));
+        return add_finding(w, SW_FINDING_INCOMPARABLE, base,
+                           text(w, "the inputs differ (model or dataset): %s in BASE, %s in NEW",
+                                base->input, now->input));
     if (!pair.same_machine && !w->rules->across_machines)
-        return find(w, SW_FINDING_INCOMPARABLE, base,
-                    text(w,
-                         "the machines differ: %s (%s, %lld threads) in BASE, %s (%s, %lld "
-                         "threads) in NEW; --across-machines compares what can be",
-                         base->row->device, base->kernels, (long long)base->threads,
-                         now->row->device, now->kernels, (long long)now->threads));
+        return add_finding(w, SW_FINDING_INCOMPARABLE, base,
+                           text(w,
+                                "the machines differ: %s (%s, %lld threads) in BASE, %s (%s, %lld "
+                                "threads) in NEW; --across-machines compares what can be",
+                                base->row->device, base->kernels, (long long)base->threads,
+                                now->row->device, now->kernels, (long long)now->threads));
     return compare_pair(w, &pair);
 }
 
-static enum sw_status match(struct work *w)
+static enum sw_status compare_cells(struct work *w)
 {
+    pair_cells(w);
     for (int i = 0; i < w->base.n; ++i) {
-        struct cell *base = &w->base.cells[i], *now = partner_of(&w->now, base);
-        if (!now) {
-            if (!is(base, SW_RESULT_SKIPPED))
-                SW_TRY(find(w, SW_FINDING_MISSING, base, "not in NEW"));
-            continue;
-        }
-        now->matched = true;
-        SW_TRY(judge_pair(w, base, now));
+        const struct cell *base = &w->base.cells[i];
+        if (base->partner)
+            SW_TRY(check_pair(w, base, base->partner));
+        else if (!has_status(base, SW_RESULT_SKIPPED))
+            SW_TRY(add_finding(w, SW_FINDING_MISSING, base, "not in NEW"));
     }
-    for (int i = 0; i < w->now.n; ++i)
-        if (!w->now.cells[i].matched)
-            SW_TRY(find(w, SW_FINDING_EXTRA, &w->now.cells[i],
-                        is(&w->now.cells[i], SW_RESULT_OK) ? "" : w->now.cells[i].row->status));
+    for (int i = 0; i < w->now.n; ++i) {
+        const struct cell *now = &w->now.cells[i];
+        if (!now->partner)
+            SW_TRY(add_finding(w, SW_FINDING_EXTRA, now,
+                               has_status(now, SW_RESULT_OK) ? "" : now->row->status));
+    }
     return SW_OK;
 }
 
@@ -613,7 +635,7 @@ static enum sw_status match(struct work *w)
 
 static bool is_timed(const struct pending *p) { return p->what->rule == TIMED; }
 
-static enum sw_status correct(struct work *w, double *noise)
+static enum sw_status correct_p(struct work *w, double *noise)
 {
     struct sw_comparison *c = w->out;
     double *x = malloc(((size_t)c->n_figures + 1) * sizeof *x);
@@ -658,11 +680,11 @@ static enum sw_verdict verdict_of(const struct sw_figure *f, const struct pendin
     return sw_verdict_memory(f->base, f->now);
 }
 
-static enum sw_status judge(struct work *w)
+static enum sw_status give_verdicts(struct work *w)
 {
     struct sw_comparison *c = w->out;
     double noise = NAN;
-    SW_TRY(correct(w, &noise));
+    SW_TRY(correct_p(w, &noise));
     c->too_noisy = !isnan(c->noise) && !sw_timing_tells(noise, w->rules->slowdown);
     for (int i = 0; i < c->n_figures; ++i) {
         struct sw_figure *f = &c->figures[i];
@@ -688,9 +710,9 @@ enum sw_status sw_compare(const char *base, const char *now, const struct sw_com
     if (st == SW_OK)
         st = read_side(now, &w.now);
     if (st == SW_OK)
-        st = match(&w);
+        st = compare_cells(&w);
     if (st == SW_OK)
-        st = judge(&w);
+        st = give_verdicts(&w);
     clear_side(&w.base);
     clear_side(&w.now);
     free(w.pending);

@@ -282,7 +282,7 @@ static void write_param(FILE *out, const struct item *item, const char *name, co
 static bool speaks_for_itself(const char *path)
 {
     return strcmp(path, "backend") == 0 || strcmp(path, "device") == 0 ||
-           strcmp(path, "budget") == 0;
+           strcmp(path, "budget") == 0 || strcmp(path, "variant") == 0;
 }
 
 static void write_option(FILE *out, const struct fact *fact, bool first)
@@ -402,6 +402,19 @@ enum sw_status sw_labels_make(const char *const *identities, int n, struct sw_la
         labels = NULL;
     }
     *out = labels;
+    return st;
+}
+
+enum sw_status sw_label_plan(const struct sw_plan *plan, struct sw_label **out)
+{
+    const char **identities = calloc((size_t)plan->count + 1, sizeof *identities);
+    *out = NULL;
+    if (!identities)
+        return no_memory();
+    for (int i = 0; i < plan->count; i++)
+        identities[i] = plan->cells[i].identity;
+    enum sw_status st = sw_labels_make(identities, plan->count, out);
+    free(identities);
     return st;
 }
 

@@ -9,6 +9,7 @@
 #define SW_LABEL_H
 
 #include "core/status.h"
+#include "harness/plan/plan.h"
 
 struct sw_label {
     char *method;  /* "sketchwalk icml B=64": the method and its parameters */
@@ -22,6 +23,8 @@ struct sw_label {
  * /provenance). A text that is no such JSON gives the label "unknown". O(n log n). SW_ENOMEM. */
 SW_MUST_CHECK enum sw_status sw_labels_make(const char *const *identities, int n,
                                             struct sw_label **out);
+/* Labels of a plan's cells, in its order. */
+SW_MUST_CHECK enum sw_status sw_label_plan(const struct sw_plan *plan, struct sw_label **out);
 void sw_labels_free(struct sw_label *labels, int n); /* NULL is fine */
 
 /* "0.25"; "native" for NaN, where a native budget decides. Returns text. */

@@ -1,15 +1,13 @@
-/* gates.h: sanity gates across the cells of a run: what must hold between methods if the program
- * and the protocol are right. */
-#ifndef SW_GATES_H
-#define SW_GATES_H
+/* sanity.h: what must hold between the cells of a run if the program and the protocol are right. */
+#ifndef SW_SANITY_H
+#define SW_SANITY_H
 
 #include <stdio.h>
 
-#include "harness/config/config.h"
+#include "core/status.h"
 
-/* Reads the result folder and says on `messages` where a method recovers more attention mass than
- * the oracle of its budget. *failures: how many. */
-SW_MUST_CHECK enum sw_status sw_gates_check(const char *folder, const struct sw_config *config,
-                                            FILE *messages, int *failures);
+/* Reads the result folder and says on `messages` where a method of a matched budget recovers more
+ * attention mass than the oracle beside it (same.h). *failures: how many. */
+SW_MUST_CHECK enum sw_status sw_sanity_check(const char *folder, FILE *messages, int *failures);
 
 #endif

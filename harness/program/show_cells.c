@@ -1,18 +1,19 @@
 #include "harness/program/show_cells.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/param.h"
+#include "harness/judge/label.h"
 
 /* --- filters ---------------------------------------------------------------------------------- */
 
 static bool is_dense(const struct sw_tidy_row *row) { return strcmp(row->method, "dense") == 0; }
 
 enum { VALUE = 128 };
+_Static_assert((int)VALUE >= (int)SW_DENSITY_TEXT, "a density fits");
 
 static void task_of(const struct sw_tidy_row *row, char out[VALUE])
 {
@@ -32,10 +33,7 @@ static void method_of(const struct sw_tidy_row *row, char out[VALUE])
 }
 static void density_of(const struct sw_tidy_row *row, char out[VALUE])
 {
-    if (isnan(row->density))
-        snprintf(out, VALUE, "native");
-    else
-        snprintf(out, VALUE, "%g", row->density);
+    sw_density_text(row->density, out);
 }
 
 static const struct filter {
@@ -114,49 +112,35 @@ static enum sw_status apply(const struct filter *filter, const struct sw_cli *cl
 
 /* --- labels ----------------------------------------------------------------------------------- */
 
-/* Appends " name=value" of each parameter in which other cells of the method differ. */
-static void add_params(const struct sw_show_cells *cells, const struct sw_tidy_row *row, char *out,
-                       size_t size)
+/* "sketchwalk icml at 0.25": the label among these cells, and the density. */
+static char *label_text(const struct sw_tidy_row *row, const struct sw_label *label)
 {
-    json_t *params = json_loads(row->params, 0, NULL), *value;
-    const char *name;
-    json_object_foreach(params, name, value)
-    {
-        bool tells = false;
-        for (int i = 0; i < cells->count && !tells; i++) {
-            const struct sw_tidy_row *other = cells->items[i].row;
-            if (strcmp(other->method, row->method) != 0 || strcmp(other->params, row->params) == 0)
-                continue;
-            json_t *theirs = json_loads(other->params, 0, NULL);
-            tells = !json_equal(json_object_get(theirs, name), value);
-            json_decref(theirs);
-        }
-        char *shown =
-            tells ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15))
-                  : NULL;
-        if (shown)
-            snprintf(out + strlen(out), size - strlen(out), " %s=%s", name,
-                     json_is_string(value) ? json_string_value(value) : shown);
-        free(shown);
-    }
-    json_decref(params);
+    char density[SW_DENSITY_TEXT], *text = NULL;
+    bool at = !is_dense(row) && !isnan(row->density);
+    sw_density_text(row->density, density);
+    int used = asprintf(&text, "%s%s%s", label->name,
+                        at              ? " at "
+                        : is_dense(row) ? ""
+                                        : ", ",
+                        is_dense(row) ? "" : density);
+    return used < 0 ? NULL : text;
 }
 
 static enum sw_status label_cells(struct sw_show_cells *cells)
 {
-    for (int i = 0; i < cells->count; i++) {
-        const struct sw_tidy_row *row = cells->items[i].row;
-        char label[512], density[VALUE];
-        snprintf(label, sizeof label, "%s", row->method);
-        add_params(cells, row, label, sizeof label);
-        density_of(row, density);
-        if (!is_dense(row))
-            snprintf(label + strlen(label), sizeof label - strlen(label),
-                     isnan(row->density) ? ", native" : " at %s", density);
-        if (!(cells->items[i].label = strdup(label)))
-            return SW_FAIL(SW_ENOMEM, "out of memory (a label)");
-    }
-    return SW_OK;
+    const char **identities = calloc((size_t)cells->count + 1, sizeof *identities);
+    struct sw_label *labels = NULL;
+    enum sw_status st = identities ? SW_OK : SW_FAIL(SW_ENOMEM, "out of memory (labels)");
+    for (int i = 0; i < cells->count && st == SW_OK; i++)
+        identities[i] = cells->items[i].row->identity;
+    if (st == SW_OK)
+        st = sw_labels_make(identities, cells->count, &labels);
+    for (int i = 0; i < cells->count && st == SW_OK; i++)
+        if (!(cells->items[i].label = label_text(cells->items[i].row, &labels[i])))
+            st = SW_FAIL(SW_ENOMEM, "out of memory (labels)");
+    sw_labels_free(labels, cells->count);
+    free(identities);
+    return st;
 }
 
 /* --- order ------------------------------------------------------------------------------------ */

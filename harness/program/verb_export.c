@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/judge/derived.h"
 #include "harness/program/result_args.h"
 #include "harness/program/verbs.h"
 #include "harness/store/store.h"
@@ -112,7 +113,7 @@ static enum sw_status print_table(int argc, char **argv)
     struct sw_result_args args;
     struct sw_tidy *tidy;
     SW_TRY(sw_result_args_parse(argc, argv, formats, &args));
-    SW_TRY(sw_tidy_read(args.results, &tidy));
+    SW_TRY(sw_derived_read(args.results, &tidy, NULL));
     bool json = strcmp(args.format, "jsonl") == 0;
     for (const struct sw_tidy_column *c = sw_tidy_columns; !json && c->name; ++c)
         printf("%s%s", c == sw_tidy_columns ? "" : ",", c->name);

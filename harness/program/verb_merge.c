@@ -10,6 +10,7 @@
 
 #include "harness/judge/verdict.h"
 #include "harness/program/cli.h"
+#include "harness/report/index.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
 
@@ -212,7 +213,7 @@ static enum sw_status merge(struct merge *m, const char *out)
         if (!kept->in_out)
             SW_TRY(sw_h5_copy(kept->path, cells, kept->key));
     }
-    return sw_store_write_index(out);
+    return sw_index_write(out);
 }
 
 static bool has_cells(const char *folder)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/inputs/inputs.h"
+#include "harness/judge/label.h"
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
 #include "harness/report/table.h"
@@ -30,44 +31,41 @@ static const char *seconds_text(double seconds, char text[32])
     return text;
 }
 
-/* "onehop block_size=32": the parameters that are not the defaults. */
-static enum sw_status method_text(const struct sw_cell *cell, char *text, size_t size)
-{
-    const struct sw_param *table = cell->method->params;
-    void *defaults = calloc(1, cell->method->params_size);
-    if (!defaults)
-        return SW_FAIL(SW_ENOMEM, "no memory for the plan");
-    enum sw_status st = sw_param_defaults(table, defaults);
-    snprintf(text, size, "%s", cell->method->name);
-    for (const struct sw_param *p = table; st == SW_OK && p->name; p++) {
-        char is[128], was[128];
-        size_t used = strlen(text);
-        if (strcmp(sw_param_text(p, cell->params, is, sizeof is),
-                   sw_param_text(p, defaults, was, sizeof was)) != 0)
-            snprintf(text + used, size - used, " %s=%s", p->name, is);
-    }
-    sw_param_free(table, defaults);
-    free(defaults);
-    return st;
-}
-
-static enum sw_status add_row(struct sw_table *table, const struct sw_cell *cell)
+static enum sw_status add_row(struct sw_table *table, const struct sw_cell *cell,
+                              const struct sw_label *label)
 {
     static const char *const states[] = {"todo", "cached", "skipped"};
-    char method[400], memory[32], time[32];
+    char density[SW_DENSITY_TEXT], memory[32], time[32];
     bool todo = cell->state == SW_CELL_TODO;
-    SW_TRY(method_text(cell, method, sizeof method));
     SW_TRY(sw_table_add(table, "%s", states[cell->state]));
     SW_TRY(sw_table_add(table, "%s", sw_cell_model(cell)));
     SW_TRY(sw_table_add(table, "%s", sw_cell_task(cell)));
     SW_TRY(sw_table_add(table, "%d", cell->context));
-    SW_TRY(sw_table_add(table, "%s", method));
-    SW_TRY(isnan(cell->density) ? sw_table_add(table, "native")
-                                : sw_table_add(table, "%g", cell->density));
+    SW_TRY(sw_table_add(table, "%s", label->name));
+    SW_TRY(sw_table_add(table, "%s", sw_density_text(cell->density, density)));
     SW_TRY(sw_table_add(table, "%s", sw_phase_names[cell->phase]));
     SW_TRY(sw_table_add(table, "%s", todo ? bytes_text(cell->memory_bytes, memory) : ""));
     SW_TRY(sw_table_add(table, "%s", todo ? seconds_text(cell->seconds, time) : ""));
     return sw_table_add(table, "%s", cell->reason ? cell->reason : "");
+}
+
+/* What the cells that are to do take together, and at most at once. */
+static void print_summary(const struct sw_plan *plan, const char *output)
+{
+    int count[3] = {0};
+    double seconds = 0, memory = 0;
+    char peak[32], time[32];
+    for (int i = 0; i < plan->count; i++) {
+        const struct sw_cell *cell = &plan->cells[i];
+        count[cell->state]++;
+        if (cell->state != SW_CELL_TODO)
+            continue;
+        seconds += cell->seconds;
+        memory = fmax(memory, cell->memory_bytes);
+    }
+    printf("%d cell%s: %d to do, %d cached, %d skipped; about %s, %s at most; results in %s\n",
+           plan->count, plan->count == 1 ? "" : "s", count[SW_CELL_TODO], count[SW_CELL_CACHED],
+           count[SW_CELL_SKIPPED], seconds_text(seconds, time), bytes_text(memory, peak), output);
 }
 
 static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
@@ -75,26 +73,15 @@ static enum sw_status print_plan(const struct sw_plan *plan, const char *output)
     static const char *const titles[] = {"state",   "model", "task",   "context", "method",
                                          "density", "phase", "memory", "time",    "reason"};
     struct sw_table table = {.columns = 10, .titles = titles, .right = "lllrlrlrrl"};
-    int count[3] = {0};
-    double seconds = 0, memory = 0;
-    char peak[32], time[32];
-    enum sw_status st = SW_OK;
-    for (int i = 0; i < plan->count && st == SW_OK; i++) {
-        const struct sw_cell *cell = &plan->cells[i];
-        st = add_row(&table, cell);
-        count[cell->state]++;
-        if (cell->state == SW_CELL_TODO) {
-            seconds += cell->seconds;
-            memory = fmax(memory, cell->memory_bytes);
-        }
-    }
-    if (st == SW_OK) {
+    struct sw_label *labels = NULL;
+    enum sw_status st = sw_label_plan(plan, &labels);
+    for (int i = 0; i < plan->count && st == SW_OK; i++)
+        st = add_row(&table, &plan->cells[i], &labels[i]);
+    if (st == SW_OK)
         st = sw_table_print(&table, stdout);
-        printf("%d cell%s: %d to do, %d cached, %d skipped; about %s, %s at most; results in %s\n",
-               plan->count, plan->count == 1 ? "" : "s", count[SW_CELL_TODO], count[SW_CELL_CACHED],
-               count[SW_CELL_SKIPPED], seconds_text(seconds, time), bytes_text(memory, peak),
-               output);
-    }
+    if (st == SW_OK)
+        print_summary(plan, output);
+    sw_labels_free(labels, plan->count);
     sw_table_free(&table);
     return st;
 }

@@ -10,9 +10,11 @@
 #include <time.h>
 
 #include "harness/inputs/inputs.h"
+#include "harness/judge/label.h"
 #include "harness/judge/sanity.h"
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
+#include "harness/report/index.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/ranks.h"
 #include "harness/run/runner.h"
@@ -36,6 +38,7 @@ struct run {
     const struct sw_config *config;
     struct sw_backend *backend;
     struct sw_plan *plan;
+    struct sw_label *labels; /* of the plan's cells */
     struct sw_runner *runner;
     struct todo *todo;
     int n_todo;
@@ -49,11 +52,10 @@ struct run {
     double planned, spent; /* estimated seconds of the cells to run, and of those that are over */
 };
 
-static void describe(const struct sw_cell *cell, char *text, size_t size)
+/* What the cell is called beside the others of the plan. */
+static const char *name_of(const struct run *r, const struct sw_cell *cell)
 {
-    const char *task = sw_cell_task(cell);
-    snprintf(text, size, "%s%s%s n=%d %s %s density %g", sw_cell_model(cell), *task ? " " : "",
-             task, cell->context, cell->method->name, sw_phase_names[cell->phase], cell->density);
+    return r->labels[cell - r->plan->cells].full;
 }
 
 /* In front of what one of several ranks has to say; "" where there is only one, or for the first,
@@ -68,12 +70,10 @@ static const char *speaker(const struct run *r)
 
 static void progress(const struct run *r, const struct sw_cell *cell, int at, int total)
 {
-    char what[256];
     if (r->quiet)
         return;
-    describe(cell, what, sizeof what);
     double elapsed = sw_seconds() - r->begin;
-    fprintf(stderr, "[%d/%d] %s", at, total, what);
+    fprintf(stderr, "[%d/%d] %s", at, total, name_of(r, cell));
     if (r->spent > 0) {
         double left = elapsed * (r->planned - r->spent) / r->spent;
         fprintf(stderr, "  (%.0f s done, about %.0f s to go)", elapsed, left);
@@ -83,20 +83,17 @@ static void progress(const struct run *r, const struct sw_cell *cell, int at, in
 
 static void tell(struct run *r, const struct sw_cell *cell, const struct sw_result *result)
 {
-    char what[256];
-    describe(cell, what, sizeof what);
+    const char *what = name_of(r, cell), *reason = result->reason ? result->reason : "";
     if (result->status == SW_RESULT_FAILED) {
         r->failed++;
-        fprintf(stderr, "%sfailed: %s: %s\n", speaker(r), what,
-                result->reason ? result->reason : "");
+        fprintf(stderr, "%sfailed: %s: %s\n", speaker(r), what, reason);
     }
     if (result->status == SW_RESULT_SKIPPED) {
         r->skipped++;
-        fprintf(stderr, "%sskipped: %s: %s\n", speaker(r), what,
-                result->reason ? result->reason : "");
+        fprintf(stderr, "%sskipped: %s: %s\n", speaker(r), what, reason);
     }
     for (int i = 0; i < result->n_warnings; i++)
-        fprintf(stderr, "%sgate: %s: %s\n", speaker(r), what, result->warnings[i]);
+        fprintf(stderr, "%swarning: %s: %s\n", speaker(r), what, result->warnings[i]);
     r->warnings += result->n_warnings;
 }
 
@@ -196,13 +193,11 @@ static enum sw_status take_all(struct run *r)
 /* A planned skip is a row of the results too: what is missing is said, with the reason. */
 static enum sw_status record_skip(struct run *r, const struct sw_cell *cell)
 {
-    char what[256];
     struct sw_claim claim;
     bool got, failed;
-    describe(cell, what, sizeof what);
     r->skipped++;
     if (!r->quiet)
-        fprintf(stderr, "skipped: %s: %s\n", what, cell->reason);
+        fprintf(stderr, "skipped: %s: %s\n", name_of(r, cell), cell->reason);
     SW_TRY(sw_claim_try(r->folder, cell->key, &claim, &got));
     if (!got)
         return SW_OK;
@@ -292,6 +287,7 @@ static enum sw_status prepare(struct run *r)
     SW_TRY(sw_backend_open(r->config->backend, shared ? r->ranks.threads : r->config->threads,
                            &r->backend));
     SW_TRY(sw_plan_make(r->config, r->backend, output, &r->plan));
+    SW_TRY(sw_label_plan(r->plan, &r->labels));
     if (r->fresh)
         for (int i = 0; i < r->plan->count; i++)
             if (r->plan->cells[i].state == SW_CELL_CACHED)
@@ -338,7 +334,7 @@ static int exit_of(enum sw_status st)
  * meet let the first one do that. */
 static int finish(struct run *r, enum sw_status st)
 {
-    int gates = 0, code = SW_EXIT_OK;
+    int insane = 0, code = SW_EXIT_OK;
     if (st != SW_OK && *speaker(r))
         st = sw_context(st, "rank %d", r->ranks.rank);
     code = exit_of(st);
@@ -348,13 +344,14 @@ static int finish(struct run *r, enum sw_status st)
     code = sw_ranks_meet(&r->ranks, code);
     if (r->ranks.rank > 0 && r->ranks.joined)
         return sw_ranks_meet(&r->ranks, code);
-    enum sw_status after = sw_store_write_index(r->config->output);
+    enum sw_status after = sw_index_write(r->config->output);
     if (after == SW_OK && code == SW_EXIT_OK && r->ranks.rank == 0)
-        after = sw_gates_check(r->config->output, r->config, stderr, &gates);
+        after = sw_sanity_check(r->config->output, stderr, &insane);
     if (after != SW_OK && code == SW_EXIT_OK)
         code = exit_of(after);
     summarise(r, sums, code);
-    if (code == SW_EXIT_OK && (sums[1] || r->elsewhere_failed || (r->strict && (gates || sums[3]))))
+    if (code == SW_EXIT_OK &&
+        (sums[1] || r->elsewhere_failed || (r->strict && (insane || sums[3]))))
         code = SW_EXIT_FAILED_CELLS;
     return sw_ranks_meet(&r->ranks, code);
 }
@@ -394,6 +391,7 @@ int sw_verb_run(int argc, char **argv)
     if (code == SW_EXIT_OK)
         code = finish(&r, run_cells(&r));
     sw_runner_free(r.runner);
+    sw_labels_free(r.labels, r.plan ? r.plan->count : 0);
     sw_plan_free(r.plan);
     free(r.todo);
     sw_backend_close(r.backend);

@@ -15,7 +15,7 @@ static const struct sw_flag run_flags[] = {
     CONFIG_FLAGS,
     {"--limit", "N", "stop after N cells"},
     {"--fresh", NULL, "run cells again that are done already"},
-    {"--strict", NULL, "a sanity gate that does not hold fails the run"},
+    {"--strict", NULL, "a sanity check that fails makes the run fail"},
     {"-q", NULL, "no progress"},
     {NULL, NULL, NULL},
 };

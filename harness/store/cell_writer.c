@@ -538,7 +538,7 @@ static enum sw_status write_warnings(struct sw_cell_writer *w, const struct sw_r
     if (result->n_warnings == 0)
         return SW_OK;
     hid_t dataset;
-    SW_TRY(sw_h5_write_texts(w->file.id, "warnings", "sanity gates that did not hold",
+    SW_TRY(sw_h5_write_texts(w->file.id, "warnings", "sanity checks that failed",
                              (const char *const *)result->warnings, result->n_warnings, &dataset));
     enum sw_status st =
         sw_h5_attach_bare(w->file.id, dataset, 0, "warning", (hsize_t)result->n_warnings);

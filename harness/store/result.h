@@ -64,7 +64,7 @@ struct sw_result {
     struct sw_answers_source {
         char *dataset, *dataset_hash, *model_folder;
     } source;
-    char **warnings; /* sanity gates that did not hold; also stored */
+    char **warnings; /* sanity checks that failed; also stored */
     int n_warnings;
     /* samples were run together: peak memory is no figure of the method's */
     bool together;

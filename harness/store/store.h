@@ -38,10 +38,6 @@ void sw_cell_writer_abort(struct sw_cell_writer *w); /* NULL is fine */
 /* failed: its status is failed (run tries again) */
 bool sw_store_has_cell(const char *folder, const char *key, bool *failed);
 
-/* (Re)writes results.h5: /cells/<key> external links to cells/<key>.h5, and /tidy/<column>, the
- * tidy table. */
-SW_MUST_CHECK enum sw_status sw_store_write_index(const char *folder);
-
 /* --- reading ---------------------------------------------------------------------------------- */
 
 /* A row of the tidy table; texts belong to the table. layer -1: over all layers. NaN: empty. */
@@ -52,6 +48,7 @@ struct sw_tidy_row {
      * rows of the same conditions may be compared across methods, parameters, densities and
      * budgets. Of a cell whose identity is not known both are its key. */
     const char *experiment, *conditions;
+    const char *identity; /* what they are made of, "" where it is not known; no column */
     int64_t context, seed, n, dense_layers;
     double density, value, lo, hi;
     int layer;
@@ -83,6 +80,7 @@ SW_MUST_CHECK enum sw_status sw_tidy_read(const char *results, struct sw_tidy **
 /* The same, passing over damaged cells: one message each is added to `damaged`. */
 SW_MUST_CHECK enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
                                                  struct sw_texts *damaged);
+void sw_tidy_sort(struct sw_tidy *tidy); /* into that order, after rows were added */
 void sw_tidy_free(struct sw_tidy *tidy);
 
 /* What there is beyond the tidy table, of one cell of `results` (as in sw_tidy_read). */

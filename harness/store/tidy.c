@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "harness/config/identity.h"
-#include "harness/judge/derived.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/store.h"
 
@@ -242,10 +241,10 @@ struct source {
 };
 
 /* Cells written before these attributes have the identity that they are made of. */
-static enum sw_status hash_identity(struct reader *r, const char *identity)
+static enum sw_status hash_identity(struct reader *r)
 {
     struct sw_identity_hashes hashes;
-    enum sw_status st = identity ? sw_identity_hash(identity, &hashes) : SW_EINPUT;
+    enum sw_status st = sw_identity_hash(r->common.identity, &hashes);
     if (st == SW_EINPUT) { /* then it is like no other cell */
         sw_error_clear();
         r->common.experiment = r->common.conditions = r->common.cell;
@@ -256,25 +255,22 @@ static enum sw_status hash_identity(struct reader *r, const char *identity)
     return keep(r, strdup(hashes.conditions), &r->common.conditions);
 }
 
-static enum sw_status read_hashes(struct reader *r, hid_t file, hid_t provenance)
+static enum sw_status read_identity(struct reader *r, hid_t file, hid_t provenance)
 {
-    if (H5Aexists(file, "experiment") > 0 && H5Aexists(file, "conditions") > 0) {
-        SW_TRY(keep_attribute(r, file, "experiment", &r->common.experiment));
-        return keep_attribute(r, file, "conditions", &r->common.conditions);
-    }
-    char *identity = NULL;
+    r->common.identity = "";
     if (provenance >= 0 && H5Aexists(provenance, "identity") > 0)
-        SW_TRY(sw_h5_get_text(provenance, "identity", &identity));
-    enum sw_status st = hash_identity(r, identity);
-    free(identity);
-    return st;
+        SW_TRY(keep_attribute(r, provenance, "identity", &r->common.identity));
+    if (H5Aexists(file, "experiment") <= 0 || H5Aexists(file, "conditions") <= 0)
+        return hash_identity(r);
+    SW_TRY(keep_attribute(r, file, "experiment", &r->common.experiment));
+    return keep_attribute(r, file, "conditions", &r->common.conditions);
 }
 
 static enum sw_status read_source(struct reader *r, hid_t file, struct source *source)
 {
     bool there = H5Lexists(file, "provenance", H5P_DEFAULT) > 0;
     hid_t provenance = there ? H5Gopen2(file, "provenance", H5P_DEFAULT) : -1;
-    enum sw_status st = read_hashes(r, file, provenance);
+    enum sw_status st = read_identity(r, file, provenance);
     if (st == SW_OK && provenance >= 0 && H5Aexists(provenance, "ended") > 0)
         st = sw_h5_get_text(provenance, "ended", &source->ended);
     sw_h5_close(provenance);
@@ -354,6 +350,12 @@ static int by_what(const void *left, const void *right)
     return c ? c : compare_int(a->layer, b->layer);
 }
 
+void sw_tidy_sort(struct sw_tidy *tidy)
+{
+    if (tidy->count)
+        qsort(tidy->rows, (size_t)tidy->count, sizeof *tidy->rows, by_what);
+}
+
 enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
                                    struct sw_texts *damaged)
 {
@@ -385,10 +387,8 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
     }
     if (st == SW_OK) {
         drop_superseded(r.tidy, sources, n_sources);
-        st = sw_tidy_derive(results, r.tidy);
+        sw_tidy_sort(r.tidy);
     }
-    if (st == SW_OK && r.tidy->count)
-        qsort(r.tidy->rows, (size_t)r.tidy->count, sizeof *r.tidy->rows, by_what);
 out:
     sw_texts_clear(&files);
     for (int i = 0; i < n_sources; ++i)

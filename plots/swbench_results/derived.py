@@ -4,23 +4,14 @@ as `swbench export`'s, bit for bit: resamples are drawn by the same counters."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections import defaultdict
 
 import numpy as np
 
 RESAMPLES = 2000
 BOOTSTRAP = 7  # this purpose's number among the program's random numbers
-SAME = (
-    "workload",
-    "model",
-    "task",
-    "context",
-    "phase",
-    "seed",
-    "backend",
-    "device",
-    "dense_layers",
-)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -60,20 +51,36 @@ def paired_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, flo
     return mean, _percentile(means, 2.5), _percentile(means, 97.5)
 
 
+def _block_size(row: dict) -> object:
+    return json.loads(row["params"]).get("block_size")
+
+
+def _dense_beside(row: dict, dense: list[dict]) -> dict | None:
+    """Of the dense cells that share a cell's conditions the one that `swbench export` takes: of the
+    same budget and block size if there is one, else the first by parameters."""
+
+    def likeness(other: dict) -> int:
+        return 2 * (other["budget"] == row["budget"]) + (_block_size(other) == _block_size(row))
+
+    ordered = sorted(dense, key=lambda r: (r["params"], r["budget"], r["experiment"]))
+    return max(ordered, key=likeness, default=None)  # the first of equals
+
+
 def loss_differences(rows: list[dict], samples) -> list[dict]:
-    """Rows of nll_delta for the rows of nll; samples(cell) gives a cell's losses by window."""
+    """Rows of nll_delta for the rows of nll; samples(cell) gives a cell's losses by window. Cells
+    of version 0.1, which do not say their conditions, have none."""
     losses = [
         row
         for row in rows
         if row["metric"] == "nll" and row["layer"] is None and row["status"] == "ok"
     ]
-    dense: dict[tuple, dict] = {}
+    dense: dict[str, list[dict]] = defaultdict(list)
     for row in losses:
-        if row["method"] == "dense":
-            dense.setdefault(tuple(row[name] for name in SAME), row)
+        if row["method"] == "dense" and row["conditions"]:
+            dense[row["conditions"]].append(row)
     made = []
     for row in losses:
-        base = dense.get(tuple(row[name] for name in SAME))
+        base = _dense_beside(row, dense.get(row["conditions"], []))
         if base is None:
             continue
         value, lo, hi = row["value"] - base["value"], math.nan, math.nan

@@ -518,7 +518,8 @@ def test_fifty_modelled_comparisons(pair):
 def rename(folder, name):
     for path in cells(folder):
         with edited(path) as file:
-            set_text(file, "model", name)
+            workload = json.loads(file["provenance"].attrs["identity"])["workload"]
+            set_identity(file, workload=workload | {"model": name})
 
 
 def test_junit(pair):
@@ -543,8 +544,10 @@ def test_a_name_that_is_no_text(pair, form):
     for folder in pair:
         for path in cells(folder):
             with edited(path) as file:
-                del file.attrs["model"]
-                file.attrs.create("model", b"a\xff\xfeb", dtype=h5py.string_dtype("utf-8"))
+                about = file["provenance"].attrs
+                identity = about["identity"].encode().replace(b'"tiny"', b'"a\xff\xfeb"')
+                del about["identity"]
+                about.create("identity", identity, dtype=h5py.string_dtype("utf-8"))
     change_recall(pair[1], 1, 2, -1e-2)
     assert (
         "a\ufffd\ufffdb ppl_tiny"

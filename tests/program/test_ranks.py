@@ -141,7 +141,7 @@ def test_without_mpi_ranks_come_from_the_environment(world, tmp_path, uninterrup
     messages = [process.communicate(timeout=100)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert "cells done" in messages[0] and all(
-        line.startswith("rank 1: gate:") for line in messages[1].splitlines()
+        line.startswith("rank 1: warning:") for line in messages[1].splitlines()
     ), messages
     assert without_times(table(out)) == uninterrupted[0] and not hidden(out)
 

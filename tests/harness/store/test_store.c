@@ -19,6 +19,7 @@
 
 #include "core/method.h"
 #include "harness/program/verbs.h"
+#include "harness/report/index.h"
 #include "harness/store/h5_data.h"
 #include "harness/store/provenance.h"
 #include "harness/store/store.h"
@@ -446,7 +447,7 @@ static void test_damage_is_found(void **state)
         assert_non_null(strstr(sw_error_message(), cell.key));
         assert_null(strchr(sw_error_message(), '\n'));
         sw_error_clear();
-        assert_int_equal(sw_store_write_index(folder), SW_EINPUT); /* said, and the rest is there */
+        assert_int_equal(sw_index_write(folder), SW_EINPUT); /* said, and the rest is there */
         assert_non_null(strstr(sw_error_message(), cell.key));
         sw_error_clear();
         struct sw_texts damaged = {0};
@@ -521,7 +522,7 @@ static void test_disk_full(void **state)
     assert_true(refused > 10);
     assert_true(sw_store_has_cell(folder, cell.key, &failed));
     bytes_left = 100;
-    assert_int_equal(sw_store_write_index(folder), SW_EIO);
+    assert_int_equal(sw_index_write(folder), SW_EIO);
     bytes_left = -1;
     assert_int_equal(entries("."), 1); /* cells, and nothing else */
     sw_error_clear();
@@ -582,10 +583,10 @@ static void test_index(void **state)
     char path[128];
     hid_t file;
     snprintf(path, sizeof path, "%s/results.h5", folder);
-    assert_int_equal(sw_store_write_index(folder), SW_OK); /* no cells: an empty table */
+    assert_int_equal(sw_index_write(folder), SW_OK); /* no cells: an empty table */
     assert_int_equal(write_cell(&a, false, 0.5), SW_OK);
     assert_int_equal(write_cell(&b, false, 0.5), SW_OK);
-    assert_int_equal(sw_store_write_index(folder), SW_OK);
+    assert_int_equal(sw_index_write(folder), SW_OK);
     assert_int_equal(entries("."), 2);
     assert_int_equal(sw_h5_open(path, &file), SW_OK);
     struct sw_texts keys;
@@ -686,9 +687,13 @@ static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, in
 
 static void write_sweep(void)
 {
+    static char sketchwalk_identity[] = "{\"method\": \"sketchwalk\", \"density\": 0.2}",
+                dense_identity[] = "{\"method\": \"dense\", \"density\": 1}";
     struct sw_cell cell = make_cell("00000000000000000000000000000001", SW_PHASE_PREFILL);
+    cell.identity = sketchwalk_identity;
     assert_int_equal(write_cell(&cell, false, 0.5), SW_OK);
     cell = make_cell("00000000000000000000000000000002", SW_PHASE_PREFILL);
+    cell.identity = dense_identity;
     cell.method = &dense;
     cell.density = 1;
     assert_int_equal(write_cell(&cell, false, 0.25), SW_OK);
