@@ -16,9 +16,12 @@ PROSE_NAMES = {"CMakeLists.txt", "Makefile", "bootstrap", "run"}
 WRITTEN = ("results/reference/", "tests/fuzz/seeds/")  # by programs
 CODE = {".c", ".cu", ".cuh", ".cpp"}
 
-# Functions that are longer for a reason. The number is what they have: a function that became
-# shorter is to lower its number or to leave the list, and none may grow.
-LONGER: dict[str, tuple[int, str]] = {}
+
+def long_functions():
+    """{"file:function": lines} of long_functions.txt."""
+    rows = Path(__file__).with_name("long_functions.txt").read_text(encoding="utf-8").splitlines()
+    words = [row.split(maxsplit=2) for row in rows if not row.startswith("#")]
+    return {name: int(lines) for name, lines, _why in words}
 
 
 def too_wide(path, lines):
@@ -48,25 +51,37 @@ def functions(lines):
             start = number
 
 
-def too_long(path, lines):
+def too_long(path, lines, known):
+    """Functions above the limit, or above what long_functions.txt grants them; and what that list
+    grants without need."""
+    granted = {name: lines for name, lines in known.items() if name.startswith(f"{path}:")}
     for name, start, length, kernel in functions(lines):
-        most = KERNEL_LINES if kernel else HOST_LINES
-        allowed = LONGER.get(f"{path}:{name}", (most,))[0]
-        if length > allowed or (allowed > most and length < allowed):
-            yield f"{path}:{start}: {name} has {length} lines, expected {allowed}"
+        limit = KERNEL_LINES if kernel else HOST_LINES
+        most = granted.pop(f"{path}:{name}", None) or limit
+        if length > most:
+            yield f"{path}:{start}: {name} has {length} lines, expected at most {most}"
+        elif length <= limit < most:
+            yield f"{path}:{start}: {name} has {length} lines: take it off long_functions.txt"
+    for name in granted:
+        yield f"{name} is not there: take it off long_functions.txt"
 
 
 def main():
-    known = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
-    findings = []
-    for path in map(Path, sys.argv[1:] or known.splitlines()):
+    files = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
+    known, findings = long_functions(), []
+    if not sys.argv[1:]:
+        gone = {name.split(":")[0] for name in known} - set(files.splitlines())
+        findings += [
+            f"{name} is not there: take it off long_functions.txt" for name in sorted(gone)
+        ]
+    for path in map(Path, sys.argv[1:] or files.splitlines()):
         named = path.suffix in PROSE or path.name in PROSE_NAMES
         if not named or str(path).startswith(WRITTEN) or not path.is_file():
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         findings += too_wide(path, lines)
         if path.suffix in CODE:
-            findings += too_long(path, lines)
+            findings += too_long(path, lines, known)
             if not lines[0].startswith(("/*", "//")):
                 findings.append(f"{path}:1: no comment that says what the file is")
     print(*findings, sep="\n", end="\n" if findings else "")

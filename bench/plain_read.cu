@@ -1,3 +1,4 @@
+/* A kernel that only reads the listed blocks of K and V: what memory allows a decode step. */
 #include "bench/plain_read.h"
 
 #include "kernels/cuda/device/device.h"

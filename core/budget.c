@@ -1,3 +1,4 @@
+/* From a density to the number of key blocks that each query block keeps. */
 #include "core/budget.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Medians and bootstrap intervals; resamples are drawn by counters. */
 #include "core/interval.h"
 
 #include <math.h>

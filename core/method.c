@@ -1,3 +1,4 @@
+/* A method on one sequence: begin, select for the prompt and for each decode step, end. */
 #include "core/method.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Parameters by their table: defaults, checks, and how they are printed. */
 #include "core/param.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ const char *sw_quote(const char *value, char *text, size_t size)
     text[used++] = '\'';
     const char *p = value;
     for (; *p && used < room - 5; p++)
-        text[used++] = (unsigned char)*p < 32 || *p == 127 ? '?' : *p;
+        text[used++] = (char)((unsigned char)*p < 32 || *p == 127 ? '?' : *p);
     if (*p) {
         while (used > 1 && ((unsigned char)text[used - 1] & 0xc0) == 0x80)
             used--; /* do not cut a UTF-8 character in two */

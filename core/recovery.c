@@ -1,3 +1,4 @@
+/* Recall of blocks and of attention mass, and the relative error of an output. */
 #include "core/recovery.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Backend memory that grows with the sequence and is kept between layers. */
 #include "core/scratch.h"
 
 enum sw_status sw_scratch_reserve(struct sw_backend *be, struct sw_scratch *s, size_t bytes)

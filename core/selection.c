@@ -1,3 +1,4 @@
+/* Lists of key blocks: room for them, their checks, and how many tokens they keep. */
 #include "core/selection.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Select, then attend, each timed: the one path of every experiment. */
 #include "core/sparse.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* The first cause of a failure, kept for each thread, with what callers add to it. */
 #include "core/status.h"
 
 #include <stdarg.h>

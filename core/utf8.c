@@ -1,3 +1,4 @@
+/* Texts as code points, where no byte sequence is an error. */
 #include "core/utf8.h"
 
 #include <stdbool.h>

@@ -1,3 +1,4 @@
+/* The table of scores, and what all of them do to an answer first. */
 #include "core/answers/score.h"
 
 #include <ctype.h>

@@ -44,11 +44,11 @@ const struct sw_scorer *sw_scorer_find(const char *name); /* NULL when there is 
 
 /* RULER's post-processing, in place: control characters become newlines, white space at both ends
  * goes. */
-void sw_score_clean(char *prediction);
+void sw_score_clean(char *s);
 
 /* LongBench's for tasks whose answer is a line: newlines in front go, and all from the next one on.
  * In place. */
-void sw_score_first_line(char *prediction);
+void sw_score_first_line(char *s);
 
 /* The score of an answer (after the two above, where they apply) over all references, 0 … 100; 0
  * where there are none. */

@@ -1,3 +1,4 @@
+/* Words of a text as Python splits, strips and lower-cases them. */
 #include "core/answers/score_text.h"
 
 #include <limits.h>

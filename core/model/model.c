@@ -1,3 +1,4 @@
+/* A decoder-only model: loading, and its forward pass over prompt and steps. */
 #include "core/model/model.h"
 
 #include <stdlib.h>

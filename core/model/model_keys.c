@@ -1,3 +1,4 @@
+/* The keys of a model's config.json, and what each means to this program. */
 #include "core/model/model_keys.h"
 
 #include <stdbool.h>

@@ -1,3 +1,4 @@
+/* Reads safetensors files by mmap; nothing in a header is trusted. */
 #include "core/model/safetensors.h"
 
 #include <errno.h>

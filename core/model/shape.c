@@ -1,3 +1,4 @@
+/* The table of known shapes. */
 #include "core/model/shape.h"
 
 #include <string.h>

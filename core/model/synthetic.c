@@ -1,3 +1,4 @@
+/* Queries, keys and values from counters: the same bits on every machine. */
 #include "core/model/synthetic.h"
 
 #include <math.h>
@@ -18,9 +19,10 @@ static void fill_table(void)
 {
     /* Inverse of the normal distribution function by Newton steps from the neighbour's value, both
      * tails by symmetry. */
+    const int half = TABLE / 2;
     double x = 0;
-    for (int i = 0; i < TABLE / 2; i++) {
-        double p = (TABLE / 2 + i + 0.5) / TABLE;
+    for (int i = 0; i < half; i++) {
+        double p = (half + i + 0.5) / TABLE;
         for (int step = 0; step < 8; step++)
             x -= (0.5 * erfc(-x * M_SQRT1_2) - p) / (0.3989422804014327 * exp(-0.5 * x * x));
         normal_table[TABLE / 2 + i] = (float)x;
@@ -79,11 +81,12 @@ enum sw_status sw_synthetic_layer(const struct sw_shape *shape, int planted, uin
      * times the weight of an unrelated one. */
     float strength = planted ? sqrtf(4 * sqrtf((float)d)) : 0;
     for (int t = 0; t < n; t++) {
-        float *qt = q + (size_t)t * (size_t)(H * d), *kt = k + (size_t)t * (size_t)(Hkv * d),
-              *vt = v + (size_t)t * (size_t)(Hkv * d);
-        fill_normal(stream(seed, layer, Q, t), qt, (size_t)(H * d));
-        fill_normal(stream(seed, layer, K, t), kt, (size_t)(Hkv * d));
-        fill_normal(stream(seed, layer, V, t), vt, (size_t)(Hkv * d));
+        float *qt = q + (size_t)t * (size_t)H * (size_t)d,
+              *kt = k + (size_t)t * (size_t)Hkv * (size_t)d,
+              *vt = v + (size_t)t * (size_t)Hkv * (size_t)d;
+        fill_normal(stream(seed, layer, Q, t), qt, (size_t)H * (size_t)d);
+        fill_normal(stream(seed, layer, K, t), kt, (size_t)Hkv * (size_t)d);
+        fill_normal(stream(seed, layer, V, t), vt, (size_t)Hkv * (size_t)d);
         if (!planted)
             continue;
         int run = t / RUN;

@@ -1,3 +1,4 @@
+/* Token ids back into text, from the byte table of a model folder. */
 #include "core/model/vocab.h"
 
 #include <stdio.h>

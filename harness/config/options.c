@@ -1,3 +1,4 @@
+/* The table of config keys: what parses, --set, help and the manual read. */
 #include "harness/config/options.h"
 
 #include <limits.h>

@@ -1,3 +1,4 @@
+/* A small tree of a YAML document that knows line numbers, from libyaml events. */
 #include "harness/config/yaml_tree.h"
 
 #include <errno.h>

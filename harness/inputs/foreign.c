@@ -66,7 +66,8 @@ static herr_t read_object(hid_t file, const char *name, const H5O_info_t *info, 
 static _Noreturn void try_it(const char *path, hsize_t size)
 {
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    dup2(null, STDERR_FILENO); /* where the C library tells of a broken heap */
+    if (null >= 0)
+        dup2(null, STDERR_FILENO); /* where the C library tells of a broken heap */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     setrlimit(RLIMIT_CPU, &(struct rlimit){TRIAL_SECONDS, TRIAL_SECONDS});
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);

@@ -1,3 +1,4 @@
+/* The rules by which two measurements of one figure are judged, and their statistics. */
 #include "harness/judge/verdict.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Reads, writes and looks up calibrated thresholds. */
 #include "harness/plan/calibration.h"
 
 #include <errno.h>

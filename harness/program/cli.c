@@ -1,3 +1,4 @@
+/* Parses a verb's command line by its table of flags. */
 #include "harness/program/cli.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* One row of help about a config key or parameter, as text. */
 #include "harness/program/help_row.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* The command line of the verbs that read results. */
 #include "harness/program/result_args.h"
 
 #include <stdio.h>

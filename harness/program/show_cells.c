@@ -1,3 +1,4 @@
+/* Finds the cells that `show` is asked for and puts them side by side. */
 #include "harness/program/show_cells.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Escapes and wraps text of models and prompts for a terminal. */
 #include "harness/program/show_text.h"
 
 #include <stdbool.h>

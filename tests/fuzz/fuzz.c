@@ -1,3 +1,4 @@
+/* Bytes as a file or a folder, for readers that take a path. */
 #include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* HDF5 files spoilt as the bytes of a fuzzer say. */
 #include "tests/fuzz/hdf5_maker.h"
 
 #include <stdlib.h>

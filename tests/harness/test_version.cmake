@@ -1,4 +1,4 @@
-# The code hash changes with what decides outcomes, and with nothing else: on a copy of the tree, one
+# The code hash changes with what decides outcomes and with nothing else: on a copy of the tree, one
 # file after the other gets a comment more.
 #   cmake -DSOURCE=… -DWORK=… -P test_version.cmake
 

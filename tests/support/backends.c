@@ -1,3 +1,4 @@
+/* Opens the CPU backend in every way that must give the same answers. */
 #include "tests/support/backends.h"
 
 #include <setjmp.h>

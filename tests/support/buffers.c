@@ -1,3 +1,4 @@
+/* Inputs and outputs of the tests of C code. */
 #include "tests/support/buffers.h"
 
 #include <setjmp.h>

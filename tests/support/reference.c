@@ -1,4 +1,4 @@
-/* reference.c: which keys a query sees, entry by entry of its list. */
+/* Which keys a query sees, entry by entry of its list. */
 #include "tests/support/reference.h"
 
 /* The rules of a block kept in part, as core/selection.h writes them. */

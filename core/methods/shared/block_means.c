@@ -1,3 +1,4 @@
+/* Means of tokens over blocks, of a prompt and of decode steps. */
 #include "core/methods/shared/block_means.h"
 
 enum sw_status block_means_add(struct sw_sequence *seq, const void *x, int heads, int block, int t0,

@@ -1,3 +1,4 @@
+/* Reads and checks files that configure each head of each layer. */
 #include "core/methods/shared/head_config.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* From scores of block means to the blocks that a row keeps. */
 #include "core/methods/shared/keep.h"
 
 #include <stdlib.h>

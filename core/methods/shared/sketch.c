@@ -1,3 +1,4 @@
+/* The subsampled randomised Hadamard transform: its signs, rows and scale. */
 #include "core/methods/shared/sketch.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* How the last queries attend, by key and by distance, summed over blocks. */
 #include "core/methods/shared/vertical_slash.h"
 
 void sw_vertical_slash_free(struct sw_backend *be, struct sw_vertical_slash_state *s)

@@ -1,3 +1,4 @@
+/* Makes an older OpenBLAS use a newer processor's vectors. */
 #include "kernels/cpu/device/blas_core.h"
 
 #include <cblas.h>

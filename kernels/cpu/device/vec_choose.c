@@ -1,3 +1,4 @@
+/* Chooses the vector kernels that this processor can run. */
 #include <stdlib.h>
 #include <string.h>
 

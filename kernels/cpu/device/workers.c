@@ -1,3 +1,4 @@
+/* Threads that share the iterations of one loop. */
 #include "kernels/cpu/device/workers.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Scores as integers in the order that selections follow. */
 #include "kernels/cpu/selection/order.h"
 
 static inline void swap(uint64_t *a, uint64_t *b)
