@@ -12,10 +12,10 @@
 #include <string.h>
 
 #include "bench/bench.h"
-#include "core/backend.h"
 #include "core/rng.h"
 #include "kernels/cpu/device/blas_core.h"
 #include "kernels/cpu/device/cpu.h"
+#include "kernels/open.h"
 
 struct sample {
     double ms[64];

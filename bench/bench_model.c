@@ -17,6 +17,7 @@
 #include "core/model/model.h"
 #include "core/sparse.h"
 #include "kernels/cpu/device/blas_core.h"
+#include "kernels/open.h"
 
 enum { MOST = 256, WARM_UP = 512 };
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "bench/gpu.h"
+#include "kernels/open.h"
 
 static struct sw_backend *be;
 static bool quick;

@@ -40,6 +40,7 @@ class Selection(C.Structure):  # struct sw_selection
         ("masks", C.c_void_p),
         ("mask_bytes", C.c_size_t),
         ("backend", C.c_void_p),
+        ("launch", C.c_uint64),
     ]
 
 

@@ -67,6 +67,7 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
     s->columns = s->slashes = NULL;
     s->queries = NULL;
     s->mask_ld = 0;
+    s->launch = 0;
     return SW_OK;
 }
 

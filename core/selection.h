@@ -48,6 +48,9 @@ struct sw_selection {
     void *masks;
     size_t mask_bytes;
     struct sw_backend *backend; /* whose memory the arrays are in; NULL: host memory */
+    /* 0, or the backend's number of the launch that fills the arrays, where attention that is
+     * queued next may begin before that is over (walk_step) */
+    uint64_t launch;
 };
 
 static inline int sw_blocks(int n, int block) { return (n + block - 1) / block; }

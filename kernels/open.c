@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/backend.h"
 #include "kernels/cuda/device/host.h"
+#include "kernels/open.h"
 
 #ifndef SWBENCH_LIBDIR
 #define SWBENCH_LIBDIR     "/usr/local/lib"
@@ -93,8 +93,7 @@ static enum sw_status cuda_open(int threads, struct sw_backend **out)
     if (!symbol)
         return SW_FAIL(SW_EINPUT, "backend 'cuda': " CUDA_MODULE " has no sw_cuda_backend_open");
     memcpy(&make, &symbol, sizeof make);
-    const struct sw_cuda_host host = {.abi = SW_CUDA_ABI,
-                                      .backend_size = sizeof(struct sw_backend),
+    const struct sw_cuda_host host = {.interface_hash = SW_INTERFACE_HASH,
                                       .fail_at = sw_fail_at,
                                       .selection_reserve = sw_selection_reserve,
                                       .selection_reserve_masks = sw_selection_reserve_masks};
@@ -103,9 +102,8 @@ static enum sw_status cuda_open(int threads, struct sw_backend **out)
 
 /* --- by name ---------------------------------------------------------------------------------- */
 
-enum sw_status sw_backend_open(const char *name, int threads, struct sw_backend **out)
+static enum sw_status open_named(const char *name, int threads, struct sw_backend **out)
 {
-    *out = NULL;
     if (strcmp(name, "cpu") == 0)
         return sw_cpu_backend_open(threads, out);
     if (strcmp(name, "cuda") == 0)
@@ -119,10 +117,17 @@ enum sw_status sw_backend_open(const char *name, int threads, struct sw_backend 
     return sw_cpu_backend_open(threads, out);
 }
 
-void sw_backend_close(struct sw_backend *be)
+enum sw_status sw_backend_open(const char *name, int threads, struct sw_backend **out)
 {
-    if (be)
-        be->close(be);
+    *out = NULL;
+    SW_TRY(open_named(name, threads, out));
+    enum sw_status st = sw_backend_check(*out);
+    if (st != SW_OK) {
+        if ((*out)->close) /* it may be what is missing */
+            (*out)->close(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 const char *sw_backend_state(const char *name, char *text, size_t size)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/method.h"
+#include "kernels/open.h"
 
 enum { N = 4096, H = 8, HKV = 2, D = 64 }; /* tokens, query heads, KV heads, head_dim */
 

@@ -12,6 +12,7 @@
 #include "harness/program/cli.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/runner.h"
+#include "kernels/open.h"
 
 enum { ROUNDS = 30, PROMPTS = 2 };
 /* of the density asked for; within 0.02 is what a calibrated budget promises */

@@ -10,6 +10,7 @@
 #include "harness/inputs/dataset_check.h"
 #include "harness/program/cli.h"
 #include "harness/report/table.h"
+#include "kernels/open.h"
 
 static enum sw_status ls_methods(struct sw_table *table)
 {

@@ -9,6 +9,7 @@
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
 #include "harness/report/table.h"
+#include "kernels/open.h"
 
 static const char *bytes_text(double bytes, char text[32])
 {

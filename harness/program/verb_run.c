@@ -21,6 +21,7 @@
 #include "harness/run/timing.h"
 #include "harness/store/claim.h"
 #include "harness/store/store.h"
+#include "kernels/open.h"
 
 /* A cell to run, and its file as the plan found it: none (inode 0), failed, damaged, or good where
  * everything is run again. */

@@ -7,6 +7,7 @@
  * anything differs. */
 #include <stdio.h>
 
+#include "kernels/open.h"
 #include "tests/kernels/cases.h"
 
 static struct sw_backend *cpu, *cuda;

@@ -1,5 +1,6 @@
 /* Opens the CPU backend in every way that must give the same answers. */
 #include "tests/support/backends.h"
+#include "kernels/open.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 #include "kernels/cpu/device/cpu.h"
+#include "kernels/open.h"
 
-static enum sw_status mark(struct sw_backend *be, int slot)
+enum sw_status sw_cpu_mark(struct sw_backend *be, int slot)
 {
     if (slot < 0 || slot >= SW_TIMER_SLOTS)
         return SW_FAIL(SW_EINTERNAL, "mark: slot %d of %d", slot, SW_TIMER_SLOTS);
@@ -21,7 +22,7 @@ static enum sw_status mark(struct sw_backend *be, int slot)
     return SW_OK;
 }
 
-static enum sw_status elapsed_ms(struct sw_backend *be, int from, int to, double *ms)
+enum sw_status sw_cpu_elapsed_ms(struct sw_backend *be, int from, int to, double *ms)
 {
     if (from < 0 || from >= SW_TIMER_SLOTS || to < 0 || to >= SW_TIMER_SLOTS || !ms)
         return SW_FAIL(SW_EINTERNAL, "elapsed_ms: slots %d and %d of %d", from, to, SW_TIMER_SLOTS);
@@ -30,7 +31,7 @@ static enum sw_status elapsed_ms(struct sw_backend *be, int from, int to, double
     return SW_OK;
 }
 
-static enum sw_status wait_done(struct sw_backend *be)
+enum sw_status sw_cpu_sync(struct sw_backend *be)
 {
     (void)be;
     return SW_OK;
@@ -52,7 +53,7 @@ static void read_slice(void *ctx, long i, int worker)
     (void)sink;
 }
 
-static enum sw_status flush_cache(struct sw_backend *be)
+enum sw_status sw_cpu_flush_cache(struct sw_backend *be)
 {
     struct cpu *c = cpu_of(be);
     if (!c->flush) {
@@ -76,7 +77,7 @@ static enum sw_status flush_cache(struct sw_backend *be)
 
 /* --- opening, closing ------------------------------------------------------------------------- */
 
-static void close_cpu(struct sw_backend *be)
+void sw_cpu_close(struct sw_backend *be)
 {
     struct cpu *c = cpu_of(be);
     sw_workers_close(c->workers);
@@ -132,53 +133,12 @@ static const struct sw_backend table = {
     .name = "cpu",
     .act = SW_F32,
     .rows_alike = SW_FEW_ROWS,
-    .close = close_cpu,
-    .alloc = sw_cpu_alloc,
-    .free = sw_cpu_free,
-    .peak_bytes = sw_cpu_peak_bytes,
-    .free_bytes = sw_cpu_free_bytes,
-    .upload = sw_cpu_copy,
-    .download = sw_cpu_copy,
-    .copy = sw_cpu_copy,
-    .zero = sw_cpu_zero,
-    .upload_act = sw_cpu_upload_act,
-    .download_act = sw_cpu_download_act,
-    .mark = mark,
-    .elapsed_ms = elapsed_ms,
-    .sync = wait_done,
-    .flush_cache = flush_cache,
-    .embed = sw_cpu_embed,
-    .rmsnorm = sw_cpu_rmsnorm,
-    .linear = sw_cpu_linear,
-    .rope = sw_cpu_rope,
-    .swiglu = sw_cpu_swiglu,
-    .head = sw_cpu_head,
-    .attend = sw_cpu_attend,
-    .attend_in_place = sw_cpu_attend_in_place,
-    .pool = sw_cpu_pool,
-    .sketch = sw_cpu_sketch,
-    .block_scores = sw_cpu_block_scores,
-    .walk = sw_cpu_walk,
-    .running = sw_cpu_running,
-    .select_top = sw_cpu_select_top,
-    .select_quantile = sw_cpu_select_quantile,
-    .block_mass = sw_cpu_block_mass,
-    .mean_units = sw_cpu_mean_units,
-    .hash_scores = sw_cpu_hash_scores,
-    .select_keep = sw_cpu_select_keep,
-    .extremes = sw_cpu_extremes,
-    .bound_scores = sw_cpu_bound_scores,
-    .gate_scores = sw_cpu_gate_scores,
-    .gate_top = sw_cpu_gate_top,
-    .vertical_slash = sw_cpu_vertical_slash,
-    .pool_vertical_slash = sw_cpu_pool_vertical_slash,
-    .vertical_slash_scores = sw_cpu_vertical_slash_scores,
-    .mark_top = sw_cpu_mark_top,
-    .count_mass = sw_cpu_count_mass,
-    .keep_vertical_slash = sw_cpu_keep_vertical_slash,
-    .keep_mass = sw_cpu_keep_mass,
-    .antidiagonal = sw_cpu_antidiagonal,
-    .similarity = sw_cpu_similarity,
+#define CPU_REQUIRED(name)                        .name = sw_cpu_##name,
+#define CPU_OPTIONAL(name)                        /* what these do, others do: here a call costs little */
+#define CPU_RECORDING(name)                       /* likewise */
+#define SW_OPERATION(need, name, parameters)      CPU_##need(name)
+#define SW_FUNCTION(need, type, name, parameters) CPU_##need(name)
+#include "core/operations.h"
 };
 
 enum sw_status sw_cpu_backend_open(int threads, struct sw_backend **out)

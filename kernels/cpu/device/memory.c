@@ -162,12 +162,23 @@ static void copy_slice(void *ctx, long i, int worker)
 
 static long slices(size_t count) { return (long)((count + SLICE - 1) / SLICE); }
 
+/* One address space: an upload is a copy, and so is a download. */
 enum sw_status sw_cpu_copy(struct sw_backend *be, void *dst, const void *src, size_t bytes)
 {
     CPU_NEED(bytes == 0 || (dst && src));
     struct move m = {.dst = dst, .src = src, .count = bytes};
     sw_workers_run(cpu_of(be)->workers, slices(bytes), copy_slice, &m);
     return SW_OK;
+}
+
+enum sw_status sw_cpu_upload(struct sw_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return sw_cpu_copy(be, dst, src, bytes);
+}
+
+enum sw_status sw_cpu_download(struct sw_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return sw_cpu_copy(be, dst, src, bytes);
 }
 
 enum sw_status sw_cpu_zero(struct sw_backend *be, void *dst, size_t bytes)

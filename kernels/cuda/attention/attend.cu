@@ -119,12 +119,12 @@ static enum route route_of(const struct cuda_state *s, const struct sw_attend *a
 /* What attend.h and attend_hopper.h promise of the prompt kernels. */
 static bool in_place(enum route route) { return route == HOPPER || route == PORTABLE; }
 
-static bool attend_in_place(struct sw_backend *be, const struct sw_attend *a)
+bool sw_cuda_attend_in_place(struct sw_backend *be, const struct sw_attend *a)
 {
     return in_place(route_of(state_of(be), a));
 }
 
-static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
+enum sw_status sw_cuda_attend(struct sw_backend *be, const struct sw_attend *a)
 {
     struct cuda_state *s = state_of(be);
     attend_args args;
@@ -132,10 +132,11 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
     enum route route = route_of(s, a);
     REQUIRE(a->out != a->q || in_place(route), "attend");
     if (route == DECODE)
-        return sw_cuda_decode(s, args);
+        /* the list may be read while walk_step still writes it, if nothing was queued since */
+        return sw_cuda_decode(s, args, a->sel && a->sel->launch && a->sel->launch == s->queued);
 #ifdef SWBENCH_HOPPER
     if (route == HOPPER)
-        return sw_hopper_attend(a, s->stream);
+        return sw_hopper_attend(a, queue_on(s));
 #endif
 #ifdef SWBENCH_CUDNN
     bool done = false;
@@ -150,10 +151,4 @@ static enum sw_status attend(struct sw_backend *be, const struct sw_attend *a)
                        "%d queries of %d keys",
                        a->n_q, a->n_k);
     return sw_cuda_prefill(s, args);
-}
-
-void sw_cuda_bind_attend(struct sw_backend *be)
-{
-    be->attend = attend;
-    be->attend_in_place = attend_in_place;
 }

@@ -104,11 +104,12 @@ enum sw_status sw_cudnn_attend(struct cuda_state *s, const struct sw_attend *a, 
         return SW_OK;
     try {
         auto *lib = static_cast<library *>(s->dense);
+        cudaStream_t stream = queue_on(s); /* the handle keeps it; each call is to be counted */
         if (!lib) {
             lib = new library;
             s->dense = lib;
             if (fe::detail::create_handle(&lib->handle) != CUDNN_STATUS_SUCCESS ||
-                fe::detail::set_stream(lib->handle, s->stream) != CUDNN_STATUS_SUCCESS)
+                fe::detail::set_stream(lib->handle, stream) != CUDNN_STATUS_SUCCESS)
                 lib->handle = nullptr;
         }
         if (!lib->handle)

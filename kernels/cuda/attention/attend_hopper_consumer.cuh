@@ -5,8 +5,8 @@
 #define SW_ATTEND_HOPPER_CONSUMER_CUH
 
 #include "kernels/cuda/attention/attend_hopper_tiles.cuh"
+#include "kernels/cuda/device/hide_origin.cuh"
 #include "kernels/cuda/device/mma.cuh" /* tile_at<64> is the swizzle that TMA writes */
-#include "kernels/cuda/device/opaque.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 namespace
@@ -469,7 +469,8 @@ __device__ __forceinline__ void consume(const params &p, ring<D> kr, ring<D> vr,
             pass_steps(c, steps);
             continue;
         }
-        uint32_t q_at = opaque(q_tile); /* or the addresses stay in registers from tile to tile */
+        uint32_t q_at =
+            hide_origin(q_tile); /* or the addresses stay in registers from tile to tile */
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
             load_matrix(c.q.reg[i],

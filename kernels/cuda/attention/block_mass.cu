@@ -198,15 +198,15 @@ static enum sw_status launch(struct cuda_state *s, mass_args m)
     CUDA_TRY(s, cudaFuncSetAttribute(mass_kernel<D, true>,
                                      cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     mass_kernel<D, false>
-        <<<dim3((unsigned)div_up(m.a.n_q, R), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
+        <<<dim3((unsigned)div_up(m.a.n_q, R), (unsigned)m.a.H), R * 2, bytes, queue_on(s)>>>(m);
     LAUNCHED(s, "block_mass, sums");
     mass_kernel<D, true>
-        <<<dim3((unsigned)(m.b - m.first_block), (unsigned)m.a.H), R * 2, bytes, s->stream>>>(m);
+        <<<dim3((unsigned)(m.b - m.first_block), (unsigned)m.a.H), R * 2, bytes, queue_on(s)>>>(m);
     LAUNCHED(s, "block_mass");
     return SW_OK;
 }
 
-static enum sw_status block_mass(struct sw_backend *be, const struct sw_block_mass *b)
+enum sw_status sw_cuda_block_mass(struct sw_backend *be, const struct sw_block_mass *b)
 {
     struct cuda_state *s = state_of(be);
     struct sw_attend in = b->in;
@@ -233,5 +233,3 @@ static enum sw_status block_mass(struct sw_backend *be, const struct sw_block_ma
     return FOR_HEAD_DIM(in.head_dim, CALL);
 #undef CALL
 }
-
-void sw_cuda_bind_mass(struct sw_backend *be) { be->block_mass = block_mass; }

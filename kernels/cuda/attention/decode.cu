@@ -17,7 +17,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/attend.h"
-#include "kernels/cuda/device/early.cuh"
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 
@@ -518,24 +518,21 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
     dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);
     /* Early only behind a selection, which does not write q: a dense call may follow the kernel
      * that does. */
-    CUDA_TRY(s,
-             early_launch(s, a.indices != NULL, decode_kernel<D>, grid, WARPS * 32, bytes, a, p));
+    CUDA_TRY(
+        s, dependent_launch(s, a.indices != NULL, decode_kernel<D>, grid, WARPS * 32, bytes, a, p));
     LAUNCHED(s, "attention decode");
     return SW_OK;
 }
 
-enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a)
+enum sw_status sw_cuda_decode(struct cuda_state *s, const attend_args &a, bool follows_step)
 {
     struct decode_plan p = {};
     bool per_head = a.indices && a.units_per_seq == a.H && a.G > 1;
     p.heads = per_head ? 1 : std::min(a.G, 16);
     p.head_tiles = div_up(a.G, p.heads);
-    const step_args &step = s->step;
-    if (s->step_is_last && a.indices == step.indices && a.indptr == step.indptr &&
-        a.units_per_seq == 1 && a.batch == step.in.batch && a.n_k == step.in.n &&
-        1 << a.block_log2 == step.in.block) {
-        p.written = step.written;
-        p.entries = step.in.kept + 1;
+    if (follows_step && a.units_per_seq == 1) { /* which a selection of walk_step is, by sequence */
+        p.written = s->step_written;
+        p.entries = s->step_entries;
     }
 #define CALL(D) launch<(D)>(s, a, p)
     return FOR_HEAD_DIM(a.d, CALL);

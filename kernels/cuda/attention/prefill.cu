@@ -229,7 +229,7 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, const p
                                      cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     int warps = (p.rows / 16) * p.head_slots;
     dim3 grid((unsigned)(p.tiles * (a.G / p.heads_per_block)), (unsigned)a.Hkv, (unsigned)a.batch);
-    prefill_kernel<D, MT><<<grid, warps * 32, bytes, s->stream>>>(a, p);
+    prefill_kernel<D, MT><<<grid, warps * 32, bytes, queue_on(s)>>>(a, p);
     LAUNCHED(s, "attention prefill");
     return SW_OK;
 }

@@ -1,9 +1,5 @@
-/* The CUDA backend: opening, memory, time. One stream orders everything; nothing here prints.
- *
- * Memory comes from the device's stream-ordered pool, which keeps what is freed, so that alloc and
- * free cost microseconds. When the pool cannot serve a request it is trimmed and asked once more;
- * then the caller gets SW_ENOMEM with the bytes asked and free, and the CUDA error is cleared: the
- * next, smaller cell can run. */
+/* The CUDA backend: opening and closing, errors, time stamps and the cold cache. One stream orders
+ * everything; nothing here prints. */
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -37,23 +33,6 @@ extern "C" __attribute__((visibility("hidden"))) enum sw_status sw_fail_at(const
     return host.fail_at(file, line, code, "%s", text);
 }
 
-static size_t free_now(struct cuda_state *s)
-{
-    size_t free_bytes = 0, total = 0;
-    if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) {
-        (void)cudaGetLastError();
-        return 0;
-    }
-    uint64_t reserved = 0, used = 0; /* what the pool holds and nobody uses is free too */
-    if (s->pool &&
-        cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) ==
-            cudaSuccess &&
-        cudaMemPoolGetAttribute(s->pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess &&
-        reserved > used)
-        free_bytes += reserved - used;
-    return free_bytes;
-}
-
 enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s, cudaError_t e,
                                 const char *what)
 {
@@ -62,7 +41,7 @@ enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s
     (void)cudaGetLastError(); /* clears what is not sticky */
     if (e == cudaErrorMemoryAllocation)
         return sw_fail_at(file, line, SW_ENOMEM, "%s: out of device memory, free %zu bytes", what,
-                          s ? free_now(s) : (size_t)0);
+                          s ? sw_cuda_memory_free_now(s) : (size_t)0);
     if (e == cudaErrorInvalidValue || e == cudaErrorInvalidConfiguration)
         return sw_fail_at(file, line, SW_EINTERNAL, "%s: %s", what, cudaGetErrorString(e));
     return sw_fail_at(file, line, SW_EDEVICE, "%s: %s (%s)", what, cudaGetErrorString(e),
@@ -79,7 +58,7 @@ enum sw_status sw_cuda_check_lt_at(const char *file, int line, struct cuda_state
         return sw_cuda_check_at(file, line, s, under, what);
     if (e == CUBLAS_STATUS_ALLOC_FAILED)
         return sw_fail_at(file, line, SW_ENOMEM, "%s: cuBLASLt is out of memory, free %zu bytes",
-                          what, free_now(s));
+                          what, sw_cuda_memory_free_now(s));
     if (e == CUBLAS_STATUS_NOT_SUPPORTED)
         return sw_fail_at(file, line, SW_EUNSUPPORTED, "%s: %s", what, cublasLtGetStatusString(e));
     return sw_fail_at(file, line, SW_EDEVICE, "%s: %s", what, cublasLtGetStatusString(e));
@@ -97,164 +76,20 @@ enum sw_status sw_cuda_selection_reserve_masks(struct sw_selection *sel, int mas
     return host.selection_reserve_masks(sel, mask_ld, query_words);
 }
 
-/* --- memory ----------------------------------------------------------------------------------- */
-
-static bool address_less(const std::pair<void *, size_t> &a, void *const &p) { return a.first < p; }
-
-enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out)
-{
-    *out = NULL;
-    size_t want = bytes ? bytes : 1;
-    void *p = NULL;
-    bool recording = sw_cuda_recording(s);
-    cudaError_t e = cudaSuccess;
-    if (recording)
-        SW_TRY(sw_cuda_recording_alloc(s, want, &p));
-    else
-        e = cudaMallocAsync(&p, want, s->stream);
-    if (e == cudaErrorMemoryAllocation && !recording) {
-        (void)cudaGetLastError();
-        CUDA_TRY(s, cudaStreamSynchronize(s->stream));
-        CUDA_TRY(s, cudaMemPoolTrimTo(s->pool, 0));
-        e = cudaMallocAsync(&p, want, s->stream);
-    }
-    if (e == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError();
-        return SW_FAIL(SW_ENOMEM, "device memory: asked %zu bytes, free %zu", bytes, free_now(s));
-    }
-    CUDA_TRY(s, e);
-    auto at = std::lower_bound(s->sizes.begin(), s->sizes.end(), p, address_less);
-    s->sizes.insert(at, std::make_pair(p, want));
-    s->in_use += want;
-    s->peak = std::max(s->peak, s->in_use);
-    *out = p;
-    return SW_OK;
-}
-
-void sw_cuda_free(struct cuda_state *s, void *p)
-{
-    if (!p)
-        return;
-    s->step_is_last = false;
-    auto at = std::lower_bound(s->sizes.begin(), s->sizes.end(), p, address_less);
-    if (at != s->sizes.end() && at->first == p) {
-        s->in_use -= at->second;
-        s->sizes.erase(at);
-    }
-    if (sw_cuda_recording(s))
-        sw_cuda_recording_free(s, p);
-    else if (cudaFreeAsync(p, s->stream) != cudaSuccess)
-        (void)cudaGetLastError();
-}
-
-enum sw_status sw_cuda_may_wait(const struct cuda_state *s, const char *what)
-{
-    return sw_cuda_recording(s)
-               ? SW_FAIL(SW_EUNSUPPORTED, "%s waits for a result: it cannot be recorded", what)
-               : SW_OK;
-}
-
-enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_slot slot, size_t bytes,
-                               void **out)
-{
-    struct scratch *c = &s->scratch[slot];
-    if (c->bytes < bytes) {
-        sw_cuda_free(s, c->p);
-        c->p = NULL;
-        c->bytes = 0;
-        size_t rounded = (bytes + 0xffff) & ~(size_t)0xffff;
-        SW_TRY(sw_cuda_alloc(s, rounded, &c->p));
-        c->bytes = rounded;
-    }
-    *out = c->p;
-    return SW_OK;
-}
-
-enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot, size_t bytes,
-                                      int byte, void **out)
-{
-    size_t had = s->scratch[slot].bytes;
-    SW_TRY(sw_cuda_scratch(s, slot, bytes, out));
-    if (s->scratch[slot].bytes == had)
-        return SW_OK;
-    if (sw_cuda_recording(s))
-        return sw_cuda_recording_fill(s, *out, byte, s->scratch[slot].bytes);
-    CUDA_TRY(s, cudaMemsetAsync(*out, byte, s->scratch[slot].bytes, s->stream));
-    return SW_OK;
-}
-
-static enum sw_status cuda_alloc(struct sw_backend *be, size_t bytes, void **out)
-{
-    return sw_cuda_alloc(state_of(be), bytes, out);
-}
-static void cuda_free(struct sw_backend *be, void *p) { sw_cuda_free(state_of(be), p); }
-static size_t cuda_free_bytes(struct sw_backend *be) { return free_now(state_of(be)); }
-
-static size_t cuda_peak_bytes(struct sw_backend *be, bool reset)
-{
-    struct cuda_state *s = state_of(be);
-    size_t peak = s->peak;
-    if (reset)
-        s->peak = s->in_use;
-    return peak;
-}
-
-enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src, size_t bytes)
-{
-    s->step_is_last = false;
-    if (sw_cuda_recording(s) && !(src = sw_cuda_recording_keep(s, src, bytes)))
-        return SW_FAIL(SW_ENOMEM, "recording: asked %zu bytes of host memory", bytes);
-    /* From pageable memory this returns when src has been read, so the caller may reuse it at
-     * once. */
-    CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, s->stream));
-    return SW_OK;
-}
-
-static enum sw_status cuda_upload(struct sw_backend *be, void *dst, const void *src, size_t bytes)
-{
-    return sw_cuda_upload(state_of(be), dst, src, bytes);
-}
-
-static enum sw_status cuda_download(struct sw_backend *be, void *dst, const void *src, size_t bytes)
-{
-    struct cuda_state *s = state_of(be);
-    SW_TRY(sw_cuda_may_wait(s, "download"));
-    CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->stream));
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
-    return SW_OK;
-}
-
-static enum sw_status cuda_copy(struct sw_backend *be, void *dst, const void *src, size_t bytes)
-{
-    struct cuda_state *s = state_of(be);
-    s->step_is_last = false;
-    CUDA_TRY(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, s->stream));
-    return SW_OK;
-}
-
-static enum sw_status cuda_zero(struct sw_backend *be, void *dst, size_t bytes)
-{
-    struct cuda_state *s = state_of(be);
-    s->step_is_last = false;
-    CUDA_TRY(s, cudaMemsetAsync(dst, 0, bytes, s->stream));
-    return SW_OK;
-}
-
 /* --- time ------------------------------------------------------------------------------------- */
 
-static enum sw_status cuda_mark(struct sw_backend *be, int slot)
+enum sw_status sw_cuda_mark(struct sw_backend *be, int slot)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(slot >= 0 && slot < SW_TIMER_SLOTS, "mark");
-    s->step_is_last = false;
     /* In a recording: a node of its own, which stamps each run. */
-    CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], s->stream,
+    CUDA_TRY(s, cudaEventRecordWithFlags(s->slots[slot], queue_on(s),
                                          sw_cuda_recording(s) ? cudaEventRecordExternal
                                                               : cudaEventRecordDefault));
     return SW_OK;
 }
 
-static enum sw_status cuda_elapsed_ms(struct sw_backend *be, int from, int to, double *ms)
+enum sw_status sw_cuda_elapsed_ms(struct sw_backend *be, int from, int to, double *ms)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(from >= 0 && from < SW_TIMER_SLOTS && to >= 0 && to < SW_TIMER_SLOTS, "elapsed_ms");
@@ -266,11 +101,11 @@ static enum sw_status cuda_elapsed_ms(struct sw_backend *be, int from, int to, d
     return SW_OK;
 }
 
-static enum sw_status cuda_sync(struct sw_backend *be)
+enum sw_status sw_cuda_sync(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     SW_TRY(sw_cuda_may_wait(s, "sync"));
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
+    CUDA_TRY(s, cudaStreamSynchronize(queue_on(s)));
     return SW_OK;
 }
 
@@ -288,42 +123,37 @@ __global__ void flush_read(const uint4 *p, size_t count, uint32_t *never)
         *never = acc;
 }
 
-static enum sw_status cuda_flush_cache(struct sw_backend *be)
+enum sw_status sw_cuda_flush_cache(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     if (!s->flush) {
-        size_t bytes = std::max<size_t>(2 * s->l2_bytes, (size_t)64 << 20);
-        /* a tool of the stopwatch, not of the method: it does not count as the method's peak */
-        size_t peak = s->peak;
-        SW_TRY(sw_cuda_alloc(s, bytes, &s->flush));
-        s->in_use -= bytes;
-        s->peak = std::max(peak, s->in_use);
-        auto at = std::lower_bound(s->sizes.begin(), s->sizes.end(), s->flush, address_less);
-        at->second = 0;
+        size_t bytes = std::max<size_t>(2 * s->l2_bytes, (size_t)64 << 20), peak = s->peak;
+        SW_TRY(sw_cuda_memory_alloc(s, bytes, &s->flush));
+        sw_cuda_memory_uncount(s, s->flush, peak); /* it is the stopwatch's, not the method's */
         s->flush_bytes = bytes;
-        CUDA_TRY(s, cudaMemsetAsync(s->flush, 0, bytes, s->stream));
+        CUDA_TRY(s, cudaMemsetAsync(s->flush, 0, bytes, queue_on(s)));
     }
-    flush_read<<<s->multiprocessors * 4, 512, 0, s->stream>>>(static_cast<const uint4 *>(s->flush),
-                                                              s->flush_bytes / sizeof(uint4),
-                                                              static_cast<uint32_t *>(s->flush));
+    flush_read<<<s->multiprocessors * 4, 512, 0, queue_on(s)>>>(
+        static_cast<const uint4 *>(s->flush), s->flush_bytes / sizeof(uint4),
+        static_cast<uint32_t *>(s->flush));
     LAUNCHED(s, "flush_cache");
     return SW_OK;
 }
 
 /* --- open and close --------------------------------------------------------------------------- */
 
-static void cuda_close(struct sw_backend *be)
+void sw_cuda_close(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     sw_cuda_record_close(s);
-    (void)cudaStreamSynchronize(s->stream);
+    (void)cudaStreamSynchronize(queue_on(s));
     sw_cuda_linear_close(s);
 #ifdef SWBENCH_CUDNN
     sw_cudnn_close(s);
 #endif
     for (int i = 0; i < SCRATCH_SLOTS; i++)
-        sw_cuda_free(s, s->scratch[i].p);
-    sw_cuda_free(s, s->flush);
+        sw_cuda_memory_free(s, s->scratch[i].p);
+    sw_cuda_memory_free(s, s->flush);
     for (int i = 0; i < SW_TIMER_SLOTS; i++)
         if (s->slots[i])
             (void)cudaEventDestroy(s->slots[i]);
@@ -405,7 +235,7 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
 {
     *out = NULL;
     host = *from;
-    if (host.abi != SW_CUDA_ABI || host.backend_size != sizeof(struct sw_backend))
+    if (host.interface_hash != SW_INTERFACE_HASH)
         return SW_FAIL(
             SW_EINPUT,
             "backend 'cuda': the CUDA module was built from another version of the program");
@@ -420,40 +250,15 @@ extern "C" __attribute__((visibility("default"))) enum sw_status sw_cuda_backend
     be->threads = threads > 0 ? threads : 1;
     be->rows_alike = 1; /* cuBLASLt chooses its sums by the number of rows */
     be->impl = s;
-    be->close = cuda_close;
-    be->alloc = cuda_alloc;
-    be->free = cuda_free;
-    be->peak_bytes = cuda_peak_bytes;
-    be->free_bytes = cuda_free_bytes;
-    be->upload = cuda_upload;
-    be->download = cuda_download;
-    be->copy = cuda_copy;
-    be->zero = cuda_zero;
-    be->mark = cuda_mark;
-    be->elapsed_ms = cuda_elapsed_ms;
-    be->sync = cuda_sync;
-    be->flush_cache = cuda_flush_cache;
-    sw_cuda_bind_model(be);
-    sw_cuda_bind_linear(be);
-    sw_cuda_bind_attend(be);
-    sw_cuda_bind_pool(be);
-    sw_cuda_bind_scores(be);
-    sw_cuda_bind_walk(be);
-    sw_cuda_bind_select(be);
-    sw_cuda_bind_mass(be);
-    sw_cuda_bind_lines(be);
-    sw_cuda_bind_keep(be);
-    sw_cuda_bind_sorted(be);
-    sw_cuda_bind_groups(be);
-    sw_cuda_bind_pages(be);
-    sw_cuda_bind_walk_step(be);
-    sw_cuda_bind_record(be);
+#define SW_OPERATION(need, name, parameters)      be->name = sw_cuda_##name;
+#define SW_FUNCTION(need, type, name, parameters) be->name = sw_cuda_##name;
+#include "core/operations.h"
     enum sw_status st = open_state(s);
     if (st != SW_OK) {
-        cuda_close(be);
+        sw_cuda_close(be);
         return st;
     }
-    sw_cuda_bind_clock(be);
+    sw_cuda_clock_open(s);
     *out = be;
     return SW_OK;
 }

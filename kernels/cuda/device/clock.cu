@@ -8,16 +8,15 @@
  * multiprocessors. */
 static const int NVML_CLOCK_SM = 1;
 
-static int clock_mhz(struct sw_backend *be)
+int sw_cuda_clock_mhz(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     unsigned mhz = 0;
-    return s->nvml_clock(s->nvml_device, NVML_CLOCK_SM, &mhz) == 0 ? (int)mhz : 0;
+    return s->nvml_clock && s->nvml_clock(s->nvml_device, NVML_CLOCK_SM, &mhz) == 0 ? (int)mhz : 0;
 }
 
-void sw_cuda_bind_clock(struct sw_backend *be)
+void sw_cuda_clock_open(struct cuda_state *s)
 {
-    struct cuda_state *s = state_of(be);
     /* stays open: NVML is the process's */
     void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
     if (!library)
@@ -36,5 +35,4 @@ void sw_cuda_bind_clock(struct sw_backend *be)
         return;
     }
     s->nvml_clock = clock;
-    be->clock_mhz = clock_mhz;
 }

@@ -12,9 +12,13 @@
 
 #include "core/backend.h"
 #include "kernels/cuda/device/host.h"
-#include "kernels/cuda/selection/walk_step.h"
 
 using bf16 = __nv_bfloat16;
+
+/* The operations: core/operations.h explains each. CUDA has all of them. */
+#define SW_OPERATION(need, name, parameters)      enum sw_status sw_cuda_##name parameters SW_MUST_CHECK;
+#define SW_FUNCTION(need, type, name, parameters) type sw_cuda_##name parameters;
+#include "core/operations.h"
 
 /* Row r of unit u, on the device (sw_unit_row and sw_keep_row are the host's). */
 static __device__ __forceinline__ float *unit_row(const struct sw_unit_matrix &m, int u, int r)
@@ -66,7 +70,7 @@ struct cuda_state {
     struct sw_backend be; /* first: be.impl points back here */
     int device, multiprocessors, major, minor, smem_optin, smem_per_mp;
     size_t l2_bytes, total_bytes;
-    cudaStream_t stream;
+    cudaStream_t stream; /* to queue work on it: queue_on */
     cudaMemPool_t pool;
     cublasLtHandle_t lt;
     cudaEvent_t slots[SW_TIMER_SLOTS];
@@ -81,15 +85,23 @@ struct cuda_state {
     struct recording *recording; /* record.cu */
     void *nvml_device;           /* clock.cu; NULL: no clock to be read */
     unsigned (*nvml_clock)(void *device, int type, unsigned *mhz);
-    /* nothing was queued after the last walk_step, not even a time stamp: what it read and wrote
-     * is as it left it */
-    bool step_is_last;
-    step_args step; /* that walk_step */
+    uint64_t queued; /* how often something asked for the stream to queue work on it: queue_on */
+    /* of the last walk_step: its flags, [batch] (walk_step.h), and entries of a sequence's list */
+    const unsigned *step_written;
+    int step_entries;
 };
 
 static inline struct cuda_state *state_of(struct sw_backend *be)
 {
     return static_cast<struct cuda_state *>(be->impl);
+}
+
+/* The stream, for whatever is about to be queued on it. Everything that queues asks here, so that a
+ * walk_step's selection, which remembers the count, is known to be the last thing queued. */
+static inline cudaStream_t queue_on(struct cuda_state *s)
+{
+    s->queued++;
+    return s->stream;
 }
 
 /* Turns a CUDA error into a status, with what was being done. Clears what can be cleared. */
@@ -112,7 +124,6 @@ SW_MUST_CHECK enum sw_status sw_cuda_check_lt_at(const char *file, int line, str
 /* After every launch. */
 #define LAUNCHED(s, what)                                                              \
     do {                                                                               \
-        (s)->step_is_last = false;                                                     \
         cudaError_t launched_error_ = cudaGetLastError();                              \
         if (launched_error_ != cudaSuccess)                                            \
             return sw_cuda_check_at(__FILE__, __LINE__, (s), launched_error_, (what)); \
@@ -130,12 +141,16 @@ SW_MUST_CHECK enum sw_status sw_cuda_scratch(struct cuda_state *s, enum scratch_
  * leaves it so. */
 SW_MUST_CHECK enum sw_status sw_cuda_scratch_filled(struct cuda_state *s, enum scratch_slot slot,
                                                     size_t bytes, int byte, void **out);
-SW_MUST_CHECK enum sw_status sw_cuda_alloc(struct cuda_state *s, size_t bytes, void **out);
-void sw_cuda_free(struct cuda_state *s, void *p);
+SW_MUST_CHECK enum sw_status sw_cuda_memory_alloc(struct cuda_state *s, size_t bytes, void **out);
+void sw_cuda_memory_free(struct cuda_state *s, void *p);
+size_t sw_cuda_memory_free_now(struct cuda_state *s);
+/* From now on p does not count as in use; the peak becomes `peak`, or what is in use if that is
+ * more. */
+void sw_cuda_memory_uncount(struct cuda_state *s, void *p, size_t peak);
 
 /* Host bytes to the device; they may change as soon as this returns, also while recording. */
-SW_MUST_CHECK enum sw_status sw_cuda_upload(struct cuda_state *s, void *dst, const void *src,
-                                            size_t bytes);
+SW_MUST_CHECK enum sw_status sw_cuda_memory_upload(struct cuda_state *s, void *dst, const void *src,
+                                                   size_t bytes);
 
 /* walk.cu: `walk` without the scaling of rows. */
 SW_MUST_CHECK enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *a);
@@ -153,7 +168,7 @@ void sw_cuda_recording_free(struct cuda_state *s, void *p);
 const void *sw_cuda_recording_keep(struct cuda_state *s, const void *src, size_t bytes);
 void sw_cuda_record_close(struct cuda_state *s);
 
-/* One host core function, through the table that open.c passes. */
+/* Functions of the core, through the table that open.c passes. */
 SW_MUST_CHECK enum sw_status sw_cuda_selection_reserve(struct sw_selection *sel,
                                                        struct sw_backend *be, int units, int rows,
                                                        int64_t capacity, bool with_partial);
@@ -166,26 +181,12 @@ SW_MUST_CHECK enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, c
                                           const void *bias, int rows, int n_in, int n_out,
                                           bool accumulate, bool out_f32, void *out);
 
-/* Each file fills in its operations. */
-void sw_cuda_bind_model(struct sw_backend *be);
-void sw_cuda_bind_linear(struct sw_backend *be);
-void sw_cuda_bind_attend(struct sw_backend *be);
-/* Which kernels attend over prompts here: "hopper"; "portable", where SWBENCH_ATTEND asks for it
- * alone (also of dense attention); else "best". */
+/* attend.cu: which kernels attend over prompts here: "hopper"; "portable", where SWBENCH_ATTEND
+ * asks for it alone (also of dense attention); else "best". */
 const char *sw_cuda_prompt_kernels(const struct cuda_state *s);
-void sw_cuda_bind_pool(struct sw_backend *be);
-void sw_cuda_bind_scores(struct sw_backend *be);
-void sw_cuda_bind_walk(struct sw_backend *be);
-void sw_cuda_bind_select(struct sw_backend *be);
-void sw_cuda_bind_mass(struct sw_backend *be);
-void sw_cuda_bind_lines(struct sw_backend *be);
-void sw_cuda_bind_keep(struct sw_backend *be);
-void sw_cuda_bind_sorted(struct sw_backend *be);
-void sw_cuda_bind_groups(struct sw_backend *be);
-void sw_cuda_bind_pages(struct sw_backend *be);
-void sw_cuda_bind_walk_step(struct sw_backend *be);
-void sw_cuda_bind_record(struct sw_backend *be);
-void sw_cuda_bind_clock(struct sw_backend *be); /* after the device is known */
+/* clock.cu: finds what clock_mhz asks, once the device is known. */
+void sw_cuda_clock_open(struct cuda_state *s);
+/* linear.cu */
 void sw_cuda_linear_close(struct cuda_state *s);
 
 static inline int div_up(int a, int b) { return (a + b - 1) / b; }

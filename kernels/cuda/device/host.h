@@ -13,12 +13,10 @@
 extern "C" {
 #endif
 
-/* goes up whenever backend.h or this file changes what the two sides see */
-enum { SW_CUDA_ABI = 4 };
-
 struct sw_cuda_host {
-    int abi;             /* SW_CUDA_ABI */
-    size_t backend_size; /* sizeof(struct sw_backend): a stale module must not be used */
+    /* SW_INTERFACE_HASH, by kernels/CMakeLists.txt: of the headers that say what the two sides
+     * share. A module built from others must not be used. */
+    uint64_t interface_hash;
     enum sw_status (*fail_at)(const char *file, int line, enum sw_status code, const char *fmt,
                               ...);
     enum sw_status (*selection_reserve)(struct sw_selection *s, struct sw_backend *backend,

@@ -55,7 +55,7 @@ static void forget(struct cuda_state *s)
     struct recording *r = s->recording;
     if (r->begun) {
         cudaGraph_t graph = NULL;
-        (void)cudaStreamEndCapture(s->stream, &graph);
+        (void)cudaStreamEndCapture(queue_on(s), &graph);
         if (graph)
             (void)cudaGraphDestroy(graph);
         r->begun = false;
@@ -64,18 +64,18 @@ static void forget(struct cuda_state *s)
         (void)cudaGraphExecDestroy(r->exec); /* a run that is under way goes on */
     r->exec = NULL;
     for (void *p : r->freed)
-        (void)cudaFreeAsync(p, s->stream);
+        (void)cudaFreeAsync(p, queue_on(s));
     r->freed.clear();
     (void)cudaGetLastError();
 }
 
-static void record_drop(struct sw_backend *be)
+void sw_cuda_record_drop(struct sw_backend *be)
 {
     if (state_of(be)->recording)
         forget(state_of(be));
 }
 
-static enum sw_status record_begin(struct sw_backend *be)
+enum sw_status sw_cuda_record_begin(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     if (!s->recording) {
@@ -85,37 +85,35 @@ static enum sw_status record_begin(struct sw_backend *be)
         CUDA_TRY(s, cudaStreamCreateWithFlags(&s->recording->side, cudaStreamNonBlocking));
     }
     forget(s);
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream)); /* the last run has read what was kept for it */
+    CUDA_TRY(s,
+             cudaStreamSynchronize(queue_on(s))); /* the last run has read what was kept for it */
     s->recording->kept.clear();
-    s->step_is_last = false;
-    CUDA_TRY(s, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeRelaxed));
+    CUDA_TRY(s, cudaStreamBeginCapture(queue_on(s), cudaStreamCaptureModeRelaxed));
     s->recording->begun = true;
     return SW_OK;
 }
 
-static enum sw_status record_end(struct sw_backend *be)
+enum sw_status sw_cuda_record_end(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     struct recording *r = s->recording;
     REQUIRE(r && r->begun, "record_end");
-    s->step_is_last = false;
     cudaGraph_t graph = NULL;
     r->begun = false;
-    CUDA_TRY(s, cudaStreamEndCapture(s->stream, &graph));
+    CUDA_TRY(s, cudaStreamEndCapture(queue_on(s), &graph));
     cudaError_t e = cudaGraphInstantiate(&r->exec, graph, 0);
     (void)cudaGraphDestroy(graph);
     CUDA_TRY(s, e);
-    CUDA_TRY(s, cudaGraphUpload(r->exec, s->stream));
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
+    CUDA_TRY(s, cudaGraphUpload(r->exec, queue_on(s)));
+    CUDA_TRY(s, cudaStreamSynchronize(queue_on(s)));
     return SW_OK;
 }
 
-static enum sw_status record_run(struct sw_backend *be)
+enum sw_status sw_cuda_record_run(struct sw_backend *be)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(s->recording && s->recording->exec, "record_run");
-    s->step_is_last = false;
-    CUDA_TRY(s, cudaGraphLaunch(s->recording->exec, s->stream));
+    CUDA_TRY(s, cudaGraphLaunch(s->recording->exec, queue_on(s)));
     return SW_OK;
 }
 
@@ -124,19 +122,11 @@ void sw_cuda_record_close(struct cuda_state *s)
     struct recording *r = s->recording;
     if (!r)
         return;
-    (void)cudaStreamSynchronize(s->stream);
+    (void)cudaStreamSynchronize(queue_on(s));
     forget(s);
-    (void)cudaStreamSynchronize(s->stream);
+    (void)cudaStreamSynchronize(queue_on(s));
     if (r->side)
         (void)cudaStreamDestroy(r->side);
     delete r;
     s->recording = NULL;
-}
-
-void sw_cuda_bind_record(struct sw_backend *be)
-{
-    be->record_begin = record_begin;
-    be->record_end = record_end;
-    be->record_run = record_run;
-    be->record_drop = record_drop;
 }

@@ -131,12 +131,12 @@ enum sw_status sw_cuda_gemm(struct cuda_state *s, const void *x, const void *w, 
                                                  sizeof bias));
     float alpha = 1, beta = accumulate ? 1.0f : 0.0f;
     LT_TRY(s, cublasLtMatmul(s->lt, p->op, &alpha, w, p->w, x, p->x, &beta, out, p->out, out,
-                             p->out, &p->algo, workspace, GEMM_WORKSPACE, s->stream));
+                             p->out, &p->algo, workspace, GEMM_WORKSPACE, queue_on(s)));
     return SW_OK;
 }
 
-static enum sw_status linear(struct sw_backend *be, const void *x, const void *w, const void *bias,
-                             int rows, int n_in, int n_out, bool accumulate, void *out)
+enum sw_status sw_cuda_linear(struct sw_backend *be, const void *x, const void *w, const void *bias,
+                              int rows, int n_in, int n_out, bool accumulate, void *out)
 {
     return sw_cuda_gemm(state_of(be), x, w, bias, rows, n_in, n_out, accumulate, false, out);
 }
@@ -184,9 +184,9 @@ __global__ void head_rows(const float *logits, int vocab, const int32_t *targets
         nll[blockIdx.x] = logf(sum) + b.value - row[targets[blockIdx.x]];
 }
 
-static enum sw_status head(struct sw_backend *be, const void *x, const void *w, int rows, int n_in,
-                           int vocab, const int32_t *targets_host, float *nll_host,
-                           int32_t *argmax_host)
+enum sw_status sw_cuda_head(struct sw_backend *be, const void *x, const void *w, int rows, int n_in,
+                            int vocab, const int32_t *targets_host, float *nll_host,
+                            int32_t *argmax_host)
 {
     struct cuda_state *s = state_of(be);
     if (rows == 0)
@@ -203,28 +203,22 @@ static enum sw_status head(struct sw_backend *be, const void *x, const void *w, 
     float *nll = reinterpret_cast<float *>(argmax + rows);
     if (nll_host)
         CUDA_TRY(s, cudaMemcpyAsync(targets, targets_host, (size_t)rows * sizeof(int32_t),
-                                    cudaMemcpyHostToDevice, s->stream));
+                                    cudaMemcpyHostToDevice, queue_on(s)));
     for (int at = 0; at < rows; at += chunk) {
         int n = std::min(chunk, rows - at);
         SW_TRY(sw_cuda_gemm(s, static_cast<const bf16 *>(x) + (int64_t)at * n_in, w, NULL, n, n_in,
                             vocab, false, true, logits));
-        head_rows<<<n, 1024, 0, s->stream>>>(static_cast<const float *>(logits), vocab,
-                                             targets + at, nll_host ? nll + at : NULL,
-                                             argmax_host ? argmax + at : NULL);
+        head_rows<<<n, 1024, 0, queue_on(s)>>>(static_cast<const float *>(logits), vocab,
+                                               targets + at, nll_host ? nll + at : NULL,
+                                               argmax_host ? argmax + at : NULL);
         LAUNCHED(s, "head");
     }
     if (nll_host)
         CUDA_TRY(s, cudaMemcpyAsync(nll_host, nll, (size_t)rows * sizeof(float),
-                                    cudaMemcpyDeviceToHost, s->stream));
+                                    cudaMemcpyDeviceToHost, queue_on(s)));
     if (argmax_host)
         CUDA_TRY(s, cudaMemcpyAsync(argmax_host, argmax, (size_t)rows * sizeof(int32_t),
-                                    cudaMemcpyDeviceToHost, s->stream));
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
+                                    cudaMemcpyDeviceToHost, queue_on(s)));
+    CUDA_TRY(s, cudaStreamSynchronize(queue_on(s)));
     return SW_OK;
-}
-
-void sw_cuda_bind_linear(struct sw_backend *be)
-{
-    be->linear = linear;
-    be->head = head;
 }

@@ -1,73 +1,11 @@
-/* What a transformer needs besides products: embedding, RMSNorm, RoPE, SwiGLU, and conversions to
- * and from bf16. All of it moves bytes and computes next to nothing: a kernel is as fast as the
- * bytes that it has under way, so accesses are 16 bytes a thread (V = 8) where widths and addresses
- * are multiples of that, and one element (V = 1) elsewhere. */
+/* What a transformer needs besides products: embedding, RMSNorm, RoPE, SwiGLU. All of it moves
+ * bytes and computes next to nothing: a kernel is as fast as the bytes that it has under way, so
+ * accesses are 16 bytes a thread (V = 8) where widths and addresses are multiples of that, and one
+ * element (V = 1) elsewhere. */
 #include <algorithm>
-#include <cuda_fp16.h>
 
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/reduce.cuh"
-
-/* --- conversions ------------------------------------------------------------------------------ */
-
-template <typename T>
-__global__ void to_bf16(const T *src, bf16 *dst, size_t count)
-{
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count;
-         i += (size_t)gridDim.x * blockDim.x)
-        dst[i] = __float2bfloat16_rn((float)src[i]);
-}
-
-__global__ void to_float(const bf16 *src, float *dst, size_t count)
-{
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count;
-         i += (size_t)gridDim.x * blockDim.x)
-        dst[i] = __bfloat162float(src[i]);
-}
-
-static const size_t CHUNK = (size_t)4 << 20; /* elements converted at once */
-
-static enum sw_status upload_act(struct sw_backend *be, void *dst, const void *src,
-                                 enum sw_dtype from, size_t count)
-{
-    struct cuda_state *s = state_of(be);
-    if (from == SW_BF16)
-        return be->upload(be, dst, src, count * sizeof(bf16));
-    size_t width = sw_dtype_size(from);
-    void *stage;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_CONVERT, std::min(count, CHUNK) * width, &stage));
-    for (size_t at = 0; at < count; at += CHUNK) {
-        size_t n = std::min(CHUNK, count - at);
-        CUDA_TRY(s, cudaMemcpyAsync(stage, static_cast<const char *>(src) + at * width, n * width,
-                                    cudaMemcpyHostToDevice, s->stream));
-        int grid = (int)std::min<size_t>((n + 255) / 256, (size_t)s->multiprocessors * 8);
-        bf16 *to = static_cast<bf16 *>(dst) + at;
-        if (from == SW_F32)
-            to_bf16<<<grid, 256, 0, s->stream>>>(static_cast<const float *>(stage), to, n);
-        else
-            to_bf16<<<grid, 256, 0, s->stream>>>(static_cast<const __half *>(stage), to, n);
-        LAUNCHED(s, "upload_act");
-    }
-    return SW_OK;
-}
-
-static enum sw_status download_act(struct sw_backend *be, float *dst, const void *src, size_t count)
-{
-    struct cuda_state *s = state_of(be);
-    void *stage;
-    SW_TRY(sw_cuda_scratch(s, SCRATCH_CONVERT, std::min(count, CHUNK) * sizeof(float), &stage));
-    for (size_t at = 0; at < count; at += CHUNK) {
-        size_t n = std::min(CHUNK, count - at);
-        int grid = (int)std::min<size_t>((n + 255) / 256, (size_t)s->multiprocessors * 8);
-        to_float<<<grid, 256, 0, s->stream>>>(static_cast<const bf16 *>(src) + at,
-                                              static_cast<float *>(stage), n);
-        LAUNCHED(s, "download_act");
-        CUDA_TRY(s, cudaMemcpyAsync(dst + at, stage, n * sizeof(float), cudaMemcpyDeviceToHost,
-                                    s->stream));
-    }
-    CUDA_TRY(s, cudaStreamSynchronize(s->stream));
-    return SW_OK;
-}
 
 /* --- wide accesses ---------------------------------------------------------------------------- */
 
@@ -106,18 +44,18 @@ __global__ void embed_rows(const bf16 *table, const int32_t *ids, int width, bf1
         to[i] = from[i];
 }
 
-static enum sw_status embed(struct sw_backend *be, const void *table, const int32_t *ids_host,
-                            int rows, int width, void *out)
+enum sw_status sw_cuda_embed(struct sw_backend *be, const void *table, const int32_t *ids_host,
+                             int rows, int width, void *out)
 {
     struct cuda_state *s = state_of(be);
     if (rows == 0)
         return SW_OK;
     void *ids;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_CONVERT, (size_t)rows * sizeof(int32_t), &ids));
-    SW_TRY(sw_cuda_upload(s, ids, ids_host, (size_t)rows * sizeof(int32_t)));
-    embed_rows<<<rows, 256, 0, s->stream>>>(static_cast<const bf16 *>(table),
-                                            static_cast<const int32_t *>(ids), width,
-                                            static_cast<bf16 *>(out));
+    SW_TRY(sw_cuda_memory_upload(s, ids, ids_host, (size_t)rows * sizeof(int32_t)));
+    embed_rows<<<rows, 256, 0, queue_on(s)>>>(static_cast<const bf16 *>(table),
+                                              static_cast<const int32_t *>(ids), width,
+                                              static_cast<bf16 *>(out));
     LAUNCHED(s, "embed");
     return SW_OK;
 }
@@ -174,8 +112,8 @@ __global__ void rmsnorm_short(const bf16 *x, const bf16 *weight, int rows, int w
     }
 }
 
-static enum sw_status rmsnorm(struct sw_backend *be, const void *x, const void *weight, int rows,
-                              int width, float eps, void *out)
+enum sw_status sw_cuda_rmsnorm(struct sw_backend *be, const void *x, const void *weight, int rows,
+                               int width, float eps, void *out)
 {
     struct cuda_state *s = state_of(be);
     if (rows == 0)
@@ -183,12 +121,12 @@ static enum sw_status rmsnorm(struct sw_backend *be, const void *x, const void *
     const bf16 *xb = static_cast<const bf16 *>(x), *wb = static_cast<const bf16 *>(weight);
     bf16 *to = static_cast<bf16 *>(out);
     if (width <= 256)
-        rmsnorm_short<<<div_up(rows, 8), 256, 0, s->stream>>>(xb, wb, rows, width, eps, to);
+        rmsnorm_short<<<div_up(rows, 8), 256, 0, queue_on(s)>>>(xb, wb, rows, width, eps, to);
     else if (wide(width, x, weight, out))
-        rmsnorm_rows<8><<<rows, std::min(div_up(width / 8, 32) * 32, 1024), 0, s->stream>>>(
+        rmsnorm_rows<8><<<rows, std::min(div_up(width / 8, 32) * 32, 1024), 0, queue_on(s)>>>(
             xb, wb, width, eps, to);
     else
-        rmsnorm_rows<1><<<rows, 512, 0, s->stream>>>(xb, wb, width, eps, to);
+        rmsnorm_rows<1><<<rows, 512, 0, queue_on(s)>>>(xb, wb, width, eps, to);
     LAUNCHED(s, "rmsnorm");
     return SW_OK;
 }
@@ -231,8 +169,8 @@ __global__ void rope_rows(bf16 *x, int rows, int heads, int d, int tokens, int p
     }
 }
 
-static enum sw_status rope(struct sw_backend *be, void *x, int rows, int heads, int d, int pos0,
-                           const float *inv_freq, float factor)
+enum sw_status sw_cuda_rope(struct sw_backend *be, void *x, int rows, int heads, int d, int pos0,
+                            const float *inv_freq, float factor)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(d % 2 == 0 && d / 2 <= ROPE_ANGLES, "rope");
@@ -240,11 +178,11 @@ static enum sw_status rope(struct sw_backend *be, void *x, int rows, int heads, 
         return SW_OK;
     int tokens = rows < s->multiprocessors ? 1 : ROPE_ANGLES / (d / 2), grid = div_up(rows, tokens);
     if (wide(d / 2, x, NULL, NULL))
-        rope_rows<8><<<grid, ROPE_THREADS, 0, s->stream>>>(static_cast<bf16 *>(x), rows, heads, d,
-                                                           tokens, pos0, inv_freq, factor);
+        rope_rows<8><<<grid, ROPE_THREADS, 0, queue_on(s)>>>(static_cast<bf16 *>(x), rows, heads, d,
+                                                             tokens, pos0, inv_freq, factor);
     else
-        rope_rows<1><<<grid, ROPE_THREADS, 0, s->stream>>>(static_cast<bf16 *>(x), rows, heads, d,
-                                                           tokens, pos0, inv_freq, factor);
+        rope_rows<1><<<grid, ROPE_THREADS, 0, queue_on(s)>>>(static_cast<bf16 *>(x), rows, heads, d,
+                                                             tokens, pos0, inv_freq, factor);
     LAUNCHED(s, "rope");
     return SW_OK;
 }
@@ -274,11 +212,11 @@ static void launch_swiglu(struct cuda_state *s, const bf16 *gate, const bf16 *up
     /* so many that the last ones level out */
     int grid =
         (int)std::min<size_t>(((count - from) / V + 255) / 256, (size_t)s->multiprocessors * 256);
-    swiglu_packs<V><<<grid, 256, 0, s->stream>>>(gate, up, from, count, out);
+    swiglu_packs<V><<<grid, 256, 0, queue_on(s)>>>(gate, up, from, count, out);
 }
 
-static enum sw_status swiglu(struct sw_backend *be, const void *gate, const void *up, size_t count,
-                             void *out)
+enum sw_status sw_cuda_swiglu(struct sw_backend *be, const void *gate, const void *up, size_t count,
+                              void *out)
 {
     struct cuda_state *s = state_of(be);
     const bf16 *g = static_cast<const bf16 *>(gate), *u = static_cast<const bf16 *>(up);
@@ -290,14 +228,4 @@ static enum sw_status swiglu(struct sw_backend *be, const void *gate, const void
         launch_swiglu<1>(s, g, u, packs, count, o);
     LAUNCHED(s, "swiglu");
     return SW_OK;
-}
-
-void sw_cuda_bind_model(struct sw_backend *be)
-{
-    be->upload_act = upload_act;
-    be->download_act = download_act;
-    be->embed = embed;
-    be->rmsnorm = rmsnorm;
-    be->rope = rope;
-    be->swiglu = swiglu;
 }

@@ -1,11 +1,9 @@
-/* Block scores (logits, causal softmax, sharpening, mean over heads), means over units, and the
- * random method's scores. */
+/* Block scores: logits, causal softmax, sharpening, mean over heads. */
 #include <algorithm>
 #include <cmath>
 
-#include "core/rng.h"
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/early.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 
@@ -217,13 +215,13 @@ static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
     if (f.softmax) {
         SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS,
                                sizeof(float2) * (size_t)f.units_q * (size_t)f.rows, &stats));
-        row_statistics<<<dim3((unsigned)f.rows, (unsigned)f.units_q), 256, 0, s->stream>>>(
+        row_statistics<<<dim3((unsigned)f.rows, (unsigned)f.units_q), 256, 0, queue_on(s)>>>(
             f, static_cast<float2 *>(stats));
         LAUNCHED(s, "block_scores, statistics");
     }
     dim3 grid((unsigned)div_up(f.b, 32), (unsigned)(f.pool_rows ? 1 : f.rows),
               (unsigned)f.out.units);
-    gather_rows<<<grid, 1024, 0, s->stream>>>(f, static_cast<const float2 *>(stats));
+    gather_rows<<<grid, 1024, 0, queue_on(s)>>>(f, static_cast<const float2 *>(stats));
     LAUNCHED(s, "block_scores, mean");
     return SW_OK;
 }
@@ -271,7 +269,7 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
     constexpr int CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8;
     /* [groups · CHUNKS][high, low][32 lanes], logits [ROWS][ld] */
     extern __shared__ __align__(16) float4 queries[];
-    allow_early();
+    allow_dependents();
     int i0 = ((int)gridDim.x - 1 - (int)blockIdx.x) * FUSED_ROWS, u = blockIdx.y,
         rows = min(FUSED_ROWS, a.rows - i0);
     int groups = (a.r + FUSED_GROUP - 1) / FUSED_GROUP, ld = fused_ld(a.b);
@@ -430,13 +428,13 @@ static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_s
     CUDA_TRY(s, cudaFuncSetAttribute(score_rows, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      (int)fused_bytes(a)));
     dim3 grid((unsigned)div_up(a->rows, FUSED_ROWS), (unsigned)a->units_q);
-    CUDA_TRY(s, early_launch(s, true, score_rows, grid, 32 * FUSED_WARPS, (int)fused_bytes(a), *a,
-                             whole, s->major >= 9));
+    CUDA_TRY(s, dependent_launch(s, true, score_rows, grid, 32 * FUSED_WARPS, (int)fused_bytes(a),
+                                 *a, whole, s->major >= 9));
     LAUNCHED(s, "block_scores");
     return SW_OK;
 }
 
-static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_scores *a)
+enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block_scores *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(a->rows >= 1 && a->b >= 1 && sw_unit_holds(&a->out, a->pool_rows ? 1 : a->rows, a->b) &&
@@ -490,11 +488,11 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
         l.rows = f.rows = rows;
         if (rows <= 4)
             logits_rows<<<dim3((unsigned)div_up(a->b, 8), 1, (unsigned)a->units_q), 256, 0,
-                          s->stream>>>(l);
+                          queue_on(s)>>>(l);
         else
             logits_tiles<<<dim3((unsigned)div_up(a->b, TILE), (unsigned)div_up(rows, TILE),
                                 (unsigned)a->units_q),
-                           256, 0, s->stream>>>(l);
+                           256, 0, queue_on(s)>>>(l);
         LAUNCHED(s, "block_scores, logits");
         int made = a->pool_rows ? 1 : rows;
         if (made * a->out.units <= 64 && a->units_q / a->out.units * rows / made >= 8) {
@@ -502,82 +500,8 @@ static enum sw_status block_scores(struct sw_backend *be, const struct sw_block_
             continue;
         }
         finish_rows<<<dim3((unsigned)(a->pool_rows ? 1 : rows), (unsigned)a->out.units), 256, 0,
-                      s->stream>>>(f);
+                      queue_on(s)>>>(f);
         LAUNCHED(s, "block_scores, softmax");
     }
     return SW_OK;
-}
-
-/* --- mean_units ------------------------------------------------------------------------------- */
-
-__global__ void mean_of_units(struct sw_mean_units a)
-{
-    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)a.rows * a.cols)
-        return;
-    int i = (int)(id / a.cols), j = (int)(id % a.cols), u = blockIdx.y,
-        per = a.in.units / a.out.units;
-    const float *p = unit_row(a.in, u * per, i) + j;
-    int64_t plane = (int64_t)a.in.ld_rows * a.in.ld;
-    float sum = 0;
-    for (int k = 0; k < per; k++)
-        sum += p[k * plane];
-    unit_row(a.out, u, i)[j] = per == 1 ? sum : sum / (float)per;
-}
-
-static enum sw_status mean_units(struct sw_backend *be, const struct sw_mean_units *a)
-{
-    struct cuda_state *s = state_of(be);
-    REQUIRE(sw_unit_holds(&a->in, a->rows, a->cols) && sw_unit_holds(&a->out, a->rows, a->cols) &&
-                a->in.units % a->out.units == 0,
-            "mean_units");
-    if (a->rows == 0 || a->cols == 0)
-        return SW_OK;
-    dim3 grid((unsigned)div_up64((int64_t)a->rows * a->cols, 256), (unsigned)a->out.units);
-    mean_of_units<<<grid, 256, 0, s->stream>>>(*a);
-    LAUNCHED(s, "mean_units");
-    return SW_OK;
-}
-
-/* --- hash_scores ------------------------------------------------------------------------------ */
-
-/* core/rng.h, for the device: the same bits (integers, and one exact conversion). */
-__device__ inline uint64_t mix64(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    return x ^ (x >> 31);
-}
-
-__global__ void hash_rows(struct sw_hash_scores a, uint64_t key)
-{
-    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)a.rows * a.cols)
-        return;
-    int i = (int)(id / a.cols), j = (int)(id % a.cols), u = blockIdx.y;
-    uint64_t unit = (uint64_t)a.layer * (uint64_t)a.out.units + (uint64_t)u;
-    uint64_t index = (unit << 40) | ((uint64_t)(a.row0 + i) << 20) | (uint64_t)j;
-    /* The leading 24 bits: rounding a 53-bit uniform to fp32 instead could give 1. */
-    unit_row(a.out, u, i)[j] = (float)(mix64(key ^ index) >> 40) * 0x1p-24f;
-}
-
-static enum sw_status hash_scores(struct sw_backend *be, const struct sw_hash_scores *a)
-{
-    struct cuda_state *s = state_of(be);
-    REQUIRE(sw_unit_holds(&a->out, a->rows, a->cols), "hash_scores");
-    if (a->rows == 0 || a->cols == 0)
-        return SW_OK;
-    uint64_t key = sw_mix64(sw_mix64(a->seed) ^ ((uint64_t)SW_RNG_RANDOM_METHOD << 32));
-    dim3 grid((unsigned)div_up64((int64_t)a->rows * a->cols, 256), (unsigned)a->out.units);
-    hash_rows<<<grid, 256, 0, s->stream>>>(*a, key);
-    LAUNCHED(s, "hash_scores");
-    return SW_OK;
-}
-
-void sw_cuda_bind_scores(struct sw_backend *be)
-{
-    be->block_scores = block_scores;
-    be->mean_units = mean_units;
-    be->hash_scores = hash_scores;
 }

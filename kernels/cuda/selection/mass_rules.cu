@@ -11,7 +11,7 @@
 #include <cub/device/device_segmented_radix_sort.cuh>
 
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/selection/radix.cuh"
+#include "kernels/cuda/selection/radix_select.cuh"
 
 /* keys, places [count] in two buffers each; offsets [segments + 1] on the device. Descending by
  * key, stable. */
@@ -47,11 +47,11 @@ static enum sw_status sort_segments(struct cuda_state *s, struct sort_buffers *b
     void *room = nullptr;
     CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(
                     nullptr, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0,
-                    32, s->stream));
+                    32, queue_on(s)));
     SW_TRY(sw_cuda_scratch(s, SCRATCH_SORT_ROOM, bytes, &room));
     CUDA_TRY(s, cub::DeviceSegmentedRadixSort::SortPairsDescending(
                     room, bytes, keys, places, count, segments, b->offsets, b->offsets + 1, 0, 32,
-                    s->stream));
+                    queue_on(s)));
     b->keys[0] = keys.Current();
     b->places[0] = places.Current();
     return SW_OK;
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(THREADS)
         counts[blockIdx.x] = within;
 }
 
-static enum sw_status count_mass(struct sw_backend *be, const struct sw_count_mass *a)
+enum sw_status sw_cuda_count_mass(struct sw_backend *be, const struct sw_count_mass *a)
 {
     struct cuda_state *s = state_of(be);
     SW_TRY(sw_cuda_may_wait(s, "count_mass"));
@@ -126,13 +126,13 @@ static enum sw_status count_mass(struct sw_backend *be, const struct sw_count_ma
     struct sort_buffers b;
     SW_TRY(reserve(s, count, a->rows, &b));
     gather_lines<<<(unsigned)div_up64(std::max<int64_t>(count, a->rows + 1), 256), 256, 0,
-                   s->stream>>>(*a, b.keys[0], b.places[0], b.offsets);
+                   queue_on(s)>>>(*a, b.keys[0], b.places[0], b.offsets);
     LAUNCHED(s, "count_mass, gather");
     SW_TRY(sort_segments(s, &b, count, a->rows));
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)a->rows * sizeof(int), &counts));
-    count_lines<<<(unsigned)a->rows, THREADS, 0, s->stream>>>(b.keys[0], a->n, a->limit,
-                                                              static_cast<int *>(counts));
+    count_lines<<<(unsigned)a->rows, THREADS, 0, queue_on(s)>>>(b.keys[0], a->n, a->limit,
+                                                                static_cast<int *>(counts));
     LAUNCHED(s, "count_mass");
     return be->download(be, a->counts, counts, (size_t)a->rows * sizeof(int));
 }
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
     }
 }
 
-static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass *in)
+enum sw_status sw_cuda_keep_mass(struct sw_backend *be, const struct sw_keep_mass *in)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_unit_holds(&in->scores, in->rows, in->row0 + in->rows) && in->rows >= 1 &&
@@ -269,10 +269,10 @@ static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass
         CUDA_TRY(s, cudaMemsetAsync(in->keep, 0,
                                     (size_t)in->scores.units * (size_t)in->scores.ld_rows *
                                         (size_t)in->scores.ld,
-                                    s->stream));
+                                    queue_on(s)));
     void *limits;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, (size_t)in->scores.units * sizeof(double), &limits));
-    SW_TRY(sw_cuda_upload(s, limits, in->limit, (size_t)in->scores.units * sizeof(double)));
+    SW_TRY(sw_cuda_memory_upload(s, limits, in->limit, (size_t)in->scores.units * sizeof(double)));
     a.limit = static_cast<const double *>(limits);
     bool whole_units = in->rule == SW_MASS_UNIT;
     /* 512 MiB of sort buffers at once */
@@ -285,25 +285,20 @@ static enum sw_status keep_mass(struct sw_backend *be, const struct sw_keep_mass
         struct sort_buffers b;
         SW_TRY(reserve(s, count, segments, &b));
         gather_matrix<<<dim3((unsigned)div_up64(a.triangle, 256), (unsigned)units), 256, 0,
-                        s->stream>>>(a, b.keys[0], b.places[0]);
+                        queue_on(s)>>>(a, b.keys[0], b.places[0]);
         LAUNCHED(s, "keep_mass, gather");
-        segment_offsets<<<(unsigned)div_up64(segments + 1, 256), 256, 0, s->stream>>>(
+        segment_offsets<<<(unsigned)div_up64(segments + 1, 256), 256, 0, queue_on(s)>>>(
             a, units, whole_units, b.offsets);
         LAUNCHED(s, "keep_mass, offsets");
         SW_TRY(sort_segments(s, &b, count, segments));
         a.keys = b.keys[0];
         a.places = b.places[0];
         if (whole_units)
-            mark_unit_mass<<<(unsigned)units, THREADS, 0, s->stream>>>(a);
+            mark_unit_mass<<<(unsigned)units, THREADS, 0, queue_on(s)>>>(a);
         else
-            mark_row_mass<<<dim3((unsigned)in->rows, (unsigned)units), THREADS, 0, s->stream>>>(a);
+            mark_row_mass<<<dim3((unsigned)in->rows, (unsigned)units), THREADS, 0, queue_on(s)>>>(
+                a);
         LAUNCHED(s, "keep_mass");
     }
     return SW_OK;
-}
-
-void sw_cuda_bind_sorted(struct sw_backend *be)
-{
-    be->count_mass = count_mass;
-    be->keep_mass = keep_mass;
 }

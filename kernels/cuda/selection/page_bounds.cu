@@ -1,56 +1,6 @@
-/* What a block's keys are like: how alike they are, their extremes, and the bound that extremes
- * give. */
+/* Quest: the extremes of a page's keys, and the bound on a query's scores that they give. */
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/reduce.cuh"
-
-/* One block a (key block, head). Its warps take the tokens by turns: norm, then the unit vector
- * into the warp's own sum, which a fixed order adds up. One read of x: 2 · d bytes a token. */
-__global__ void __launch_bounds__(256) alike_blocks(struct sw_similarity a)
-{
-    extern __shared__ float sums[]; /* [8][d] */
-    __shared__ float lanes[32];
-    int i = blockIdx.x, h = blockIdx.y, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    int t0 = i * a.block, t1 = min(t0 + a.block, a.n);
-    const float *shift = a.shift ? a.shift + (int64_t)h * a.head_dim : nullptr;
-    float *mine = sums + warp * a.head_dim;
-    for (int c = lane; c < a.head_dim; c += 32)
-        mine[c] = 0;
-    for (int t = t0 + warp; t < t1; t += 8) {
-        const bf16 *x = static_cast<const bf16 *>(a.x) + ((int64_t)t * a.heads + h) * a.head_dim;
-        float square = 0;
-        for (int c = lane; c < a.head_dim; c += 32) {
-            float v = __bfloat162float(x[c]) - (shift ? shift[c] : 0.0f);
-            square += v * v;
-        }
-        square = warp_sum(square);
-        float inv = square > 0 ? 1.0f / sqrtf(square) : 0.0f;
-        for (int c = lane; c < a.head_dim; c += 32)
-            mine[c] += (__bfloat162float(x[c]) - (shift ? shift[c] : 0.0f)) * inv;
-    }
-    __syncthreads();
-    float total = 0;
-    for (int c = threadIdx.x; c < a.head_dim; c += blockDim.x) {
-        float v = 0;
-        for (int w = 0; w < 8; w++)
-            v += sums[w * a.head_dim + c];
-        v /= (float)(t1 - t0);
-        total += v * v;
-    }
-    total = block_sum(total, lanes);
-    if (threadIdx.x == 0)
-        a.out[(int64_t)h * a.ld + i] = total;
-}
-
-static enum sw_status similarity(struct sw_backend *be, const struct sw_similarity *a)
-{
-    struct cuda_state *s = state_of(be);
-    int b = div_up(a->n, a->block);
-    REQUIRE(a->n >= 1 && a->heads >= 1 && b <= a->ld && a->head_dim <= 1024, "similarity");
-    alike_blocks<<<dim3((unsigned)b, (unsigned)a->heads), 256,
-                   (size_t)a->head_dim * 8 * sizeof(float), s->stream>>>(*a);
-    LAUNCHED(s, "similarity");
-    return SW_OK;
-}
 
 /* A thread a (block, head, coordinate); its tokens one after the other. One read of x. */
 __global__ void extreme_blocks(struct sw_extremes a)
@@ -73,14 +23,14 @@ __global__ void extreme_blocks(struct sw_extremes a)
     }
 }
 
-static enum sw_status extremes(struct sw_backend *be, const struct sw_extremes *a)
+enum sw_status sw_cuda_extremes(struct sw_backend *be, const struct sw_extremes *a)
 {
     struct cuda_state *s = state_of(be);
     if (a->t1 <= a->t0)
         return SW_OK;
     int blocks = (a->t1 - 1) / a->block - a->t0 / a->block + 1;
     REQUIRE(a->t0 >= 0 && (a->t1 - 1) / a->block < a->ld, "extremes");
-    extreme_blocks<<<dim3((unsigned)blocks, (unsigned)a->heads), 128, 0, s->stream>>>(*a);
+    extreme_blocks<<<dim3((unsigned)blocks, (unsigned)a->heads), 128, 0, queue_on(s)>>>(*a);
     LAUNCHED(s, "extremes");
     return SW_OK;
 }
@@ -107,21 +57,14 @@ __global__ void __launch_bounds__(256) bound_blocks(struct sw_bound_scores a)
         unit_row(a.out, u, 0)[j] = sum;
 }
 
-static enum sw_status bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
+enum sw_status sw_cuda_bound_scores(struct sw_backend *be, const struct sw_bound_scores *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_unit_holds(&a->out, 1, a->b) && a->n_heads % a->out.units == 0 && a->b <= a->ld_in &&
                 a->n_heads % a->n_kv_heads == 0,
             "bound_scores");
-    bound_blocks<<<dim3((unsigned)div_up(a->b, 8), (unsigned)a->out.units), 256, 0, s->stream>>>(
+    bound_blocks<<<dim3((unsigned)div_up(a->b, 8), (unsigned)a->out.units), 256, 0, queue_on(s)>>>(
         *a);
     LAUNCHED(s, "bound_scores");
     return SW_OK;
-}
-
-void sw_cuda_bind_pages(struct sw_backend *be)
-{
-    be->similarity = similarity;
-    be->extremes = extremes;
-    be->bound_scores = bound_scores;
 }

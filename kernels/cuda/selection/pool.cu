@@ -1,8 +1,8 @@
 /* Block pooling and the sketch transform. */
 #include <algorithm>
 
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/early.cuh"
 
 /* A bf16 is the upper half of the float of the same value. */
 __device__ inline void add_eight(float (&acc)[8], uint4 raw)
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(256, 4)
         out[col] = total;
 }
 
-static enum sw_status pool(struct sw_backend *be, const struct sw_pool *a)
+enum sw_status sw_cuda_pool(struct sw_backend *be, const struct sw_pool *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(a->units >= 1 && a->heads % a->units == 0 && a->block >= 1 && a->t0 >= 0, "pool");
@@ -100,9 +100,9 @@ static enum sw_status pool(struct sw_backend *be, const struct sw_pool *a)
                              4 * (int64_t)s->multiprocessors)
         slice /= 2;
     dim3 grid((unsigned)blocks, (unsigned)a->units, (unsigned)div_up(a->head_dim, slice));
-    pool_blocks<<<grid, 256, 0, s->stream>>>(static_cast<const bf16 *>(a->x), a->heads, a->head_dim,
-                                             a->heads / a->units, a->block, a->t0, a->t1, a->ld,
-                                             slice, a->sums);
+    pool_blocks<<<grid, 256, 0, queue_on(s)>>>(static_cast<const bf16 *>(a->x), a->heads,
+                                               a->head_dim, a->heads / a->units, a->block, a->t0,
+                                               a->t1, a->ld, slice, a->sums);
     LAUNCHED(s, "pool");
     return SW_OK;
 }
@@ -144,7 +144,7 @@ __global__ void sketch_rows(struct sw_sketch a, struct sw_srht t, bool plain)
     hadamard(v, t, a.out + ((int64_t)u * a.ld + i) * t.r);
 }
 
-static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
+enum sw_status sw_cuda_sketch(struct sw_backend *be, const struct sw_sketch *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(a->i0 >= 0 && a->i1 <= a->ld, "sketch");
@@ -158,7 +158,7 @@ static enum sw_status sketch(struct sw_backend *be, const struct sw_sketch *a)
                 "sketch");
     }
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)a->units);
-    sketch_rows<<<grid, 128, (size_t)t.d_pow2 * sizeof(float), s->stream>>>(*a, t, !a->transform);
+    sketch_rows<<<grid, 128, (size_t)t.d_pow2 * sizeof(float), queue_on(s)>>>(*a, t, !a->transform);
     LAUNCHED(s, "sketch");
     return SW_OK;
 }
@@ -252,13 +252,13 @@ __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
 __global__ void __launch_bounds__(JOB_THREADS, 2)
     pool_sketch_blocks(const __grid_constant__ pool_jobs a)
 {
-    allow_early();
+    allow_dependents();
     int id = blockIdx.x;
     pool_job_block(id < a.first ? a.job[0] : a.job[1], a.d, id < a.first ? id : id - a.first);
 }
 
-static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *pools,
-                                  const struct sw_sketch *sketches, int count)
+enum sw_status sw_cuda_pool_sketch(struct sw_backend *be, const struct sw_pool *pools,
+                                   const struct sw_sketch *sketches, int count)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(count >= 1, "pool_sketch");
@@ -310,14 +310,7 @@ static enum sw_status pool_sketch(struct sw_backend *be, const struct sw_pool *p
         }
         return SW_OK;
     }
-    pool_sketch_blocks<<<(unsigned)blocks, JOB_THREADS, 0, s->stream>>>(a);
+    pool_sketch_blocks<<<(unsigned)blocks, JOB_THREADS, 0, queue_on(s)>>>(a);
     LAUNCHED(s, "pool_sketch");
     return SW_OK;
-}
-
-void sw_cuda_bind_pool(struct sw_backend *be)
-{
-    be->pool = pool;
-    be->sketch = sketch;
-    be->pool_sketch = pool_sketch;
 }

@@ -2,17 +2,18 @@
  * released code.
  *
  * No row is sorted. Under a budget a row is taken by a team of warps that searches for the
- * threshold (best.cuh): its scores are read once, 4 bytes an entry, 8.4 MB at b = 2048. The
+ * threshold (row_top.cuh): its scores are read once, 4 bytes an entry, 8.4 MB at b = 2048. The
  * quantile comes from radix passes over the scores' 32-bit keys, eight bits at a time (four
  * histograms in shared memory, integer atomics: the same counts in any order). */
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/early.cuh"
 #include "kernels/cuda/device/reduce.cuh"
-#include "kernels/cuda/selection/best.cuh"
-#include "kernels/cuda/selection/radix.cuh"
+#include "kernels/cuda/selection/list_starts.cuh"
+#include "kernels/cuda/selection/radix_select.cuh"
+#include "kernels/cuda/selection/row_top.cuh"
 
 /* --- under a budget --------------------------------------------------------------------------- */
 
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4) select_top_rows(top_args a
 {
     __shared__ uint32_t places[2 * TEAM_WARPS];
     int r, u = blockIdx.y;
-    allow_early();
+    allow_dependents();
     struct row_team team = team_of(a, each, places, &r);
     wait_for_previous();
     if (has_work(team, r))
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
     extern __shared__ __align__(16) float held[]; /* [TEAM_WARPS / each][padded_row(b)] */
     __shared__ uint32_t places[2 * TEAM_WARPS];
     int r, u = blockIdx.y;
-    allow_early();
+    allow_dependents();
     struct row_team team = team_of(a, each, places, &r);
     bool mine = has_work(team, r);
     struct place place = {0, 0};
@@ -180,8 +181,8 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
         SW_TRY(sw_cuda_scratch(s, SCRATCH_BUDGET, starts.size() * sizeof(int32_t), &device_starts));
         if (starts != s->budget) {
             s->budget.clear();
-            SW_TRY(
-                sw_cuda_upload(s, device_starts, starts.data(), starts.size() * sizeof(int32_t)));
+            SW_TRY(sw_cuda_memory_upload(s, device_starts, starts.data(),
+                                         starts.size() * sizeof(int32_t)));
             s->budget.swap(starts);
         }
     }
@@ -193,23 +194,23 @@ static enum sw_status prepare_top(struct cuda_state *s, const struct sw_select_t
     return SW_OK;
 }
 
-static enum sw_status select_top(struct sw_backend *be, const struct sw_select_top *a,
-                                 struct sw_selection *out)
+enum sw_status sw_cuda_select_top(struct sw_backend *be, const struct sw_select_top *a,
+                                  struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     top_args args;
     SW_TRY(prepare_top(s, a, out, &args));
     int each = team_warps(a->row0 + a->rows);
     dim3 grid((unsigned)div_up(a->rows, TEAM_WARPS / each), (unsigned)a->scores.units);
-    CUDA_TRY(s, early_launch(s, true, select_top_rows, grid, 32 * TEAM_WARPS, 0, args, each));
+    CUDA_TRY(s, dependent_launch(s, true, select_top_rows, grid, 32 * TEAM_WARPS, 0, args, each));
     LAUNCHED(s, "select_top");
     return SW_OK;
 }
 
 /* The product, then one kernel for the rest; without a product (beta = 0) that kernel alone; a
  * short prompt's rows in one kernel altogether. */
-static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
-                               const struct sw_select_top *t, struct sw_selection *out)
+enum sw_status sw_cuda_walk_top(struct sw_backend *be, const struct sw_walk *w,
+                                const struct sw_select_top *t, struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(w->scale_rows && t->scores.data == w->out.data && t->scores.units == w->out.units &&
@@ -223,7 +224,7 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
     /* rows in the shared memory that every kernel may have */
     if (w->rows <= 8 || bytes > (size_t)40 << 10) {
         SW_TRY(be->walk(be, w));
-        return select_top(be, t, out);
+        return sw_cuda_select_top(be, t, out);
     }
     top_args args;
     SW_TRY(prepare_top(s, t, out, &args)); /* what it sends must not come between the kernels */
@@ -239,8 +240,8 @@ static enum sw_status walk_top(struct sw_backend *be, const struct sw_walk *w,
         scale.fill = true;
     }
     dim3 grid((unsigned)div_up(t->rows, TEAM_WARPS / each), (unsigned)t->scores.units);
-    CUDA_TRY(s, early_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes, args,
-                             scale, each));
+    CUDA_TRY(s, dependent_launch(s, true, scale_select_rows, grid, 32 * TEAM_WARPS, (int)bytes,
+                                 args, scale, each));
     LAUNCHED(s, "walk_top");
     return SW_OK;
 }
@@ -334,24 +335,6 @@ __global__ void __launch_bounds__(THREADS) quantile_count(quantile_args a)
     }
 }
 
-/* indptr = exclusive sums of counts; one block. */
-__global__ void __launch_bounds__(THREADS)
-    sum_counts(const int32_t *counts, int64_t rows, int32_t *indptr)
-{
-    __shared__ int lanes[2][THREADS / 32];
-    int carry = 0;
-    for (int64_t base = 0; base < rows; base += THREADS) {
-        int64_t r = base + threadIdx.x;
-        struct pair_sum mine = {r < rows ? counts[r] : 0, 0}, total;
-        struct pair_sum before = scan_pairs(mine, &total, lanes);
-        if (r < rows)
-            indptr[r] = carry + before.a;
-        carry += total.a;
-    }
-    if (threadIdx.x == 0)
-        indptr[rows] = carry;
-}
-
 __global__ void __launch_bounds__(THREADS) quantile_fill(quantile_args a)
 {
     __shared__ int lanes[2][THREADS / 32];
@@ -373,8 +356,8 @@ __global__ void __launch_bounds__(THREADS) quantile_fill(quantile_args a)
     }
 }
 
-static enum sw_status select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
-                                      struct sw_selection *out)
+enum sw_status sw_cuda_select_quantile(struct sw_backend *be, const struct sw_select_quantile *a,
+                                       struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0 &&
@@ -404,18 +387,11 @@ static enum sw_status select_quantile(struct sw_backend *be, const struct sw_sel
                        out->indices,
                        out->whole};
     dim3 grid((unsigned)a->rows, (unsigned)a->scores.units);
-    quantile_count<<<grid, THREADS, 0, s->stream>>>(k);
+    quantile_count<<<grid, THREADS, 0, queue_on(s)>>>(k);
     LAUNCHED(s, "select_quantile, count");
-    sum_counts<<<1, THREADS, 0, s->stream>>>(k.counts, rows, out->indptr);
+    list_starts<<<1, THREADS, 0, queue_on(s)>>>(k.counts, rows, out->indptr);
     LAUNCHED(s, "select_quantile, sum");
-    quantile_fill<<<grid, THREADS, 0, s->stream>>>(k);
+    quantile_fill<<<grid, THREADS, 0, queue_on(s)>>>(k);
     LAUNCHED(s, "select_quantile, fill");
     return SW_OK;
-}
-
-void sw_cuda_bind_select(struct sw_backend *be)
-{
-    be->select_top = select_top;
-    be->walk_top = walk_top;
-    be->select_quantile = select_quantile;
 }

@@ -102,12 +102,12 @@ static enum sw_status logits(struct cuda_state *s, const line_args &a)
     CUDA_TRY(s, cudaFuncSetAttribute(line_logits<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      128 * D * 2));
     dim3 grid((unsigned)div_up(a.n, 64), (unsigned)div_up(a.last, 64), (unsigned)a.heads);
-    line_logits<D><<<grid, 128, 128 * D * 2, s->stream>>>(a);
+    line_logits<D><<<grid, 128, 128 * D * 2, queue_on(s)>>>(a);
     LAUNCHED(s, "vertical_slash, logits");
     return SW_OK;
 }
 
-static enum sw_status vertical_slash(struct sw_backend *be, const struct sw_vertical_slash *l)
+enum sw_status sw_cuda_vertical_slash(struct sw_backend *be, const struct sw_vertical_slash *l)
 {
     struct cuda_state *s = state_of(be);
     const struct sw_attend *in = l->in;
@@ -145,15 +145,15 @@ static enum sw_status vertical_slash(struct sw_backend *be, const struct sw_vert
 #define CALL(D) logits<(D)>(s, a)
         SW_TRY(FOR_HEAD_DIM(a.d, CALL));
 #undef CALL
-        line_statistics<<<dim3((unsigned)a.last, (unsigned)a.heads), 512, 0, s->stream>>>(a);
+        line_statistics<<<dim3((unsigned)a.last, (unsigned)a.heads), 512, 0, queue_on(s)>>>(a);
         LAUNCHED(s, "vertical_slash, statistics");
         dim3 grid((unsigned)div_up(a.n, 256), (unsigned)a.heads);
         if (l->columns) {
-            line_sums<false><<<grid, 256, 0, s->stream>>>(a, l->ld, l->columns);
+            line_sums<false><<<grid, 256, 0, queue_on(s)>>>(a, l->ld, l->columns);
             LAUNCHED(s, "vertical_slash, columns");
         }
         if (l->slashes) {
-            line_sums<true><<<grid, 256, 0, s->stream>>>(a, l->ld, l->slashes);
+            line_sums<true><<<grid, 256, 0, queue_on(s)>>>(a, l->ld, l->slashes);
             LAUNCHED(s, "vertical_slash, slashes");
         }
     }
@@ -177,15 +177,15 @@ __global__ void pool_vertical_slash_blocks(struct sw_pool_vertical_slash a, int 
     a.out[(int64_t)blockIdx.y * a.ld_out + j] = a.scale * sum;
 }
 
-static enum sw_status pool_vertical_slash(struct sw_backend *be,
-                                          const struct sw_pool_vertical_slash *a)
+enum sw_status sw_cuda_pool_vertical_slash(struct sw_backend *be,
+                                           const struct sw_pool_vertical_slash *a)
 {
     struct cuda_state *s = state_of(be);
     int blocks = div_up(a->n, a->block);
     REQUIRE(a->rows >= 1 && a->rows <= 65535 && a->n >= 1 && a->n <= a->ld && blocks <= a->ld_out,
             "pool_vertical_slash");
     pool_vertical_slash_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0,
-                                 s->stream>>>(*a, blocks);
+                                 queue_on(s)>>>(*a, blocks);
     LAUNCHED(s, "pool_vertical_slash");
     return SW_OK;
 }
@@ -200,8 +200,8 @@ __global__ void vertical_slash_rows(struct sw_vertical_slash_scores a)
     unit_row(a.out, u, r)[j] = j <= i ? columns[j] + slashes[i - j] : 0.0f;
 }
 
-static enum sw_status vertical_slash_scores(struct sw_backend *be,
-                                            const struct sw_vertical_slash_scores *a)
+enum sw_status sw_cuda_vertical_slash_scores(struct sw_backend *be,
+                                             const struct sw_vertical_slash_scores *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_unit_holds(&a->out, a->rows, a->b) && a->rows >= 1 && a->b <= a->ld_in &&
@@ -209,14 +209,7 @@ static enum sw_status vertical_slash_scores(struct sw_backend *be,
             "vertical_slash_scores");
     vertical_slash_rows<<<dim3((unsigned)div_up(a->b, 128), (unsigned)a->rows,
                                (unsigned)a->out.units),
-                          128, 0, s->stream>>>(*a);
+                          128, 0, queue_on(s)>>>(*a);
     LAUNCHED(s, "vertical_slash_scores");
     return SW_OK;
-}
-
-void sw_cuda_bind_lines(struct sw_backend *be)
-{
-    be->vertical_slash = vertical_slash;
-    be->pool_vertical_slash = pool_vertical_slash;
-    be->vertical_slash_scores = vertical_slash_scores;
 }

@@ -1,8 +1,8 @@
 /* The walk product and the running average of a cached block matrix. */
 #include <algorithm>
 
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/early.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
     extern __shared__ __align__(16) float stages[];
     int row_tile, col_tile, u = blockIdx.z;
     tile_by_length(blockIdx.x, (a.rows + T - 1) / T, (a.b + T - 1) / T, &row_tile, &col_tile);
-    allow_early();
+    allow_dependents();
     wait_for_previous();
     /* last row of the tile */
     int i0 = row_tile * T, j0 = col_tile * T, bottom = min(i0 + T, a.rows) - 1;
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
 __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
 {
     __shared__ float lanes[32];
-    allow_early();
+    allow_dependents();
     wait_for_previous();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
     float *row = unit_row(a.out, u, i);
@@ -269,8 +269,8 @@ static enum sw_status launch_tiles(struct cuda_state *s, const struct sw_walk *a
              cudaFuncSetAttribute(walk_tiles<T, VEC>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   walk_layout<T>::BYTES));
     dim3 grid((unsigned)(div_up(a->rows, T) * div_up(a->b, T)), 1, (unsigned)a->out.units);
-    CUDA_TRY(s, early_launch(s, true, walk_tiles<T, VEC>, grid, WALK_THREADS, walk_layout<T>::BYTES,
-                             *a));
+    CUDA_TRY(s, dependent_launch(s, true, walk_tiles<T, VEC>, grid, WALK_THREADS,
+                                 walk_layout<T>::BYTES, *a));
     LAUNCHED(s, "walk");
     return SW_OK;
 }
@@ -285,7 +285,7 @@ enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *
             "walk");
     if (a->rows <= 8) {
         walk_rows<<<dim3((unsigned)div_up(a->b, 32), (unsigned)a->rows, (unsigned)a->out.units),
-                    1024, 0, s->stream>>>(*a);
+                    1024, 0, queue_on(s)>>>(*a);
         LAUNCHED(s, "walk");
         return SW_OK;
     }
@@ -297,13 +297,13 @@ enum sw_status sw_cuda_walk_product(struct cuda_state *s, const struct sw_walk *
     return vec ? launch_tiles<32, true>(s, a) : launch_tiles<32, false>(s, a);
 }
 
-static enum sw_status walk(struct sw_backend *be, const struct sw_walk *a)
+enum sw_status sw_cuda_walk(struct sw_backend *be, const struct sw_walk *a)
 {
     struct cuda_state *s = state_of(be);
     SW_TRY(sw_cuda_walk_product(s, a));
     if (a->scale_rows) {
-        CUDA_TRY(s, early_launch(s, true, scale_rows,
-                                 dim3((unsigned)a->rows, (unsigned)a->out.units), 256, 0, *a));
+        CUDA_TRY(s, dependent_launch(s, true, scale_rows,
+                                     dim3((unsigned)a->rows, (unsigned)a->out.units), 256, 0, *a));
         LAUNCHED(s, "walk, scale_rows");
     }
     return SW_OK;
@@ -353,20 +353,14 @@ __global__ void __launch_bounds__(128) running_column(struct sw_running a)
             m[j] /= sum;
 }
 
-static enum sw_status running(struct sw_backend *be, const struct sw_running *a)
+enum sw_status sw_cuda_running(struct sw_backend *be, const struct sw_running *a)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(a->c >= 0 && a->c < a->b && sw_unit_holds(&a->a, a->b, a->b), "running");
-    running_row<<<(unsigned)a->a.units, 256, 0, s->stream>>>(*a);
+    running_row<<<(unsigned)a->a.units, 256, 0, queue_on(s)>>>(*a);
     LAUNCHED(s, "running, row");
     running_column<<<dim3((unsigned)(a->causal ? 1 : a->b), (unsigned)a->a.units), 128, 0,
-                     s->stream>>>(*a);
+                     queue_on(s)>>>(*a);
     LAUNCHED(s, "running, column");
     return SW_OK;
-}
-
-void sw_cuda_bind_walk(struct sw_backend *be)
-{
-    be->walk = walk;
-    be->running = running;
 }

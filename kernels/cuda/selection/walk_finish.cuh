@@ -11,10 +11,10 @@
 #define SW_CUDA_WALK_FINISH_CUH
 
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/opaque.cuh"
+#include "kernels/cuda/device/hide_origin.cuh"
 #include "kernels/cuda/device/reduce.cuh"
-#include "kernels/cuda/device/team.cuh"
-#include "kernels/cuda/selection/radix.cuh" /* the order of scores */
+#include "kernels/cuda/device/warp_team.cuh"
+#include "kernels/cuda/selection/radix_select.cuh" /* the order of scores */
 #include "kernels/cuda/selection/walk_step.h"
 
 static const int BAND = 1024; /* rows of a that are added up in one part */
@@ -252,8 +252,8 @@ struct columns {
 #pragma unroll
             for (int e = 0; e < EACH; e++) {
                 int j = EACH * threadIdx.x + e;
-                candidate[e] = opaque(has(j) ? ~0u : 0u);
-                forced[e] = opaque(j < before && !has(j) ? ~0u : 0u);
+                candidate[e] = hide_origin(has(j) ? ~0u : 0u);
+                forced[e] = hide_origin(j < before && !has(j) ? ~0u : 0u);
             }
     }
     __device__ bool has(int j) const { return j >= lo && j < hi; }
@@ -278,8 +278,8 @@ __device__ uint32_t finish_row(const step_args &a, struct team &team, const colu
 {
     const struct sw_walk_step &in = a.in;
     const bool in_place = weights == a.logits;
-    float x_c = in.x ? in.x[a.c] : 1.0f, *row = opaque(in.a + (int64_t)a.c * in.ld),
-          *out = opaque(in.out), w[EACH];
+    float x_c = in.x ? in.x[a.c] : 1.0f, *row = hide_origin(in.a + (int64_t)a.c * in.ld),
+          *out = hide_origin(in.out), w[EACH];
     auto each = [&](auto visit) { each_turn<ONE>(a.b, w, r, weights, walked, visit); };
 
     float top = -INFINITY;
@@ -518,7 +518,7 @@ template <bool ONE>
 __device__ void finish_list(const step_args &a, struct team &team, const columns<ONE> &of,
                             const float (&r)[EACH], const float *walked, uint32_t least)
 {
-    int32_t *list = opaque(a.indices);
+    int32_t *list = hide_origin(a.indices);
     struct row_keys<ONE> keys = {
         of, walked, {}
     };

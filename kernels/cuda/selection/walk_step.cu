@@ -19,8 +19,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/early.cuh"
 #include "kernels/cuda/selection/walk_finish.cuh"
 
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_b
     if (id < works) {
         step_args a = of_sequence(all, id / all.workers);
         id %= all.workers;
-        allow_early();
+        allow_dependents();
         if (id < a.strips) {
             score_strip<E>(a, id, &sh.strip);
         } else { /* tiles of the lower triangle, row bands from the top: a_band · (band + 1) in each
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_b
     __threadfence();
     __syncthreads();
     /* no early block is brought in, and looks at these, until all blocks have come to this */
-    allow_early();
+    allow_dependents();
     finish<ONE>(a, &sh.finish);
 }
 
@@ -307,8 +307,8 @@ static void (*step_kernel(int b))(step_args)
     return b <= TURN ? step_blocks<E, true> : step_blocks<E, false>;
 }
 
-static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step *in,
-                                struct sw_selection *out)
+enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_step *in,
+                                 struct sw_selection *out)
 {
     struct cuda_state *s = state_of(be);
     REQUIRE(in->batch >= 1 && in->n >= 1 && in->block >= 1 && in->transform && in->out != in->x &&
@@ -372,11 +372,10 @@ static enum sw_status walk_step(struct sw_backend *be, const struct sw_walk_step
                                 : a.t.d_pow2 == 64  ? step_kernel<2>(a.b)
                                 : a.t.d_pow2 == 128 ? step_kernel<4>(a.b)
                                                     : step_kernel<8>(a.b);
-    kernel<<<grid, STEP_THREADS, 0, s->stream>>>(a);
+    kernel<<<grid, STEP_THREADS, 0, queue_on(s)>>>(a);
     LAUNCHED(s, "walk_step");
-    s->step = a;
-    s->step_is_last = true;
+    s->step_written = a.written;
+    s->step_entries = in->kept + 1;
+    out->launch = s->queued;
     return SW_OK;
 }
-
-void sw_cuda_bind_walk_step(struct sw_backend *be) { be->walk_step = walk_step; }

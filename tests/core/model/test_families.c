@@ -16,6 +16,7 @@
 #include "core/model/model.h"
 #include "core/model/safetensors.h"
 #include "core/sparse.h"
+#include "kernels/open.h"
 #include "tests/support/backends.h"
 
 #define FAMILIES "tests/fixtures/families"

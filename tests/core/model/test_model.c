@@ -15,6 +15,7 @@
 #include "core/model/model.h"
 #include "core/model/safetensors.h"
 #include "core/sparse.h"
+#include "kernels/open.h"
 
 static const char model_folder[] = "datasets/models/smollm2-135m-instruct";
 static const char fixture_file[] = "tests/fixtures/smollm2-logits.safetensors";

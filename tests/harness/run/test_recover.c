@@ -15,6 +15,7 @@
 #include "harness/run/attention.h"
 #include "harness/run/latency.h"
 #include "harness/run/recover.h"
+#include "kernels/open.h"
 #include "tests/support/backends.h"
 
 enum { N = 250, STEPS = 9, BLOCK = 16 }; /* the steps fill a block and begin another */

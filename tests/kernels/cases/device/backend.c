@@ -1,4 +1,5 @@
 /* backend.c: time stamps, cold caches, and what a backend says about itself. */
+#include "kernels/open.h"
 #include "tests/kernels/cases.h"
 
 static void make(struct sw_case *c) { (void)c; }

@@ -336,7 +336,7 @@ static void mark(struct sw_case *c, int unit, int row, int j)
     sw_want(c, MASS_KEEP, unit, row, j, 1, 0);
 }
 
-/* All of a unit's rows together, or one row. The rules of core/ops.h, in their words. */
+/* All of a unit's rows together, or one row. The rules of core/operation_args.h, in their words. */
 static void mass_of_rows(struct sw_case *c, const struct sw_keep_mass *a, int u, int from, int to,
                          struct entry *e)
 {

@@ -1,26 +1,26 @@
-/* early.cuh: kernels that begin while the one before them ends ("programmatic dependent launch",
- * compute capability 9.0).
+/* dependent_launch.cuh: kernels that begin while the one before them ends ("programmatic dependent
+ * launch", compute capability 9.0).
  *
  * Two launches in a row cost 2–4 µs between the last write of one and the first read of the other.
  * An early kernel is brought to the multiprocessors as soon as all blocks of the one before it have
- * called allow_early() or are over; it sets itself up and waits. Rules:
+ * called allow_dependents() or are over; it sets itself up and waits. Rules:
  *   - every block of an early kernel calls wait_for_previous() before it ends, and before it reads
  *     or writes what the kernels before it write or read;
- *   - allow_early() comes first of all, so that a whole chain is in place while its first kernel
- *     still runs. A kernel is brought only when all blocks of those before it have their places, so
- *     none that waits can keep away one that it waits for;
+ *   - allow_dependents() comes first of all, so that a whole chain is in place while its first
+ * kernel still runs. A kernel is brought only when all blocks of those before it have their places,
+ * so none that waits can keep away one that it waits for;
  *   - so what an early kernel may read before its wait is only what was complete when the last
  *     kernel before it that is not early began.
  * Decode attention behind a walk_step is the exception to the first: walk_step.cu says how it knows
  * what is complete.
- * Where the kernel before has no allow_early(), or something else than a kernel lies between (a
- * time stamp, a copy), the launch is an ordinary one. Below 9.0 it always is. */
-#ifndef SW_CUDA_EARLY_CUH
-#define SW_CUDA_EARLY_CUH
+ * Where the kernel before has no allow_dependents(), or something else than a kernel lies between
+ * (a time stamp, a copy), the launch is an ordinary one. Below 9.0 it always is. */
+#ifndef SW_CUDA_DEPENDENT_LAUNCH_CUH
+#define SW_CUDA_DEPENDENT_LAUNCH_CUH
 
 #include "kernels/cuda/device/device.h"
 
-__device__ inline void allow_early()
+__device__ inline void allow_dependents()
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -35,8 +35,8 @@ __device__ inline void wait_for_previous()
 }
 
 template <class... P, class... A>
-static cudaError_t early_launch(struct cuda_state *s, bool early, void (*kernel)(P...), dim3 grid,
-                                int threads, int bytes, A... args)
+static cudaError_t dependent_launch(struct cuda_state *s, bool early, void (*kernel)(P...),
+                                    dim3 grid, int threads, int bytes, A... args)
 {
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -45,7 +45,7 @@ static cudaError_t early_launch(struct cuda_state *s, bool early, void (*kernel)
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = (size_t)bytes;
-    config.stream = s->stream;
+    config.stream = queue_on(s);
     config.attrs = &attribute;
     config.numAttrs = early && s->major >= 9 ? 1 : 0;
     return cudaLaunchKernelEx(&config, kernel, P(args)...);

@@ -1,11 +1,11 @@
-/* best.cuh: the best blocks of one row, by a team of warps that waits for nobody else. No row is
+/* row_top.cuh: the best blocks of one row, by a team of warps that waits for nobody else. No row is
  * sorted: the threshold is searched for among the scores' keys. */
-#ifndef SW_CUDA_BEST_CUH
-#define SW_CUDA_BEST_CUH
+#ifndef SW_CUDA_ROW_TOP_CUH
+#define SW_CUDA_ROW_TOP_CUH
 
 #include "kernels/cuda/device/device.h"
-#include "kernels/cuda/device/team.cuh"
-#include "kernels/cuda/selection/radix.cuh" /* the order of scores */
+#include "kernels/cuda/device/warp_team.cuh"
+#include "kernels/cuda/selection/radix_select.cuh" /* the order of scores */
 
 /* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256
  * columns, at most all of them. A warp alone needs no barrier. */

@@ -1,7 +1,7 @@
-/* radix.cuh: the key of the need-th best score of a row without sorting it, and block-wide sums;
- * for blocks of whole warps. */
-#ifndef SW_CUDA_RADIX_CUH
-#define SW_CUDA_RADIX_CUH
+/* radix_select.cuh: the key of the need-th best score of a row without sorting it, and block-wide
+ * sums; for blocks of whole warps. */
+#ifndef SW_CUDA_RADIX_SELECT_CUH
+#define SW_CUDA_RADIX_SELECT_CUH
 
 #include <cstdint>
 

@@ -1,12 +1,12 @@
-/* opaque.cuh: a value whose origin the compiler does not see: it can neither rematerialise it where
- * it is used nor hoist what is computed from it. */
-#ifndef SW_CUDA_OPAQUE_CUH
-#define SW_CUDA_OPAQUE_CUH
+/* hide_origin.cuh: a value whose origin the compiler does not see: it can neither rematerialise it
+ * where it is used nor hoist what is computed from it. */
+#ifndef SW_CUDA_HIDE_ORIGIN_CUH
+#define SW_CUDA_HIDE_ORIGIN_CUH
 
 #include <type_traits>
 
 template <class T>
-__device__ __forceinline__ T opaque(T v)
+__device__ __forceinline__ T hide_origin(T v)
 {
     static_assert((sizeof(T) == 4 || sizeof(T) == 8) && !std::is_floating_point_v<T>,
                   "one or two integer registers");

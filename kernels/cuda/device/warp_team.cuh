@@ -1,6 +1,6 @@
-/* team.cuh: neighbouring warps of a block that work on one row and wait for nobody else. */
-#ifndef SW_CUDA_TEAM_CUH
-#define SW_CUDA_TEAM_CUH
+/* warp_team.cuh: neighbouring warps of a block that work on one row and wait for nobody else. */
+#ifndef SW_CUDA_WARP_TEAM_CUH
+#define SW_CUDA_WARP_TEAM_CUH
 
 #include <cuda_runtime.h>
 
