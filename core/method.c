@@ -214,17 +214,3 @@ const struct sw_method *sw_method_find(const char *name)
             return *m;
     return NULL;
 }
-
-const struct sw_method *sw_method_nearest(const char *name)
-{
-    const struct sw_method *best = NULL;
-    int best_distance = 1 + (int)strlen(name) / 3;
-    for (const struct sw_method *const *m = sw_methods; *m; m++) {
-        int distance = sw_edit_distance((*m)->name, name);
-        if (distance <= best_distance && (!best || distance < best_distance)) {
-            best = *m;
-            best_distance = distance;
-        }
-    }
-    return best;
-}

@@ -178,7 +178,6 @@ extern const struct sw_method *const sw_methods[]; /* core/methods/table.c; ends
  * start. SW_EINTERNAL: the method and what it lacks. */
 SW_MUST_CHECK enum sw_status sw_methods_check(const struct sw_method *const *methods);
 const struct sw_method *sw_method_find(const char *name);
-const struct sw_method *sw_method_nearest(const char *name);
 
 #ifdef __cplusplus
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/nearest.h"
+
 static void *field(const struct sw_param *param, void *base)
 {
     return (char *)base + param->offset;
@@ -17,31 +19,6 @@ static const void *field_const(const struct sw_param *param, const void *base)
     return (const char *)base + param->offset;
 }
 static bool ranged(const struct sw_param *param) { return param->min != 0 || param->max != 0; }
-
-const char *sw_quote(const char *value, char *text, size_t size)
-{
-    size_t used = 0, room = size < 64 ? size : 64; /* quotes, "..." and the final 0 included */
-    if (room < 8) {
-        if (size > 0)
-            text[0] = '\0';
-        return text;
-    }
-    text[used++] = '\'';
-    const char *p = value;
-    for (; *p && used < room - 5; p++)
-        text[used++] = (char)((unsigned char)*p < 32 || *p == 127 ? '?' : *p);
-    if (*p) {
-        while (used > 1 && ((unsigned char)text[used - 1] & 0xc0) == 0x80)
-            used--; /* do not cut a UTF-8 character in two */
-        if (used > 1 && (unsigned char)text[used - 1] >= 0xc0)
-            used--;
-        memcpy(text + used, "...", 3);
-        used += 3;
-    }
-    text[used++] = '\'';
-    text[used] = '\0';
-    return text;
-}
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
@@ -179,53 +156,6 @@ const struct sw_param *sw_param_find(const struct sw_param *table, const char *n
         if (strcmp(p->name, name) == 0)
             return p;
     return NULL;
-}
-
-/* Insertions, deletions, substitutions and swaps of neighbours. Names beyond 63 bytes are far from
- * everything. */
-int sw_edit_distance(const char *a, const char *b)
-{
-    enum { LONGEST = 63 };
-    size_t na = strlen(a), nb = strlen(b);
-    if (na > LONGEST || nb > LONGEST)
-        return (int)(na > nb ? (na < INT_MAX ? na : INT_MAX) : (nb < INT_MAX ? nb : INT_MAX));
-    int rows[3][LONGEST + 1];
-    int *before = rows[0], *last = rows[1], *now = rows[2];
-    for (size_t j = 0; j <= nb; j++)
-        last[j] = before[j] = (int)j;
-    for (size_t i = 1; i <= na; i++) {
-        now[0] = (int)i;
-        for (size_t j = 1; j <= nb; j++) {
-            int best = last[j - 1] + (a[i - 1] != b[j - 1]);
-            if (last[j] + 1 < best)
-                best = last[j] + 1;
-            if (now[j - 1] + 1 < best)
-                best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best)
-                best = before[j - 2] + 1;
-            now[j] = best;
-        }
-        int *spare = before;
-        before = last;
-        last = now;
-        now = spare;
-    }
-    return last[nb];
-}
-
-const struct sw_param *sw_param_nearest(const struct sw_param *table, const char *name)
-{
-    const struct sw_param *best = NULL;
-    int limit = 1 + (int)(strlen(name) / 3);
-    for (const struct sw_param *p = table; p && p->name; p++) {
-        int distance = sw_edit_distance(name, p->name);
-        if (distance <= limit) {
-            best = p;
-            limit = distance - 1;
-        }
-    }
-    return best;
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */

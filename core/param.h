@@ -51,21 +51,12 @@ SW_MUST_CHECK enum sw_status sw_param_set(const struct sw_param *param, void *ba
 
 const struct sw_param *sw_param_find(const struct sw_param *table, const char *name);
 
-/* The row whose name is nearest to `name` (edit distance at most 1 + length/3), or NULL: for "did
- * you mean". */
-const struct sw_param *sw_param_nearest(const struct sw_param *table, const char *name);
-int sw_edit_distance(const char *a, const char *b);
-
 /* Writes the current value as text that sw_param_set reads back to the same value. Returns text. */
 const char *sw_param_text(const struct sw_param *param, const void *base, char *text, size_t size);
 
 /* Writes what is accepted, for messages and help: "an integer 1…4096", "a number in (0, 1]",
  * "arxiv|icml". Returns text. */
 const char *sw_param_expected(const struct sw_param *param, char *text, size_t size);
-
-/* Writes a value as messages show it: between quotes, shortened to 63 bytes, on one line. Returns
- * text. */
-const char *sw_quote(const char *value, char *text, size_t size);
 
 /* Frees what TEXT parameters hold. */
 void sw_param_free(const struct sw_param *table, void *base);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/method.h"
+#include "core/nearest.h"
 #include "core/param.h"
 #include "harness/config/options.h"
 #include "harness/program/cli.h"
@@ -12,14 +13,12 @@
 
 static int unknown_verb(const char *name)
 {
-    const char *names[32] = {NULL};
-    char shown[80];
-    for (int i = 0; i < 31 && sw_verbs[i].name; i++)
-        names[i] = sw_verbs[i].name;
-    const char *nearest = sw_nearest_name(names, name);
-    fprintf(stderr, "swbench: unknown verb %s%s%s%s; `swbench help` lists them\n",
-            sw_quote(name, shown, sizeof shown), nearest ? "; did you mean '" : "",
-            nearest ? nearest : "", nearest ? "'?" : "");
+    char shown[80], hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = sw_nearest_begin(name);
+    for (int i = 0; sw_verbs[i].name; i++)
+        sw_nearest_offer(&nearest, sw_verbs[i].name);
+    fprintf(stderr, "swbench: unknown verb %s%s; `swbench help` lists them\n",
+            sw_quote(name, shown, sizeof shown), sw_nearest_hint(&nearest, hint));
     return SW_EXIT_USAGE;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/nearest.h"
 #include "harness/config/options.h"
 #include "harness/config/yaml_tree.h"
 
@@ -202,23 +203,33 @@ static void bind_set(struct sw_problems *problems, const struct sw_yaml *node, c
     }
 }
 
+/* The search for what a node's text may have been meant to be. */
+static struct sw_nearest nearest_to(const struct sw_yaml *node)
+{
+    return sw_nearest_begin(node->kind == SW_YAML_SCALAR ? node->text : NULL);
+}
+
+/* " a, b, c": name i of a list. */
+static void add_name(char list[EXPECTED_SIZE], int i, const char *name)
+{
+    size_t used = strlen(list);
+    snprintf(list + used, EXPECTED_SIZE - used, "%s %s", i ? "," : "", name);
+}
+
 static void bind_shape(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
                        const struct sw_named_shape **out)
 {
     *out = node->kind == SW_YAML_SCALAR ? sw_shape_find(node->text) : NULL;
     if (*out)
         return;
-    char found[FOUND_SIZE], expected[EXPECTED_SIZE] = "";
-    const char *names[64] = {NULL};
-    for (int i = 0; i < 63 && sw_shapes[i].name; i++) {
-        size_t used = strlen(expected);
-        names[i] = sw_shapes[i].name;
-        snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "", names[i]);
+    char found[FOUND_SIZE], expected[EXPECTED_SIZE] = "", hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = nearest_to(node);
+    for (int i = 0; sw_shapes[i].name; i++) {
+        add_name(expected, i, sw_shapes[i].name);
+        sw_nearest_offer(&nearest, sw_shapes[i].name);
     }
-    const char *nearest = node->kind == SW_YAML_SCALAR ? sw_nearest_name(names, node->text) : NULL;
-    sw_problem(problems, node, path, "found %s, expected a shape: %s%s%s%s",
-               sw_yaml_found(node, found, sizeof found), expected,
-               nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    sw_problem(problems, node, path, "found %s, expected a shape:%s%s",
+               sw_yaml_found(node, found, sizeof found), expected, sw_nearest_hint(&nearest, hint));
 }
 
 /* --- sections --------------------------------------------------------------------------------- */
@@ -246,9 +257,12 @@ static enum sw_status section_defaults(const struct sw_section *section, char *b
 static void unknown_key(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
                         const struct sw_section *section)
 {
-    const char *nearest = sw_option_nearest(section, node->key);
-    if (nearest) {
-        sw_problem(problems, node, path, "unknown key; did you mean '%s'?", nearest);
+    char hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = sw_nearest_begin(node->key);
+    for (const struct sw_option *o = section->options; o->param.name; o++)
+        sw_nearest_offer(&nearest, o->param.name);
+    if (nearest.name) {
+        sw_problem(problems, node, path, "unknown key%s", sw_nearest_hint(&nearest, hint));
         return;
     }
     for (int i = 0; sw_sections[i]; i++)
@@ -422,19 +436,27 @@ static enum sw_status bind_workloads(struct sw_problems *problems, const struct 
 static void unknown_method(struct sw_problems *problems, const struct sw_yaml *node,
                            const char *path)
 {
-    char expected[EXPECTED_SIZE] = "a method:";
+    char found[FOUND_SIZE], expected[EXPECTED_SIZE] = "", hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = nearest_to(node);
     for (int i = 0; sw_methods[i]; i++) {
-        size_t used = strlen(expected);
-        snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
-                 sw_methods[i]->name);
+        add_name(expected, i, sw_methods[i]->name);
+        sw_nearest_offer(&nearest, sw_methods[i]->name);
     }
-    const struct sw_method *nearest =
-        node->kind == SW_YAML_SCALAR ? sw_method_nearest(node->text) : NULL;
-    char found[FOUND_SIZE];
-    sw_problem(problems, node, path, "found %s, expected %s%s%s%s",
-               sw_yaml_found(node, found, sizeof found), expected,
-               nearest ? "; did you mean '" : "", nearest ? nearest->name : "",
-               nearest ? "'?" : "");
+    sw_problem(problems, node, path, "found %s, expected a method:%s%s",
+               sw_yaml_found(node, found, sizeof found), expected, sw_nearest_hint(&nearest, hint));
+}
+
+static void unknown_param(struct sw_problems *problems, const struct sw_yaml *node,
+                          const char *path, const struct sw_method *method)
+{
+    char hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = sw_nearest_begin(node->key);
+    for (const struct sw_param *p = method->params; p->name; p++)
+        sw_nearest_offer(&nearest, p->name);
+    if (nearest.name)
+        sw_problem(problems, node, path, "unknown key%s", sw_nearest_hint(&nearest, hint));
+    else
+        sw_problem(problems, node, path, "unknown key; `swbench help %s` lists them", method->name);
 }
 
 /* scratch: a parameter struct of the method, holding its defaults. */
@@ -461,12 +483,7 @@ static enum sw_status bind_params(struct sw_problems *problems, const struct sw_
             SW_TRY(bind_list(problems, value, at, param, scratch, &mc->values[param - table]));
             continue;
         }
-        const struct sw_param *nearest = sw_param_nearest(table, value->key);
-        if (nearest)
-            sw_problem(problems, value, at, "unknown key; did you mean '%s'?", nearest->name);
-        else
-            sw_problem(problems, value, at, "unknown key; `swbench help %s` lists them",
-                       mc->method->name);
+        unknown_param(problems, value, at, mc->method);
     }
     return SW_OK;
 }

@@ -327,35 +327,6 @@ const struct sw_option *sw_option_find(const struct sw_section *section, const c
     return NULL;
 }
 
-/* Keeps the better of `best` and `candidate`; *limit is the largest distance that is still
- * better. */
-static const char *nearer(const char *name, const char *best, const char *candidate, int *limit)
-{
-    int distance = sw_edit_distance(name, candidate);
-    if (distance > *limit)
-        return best;
-    *limit = distance - 1;
-    return candidate;
-}
-
-const char *sw_option_nearest(const struct sw_section *section, const char *name)
-{
-    const char *best = NULL;
-    int limit = 1 + (int)(strlen(name) / 3);
-    for (const struct sw_option *o = section->options; o->param.name; o++)
-        best = nearer(name, best, o->param.name, &limit);
-    return best;
-}
-
-const char *sw_nearest_name(const char *const *names, const char *name)
-{
-    const char *best = NULL;
-    int limit = 1 + (int)(strlen(name) / 3);
-    for (; *names; names++)
-        best = nearer(name, best, *names, &limit);
-    return best;
-}
-
 const char *sw_option_expected(const struct sw_option *option, char *text, size_t size)
 {
     char one[200];

@@ -46,16 +46,11 @@ extern const struct sw_section sw_config_section, sw_axes_section, sw_timing_sec
 extern const struct sw_section *const sw_sections[]; /* all of them; ends with NULL */
 
 const struct sw_option *sw_option_find(const struct sw_section *section, const char *name);
-/* NULL: none is near */
-const char *sw_option_nearest(const struct sw_section *section, const char *name);
 /* What a message says is expected: that of sw_param_expected, a list of it, a mapping … Returns
  * text. */
 const char *sw_option_expected(const struct sw_option *option, char *text, size_t size);
 
 unsigned sw_option_all(const struct sw_option *option); /* SET: the bits of all its choices */
-
-/* The nearest of names (NULL-terminated), or NULL; the same rule as sw_param_nearest. */
-const char *sw_nearest_name(const char *const *names, const char *name);
 
 /* Whether a text can be a file's name: 1…100 bytes, no '/', no control characters, no leading '.'
  * or '-'. */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "core/param.h"
+#include "core/nearest.h"
 
 enum { SHOWN_PROBLEMS = 50 };
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/nearest.h"
 #include "core/param.h"
 #include "harness/config/options.h"
 
@@ -29,16 +30,15 @@ static const struct sw_flag *find_flag(const struct sw_verb *verb, const char *t
 
 static enum sw_status unknown_flag(const struct sw_verb *verb, const char *arg)
 {
-    char shown[80], name[80];
-    const char *names[32] = {NULL};
-    for (int i = 0; i < 31 && verb->flags[i].name; i++)
-        names[i] = verb->flags[i].name;
+    char shown[80], name[80], hint[SW_HINT_SIZE];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(arg, "="), arg);
-    const char *nearest = sw_nearest_name(names, name);
+    struct sw_nearest nearest = sw_nearest_begin(name);
+    for (const struct sw_flag *f = verb->flags; f->name; f++)
+        sw_nearest_offer(&nearest, f->name);
     sw_quote(name, shown, sizeof shown);
-    if (nearest)
-        return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; did you mean '%s'?", verb->name, shown,
-                       nearest);
+    if (nearest.name)
+        return SW_FAIL(SW_EINPUT, "%s: unknown flag %s%s", verb->name, shown,
+                       sw_nearest_hint(&nearest, hint));
     return SW_FAIL(SW_EINPUT, "%s: unknown flag %s; `swbench help %s` lists them", verb->name,
                    shown, verb->name);
 }

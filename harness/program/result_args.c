@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/param.h"
+#include "core/nearest.h"
 #include "harness/store/result.h"
 
 static enum sw_status check_format(const char *format, const char *const *formats)
@@ -23,12 +23,13 @@ static enum sw_status check_metric(const char *name)
 {
     if (sw_metric_find(name))
         return SW_OK;
-    const struct sw_metric_info *nearest = sw_metric_table;
+    char shown[80], hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = sw_nearest_begin(name);
     for (const struct sw_metric_info *m = sw_metric_table; m->name; ++m)
-        if (sw_edit_distance(name, m->name) < sw_edit_distance(name, nearest->name))
-            nearest = m;
-    return SW_FAIL(SW_EINPUT, "--metric: found '%s', expected a metric's name; did you mean '%s'?",
-                   name, nearest->name);
+        sw_nearest_offer(&nearest, m->name);
+    return SW_FAIL(SW_EINPUT,
+                   "--metric: found %s, expected one that `swbench help metrics` lists%s",
+                   sw_quote(name, shown, sizeof shown), sw_nearest_hint(&nearest, hint));
 }
 
 enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *formats,

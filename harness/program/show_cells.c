@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/param.h"
+#include "core/nearest.h"
 #include "harness/judge/label.h"
 
 /* --- filters ---------------------------------------------------------------------------------- */

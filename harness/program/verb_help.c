@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/answers/score.h"
+#include "core/nearest.h"
 #include "harness/config/options.h"
 #include "harness/program/cli.h"
 #include "harness/program/help_row.h"
@@ -183,25 +184,22 @@ static const struct {
     {"config", help_config}, {"methods", help_methods}, {"metrics", help_metrics},
     {"scores", help_scores}, {"verbs", help_verbs},
 };
-enum { TOPICS = sizeof topics / sizeof topics[0], NAMES_MAX = 128 };
+enum { TOPICS = sizeof topics / sizeof topics[0] };
 
 static enum sw_status unknown_topic(const char *topic)
 {
-    const char *names[NAMES_MAX + 1] = {NULL};
-    char shown[80];
-    int n = 0;
+    char shown[80], hint[SW_HINT_SIZE];
+    struct sw_nearest nearest = sw_nearest_begin(topic);
     for (int i = 0; i < TOPICS; i++)
-        names[n++] = topics[i].name;
-    for (int i = 0; sw_verbs[i].name && n < NAMES_MAX; i++)
-        names[n++] = sw_verbs[i].name;
-    for (int i = 0; sw_sections[i] && n < NAMES_MAX; i++)
-        names[n++] = sw_sections[i]->name;
-    for (int i = 0; sw_methods[i] && n < NAMES_MAX; i++)
-        names[n++] = sw_methods[i]->name;
-    const char *nearest = sw_nearest_name(names, topic);
-    return SW_FAIL(SW_EINPUT, "help: unknown topic %s%s%s%s; `swbench help` lists them",
-                   sw_quote(topic, shown, sizeof shown), nearest ? "; did you mean '" : "",
-                   nearest ? nearest : "", nearest ? "'?" : "");
+        sw_nearest_offer(&nearest, topics[i].name);
+    for (int i = 0; sw_verbs[i].name; i++)
+        sw_nearest_offer(&nearest, sw_verbs[i].name);
+    for (int i = 0; sw_sections[i]; i++)
+        sw_nearest_offer(&nearest, sw_sections[i]->name);
+    for (int i = 0; sw_methods[i]; i++)
+        sw_nearest_offer(&nearest, sw_methods[i]->name);
+    return SW_FAIL(SW_EINPUT, "help: unknown topic %s%s; `swbench help` lists them",
+                   sw_quote(topic, shown, sizeof shown), sw_nearest_hint(&nearest, hint));
 }
 
 static enum sw_status help_topic(const char *topic)

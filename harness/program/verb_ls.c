@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "core/model/model.h"
+#include "core/nearest.h"
 #include "harness/config/options.h"
 #include "harness/inputs/dataset_check.h"
 #include "harness/program/cli.h"
@@ -206,10 +207,10 @@ static const struct {
 static enum sw_status list(const char *topic)
 {
     enum { TOPICS = sizeof topics / sizeof topics[0] };
-    const char *names[TOPICS + 1] = {NULL};
-    char shown[80];
+    struct sw_nearest nearest = sw_nearest_begin(topic);
+    char shown[80], hint[SW_HINT_SIZE];
     for (int i = 0; i < TOPICS; i++) {
-        names[i] = topics[i].name;
+        sw_nearest_offer(&nearest, topics[i].name);
         if (strcmp(topics[i].name, topic) != 0)
             continue;
         struct sw_table table = {0};
@@ -219,11 +220,8 @@ static enum sw_status list(const char *topic)
         sw_table_free(&table);
         return st;
     }
-    const char *nearest = sw_nearest_name(names, topic);
-    return SW_FAIL(SW_EINPUT,
-                   "ls: found %s, expected methods, models, tasks, shapes or backends%s%s%s",
-                   sw_quote(topic, shown, sizeof shown), nearest ? "; did you mean '" : "",
-                   nearest ? nearest : "", nearest ? "'?" : "");
+    return SW_FAIL(SW_EINPUT, "ls: found %s, expected methods, models, tasks, shapes or backends%s",
+                   sw_quote(topic, shown, sizeof shown), sw_nearest_hint(&nearest, hint));
 }
 
 int sw_verb_ls(int argc, char **argv)

@@ -194,46 +194,13 @@ static void texts_read_back(void **state)
     sw_param_free(table, &s);
 }
 
-static void nearest_names(void **state)
-{
-    (void)state;
-    assert_int_equal(sw_edit_distance("", ""), 0);
-    assert_int_equal(sw_edit_distance("abc", ""), 3);
-    assert_int_equal(sw_edit_distance("kitten", "sitting"), 3);
-    assert_int_equal(sw_edit_distance("onehpo", "onehop"), 1); /* neighbours swapped */
-    assert_string_equal(sw_param_nearest(table, "blocksize")->name, "block_size");
-    assert_string_equal(sw_param_nearest(table, "varaint")->name, "variant");
-    assert_string_equal(sw_param_nearest(table, "count")->name, "count");
-    assert_null(sw_param_nearest(table, "temperature"));
-    assert_null(sw_param_find(table, "blocksize"));
-    char longest[5000];
-    memset(longest, 'x', sizeof longest - 1);
-    longest[sizeof longest - 1] = '\0';
-    assert_null(sw_param_nearest(table, longest));
-}
-
-static void quotes_stay_on_one_line(void **state)
-{
-    (void)state;
-    char text[80], longest[300];
-    assert_string_equal(sw_quote("a\nb\x7f", text, sizeof text), "'a?b?'");
-    memset(longest, 'y', sizeof longest - 1);
-    longest[sizeof longest - 1] = '\0';
-    assert_true(strlen(sw_quote(longest, text, sizeof text)) < 64);
-    for (size_t i = 0; i + 2 < sizeof longest; i += 2) /* no half characters */
-        memcpy(longest + i, "é", 2);
-    sw_quote(longest, text, sizeof text);
-    assert_int_equal(text[0], '\'');
-    assert_memory_equal(text + strlen(text) - 6, "é...'", 6);
-    assert_string_equal(sw_quote("abc", text, 4), "");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_set),       cmocka_unit_test(good_values_are_taken),
-        cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(texts_read_back),
-        cmocka_unit_test(nearest_names),          cmocka_unit_test(quotes_stay_on_one_line),
+        cmocka_unit_test(defaults_are_set),
+        cmocka_unit_test(good_values_are_taken),
+        cmocka_unit_test(bad_values_are_refused),
+        cmocka_unit_test(texts_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

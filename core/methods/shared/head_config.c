@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/param.h"
+#include "core/nearest.h"
 
 enum { FILE_MAX = 16 << 20, SIZE_LARGEST = 1 << 24 };
 static const struct sw_head_rule left_out = {SW_HEAD_VERTICAL_SLASH, 1000, 6096};
