@@ -39,53 +39,32 @@ COLUMNS = (
     "experiment",
     "conditions",
 )
-LATER = {
-    "budget": "",
-    "dense_layers": None,
-    "experiment": "",
-    "conditions": "",
-}  # a results.h5 of version 0.1 may be without them
-COUNTS = ("layer", "n")  # may be empty: over all layers, not counted
-ABOUT = (
-    "workload",
-    "model",
-    "task",
-    "method",
-    "params",
-    "backend",
-    "device",
-    "context",
-    "density",
-    "phase",
-    "seed",
-    "status",
-    "reason",
-    "budget",
-    "dense_layers",
-    "experiment",
-    "conditions",
-)
+# What a row says of a measurement, and what stands there when nothing was measured.
+MEASURED = {
+    "metric": "",
+    "layer": None,  # empty: over all layers
+    "value": math.nan,
+    "unit": "",
+    "n": None,  # empty: not counted
+    "lo": math.nan,
+    "hi": math.nan,
+}
+# What it says of its cell: all other columns.
+ABOUT = tuple(name for name in COLUMNS if name not in ("cell", *MEASURED))
+# A results.h5 of version 0.1 may be without these.
+LATER = {"budget": "", "dense_layers": None, "experiment": "", "conditions": ""}
 
 
 def _cell_rows(cell: Cell) -> list[dict]:
     common = {"cell": cell.about["key"]} | {name: cell.about[name] for name in ABOUT}
-    empty = {
-        "metric": "",
-        "layer": None,
-        "value": math.nan,
-        "unit": "",
-        "n": None,
-        "lo": math.nan,
-        "hi": math.nan,
-    }
     if not cell.metrics:  # failed or skipped: one row says so
-        return [common | empty]
+        return [common | MEASURED]
     rows = []
     for name, metric in cell.metrics.items():
-        rows.append(common | empty | metric | {"metric": name, "n": metric["n"] or None})
+        rows.append(common | MEASURED | metric | {"metric": name, "n": metric["n"] or None})
         rows += [
             common
-            | empty
+            | MEASURED
             | {"metric": name, "unit": metric["unit"], "layer": layer, "value": float(value)}
             for layer, value in enumerate(cell.layers.get(name, ()))
             if not math.isnan(value)
@@ -158,7 +137,7 @@ def tidy(results: str | Path, index: bool = False):
         rows = _rows(results)
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
     kinds = (
-        dict.fromkeys(COUNTS, "Int64")
+        dict.fromkeys(("layer", "n"), "Int64")
         | {"context": "int64", "seed": "int64"}
         | dict.fromkeys(("density", "value", "lo", "hi"), "float64")
     )

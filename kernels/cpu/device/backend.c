@@ -133,9 +133,11 @@ static const struct sw_backend table = {
     .name = "cpu",
     .act = SW_F32,
     .rows_alike = SW_FEW_ROWS,
-#define CPU_REQUIRED(name)                        .name = sw_cpu_##name,
-#define CPU_OPTIONAL(name)                        /* what these do, others do: here a call costs little */
-#define CPU_RECORDING(name)                       /* likewise */
+/* What an optional operation does, others do as well: here a call costs little. Recording,
+ * likewise. */
+#define CPU_REQUIRED(name) .name = sw_cpu_##name,
+#define CPU_OPTIONAL(name)
+#define CPU_RECORDING(name)
 #define SW_OPERATION(need, name, parameters)      CPU_##need(name)
 #define SW_FUNCTION(need, type, name, parameters) CPU_##need(name)
 #include "core/operations.h"

@@ -22,7 +22,8 @@ struct cpu {
 static inline struct cpu *cpu_of(struct sw_backend *be) { return be->impl; }
 
 /* The operations: core/operations.h explains each. */
-#define SW_OPERATION(need, name, parameters)      enum sw_status sw_cpu_##name parameters SW_MUST_CHECK;
+#define SW_OPERATION(need, name, parameters) enum sw_status sw_cpu_##name parameters SW_MUST_CHECK;
+
 #define SW_FUNCTION(need, type, name, parameters) type sw_cpu_##name parameters;
 #include "core/operations.h"
 

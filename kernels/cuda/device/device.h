@@ -16,7 +16,8 @@
 using bf16 = __nv_bfloat16;
 
 /* The operations: core/operations.h explains each. CUDA has all of them. */
-#define SW_OPERATION(need, name, parameters)      enum sw_status sw_cuda_##name parameters SW_MUST_CHECK;
+#define SW_OPERATION(need, name, parameters) enum sw_status sw_cuda_##name parameters SW_MUST_CHECK;
+
 #define SW_FUNCTION(need, type, name, parameters) type sw_cuda_##name parameters;
 #include "core/operations.h"
 
