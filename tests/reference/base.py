@@ -5,7 +5,7 @@ one decoded token [U, c + 1] and must follow the prompt and the steps before it,
 since state is kept. Both are only called for sparse layers and for the phases that the method has;
 in the other phase it is dense. Under a matched budget these scores are all that a method says (one
 with choices of its own for every token overrides matched_prefill); a native rule is native_prefill
-and native_decode."""
+and native_decode, or native_on_scores."""
 
 from . import selection
 from .blocks import block_count
@@ -13,6 +13,12 @@ from .blocks import block_count
 
 class Method:
     phases = ("prefill", "decode")
+    has_native_rule = True
+    # Why lists of earlier rows depend on the prompt's end; "": they do not.
+    looks_ahead = ""
+    # A native rule that needs the scores alone: a function (scores, first, last, query_blocks) ->
+    # Selection of rows of the tokens first ... last; query_blocks: of the prompt, None in decode.
+    native_on_scores = None
 
     def __init__(self, tensors, block, dense_layers, seed, **params):
         self.tensors, self.block, self.first_sparse, self.seed = tensors, block, dense_layers, seed

@@ -1,7 +1,5 @@
 """A method on a tensor bundle: its selections, outputs and metrics, as a cell of a run has them."""
 
-import math
-
 import numpy as np
 
 from . import budgets, methods, selection
@@ -42,9 +40,9 @@ class Evaluation:
         for layer in self.sparse_layers("prefill"):
             if self.budget == "matched":
                 result[layer] = self.method.matched_prefill(layer, m)
-            elif isinstance(self.method, methods.SCORED):
-                result[layer] = self._scored_native(
-                    self.method.prefill(layer), rows, query_blocks=block_count(n, self.block)
+            elif self.method.native_on_scores:
+                result[layer] = self.method.native_on_scores(
+                    self.method.prefill(layer), *rows, query_blocks=block_count(n, self.block)
                 )
             else:
                 result[layer] = self.method.native_prefill(layer)
@@ -53,8 +51,13 @@ class Evaluation:
     def _decode(self):
         n, steps = self.tensors.n, self.tensors.n_steps
         rows = selection.decode_rows(n, steps)
-        m = [budgets.decode_blocks(n + s + 1, self.block, self.density) - 1 for s in range(steps)]
-        by_rule = self.budget != "matched" and not isinstance(self.method, methods.SCORED)
+        sink, local = self.method.forced() if self.method else (1, 2)
+        m = [
+            budgets.decode_blocks(n + s + 1, self.block, self.density, sink + local - 1) - 1
+            for s in range(steps)
+        ]
+        on_scores = self.method and self.method.native_on_scores
+        by_rule = self.budget != "matched" and not on_scores
         result = [selection.full(self.block, *rows) for _ in range(self.n_layers)]
         found = {layer: [] for layer in self.sparse_layers("decode")}
         for step in range(steps):
@@ -72,16 +75,10 @@ class Evaluation:
                 continue
             scores = [[step[u] for step in by_step] for u in range(len(by_step[0]))]
             if self.budget == "matched":
-                result[layer] = selection.by_budget(scores, m, self.block, *rows)
+                result[layer] = selection.by_budget(scores, m, self.block, *rows, sink, local)
             else:
-                result[layer] = self._scored_native(scores, rows, query_blocks=None)
+                result[layer] = on_scores(scores, *rows, query_blocks=None)
         return result
-
-    def _scored_native(self, scores, rows, query_blocks):
-        if isinstance(self.method, methods.SinkWindow):
-            lists = [[self.method.native_list(t // self.block) for t in rows[1]]]
-            return selection.Selection(self.block, lists, *rows)
-        return icml_native(scores, self.method.params, self.block, *rows, query_blocks)
 
     def output(self, layer, phase, chosen=None):
         """Of this method's selection, or of another one for the same rows."""
@@ -98,65 +95,6 @@ class Evaluation:
         if chosen is own:
             self._outputs[key] = result
         return result
-
-
-def icml_native(scores, params, block, first, last, query_blocks):
-    """The released rule. query_blocks: how many, when the last few of them are dense (prefill),
-    else None."""
-    lists, whole, threshold = [], [], []
-    windows, sinks = [], []
-    prompt = int(last[-1]) + 1
-    for _r, t in enumerate(last):
-        n = prompt if query_blocks else int(t) + 1
-        windows.append(params["window_share"] * n)
-        sinks.append(params["window_share" if params["sink_uses_window"] else "sink_share"] * n)
-    for unit in scores:
-        rows = [
-            icml_native_row(
-                unit[r],
-                params,
-                block,
-                int(first[r]),
-                int(t),
-                prompt if query_blocks else int(t) + 1,
-                windows[r],
-                sinks[r],
-                query_blocks,
-            )
-            for r, t in enumerate(last)
-        ]
-        lists.append([row[0] for row in rows])
-        whole.append([row[1] for row in rows])
-        threshold.append([row[2] for row in rows])
-    return selection.Selection(
-        block,
-        lists,
-        first,
-        last,
-        scores=scores,
-        threshold=threshold,
-        whole=whole,
-        window=windows,
-        sink=sinks,
-    )
-
-
-def icml_native_row(scores, params, block, first, last, n, window, sink, query_blocks):
-    i = last // block
-    everything = np.arange(i + 1)
-    if query_blocks and i >= query_blocks - params["dense_tail_blocks"]:
-        return everything, np.ones(i + 1, bool), None
-    sink_blocks = max(1, math.ceil(params["sink_share"] * n / block))
-    window_blocks = max(1, math.ceil(params["window_share"] * n / block))
-    candidates = [j for j in everything if sink_blocks <= j <= i - window_blocks]
-    cut = np.quantile(scores[candidates], 1 - params["top_share"]) if candidates else None
-    above = {j for j in candidates if scores[j] > cut}
-    t, u = np.arange(first, last + 1)[:, None], np.arange(last + 1)
-    part = ((t - u < window) | (u < sink)) & (u <= t)
-    listed = np.array(
-        sorted(above | set((np.flatnonzero(part.any(axis=0)) // block).tolist()) | {i})
-    )
-    return listed, np.array([j in above for j in listed]), cut
 
 
 # --- metrics --------------------------------------------------------------------------------------

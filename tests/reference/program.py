@@ -31,13 +31,17 @@ def program():
 
 @functools.cache
 def listed_methods():
-    """Names of the methods that this build has."""
+    """Names of the methods that this build has, with the phases of each."""
     done = subprocess.run(
         [str(program()), "ls", "methods"], capture_output=True, text=True, timeout=60
     )
     if done.returncode != 0:
         raise RunFailed(f"ls methods: exit {done.returncode}\n{done.stderr[-4000:]}")
-    return {line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip()}
+    rows = [line.split() for line in done.stdout.splitlines()[1:] if line.strip()]
+    return {
+        row[0]: {phase for phase, has in zip(("prefill", "decode"), row[1:3]) if has == "yes"}
+        for row in rows
+    }
 
 
 def write_bundle(path, layers, decode=None, dtype=np.float32):

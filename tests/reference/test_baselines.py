@@ -6,22 +6,12 @@ import functools
 import numpy as np
 import pytest
 
-from . import (
-    budgets,
-    eviction,
-    flexprefill,
-    generate,
-    lines,
-    methods,
-    minference,
-    quest,
-    selection,
-    spargeattn,
-    xattention,
-)
+from . import budgets, generate, lines, methods, selection
 from .attention import Tensors, block_mass, probabilities, sum_over_blocks
 from .blocks import best_of, block_count, forced_set, select
 from .evaluate import Evaluation, layer_metrics
+from .methods import flexprefill, quest, snapkv, spargeattn, xattention
+from .sketch import block_logits
 
 
 def seeded(*key):
@@ -46,91 +36,9 @@ def structured(seed, n=200, steps=0, layers=1, heads=4, kv_heads=2, d=32, streng
     )
 
 
-# =========================================================================================== every
-# method of the table
-NONCAUSAL = {"causal_blocks": False}
-VARIATIONS = {
-    "oracle": [{"unit": "layer"}, {"unit": "group"}],
-    "random": [{"agg": "layer"}],
-    "onehop": [
-        {"per_head": True},
-        NONCAUSAL,
-        {"variant": "arxiv"},
-        {"variant": "arxiv", **NONCAUSAL},
-    ],
-    "sketchwalk": [
-        {"per_group": True},
-        NONCAUSAL,
-        {"variant": "arxiv"},
-        {"variant": "arxiv", "per_head": True},
-    ],
-    "minference": [{"pattern": "block_sparse"}, {"pattern": "a_shape"}, {"last_queries": 20}],
-    "flexprefill": [{"tau": 10.0}, {"tau": 0.0}],
-    "xattention": [{"stride": 16}, {"stride": 1}],
-    "quest": [{"agg": "group_sum"}],
-    "spargeattn": [
-        {"smooth_k": False},
-        {"simthreshd1": 0.1},
-        {"simthreshd1": -0.1, "smooth_k": False},
-    ],
-    "moba": [{"form": "token"}],
-    "snapkv": [{"window": 7, "pool_kernel": 1}],
-}
-MATCHED = [(name, params) for name in methods.NAMES for params in [{}, *VARIATIONS.get(name, [])]]
-
-# Native rules with sizes that leave a choice at a few hundred tokens, beside the published ones.
-NATIVE = [
-    *[
-        (name, {})
-        for name in methods.NAMES
-        if name not in ("oracle", "random") and name not in ("onehop", "sketchwalk")
-    ],
-    ("onehop", {"variant": "icml"}),
-    ("sketchwalk", {"variant": "icml"}),
-    *[
-        ("minference", {"vertical_size": 40, "slash_size": 110, **more})
-        for more in ({}, {"token_mask": True}, {"scale": 1.5}, {"last_queries": 9})
-    ],
-    *[
-        (
-            "minference",
-            {"pattern": "a_shape", "init_tokens": 20, "local_tokens": 50, "token_mask": mask},
-        )
-        for mask in (False, True)
-    ],
-    ("minference", {"pattern": "block_sparse", "top_blocks": 4}),
-    *[
-        ("flexprefill", {"min_budget": 30, **more})
-        for more in (
-            {},
-            {"tau": 10.0},
-            {"tau": 0.0},
-            {"tau": 0.0, "gamma": 0.5, "straddle": True},
-            {"gamma": 0.5, "max_budget": 64},
-            {"min_budget": 0, "tau": 10.0, "gamma": 0.3},
-        )
-    ],
-    *[("xattention", more) for more in ({"threshold": 0.5}, {"stride": 4}, {"threshold": 0.0})],
-    *[("quest", {"token_budget": 70, "agg": agg}) for agg in ("head", "group_sum")],
-    ("quest", {"token_budget": 1}),
-    *[
-        ("spargeattn", more)
-        for more in (
-            {"simthreshd1": 0.1, "cdfthreshd": 0.6},
-            {"simthreshd1": -0.1, "topk": 0.3},
-            {"smooth_k": False},
-            {"simthreshd1": 0.1, "cdfthreshd": 0.3, "sink": True},
-        )
-    ],
-    *[("moba", {"topk": 3, "form": form}) for form in ("block", "token")],
-    ("moba", {"topk": 1}),
-    ("nsa", {"top_blocks": 5}),
-    ("nsa", {"top_blocks": 1, "init_blocks": 0, "local_blocks": 0}),
-    ("snapkv", {"capacity": 70, "window": 20}),
-    ("snapkv", {"capacity": 1, "window": 40}),
-    ("h2o", {"heavy_ratio": 0.2, "recent_ratio": 0.2}),
-    ("h2o", {"heavy_ratio": 0.0, "recent_ratio": 0.0}),
-]
+# --- every method of the table --------------------------------------------------------------------
+MATCHED = [(name, params) for name in methods.NAMES for params in methods.matched_cases(name)]
+NATIVE = [(name, params) for name in methods.NAMES for params in methods.native_cases(name)]
 
 INPUTS = {
     "gaussian": lambda: generate.gaussian(seeded(1), 133, 4, 2, 16, 2, steps=20),
@@ -198,19 +106,9 @@ def assert_lists_are_valid(chosen, n):
                 assert set(np.flatnonzero(mask.any(axis=0)) // chosen.block) == set(row.tolist())
 
 
-def test_the_table_is_covered():
-    assert {name for name, _ in MATCHED} == set(methods.NAMES)
-    assert {
-        "minference",
-        "flexprefill",
-        "xattention",
-        "quest",
-        "spargeattn",
-        "moba",
-        "nsa",
-        "snapkv",
-        "h2o",
-    } <= set(methods.NAMES)
+def test_a_method_without_a_reference_says_which_file_to_add():
+    with pytest.raises(AssertionError, match="add tests/reference/methods/newcomer.py"):
+        methods.make("newcomer", bundle("gaussian"), 16, 0, 1)
 
 
 @every_input
@@ -219,15 +117,15 @@ def test_lists_and_counts_of_a_matched_budget(name, case):
     """I1, I2: whatever the scores, every row keeps its budget."""
     t = bundle(name)
     e = evaluate(t, case, 0.5)
-    m, _ = budgets.rows_proportional(t.n, 16, 0.5, *e.method.forced())
+    sink, local = e.method.forced()
+    m, _ = budgets.rows_proportional(t.n, 16, 0.5, sink, local)
+    steps = [
+        budgets.decode_blocks(t.n + s + 1, 16, 0.5, sink + local - 1) for s in range(t.n_steps)
+    ]
     for phase, _layer, chosen in selections(e):
         n = t.n + (t.n_steps if phase == "decode" else 0)
         assert_lists_are_valid(chosen, n)
-        counts = (
-            m + 1
-            if phase == "prefill"
-            else [budgets.decode_blocks(t.n + s + 1, 16, 0.5) for s in range(t.n_steps)]
-        )
+        counts = m + 1 if phase == "prefill" else steps
         if chosen.pairs is None:
             assert all([len(row) for row in unit] == list(counts) for unit in chosen.lists)
         else:
@@ -305,16 +203,13 @@ def test_no_method_catches_more_than_the_oracle_of_its_unit(name, case):
                 )
                 assert (caught[:, token] <= best + 1e-12).all()
             continue
-        unit = {1: "layer", t.kv_heads: "group", t.heads: "head"}[chosen.units]
         mass = t.mass(layer, 16) if phase == "prefill" else t.mass_decode(layer, 16)
         mass = mass.reshape(chosen.units, -1, *mass.shape[1:]).mean(axis=1)
-        best = getattr(evaluate(t, ("oracle", {"unit": unit}), 0.5), phase)[layer]
         for u in range(chosen.units):
             for r in range(chosen.rows):
-                assert (
-                    mass[u, r, chosen.lists[u][r]].sum()
-                    <= mass[u, r, best.lists[u][r]].sum() + 1e-12
-                )
+                row, i = chosen.lists[u][r], chosen.row_block(r)
+                best = select(mass[u, r], i, len(row) - 1, *e.method.forced())
+                assert mass[u, r, row].sum() <= mass[u, r, best].sum() + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -337,15 +232,7 @@ def test_identical_heads_get_identical_lists(case, budget):
 def looks_ahead(name, params):
     """Who may fail I7: what looks at the prompt's end or at later blocks, and therefore cannot be
     applied to a prompt in chunks."""
-    p = methods.defaults(name, params) | params
-    return {
-        "minference": p.get("pattern") == "vertical_slash",
-        "flexprefill": True,
-        "spargeattn": p.get("smooth_k"),
-        "onehop": not p.get("causal_blocks")
-        and p.get("variant") == "icml",  # one softmax a row keeps the order of its blocks
-        "sketchwalk": not p.get("causal_blocks"),
-    }.get(name, False)
+    return bool(methods.make(name, bundle("structured"), 16, 0, 1, **params).looks_ahead)
 
 
 def turning(*shape):
@@ -373,27 +260,28 @@ def rows_that_change_when_tokens_follow(case, kind):
     return changed
 
 
-@every_method
-def test_lists_do_not_depend_on_later_tokens(case):
-    """I7 in prefill, for those who do not look ahead; the others are seen to."""
-    if "prefill" not in methods.kind(*case).phases:
-        pytest.skip("the prompt is dense")
-    changed = sum(
+def changes(case):
+    return sum(
         rows_that_change_when_tokens_follow(case, kind)
         for kind in (generate.gaussian, generate.structured, turning)
     )
-    if case == (
-        "flexprefill",
-        {"tau": 10.0},
-    ):  # every head query-aware: the look ahead is only in the test for it
-        assert looks_ahead(*case) and changed == 0
-    elif case == (
-        "spargeattn",
-        {},
-    ):  # nothing is similar, or everything smoothed alike: may or may not change
-        assert looks_ahead(*case)
-    else:
-        assert (changed > 0) == bool(looks_ahead(*case))
+
+
+WITH_PREFILL = [case for case in MATCHED if "prefill" in methods.kind(*case).phases]
+LOOKING_AHEAD = [case for case in WITH_PREFILL if looks_ahead(*case)]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in WITH_PREFILL if case not in LOOKING_AHEAD], ids=label
+)
+def test_lists_do_not_depend_on_later_tokens(case):
+    """I7 in prefill."""
+    assert changes(case) == 0
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in LOOKING_AHEAD}))
+def test_who_is_said_to_look_ahead_does(name):
+    assert any(changes(case) > 0 for case in LOOKING_AHEAD if case[0] == name)
 
 
 @pytest.mark.parametrize(
@@ -412,19 +300,10 @@ def test_steps_do_not_depend_on_later_steps(case, budget):
         assert [rows[:7] for rows in as_lists(long.decode[layer])] == as_lists(short.decode[layer])
 
 
-def test_who_has_which_phase():
-    phases = {name: methods.kind(name, {}).phases for name in methods.NAMES}
-    assert {name for name, p in phases.items() if p == ("prefill",)} == {
-        "minference",
-        "flexprefill",
-        "xattention",
-        "spargeattn",
-        "moba",
-    }
-    assert {name for name, p in phases.items() if p == ("decode",)} == {"quest", "snapkv", "h2o"}
+DECODE_ONLY = [name for name in methods.NAMES if methods.kind(name, {}).phases == ("decode",)]
 
 
-@pytest.mark.parametrize("name", ["quest", "snapkv", "h2o"])
+@pytest.mark.parametrize("name", DECODE_ONLY)
 def test_the_prompt_of_a_decode_method_is_dense(name):
     e = evaluate(bundle("structured"), (name, {}), 0.5)
     assert all(row == list(range(i + 1)) for s in e.prefill for i, row in enumerate(as_lists(s)[0]))
@@ -469,8 +348,7 @@ def test_best_of_and_its_ties():
     )
 
 
-# ============================================================================================== M4
-# MInference
+# --- M4 MInference --------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "offset, blocks",
     [(70, {1, 2}), (64, {2}), (0, {3}), (192, {0}), (200, {0}), (128 + 63, {0, 1})],
@@ -632,8 +510,7 @@ def test_block_sparse_adds_only_the_diagonal():
     assert as_lists(e.prefill[0])[0] == [[0], [0, 1], [0, 2], [0, 2, 3]]
 
 
-# ============================================================================================== M5
-# FlexPrefill
+# --- M5 FlexPrefill -------------------------------------------------------------------------------
 def test_divergence():
     assert flexprefill.divergence(np.array([0.5, 0.5]), np.array([1.0, 0])) == pytest.approx(
         0.4645, abs=5e-5
@@ -799,8 +676,7 @@ def test_budget_clamps():
     assert method.clamped(flat)[0] == (288 + 1) // 16 + 1 and method.least() == 4
 
 
-# ============================================================================================== M6
-# XAttention
+# --- M6 XAttention --------------------------------------------------------------------------------
 def test_antidiagonal_logits():
     q, k = (np.array(x, float)[:, None, None] for x in ([1, 2, 3, 4], [1, 0, 2, 1]))
     x = xattention.group_logits(q, k, 2)[0]
@@ -866,8 +742,7 @@ def test_threshold_one_keeps_everything_that_matters():
     assert few < many > 0.9
 
 
-# ============================================================================================== M7
-# Quest
+# --- M7 Quest -------------------------------------------------------------------------------------
 def test_upper_bound_by_hand():
     k = np.array([[1.0, -2], [3, 0]])[:, None]
     assert quest.upper_bounds(np.array([[1.0, -1]]), k, 2)[0].tolist() == [5]
@@ -915,8 +790,7 @@ def test_group_sum_shares_a_list():
     assert Evaluation(t, "quest", {"block_size": 16, "agg": "group_sum"}, 0.5).decode[0].units == 2
 
 
-# ============================================================================================== M8
-# SpargeAttn
+# --- M8 SpargeAttn --------------------------------------------------------------------------------
 def test_self_similarity():
     x, zero = np.array([1.0, 2, -3]), np.zeros(3)
     c = spargeattn.self_similarity(np.array([x, 5 * x, x, -x, x, zero, zero, zero, x])[:, None], 2)[
@@ -1006,8 +880,7 @@ def test_a_share_of_all_blocks_is_more_of_the_causal_ones(share, density):
     assert kept / (100 * 101 / 2) == pytest.approx(density, abs=0.02)
 
 
-# ============================================================================================== M10
-# the mean-pool family
+# --- M10 the mean-pool family ---------------------------------------------------------------------
 def test_one_family():
     """Mean of MoBA's gates ≡ one hop per head ≡ MInference's block-sparse ≡ FlexPrefill's pooled
     ranking."""
@@ -1031,7 +904,7 @@ def test_one_family():
     assert means == pytest.approx(
         method.prefill(1), abs=1e-5
     )  # scores are rounded to what single precision tells apart
-    assert (method.prefill(1) == minference.block_logits(*t.layers[1][:2], 16)).all()
+    assert (method.prefill(1) == block_logits(*t.layers[1][:2], 16)).all()
 
 
 @pytest.mark.parametrize(
@@ -1146,17 +1019,16 @@ def test_nsa_keeps_its_blocks():
     assert as_lists(narrow.prefill[0])[0][20] == [0, 1, 2, 17, 18, 19, 20]
 
 
-# ============================================================================================== M9
-# eviction
+# --- M9 eviction ----------------------------------------------------------------------------------
 def test_average_pool():
-    assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 5).tolist() == [
+    assert snapkv.average_pool(np.array([5.0, 0, 0, 10]), 5).tolist() == [
         1,
         3,
         3,
         2,
     ]  # the divisor stays 5 at the ends
-    assert eviction.average_pool(np.array([5.0, 0, 0, 10]), 1).tolist() == [5, 0, 0, 10]
-    assert eviction.average_pool(np.array([4.0, 0, 0]), 2).tolist() == [2, 2, 0]
+    assert snapkv.average_pool(np.array([5.0, 0, 0, 10]), 1).tolist() == [5, 0, 0, 10]
+    assert snapkv.average_pool(np.array([4.0, 0, 0]), 2).tolist() == [2, 2, 0]
 
 
 def test_snapkv_scores_by_hand():

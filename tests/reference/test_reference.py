@@ -7,8 +7,10 @@ import pytest
 from . import budgets, generate, methods, rng, selection
 from .attention import Tensors, block_mass, probabilities, softmax
 from .blocks import block_count, forced_set, select
-from .evaluate import Evaluation, icml_native_row, layer_metrics
+from .evaluate import Evaluation, layer_metrics
 from .sketch import Transform, block_means, kept_coordinates
+from .sketchwalk.icml import Icml
+from .sketchwalk.native import icml_native_row
 
 
 def random_generator(*key):
@@ -102,7 +104,7 @@ def test_a_larger_budget_keeps_more_of_the_same():
 
 def test_sink_window_native_list():
     method = methods.make("sink_window", None, 64, 0, 1, start=4, recent=128)
-    assert method.native_list(5).tolist() == [0, 3, 4, 5]
+    assert method.native_list(5 * 64).tolist() == [0, 3, 4, 5]
 
 
 # --- true mass ------------------------------------------------------------------------------------
@@ -382,7 +384,7 @@ def test_one_hop_per_head_equals_the_oracle_where_blocks_are_constant():
 
 
 # --- native icml ----------------------------------------------------------------------------------
-NATIVE = methods.Icml.defaults
+NATIVE = Icml.defaults
 
 
 def test_native_rule_keeps_the_top_share_of_the_candidates():

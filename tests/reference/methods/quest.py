@@ -4,8 +4,8 @@ head."""
 
 import numpy as np
 
-from .base import Method
-from .blocks import best_of
+from ..base import Method
+from ..blocks import best_of
 
 
 def upper_bounds(q, k, block):
@@ -31,3 +31,13 @@ class Quest(Method):
         pages, c = max(1, self.params["token_budget"] // self.block), self.current(step)
         chosen = [best_of(unit, pages, [c]) for unit in self.decode(layer, step)]
         return [row for row, _ in chosen], [margin for _, margin in chosen]
+
+
+REFERENCE = Quest
+VARIATIONS = [{"agg": "group_sum"}]
+NATIVE_VARIATIONS = [
+    {"token_budget": 96},
+    {"token_budget": 96, "agg": "group_sum"},
+    {"token_budget": 16},
+    {"token_budget": 1},
+]

@@ -1,21 +1,20 @@
-"""MoBA (prefill; decode is dense), without its training. The gate of a key block is <query, mean
-key>, unscaled; the current block is always kept and counts among the `topk`; there is no sink.
+"""MoBA, without its training. The gate of a key block is <query, mean key>, unscaled; the current
+block is always kept and counts among the `topk`; there is no sink.
 
 form: block pools the queries of a block; form: token lets every token and query head choose among
 the blocks before its own, so that pairs, not blocks, are kept; the list of a row is then what its
-tokens fetch together."""
+tokens fetch together. A step of decode has one query: the forms differ in what a matched budget
+forces."""
 
 import numpy as np
 
-from . import selection
-from .base import Method
-from .blocks import best_of
-from .minference import block_logits
-from .sketch import block_means
+from .. import selection
+from ..base import Method
+from ..blocks import best_of
+from ..sketch import block_logits, block_means
 
 
 class MoBA(Method):
-    phases = ("prefill",)
     defaults = {"form": "block", "topk": 12}
 
     def prefill(self, layer):
@@ -58,6 +57,17 @@ class MoBA(Method):
             margin=[[margin for _, margin in unit] for unit in chosen],
         )
 
+    def decode(self, layer, step):
+        key = block_means(self.keys(layer, step), self.block)
+        query = self.tensors.steps[layer][0][step]
+        key = np.repeat(key, len(query) // len(key), axis=0)
+        return np.einsum("hd,hbd->hb", query, key)
+
+    def native_decode(self, layer, step):
+        c, topk = self.current(step), self.params["topk"]
+        chosen = [best_of(unit[:c], topk - 1) for unit in self.decode(layer, step)]
+        return [np.append(row, c) for row, _ in chosen], [margin for _, margin in chosen]
+
     def by_token(self, layer, past):
         """past[i]: how many earlier blocks a token of block i keeps."""
         n, gates, block = self.tensors.n, self.gates(layer), self.block
@@ -77,3 +87,8 @@ class MoBA(Method):
             first,
             last,
         )
+
+
+REFERENCE = MoBA
+VARIATIONS = [{"form": "token"}]
+NATIVE_VARIATIONS = [{"topk": 3}, {"topk": 3, "form": "token"}, {"topk": 1}]

@@ -7,12 +7,11 @@ of 0 blocks would drop them; where the minimum exceeds the maximum, the maximum 
 
 import numpy as np
 
-from . import lines, selection
-from .attention import softmax, sum_over_blocks
-from .base import Method
-from .blocks import best_of, relative_gap
-from .minference import block_logits
-from .sketch import block_means
+from .. import lines, selection
+from ..attention import softmax, sum_over_blocks
+from ..base import Method
+from ..blocks import best_of, relative_gap
+from ..sketch import block_logits, block_means
 
 
 def divergence(p, q):
@@ -52,6 +51,7 @@ def entries_within(scores, limit):
 
 class FlexPrefill(Method):
     phases = ("prefill",)
+    looks_ahead = "columns, diagonals and the pattern of a head by the last queries"
     defaults = {"gamma": 0.9, "tau": 0.1, "min_budget": 512, "max_budget": 0, "straddle": False}
 
     def attention(self, layer):
@@ -132,3 +132,16 @@ class FlexPrefill(Method):
     @staticmethod
     def with_entries(entries, met):
         return lambda i: met(i) | {j for row, j in entries if row == i}
+
+
+REFERENCE = FlexPrefill
+VARIATIONS = [{"tau": 1.0}, {"tau": 0.0}]
+NATIVE_VARIATIONS = [
+    {"min_budget": 32},
+    {"min_budget": 32, "tau": 1.0, "gamma": 0.5},
+    {"min_budget": 32, "tau": 0.065, "gamma": 0.6},
+    {"min_budget": 32, "tau": 0.0},
+    {"min_budget": 32, "tau": 0.0, "gamma": 0.4, "straddle": True},
+    {"min_budget": 32, "tau": 0.0, "max_budget": 64},
+    {"min_budget": 0, "tau": 1.0, "gamma": 0.3},
+]

@@ -6,10 +6,10 @@ the last group lacks are zero vectors."""
 
 import numpy as np
 
-from . import selection
-from .attention import softmax, sum_over_blocks
-from .base import Method
-from .blocks import best_first, block_count, relative_gap
+from .. import selection
+from ..attention import softmax, sum_over_blocks
+from ..base import Method
+from ..blocks import best_first, block_count, relative_gap
 
 
 def group_logits(q, k, stride):
@@ -78,3 +78,8 @@ class XAttention(Method):
             *rows,
             margin=[[margin for _, margin in unit] for unit in chosen],
         )
+
+
+REFERENCE = XAttention
+VARIATIONS = [{"stride": 16}, {"stride": 4}, {"stride": 1}]
+NATIVE_VARIATIONS = [{"threshold": 0.5}, {"stride": 4, "threshold": 0.7}, {"threshold": 0.0}]

@@ -10,12 +10,11 @@ import math
 
 import numpy as np
 
-from . import selection
-from .attention import softmax
-from .base import Method
-from .blocks import best_first, relative_gap
-from .minference import block_logits
-from .sketch import block_means
+from .. import selection
+from ..attention import softmax
+from ..base import Method
+from ..blocks import best_first, relative_gap
+from ..sketch import block_logits, block_means
 
 
 def self_similarity(x, block):
@@ -33,6 +32,11 @@ def largest_prefix(p, threshold):
 
 class SpargeAttn(Method):
     phases = ("prefill",)
+
+    @property
+    def looks_ahead(self):
+        return "keys are smoothed by the mean of all" if self.params["smooth_k"] else ""
+
     defaults = {
         "simthreshd1": 0.6,
         "cdfthreshd": 0.98,
@@ -101,3 +105,20 @@ class SpargeAttn(Method):
             margin = min(margin, relative_gap(p[order[:count]], p[order[count:]], p))
             kept.update(order[:count])
         return np.array(sorted(kept)), margin
+
+
+REFERENCE = SpargeAttn
+VARIATIONS = [
+    {"smooth_k": False},
+    {"simthreshd1": 0.1},
+    {"simthreshd1": -0.1},
+    {"simthreshd1": -0.1, "smooth_k": False},
+]
+NATIVE_VARIATIONS = [
+    {"smooth_k": False},
+    {"simthreshd1": 0.2, "cdfthreshd": 0.6},
+    {"simthreshd1": 0.2, "cdfthreshd": 0.6, "smooth_k": False},
+    {"simthreshd1": -0.1, "cdfthreshd": 0.8},
+    {"simthreshd1": -0.1, "topk": 0.3},
+    {"simthreshd1": 0.2, "cdfthreshd": 0.3, "sink": True},
+]

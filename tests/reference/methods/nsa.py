@@ -7,11 +7,11 @@ level of blocks only."""
 
 import numpy as np
 
-from . import selection
-from .attention import softmax
-from .base import Method
-from .blocks import best_of, forced_set
-from .sketch import block_means
+from .. import selection
+from ..attention import softmax
+from ..base import Method
+from ..blocks import best_of, forced_set
+from ..sketch import block_means
 
 
 class NSA(Method):
@@ -65,3 +65,11 @@ class NSA(Method):
     def native_decode(self, layer, step):
         chosen = [self.native_row(unit, self.current(step)) for unit in self.decode(layer, step)]
         return [row for row, _ in chosen], [margin for _, margin in chosen]
+
+
+REFERENCE = NSA
+NATIVE_VARIATIONS = [
+    {"top_blocks": 5},
+    {"top_blocks": 8, "init_blocks": 2, "local_blocks": 3},
+    {"top_blocks": 1, "init_blocks": 0, "local_blocks": 1},
+]

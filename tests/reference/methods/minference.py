@@ -9,27 +9,22 @@ import math
 
 import numpy as np
 
-from . import lines, selection
-from .base import Method
-from .blocks import best_of
-from .sketch import block_means
+from .. import lines, selection
+from ..base import Method
+from ..blocks import best_of
+from ..sketch import block_logits
 
 FIRST_COLUMNS, FIRST_OFFSETS = 30, 100  # always kept
 
 
-def block_logits(q, k, block):
-    """Unscaled <mean query of i, mean key of j>: [H, b, b], with means over real tokens."""
-    key = block_means(k, block)
-    query = block_means(q, block)
-    key = np.repeat(key, len(query) // len(key), axis=0).transpose(0, 2, 1)
-    # Scores are ordered in single precision: what its rounding of the largest terms cannot tell
-    # apart is a tie.
-    step = 2.0**-24 * np.max(abs(query) @ abs(key), initial=1e-300)
-    return np.round(query @ key / step) * step
-
-
 class MInference(Method):
     phases = ("prefill",)
+
+    @property
+    def looks_ahead(self):
+        lines_of_the_end = self.params["pattern"] == "vertical_slash"
+        return "columns and diagonals of the last queries" if lines_of_the_end else ""
+
     defaults = {
         "pattern": "vertical_slash",
         "vertical_size": 512,
@@ -155,3 +150,18 @@ class MInference(Method):
             *rows,
             margin=[[margin for _, margin in unit] for unit in chosen],
         )
+
+
+REFERENCE = MInference
+VARIATIONS = [{"last_queries": 20}, {"pattern": "block_sparse"}, {"pattern": "a_shape"}]
+LINES = {"vertical_size": 40, "slash_size": 110}
+A_SHAPE = {"pattern": "a_shape", "init_tokens": 20, "local_tokens": 50}
+NATIVE_VARIATIONS = [
+    LINES,
+    {**LINES, "token_mask": True},
+    {**LINES, "scale": 1.5},
+    {**LINES, "last_queries": 20},
+    {"pattern": "block_sparse", "top_blocks": 4},
+    A_SHAPE,
+    {**A_SHAPE, "token_mask": True},
+]

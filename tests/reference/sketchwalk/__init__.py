@@ -1,0 +1,1 @@
+"""The forms of Sketch&Walk, one file each."""
