@@ -22,6 +22,7 @@ struct sw_forced {
     int local; /* trailing blocks, the diagonal included (>= 1) */
 };
 static const struct sw_forced SW_FORCED_COMMON = {.sink = 1, .local = 2};
+static const struct sw_forced SW_FORCED_FIRST_AND_LAST = {.sink = 1, .local = 1};
 static const struct sw_forced SW_FORCED_DIAGONAL = {.sink = 0, .local = 1};
 
 /* Forced off-diagonal blocks of row i: |{0 … sink-1} ∪ {i-local+1 … i-1}| among 0 … i-1. */

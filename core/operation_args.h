@@ -118,7 +118,7 @@ struct sw_sketch {
 };
 
 /* Block scores. x[uq,i,j] = scale·⟨q[uq,i],k[uk,j]⟩, uk = uq·units_k/units_q, for 0 <= j < b;
- * causal: j <= row0 + i only, the rest 0.
+ * causal: j <= row0 + i only, the rest 0. clamp: x is held to [-clamp, clamp]; 0: it is not.
  * softmax: over the allowed j. column_scores [units_k, k_ld] (NULL: none): where it is a number,
  * column j is left out of the softmax and gets that number in its allowed rows, whatever the
  * exponent; NaN: a column like any other. Then each entry to the power `exponent` (1: as it is).
@@ -129,7 +129,7 @@ struct sw_sketch {
 struct sw_block_scores {
     const float *q, *k;
     int units_q, units_k, rows, row0, b, r, q_ld, k_ld;
-    float scale, exponent;
+    float scale, clamp, exponent;
     bool softmax, causal, pool_rows;
     const float *column_scores;
     struct sw_unit_matrix out;
@@ -154,8 +154,8 @@ struct sw_hash_scores {
 
 /* out = alpha·anchor + beta·(x · a), per unit. x and anchor have out's shape; their rows 0 … rows-1
  * stand for query blocks row0 …; of a, which has out's units and ld, b × b are used. causal: x and
- * a are lower triangular, skip what is zero. scale_rows: afterwards divide each row by its maximum
- * (rows of zeros stay). anchor may be NULL when alpha == 0. out may not alias x or a; it may alias
+ * a are lower triangular, skip what is zero. scale_rows: afterwards divide each row by its largest
+ * |entry| (rows of zeros stay). anchor may be NULL when alpha == 0. out may not alias x or a; it may alias
  * anchor. */
 struct sw_walk {
     int rows, row0, b;
@@ -163,6 +163,16 @@ struct sw_walk {
     struct sw_unit_matrix a;
     float alpha, beta;
     bool causal, scale_rows;
+    struct sw_unit_matrix out;
+};
+
+/* out = (in / m)^exponent over rows × cols of each unit, m the unit's largest |in| (zeros stay
+ * zeros). keep_sign: sign(in) · (|in| / m)^exponent. out may be in. */
+struct sw_sharpen {
+    struct sw_unit_matrix in;
+    int rows, cols;
+    float exponent;
+    bool keep_sign;
     struct sw_unit_matrix out;
 };
 
@@ -218,13 +228,15 @@ struct sw_select_top {
 };
 
 /* Native icml rule. Row i: candidates are j <= i outside the first sink_blocks and the
- * window_blocks trailing blocks; kept whole when strictly above the interpolated `quantile` of the
- * candidates' scores. Besides, the pairs t - u < window or u < sink are kept (partial blocks where
- * not whole). Rows i >= dense_from keep everything. */
+ * window_blocks trailing blocks. Kept whole is every j <= i, candidate or not, whose score is
+ * strictly above the interpolated `quantile` of the candidates' (none is where there are none), and
+ * with whole_ends those sink and window blocks. Besides, the pairs t - u < window or u < sink are
+ * kept (partial blocks where not whole). Rows i >= dense_from keep everything. */
 struct sw_select_quantile {
     struct sw_unit_matrix scores;
     int row0, rows;
     int sink_blocks, window_blocks, window, sink, dense_from;
+    bool whole_ends;
     double quantile;
     int block, n, n_q;
 };

@@ -130,6 +130,7 @@ SW_OPERATION(REQUIRED, gate_scores, (struct sw_backend * be, const struct sw_gat
 
 /* --- the walk --------------------------------------------------------------------------------- */
 
+SW_OPERATION(REQUIRED, sharpen, (struct sw_backend * be, const struct sw_sharpen *a))
 SW_OPERATION(REQUIRED, walk, (struct sw_backend * be, const struct sw_walk *a))
 SW_OPERATION(REQUIRED, running, (struct sw_backend * be, const struct sw_running *a))
 /* walk with scale_rows, then select_top from its out (top->scores is walk->out). NULL: these two do

@@ -17,6 +17,7 @@ enum sw_rng_purpose { /* keeps streams apart; append only: the values decide res
                       SW_RNG_BOOTSTRAP = 7,
                       SW_RNG_TEST = 8,
                       SW_RNG_TOKENS = 9,
+                      SW_RNG_LAYER = 10, /* a seed for each layer */
 };
 
 static inline uint64_t sw_mix64(uint64_t x)

@@ -1,7 +1,7 @@
 /* One-hop: the sketched block scores alone, without a walk. The baseline that Sketch&Walk must beat
  * at equal budget: same forced set, same budget, same scores, only the walk is missing. Its default
  * is icml's form: per-head softmax of block-mean logits, averaged over heads. */
-#include "core/methods/sketchwalk.h"
+#include "core/methods/sketchwalk/state.h"
 
 extern const struct sw_method sw_method_onehop;
 

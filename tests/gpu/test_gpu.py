@@ -18,7 +18,7 @@ HUGE_TOKENS = 1 << 20  # the KV cache of Llama-3.1-8B at 1M tokens is 128 GiB
 METHODS = [
     "dense",
     "oracle",
-    {"name": "sketchwalk", "params": {"variant": "arxiv"}},
+    {"name": "sketchwalk", "params": {"variant": "softmax"}},
     {"name": "sketchwalk", "params": {"variant": "icml"}},
     "onehop",
 ]

@@ -131,7 +131,7 @@ struct sw_cases {
     /* model */     X(linear) X(head) X(rmsnorm) X(rope) X(swiglu) X(embed)                        \
     /* attention */ X(attend) X(attend_extreme) X(block_mass)                                      \
     /* selection */ X(pool) X(sketch) X(pool_sketch) X(mean_units) X(hash_scores)                  \
-                    X(block_scores) X(walk) X(walk_top) X(walk_step) X(running)                    \
+                    X(block_scores) X(sharpen) X(walk) X(walk_top) X(walk_step) X(running)         \
                     X(select_top) X(select_quantile) X(select_keep)                                \
                     X(mark_top) X(count_mass) X(keep_vertical_slash) X(keep_mass)                  \
                     X(vertical_slash) X(pool_vertical_slash) X(vertical_slash_scores)              \

@@ -58,7 +58,8 @@ def each(name, common, *variations):
     return [(name, {**common, **v}) for v in variations]
 
 
-B16, ARXIV, ICML = {"block_size": 16}, {"variant": "arxiv"}, {"variant": "icml"}
+B16 = {"block_size": 16}
+ARXIV, SOFTMAX, ICML = ({"variant": name} for name in ("arxiv", "softmax", "icml"))
 HEAD, GROUP = {"per_head": True}, {"per_group": True}
 ALL_PHASES = ("prefill", "decode", "both")
 
@@ -93,6 +94,7 @@ VARIANTS = [
 UNITS = [
     *each("oracle", B16, {"unit": "head"}, {"unit": "layer"}),
     *each("sketchwalk", {**B16, **ARXIV}, HEAD, GROUP),
+    *each("sketchwalk", {**B16, **SOFTMAX}, HEAD, GROUP),
     *each("sketchwalk", {**B16, **ICML}, HEAD, GROUP),
     ("spargeattn", {**B16, "simthreshd1": 0.1}),
     ("moba", {**B16, "form": "token"}),
@@ -173,7 +175,7 @@ SCENARIOS = {
     "constant_keys": Scenario(
         lambda: generate.constant_keys(seeded(9), 173, 4, 2, 64, 2),
         [
-            *each("onehop", B16, ARXIV, ICML, {**ARXIV, **HEAD}, {**ICML, **HEAD}),
+            *each("onehop", B16, ARXIV, SOFTMAX, ICML, {**SOFTMAX, **HEAD}, {**ICML, **HEAD}),
             ("sink_window", B16),
             *TYING,
         ],
@@ -235,7 +237,9 @@ SCENARIOS = {
                 B16,
                 ARXIV,
                 ICML,
+                SOFTMAX,
                 {**ARXIV, "sketch_dim": 16},
+                {**SOFTMAX, "sketch_dim": 16},
                 {**ICML, "sketch_dim": 16},
             ),
             ("random", B16),
@@ -248,11 +252,12 @@ SCENARIOS = {
     "equal_walks": Scenario(
         lambda: generate.structured(seeded(15), 250, 4, 2, 64, 3, steps=20),
         [
-            *each("onehop", B16, ARXIV, ICML),
+            *each("onehop", B16, ARXIV, SOFTMAX, ICML),
             *each(
                 "sketchwalk",
                 B16,
                 {**ARXIV, "walk": "none"},
+                {**SOFTMAX, "walk": "none"},
                 {**ICML, "walk": "none"},
                 {**ICML, "damping": 0},
             ),
@@ -262,17 +267,24 @@ SCENARIOS = {
     ),
     "last_layer_sparse": Scenario(
         lambda: generate.structured(seeded(15), 250, 4, 2, 64, 3, steps=20),
-        [("onehop", {**B16, **ARXIV}), ("sketchwalk", {**B16, **ARXIV, "exponent": 1})],
+        [("onehop", {**B16, **SOFTMAX}), ("sketchwalk", {**B16, **SOFTMAX, "exponent": 1})],
         (0.5,),
         ("both",),
         dense_layers=2,
     ),
+    # The blocks that nobody looks for tie.
     "multi_hop": Scenario(
         lambda: generate.multi_hop()[:2],
-        [*each("onehop", B16, ARXIV, ICML), *each("sketchwalk", B16, ARXIV, ICML)],
+        [*each("onehop", B16, SOFTMAX, ICML), *each("sketchwalk", B16, SOFTMAX, ICML)],
         (0.45,),
         near_ties=1.0,
-    ),  # the blocks that nobody looks for tie
+    ),
+    "multi_hop_without_dislike": Scenario(
+        lambda: generate.multi_hop(dislike=0)[:2],
+        [*each("onehop", B16, ARXIV), *each("sketchwalk", B16, ARXIV)],
+        (0.45,),
+        near_ties=1.0,
+    ),
 }
 
 
@@ -711,9 +723,10 @@ def test_full_budget_is_dense(cells_of, number, phase):
     [
         ("oracle", B16, [{"unit": "layer"}, {"unit": "head"}, {"unit": "group"}]),
         ("sketchwalk", {**B16, **ARXIV}, [{}, HEAD, GROUP]),
+        ("sketchwalk", {**B16, **SOFTMAX}, [{}, HEAD, GROUP]),
         ("sketchwalk", {**B16, **ICML}, [{}, HEAD, GROUP]),
     ],
-    ids=["oracle", "arxiv", "icml"],
+    ids=["oracle", "arxiv", "softmax", "icml"],
 )
 def test_identical_heads_get_identical_lists(cells_of, method, params, units, phase):
     cells = [
@@ -728,7 +741,7 @@ def test_identical_heads_get_identical_lists(cells_of, method, params, units, ph
             assert same_rows(lists, shared) >= 1 - NEAR_TIE_ROWS
 
 
-@pytest.mark.parametrize("variant", [ARXIV, ICML], ids=["arxiv", "icml"])
+@pytest.mark.parametrize("variant", [ARXIV, SOFTMAX, ICML], ids=["arxiv", "softmax", "icml"])
 def test_seed_matters_only_below_the_full_sketch(cells_of, variant):
     def lists(name, params):
         return all_lists(
@@ -746,8 +759,13 @@ def test_seed_matters_only_below_the_full_sketch(cells_of, variant):
 
 @pytest.mark.parametrize(
     "variant, same",
-    [(ARXIV, {"walk": "none"}), (ICML, {"walk": "none"}), (ICML, {"damping": 0})],
-    ids=["arxiv-none", "icml-none", "icml-damping-0"],
+    [
+        (ARXIV, {"walk": "none"}),
+        (SOFTMAX, {"walk": "none"}),
+        (ICML, {"walk": "none"}),
+        (ICML, {"damping": 0}),
+    ],
+    ids=["arxiv-none", "softmax-none", "icml-none", "icml-damping-0"],
 )
 def test_walks_that_are_one_hop(cells_of, variant, same):
     a = cell_of(cells_of, "equal_walks", "onehop", {**B16, **variant}, "both")
@@ -759,9 +777,9 @@ def test_walks_that_are_one_hop(cells_of, variant, same):
 
 
 def test_one_sparse_layer_without_sharpening_is_one_hop(cells_of):
-    a = cell_of(cells_of, "last_layer_sparse", "onehop", {**B16, **ARXIV}, "both")
+    a = cell_of(cells_of, "last_layer_sparse", "onehop", {**B16, **SOFTMAX}, "both")
     b = cell_of(
-        cells_of, "last_layer_sparse", "sketchwalk", {**B16, **ARXIV, "exponent": 1}, "both"
+        cells_of, "last_layer_sparse", "sketchwalk", {**B16, **SOFTMAX, "exponent": 1}, "both"
     )
     assert same_rows(all_lists(a, [2], "both"), all_lists(b, [2], "both")) >= 1 - NEAR_TIE_ROWS
 
@@ -772,7 +790,7 @@ def test_ties_make_a_sliding_window(cells_of):
         return [lists_by_head(cell, layer, False, 4) for layer in range(2)]
 
     window = lists("sink_window", {})
-    for params in (ARXIV, ICML, {**ARXIV, **HEAD}, {**ICML, **HEAD}):
+    for params in (ARXIV, SOFTMAX, ICML, {**SOFTMAX, **HEAD}, {**ICML, **HEAD}):
         assert lists("onehop", params) == window
     for method, params in TYING:
         if method in listed_methods():
@@ -821,18 +839,18 @@ def test_one_family_of_pooled_logits(cells_of):
             )
 
 
-@pytest.mark.parametrize("variant", [ARXIV, ICML], ids=["arxiv", "icml"])
-def test_the_walk_finds_what_one_hop_cannot(cells_of, variant):
+@pytest.mark.parametrize(
+    "scenario, variant",
+    [("multi_hop", SOFTMAX), ("multi_hop", ICML), ("multi_hop_without_dislike", ARXIV)],
+    ids=["softmax", "icml", "arxiv"],
+)
+def test_the_walk_finds_what_one_hop_cannot(cells_of, scenario, variant):
     *_, start, hop, target = generate.multi_hop()
-    walk = (
-        cell_of(cells_of, "multi_hop", "sketchwalk", {**B16, **variant}, "prefill")
+    walk, once = (
+        cell_of(cells_of, scenario, name, {**B16, **variant}, "prefill")
         .selection(2, False)[0][start]
         .tolist()
-    )
-    once = (
-        cell_of(cells_of, "multi_hop", "onehop", {**B16, **variant}, "prefill")
-        .selection(2, False)[0][start]
-        .tolist()
+        for name in ("sketchwalk", "onehop")
     )
     assert len(walk) == len(once) < start
     assert target in walk and target not in once and hop in once
@@ -867,9 +885,10 @@ def test_oracle_catches_the_most_mass(cells_of, name):
         ("oracle", {**B16, "unit": "head"}),
         ("random", {**B16, "agg": "head"}),
         ("sketchwalk", {**B16, **ARXIV}),
+        ("sketchwalk", {**B16, **SOFTMAX}),
         ("sketchwalk", {**B16, **ICML}),
     ],
-    ids=["oracle", "random", "arxiv", "icml"],
+    ids=["oracle", "random", "arxiv", "softmax", "icml"],
 )
 def test_a_phase_alone_and_both_phases_agree(cells_of, method, params):
     both = cell_of(cells_of, "structured", method, params, "both")

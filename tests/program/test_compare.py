@@ -17,7 +17,7 @@ METHODS = [
     {"name": "oracle", "params": {"block_size": 16}},
     {"name": "random", "params": {"block_size": 16}},
     {"name": "onehop", "params": {"block_size": 16}},
-    {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}},
+    {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["softmax", "icml"]}},
 ]
 PROMPTS, RUNS = 100, 25
 

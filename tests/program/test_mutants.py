@@ -14,7 +14,7 @@ import tiny
 from conftest import PROGRAM, swbench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SKETCHWALK = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}
+SKETCHWALK = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["softmax", "icml"]}}
 
 # what, file, as it is, as it should not be
 MUTANTS = {

@@ -24,7 +24,7 @@ from swbench_results.derived import paired_interval
 PLOTS = HERE.parents[1] / "plots"
 
 METHODS = EASY + [
-    {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}
+    {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["softmax", "icml"]}}
 ]
 
 

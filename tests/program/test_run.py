@@ -50,7 +50,7 @@ def every_method():
         text = swbench("help", name, check=0).stdout
         params = {"block_size": 16} if "block_size" in text and name != "dense" else {}
         if "variant " in text:
-            params["variant"] = ["arxiv", "icml"]
+            params["variant"] = ["softmax", "icml"]
         found.append({"name": name, "params": params} if params else name)
     return found
 

@@ -234,7 +234,7 @@ def shown(world, tmp_path_factory):
         "tasks": ["echo_tiny", "other_tiny", "ppl_tiny"],
         "samples": 2,
     }
-    walk = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}}
+    walk = {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["softmax", "icml"]}}
     config = world.config(
         folder / "c.yaml",
         workloads=[workload],
@@ -295,8 +295,8 @@ def test_show_methods_in_the_order_asked(shown):
         "dense",
     )
     assert [head.split(":")[0] for head in list(blocks(done.stdout))[3:]] == [
-        "sketchwalk variant=arxiv at 0.7",
         "sketchwalk variant=icml at 0.7",
+        "sketchwalk variant=softmax at 0.7",
         "dense",
     ]
     assert done.stderr == ""

@@ -20,8 +20,10 @@ class Method:
     # Selection of rows of the tokens first ... last; query_blocks: of the prompt, None in decode.
     native_on_scores = None
 
-    def __init__(self, tensors, block, dense_layers, seed, **params):
+    def __init__(self, tensors, block, dense_layers, seed, native=False, density=1.0, **params):
+        """native: under the native budget; density: asked for."""
         self.tensors, self.block, self.first_sparse, self.seed = tensors, block, dense_layers, seed
+        self.native, self.density = native, density
         unknown = set(params) - set(self.defaults)
         assert not unknown, f"no such parameter: {unknown}"
         self.params = {**self.defaults, **params}

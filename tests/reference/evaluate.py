@@ -21,7 +21,16 @@ class Evaluation:
         self.method = (
             None
             if name == "dense"
-            else methods.make(name, tensors, self.block, dense_layers, seed, **params)
+            else methods.make(
+                name,
+                tensors,
+                self.block,
+                dense_layers,
+                seed,
+                native=budget == "native",
+                density=density,
+                **params,
+            )
         )
         self._outputs = {}
         self.prefill = self._prefill()

@@ -73,14 +73,15 @@ def hot_key(rng, n, heads, kv_heads, d, layers, at, steps=0):
     return prompt, decode
 
 
-def multi_hop(block=16, strength=12.0, d=64):
+def multi_hop(block=16, strength=12.0, d=64, dislike=1 / 3):
     """Three layers of 16 blocks. The queries of block 12 look for block 7, those of block 7 for
     block 3, those of block 3 for itself; block 12 dislikes the keys of block 3. Only a walk of two
-    hops gives block 3 to block 12."""
+    hops gives block 3 to block 12. Where an even power makes dislike as good as liking, there must
+    be none."""
     start, hop, target, blocks = 12, 7, 3, 16
     a, b, c = np.eye(d)[:3] * strength
     q, k = np.zeros((2, blocks, d))
-    q[start] = a - b / 3
+    q[start] = a - dislike * b
     k[hop] = a
     q[hop] = b
     k[target] = b + c

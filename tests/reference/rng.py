@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SIGNS, PERMUTATION, RANDOM_METHOD = 1, 2, 3
+SIGNS, PERMUTATION, RANDOM_METHOD, LAYER = 1, 2, 3, 10
 MASK = (1 << 64) - 1
 
 

@@ -9,6 +9,7 @@ from .attention import Tensors, block_mass, probabilities, softmax
 from .blocks import block_count, forced_set, select
 from .evaluate import Evaluation, layer_metrics
 from .sketch import Transform, block_means, kept_coordinates
+from .sketchwalk import native
 from .sketchwalk.icml import Icml
 from .sketchwalk.native import icml_native_row
 
@@ -206,7 +207,7 @@ def test_icml_logit_scale(d, factor):
     method = methods.make("onehop", t, 16, 0, 1, variant="icml")
     q, k, _ = t.layers[0]
     query, key = block_means(q, 16), block_means(k, 16)
-    got = method.logits(method.sketch(query), method.sketch(key))
+    got = method.logits(method.sketch(query, 0), method.sketch(key, 0))
     assert got == pytest.approx(factor * query @ key.transpose(0, 2, 1) / np.sqrt(d))
 
 
@@ -221,7 +222,7 @@ def small(seed, **kwargs):
     return generate.tensors(generate.structured(random_generator(seed), **settings))
 
 
-VARIANTS = [{"variant": "arxiv"}, {"variant": "icml"}]
+VARIANTS = [{"variant": "arxiv"}, {"variant": "softmax"}, {"variant": "icml"}]
 UNITS = [{}, {"per_head": True}, {"per_group": True}]
 
 
@@ -258,7 +259,12 @@ def test_seed_does_not_matter_at_full_sketch(variant, units):
 
 @pytest.mark.parametrize(
     "variant, same",
-    [("arxiv", {"walk": "none"}), ("icml", {"walk": "none"}), ("icml", {"damping": 0.0})],
+    [
+        ("arxiv", {"walk": "none"}),
+        ("softmax", {"walk": "none"}),
+        ("icml", {"walk": "none"}),
+        ("icml", {"damping": 0.0}),
+    ],
 )
 @pytest.mark.parametrize("units", UNITS)
 def test_walks_that_are_one_hop(variant, same, units):
@@ -271,17 +277,21 @@ def test_walks_that_are_one_hop(variant, same, units):
 
 def test_one_sparse_layer_without_sharpening_is_one_hop():
     t = small(11, steps=20)
-    a = Evaluation(t, "onehop", {"variant": "arxiv", "block_size": 16}, 0.4, dense_layers=2)
+    a = Evaluation(t, "onehop", {"variant": "softmax", "block_size": 16}, 0.4, dense_layers=2)
     b = Evaluation(
-        t, "sketchwalk", {"variant": "arxiv", "exponent": 1, "block_size": 16}, 0.4, dense_layers=2
+        t,
+        "sketchwalk",
+        {"variant": "softmax", "exponent": 1, "block_size": 16},
+        0.4,
+        dense_layers=2,
     )
     assert_same_lists(a.prefill + a.decode, b.prefill + b.decode)
 
 
 def test_row_scaling_of_the_walk_changes_nothing():
     t = small(12)
-    plain = methods.make("sketchwalk", t, 16, 0, 1, variant="arxiv")
-    scaled = methods.make("sketchwalk", t, 16, 0, 1, variant="arxiv")
+    plain = methods.make("sketchwalk", t, 16, 0, 1, variant="softmax")
+    scaled = methods.make("sketchwalk", t, 16, 0, 1, variant="softmax")
     scale = random_generator(12).uniform(0.01, 100, (13, 1))
     for layer in range(3):
         a, b = plain.prefill(layer), scaled.prefill(layer)
@@ -290,23 +300,83 @@ def test_row_scaling_of_the_walk_changes_nothing():
             assert select(a[0, i], i, 5).tolist() == select(b[0, i], i, 5).tolist()
 
 
+@pytest.mark.parametrize("params", [{}, {"signed": True}, {"exponent": 3}])
+def test_scaling_of_the_printed_walk_changes_nothing(params):
+    """Rows of R by any positive vector, and W by any factor: what the program's numbers rely on."""
+    t = small(12)
+    plain = methods.make("sketchwalk", t, 16, 0, 1, variant="arxiv", **params)
+    scaled = methods.make("sketchwalk", t, 16, 0, 1, variant="arxiv", **params)
+    scale, power = random_generator(12).uniform(0.01, 100, (13, 1)), scaled.power
+    scaled.power = lambda a: power(a) / 1e5
+    for layer in range(3):
+        a, b = plain.prefill(layer), scaled.prefill(layer)
+        scaled.state = scaled.state * scale
+        for i in range(13):
+            assert select(a[0, i], i, 5).tolist() == select(b[0, i], i, 5).tolist()
+
+
+def test_printed_decode_by_hand():
+    """One head, d = 1, blocks of 2 tokens, r = d' = 1: the scores are products of means."""
+    q, k = np.array([1.0, 3, -1]), np.array([2.0, 4, 1])
+    new_q, new_k = np.array([5.0, 2]), np.array([-3.0, 6])
+
+    def layer(x, y):
+        return x[:, None, None], y[:, None, None], y[:, None, None]
+
+    t = Tensors([layer(q, k)], [layer(new_q, new_k)])
+    method = methods.make("onehop", t, 2, 0, 1, variant="arxiv")
+    assert method.prefill(0)[0] == pytest.approx(
+        np.array([[2 * 3, 2 * 1], [-1 * 3, -1 * 1]]) ** 8.0
+    )
+    # The new token completes block 1: row 1 is of its query alone, column 1 of means so far.
+    method.decode(0, 0)
+    assert method.scores[0][0] == pytest.approx(np.array([[6, 2 * -1], [5 * 3, 2 * -1]]))
+    # The next one begins block 2; row 1 stays what its last query made it.
+    method.decode(0, 1)
+    assert method.scores[0][0] == pytest.approx(
+        np.array([[6, -2, 2 * 6], [15, -2, 2 * 6], [2 * 3, 2 * -1, 2 * 6]])
+    )
+
+
+def test_who_keeps_an_opposed_block():
+    """A key block whose mean is opposed to the row's mean query: an even power takes it for the
+    best, all else for the worst."""
+    g = random_generator(30)
+    n, d, opposed = 16 * 16, 32, 5
+    q, k = 0.02 * g.standard_normal((2, n, 1, d))
+    q[:, :, 0] += 1
+    k[:, :, 0] += np.repeat(np.linspace(0.5, 1, 16), 16)[:, None]
+    k[16 * opposed : 16 * (opposed + 1), :, 0] = -8
+    t = Tensors([(q, k, k)])
+    for params, kept in (
+        ({"variant": "arxiv"}, True),
+        ({"variant": "arxiv", "signed": True}, False),
+        ({"variant": "softmax"}, False),
+        ({"variant": "icml"}, False),
+    ):
+        for name in ("onehop", "sketchwalk"):
+            row = Evaluation(t, name, {**params, "block_size": 16}, 0.4).prefill[0].lists[0][15]
+            assert (opposed in row) == kept, (name, params)
+
+
 def test_decode_sketches_equal_prefill_sketches():
     prompt, decode = generate.structured(random_generator(13), 150, 4, 2, 32, 2, steps=50)
     whole = Tensors([[np.concatenate(pair) for pair in zip(a, b)] for a, b in zip(prompt, decode)])
-    method = methods.make("sketchwalk", Tensors(prompt, decode), 16, 0, 1, variant="arxiv")
+    method = methods.make("sketchwalk", Tensors(prompt, decode), 16, 0, 1, variant="softmax")
     for step in (0, 9, 10, 49):
         n = 150 + step + 1
         assert (
-            method.key_sketch(method.keys(1, step)) == method.key_sketch(whole.layers[1][1][:n])
+            method.key_sketch(method.keys(1, step), 1)
+            == method.key_sketch(whole.layers[1][1][:n], 1)
         ).all()
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_arxiv_decode_ends_like_prefill_with_one_token_blocks(causal):
+def test_softmax_decode_ends_like_prefill_with_one_token_blocks(causal):
     """With B = 1 a block's query is its only token, so that decode must repeat prefill exactly."""
     prompt, decode = generate.structured(random_generator(14), 20, 4, 2, 16, 3, block=1, steps=12)
     whole = Tensors([[np.concatenate(pair) for pair in zip(a, b)] for a, b in zip(prompt, decode)])
-    params = {"variant": "arxiv", "causal_blocks": causal}
+    params = {"variant": "softmax", "causal_blocks": causal}
     method = methods.make("sketchwalk", Tensors(prompt, decode), 1, 0, 1, **params)
     full = methods.make("sketchwalk", whole, 1, 0, 1, **params)
     for layer in range(3):
@@ -353,24 +423,17 @@ def test_noncausal_softmax_can_choose_another_block():
     assert softmax(logits[:, :2]).sum(axis=0) == pytest.approx([1.150, 0.850], abs=1e-3)
 
 
-def test_the_walk_finds_what_one_hop_cannot():
-    *bundle, start, hop, target = generate.multi_hop()
+@pytest.mark.parametrize("variant, dislike", [("softmax", 1 / 3), ("icml", 1 / 3), ("arxiv", 0)])
+def test_the_walk_finds_what_one_hop_cannot(variant, dislike):
+    *bundle, start, hop, target = generate.multi_hop(dislike=dislike)
     t = generate.tensors(bundle)
     m = budgets.rows_proportional(t.n, 16, 0.45)[0][start]
     assert 4 <= m < start - 3
-    for variant in ("arxiv", "icml"):
-        walk = (
-            Evaluation(t, "sketchwalk", {"variant": variant, "block_size": 16}, 0.45)
-            .prefill[2]
-            .lists[0][start]
-        )
-        once = (
-            Evaluation(t, "onehop", {"variant": variant, "block_size": 16}, 0.45)
-            .prefill[2]
-            .lists[0][start]
-        )
-        assert target in walk and target not in once, variant
-        assert hop in once
+    walk, once = (
+        Evaluation(t, name, {"variant": variant, "block_size": 16}, 0.45).prefill[2].lists[0][start]
+        for name in ("sketchwalk", "onehop")
+    )
+    assert target in walk and target not in once and hop in once
 
 
 def test_one_hop_per_head_equals_the_oracle_where_blocks_are_constant():
@@ -384,53 +447,65 @@ def test_one_hop_per_head_equals_the_oracle_where_blocks_are_constant():
 
 
 # --- native icml ----------------------------------------------------------------------------------
-NATIVE = Icml.defaults
+SHARE = Icml.defaults["top_share"]
+
+
+def native_row(scores, i, n, dense=False, whole_ends=False):
+    """Row i of blocks of 64 in a prompt of n tokens: as released, whose sink is as long as
+    the window but keeps fewer blocks from being candidates."""
+    window, sink = native.tokens(0.05, n), native.tokens(0.025, n)
+    ends = native.blocks(sink, 64), native.blocks(window, 64)
+    kept = (0, window) if whole_ends else (window, window)
+    return icml_native_row(scores, SHARE, 64, 64 * i, 64 * i + 63, ends, kept, dense, whole_ends)
 
 
 def test_native_rule_keeps_the_top_share_of_the_candidates():
     scores = random_generator(18).permutation(40.0 + np.arange(40))
-    listed, whole, cut = icml_native_row(
-        scores, NATIVE, 64, 39 * 64, 40 * 64 - 1, 64 * 64, 0.05 * 4096, 0.025 * 4096, 64
-    )
-    # n = 4096: 2 sink blocks (102.4 tokens), 4 window blocks (204.8 tokens): candidates 2 ... 35,
-    # of 34 the best ceil(33/8) = 5
+    listed, whole, cut = native_row(scores, 39, 4096)
+    # n = 4096: 2 sink blocks (102 tokens), 4 window blocks (204 tokens): candidates 2 ... 35, of 34
+    # the best ceil(33/8) = 5; and every other block above the same threshold
     candidates = np.arange(2, 36)
     best = candidates[np.argsort(-scores[candidates])[:5]]
-    assert sorted(listed[whole]) == sorted(best)
-    assert set(listed[~whole]) == {0, 1, 35, 36, 37, 38, 39} - set(
-        best
-    )  # the window reaches back into block 35
+    others = [j for j in (0, 1, 36, 37, 38, 39) if scores[j] > cut]
+    assert others and sorted(listed[whole]) == sorted([*best, *others])
+    # the sink test reaches into block 3, the window back into block 35
+    assert set(listed) == {0, 1, 2, 3, 35, 36, 37, 38, 39} | set(best)
+
+
+def test_native_rule_in_decode_keeps_whole_blocks():
+    listed, whole, _ = native_row(np.ones(40), 39, 4096, whole_ends=True)
+    assert listed[whole].tolist() == [0, 1, 36, 37, 38, 39]
+    assert listed[~whole].tolist() == [2, 3]  # the sink's tokens, by the length of the window
 
 
 def test_native_rule_drops_ties_and_keeps_a_dense_tail():
-    flat = np.ones(64)
-    assert not icml_native_row(flat, NATIVE, 64, 39 * 64, 40 * 64 - 1, 4096, 204.8, 102.4, 64)[
-        1
-    ].any()
-    tail, whole, _ = icml_native_row(flat, NATIVE, 64, 60 * 64, 61 * 64 - 1, 4096, 204.8, 102.4, 64)
+    assert not native_row(np.ones(64), 39, 4096)[1].any()
+    tail, whole, _ = native_row(np.ones(64), 60, 4096, dense=True)
     assert len(tail) == 61 and whole.all()
+
+
+def test_native_shares_are_rounded_down():
+    assert native.tokens(0.05, 1281) == 64 and native.tokens(0.05, 19) == 1
 
 
 @pytest.mark.parametrize("n, share", [(8192, 0.34), (32768, 0.30)])
 def test_native_rule_keeps_about_a_third_of_the_pairs(n, share):
-    """Counted from one layer of random scores; the sink is as long as the window, as released."""
-    params = {**NATIVE, "sink_uses_window": True}
-    g, b, kept = random_generator(19), n // 64, 0
+    """Counted from one layer of random scores, of which ends above the threshold are few."""
+    g, b, kept, window = random_generator(19), n // 64, 0, native.tokens(0.05, n)
     for i in range(b):
-        first, last = i * 64, i * 64 + 63
-        listed, whole, cut = icml_native_row(
-            g.random(i + 1), params, 64, first, last, n, 0.05 * n, 0.05 * n, b
-        )
+        scores = g.random(i + 1)
+        scores[: native.blocks(window, 64)] = scores[-native.blocks(window, 64) :] = 0
+        listed, whole, _ = native_row(scores, i, n, dense=i >= b - 4)
         s = selection.Selection(
             64,
             [[listed]],
-            np.array([first]),
-            np.array([last]),
+            np.array([i * 64]),
+            np.array([i * 64 + 63]),
             whole=[[whole]],
-            window=[0.05 * n],
-            sink=[0.05 * n],
+            window=[window],
+            sink=[window],
         )
-        kept += s.mask(0, 0, last + 1).sum()
+        kept += s.mask(0, 0, i * 64 + 64).sum()
     assert kept / budgets.causal_pairs(n) == pytest.approx(share, abs=0.012)
 
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
+#include "kernels/cpu/selection/power.h"
 
 enum { TASK_ROWS = 16 };
 
@@ -14,25 +15,6 @@ struct scores {
     int row_tasks;
     float *scratch; /* [threads, TASK_ROWS, b] */
 };
-
-static void raise(float *x, int n, float exponent)
-{
-    int whole = (int)exponent;
-    if ((float)whole != exponent || whole < 1 || whole > 64) {
-        for (int j = 0; j < n; j++)
-            x[j] = powf(x[j], exponent);
-        return;
-    }
-    for (int j = 0; j < n; j++) { /* by squaring: exact signs, and no libm */
-        float base = x[j], y = 1.0f;
-        for (int e = whole; e; e >>= 1) {
-            if (e & 1)
-                y *= base;
-            base *= base;
-        }
-        x[j] = y;
-    }
-}
 
 static void scores_task(void *ctx, long task, int worker)
 {
@@ -66,6 +48,8 @@ static void scores_task(void *ctx, long task, int worker)
                       *to_row = out + (a->pool_rows ? 0 : (size_t)(i0 + i)) * (size_t)a->out.ld;
                 int own = a->row0 + (a->pool_rows ? 0 : i0 + i),
                     n = a->causal && own + 1 < a->b ? own + 1 : a->b;
+                for (int j = 0; a->clamp > 0 && j < n; j++)
+                    row[j] = row[j] < -a->clamp ? -a->clamp : row[j] > a->clamp ? a->clamp : row[j];
                 for (int j = 0; given && j < n; j++)
                     if (!isnan(given[j]))
                         /* takes no part in the softmax; when none does, every entry is replaced
@@ -74,7 +58,7 @@ static void scores_task(void *ctx, long task, int worker)
                 if (a->softmax)
                     p->vec->softmax(row, n);
                 if (a->exponent != 1.0f)
-                    raise(row, n, a->exponent);
+                    sw_cpu_raise(row, n, a->exponent);
                 for (int j = 0; given && j < n; j++)
                     if (!isnan(given[j]))
                         row[j] = given[j];

@@ -159,8 +159,8 @@ static void quantile_task(void *ctx, long task, int worker)
     int32_t kept = 0, *indices = p->count ? NULL : p->out->indices + p->out->indptr[task];
     uint8_t *whole = p->count ? NULL : p->out->whole + p->out->indptr[task];
     for (int j = 0; j <= i; j++) {
-        bool candidate = j >= a->sink_blocks && j <= i - a->window_blocks;
-        enum keep keep = dense || (candidate && (double)scores[j] > p->threshold[task])
+        bool end = j < a->sink_blocks || j > i - a->window_blocks;
+        enum keep keep = dense || (double)scores[j] > p->threshold[task] || (end && a->whole_ends)
                              ? WHOLE
                              : pairs_kept(a, i, j, first, last);
         if (keep == NONE)

@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
+#include "kernels/cpu/selection/power.h"
 
 enum { PANEL = 128 };
 
 struct walk {
-    const struct sw_vec *vec;
     const struct sw_walk *a;
     int row_panels, col_panels;
 };
@@ -54,10 +54,10 @@ static void scale_task(void *ctx, long task, int worker)
     const struct walk *p = ctx;
     const struct sw_walk *w = p->a;
     float *row = sw_unit_row(&w->out, (size_t)(task / w->rows), (size_t)(task % w->rows));
-    float max = p->vec->max(row, w->b);
-    if (max > 0)
+    float largest = sw_cpu_largest(row, w->b);
+    if (largest > 0)
         for (int j = 0; j < w->b; j++)
-            row[j] /= max;
+            row[j] /= largest;
 }
 
 enum sw_status sw_cpu_walk(struct sw_backend *be, const struct sw_walk *a)
@@ -67,8 +67,7 @@ enum sw_status sw_cpu_walk(struct sw_backend *be, const struct sw_walk *a)
              a->a.units == a->out.units && a->a.ld == a->out.ld);
     CPU_NEED(a->x && (a->anchor || a->alpha == 0.0f) && a->out.data != a->x &&
              a->out.data != a->a.data);
-    struct walk p = {.vec = cpu_of(be)->vec,
-                     .a = a,
+    struct walk p = {.a = a,
                      .row_panels = (a->rows + PANEL - 1) / PANEL,
                      .col_panels = (a->b + PANEL - 1) / PANEL};
     sw_workers_run(cpu_of(be)->workers, (long)a->out.units * p.row_panels * p.col_panels, walk_task,

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device/device.h"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/selection/power.cuh"
 
 /* --- logits ----------------------------------------------------------------------------------- */
 
@@ -18,9 +19,15 @@ struct logits_args {
     const float *q, *k;
     float *x;
     int units_q, units_k, row_begin, rows, row0, row_step, b, r, q_ld, k_ld, x_ld, x_rows;
-    float scale;
+    float scale, clamp;
     bool causal;
 };
+
+__device__ inline float logit_of(const logits_args &a, float product)
+{
+    float x = a.scale * product;
+    return a.clamp > 0 ? fminf(fmaxf(x, -a.clamp), a.clamp) : x;
+}
 
 __global__ void __launch_bounds__(256) logits_tiles(logits_args a)
 {
@@ -58,7 +65,7 @@ __global__ void __launch_bounds__(256) logits_tiles(logits_args a)
         for (int n = 0; n < 4; n++) {
             int i = i0 + ty * 4 + m, j = j0 + tx * 4 + n;
             if (i < a.rows && j < a.b)
-                a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = a.scale * acc[m][n];
+                a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = logit_of(a, acc[m][n]);
         }
 }
 
@@ -76,27 +83,11 @@ __global__ void __launch_bounds__(256) logits_rows(logits_args a)
             acc += q[c] * k[c];
         acc = warp_sum(acc);
         if (lane == 0)
-            a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = a.scale * acc;
+            a.x[((int64_t)u * a.x_rows + i) * a.x_ld + j] = logit_of(a, acc);
     }
 }
 
 /* --- softmax, power, mean over units ---------------------------------------------------------- */
-
-__device__ inline float sharpen(float v, float exponent, int whole)
-{
-    if (whole == 1)
-        return v;
-    if (whole > 1) { /* squaring: exact signs, and faster than powf */
-        float r = 1;
-        for (int e = whole; e > 0; e >>= 1) {
-            if (e & 1)
-                r *= v;
-            v *= v;
-        }
-        return r;
-    }
-    return powf(v, exponent);
-}
 
 struct finish_args {
     const float *x; /* [units_q, x_rows, x_ld] of this strip */
@@ -147,7 +138,7 @@ __global__ void __launch_bounds__(256) finish_rows(finish_args a)
         }
         for (int j = threadIdx.x; j < allowed; j += blockDim.x) {
             float v = a.softmax ? expf(x[j] - top) * scale : x[j];
-            v = has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
+            v = has_own(own, j) ? own[j] : power_of(v, a.exponent, a.whole_exponent);
             float sum = n == 0 ? v : out[j] + v;
             out[j] = n == per * rows - 1 && per * rows > 1 ? sum / count : sum;
         }
@@ -197,7 +188,7 @@ __global__ void __launch_bounds__(1024) gather_rows(finish_args a, const float2 
                 v = expf(v - s.x) * s.y;
             }
             const float *own = own_scores(a, u);
-            acc += has_own(own, j) ? own[j] : sharpen(v, a.exponent, a.whole_exponent);
+            acc += has_own(own, j) ? own[j] : power_of(v, a.exponent, a.whole_exponent);
         }
     part[lead][lane] = acc;
     __syncthreads();
@@ -394,7 +385,7 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
                 power[e] = 1;
             }
 #pragma unroll 1
-            for (int left = whole; left > 0; left >>= 1) /* squaring, as in sharpen */
+            for (int left = whole; left > 0; left >>= 1) /* squaring, as in power_of */
 #pragma unroll
                 for (int e = 0; e < AT_ONCE; e++) {
                     if (left & 1)
@@ -418,9 +409,10 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
 /* Enough rows, and sketches that come 16 bytes at a time. */
 static bool fused_takes(const struct cuda_state *s, const struct sw_block_scores *a)
 {
-    return a->softmax && !a->pool_rows && !a->column_scores && a->units_q == a->out.units &&
-           a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS && a->r % 4 == 0 &&
-           ((uintptr_t)a->q | (uintptr_t)a->k) % 16 == 0 && fused_bytes(a) <= (size_t)s->smem_optin;
+    return a->softmax && a->clamp == 0 && !a->pool_rows && !a->column_scores &&
+           a->units_q == a->out.units && a->units_q <= 65535 && a->rows >= 2 * FUSED_ROWS &&
+           a->r % 4 == 0 && ((uintptr_t)a->q | (uintptr_t)a->k) % 16 == 0 &&
+           fused_bytes(a) <= (size_t)s->smem_optin;
 }
 
 static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_scores *a, int whole)
@@ -443,9 +435,7 @@ enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block
     REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) &&
                 a->rows <= a->q_ld && a->b <= a->k_ld,
             "block_scores");
-    int whole = a->exponent >= 1 && a->exponent <= 64 && a->exponent == floorf(a->exponent)
-                    ? (int)a->exponent
-                    : 0;
+    int whole = whole_power(a->exponent);
     if (fused_takes(s, a))
         return fused_scores(s, a, whole);
     /* Strips of rows keep the per-head logits within 64 MiB whatever b is. */
@@ -464,7 +454,7 @@ enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block
                      0,          a->row0,    a->pool_rows ? 0 : 1,
                      a->b,       a->r,       a->q_ld,
                      a->k_ld,    a->b,       strip,
-                     a->scale,   a->causal};
+                     a->scale,   a->clamp,   a->causal};
     finish_args f = {static_cast<float *>(room),
                      a->out,
                      a->units_q,

@@ -87,8 +87,8 @@ static inline __host__ __device__ int padded_row(int b)
     return (b + TEAM_EACH - 1) / TEAM_EACH * TEAM_EACH;
 }
 
-/* out = alpha · from, each row divided by its maximum, and the row's selection from that; a row a
- * team, held in shared memory. 8 bytes an entry. */
+/* out = alpha · from, each row divided by its largest |entry|, and the row's selection from that; a
+ * row a team, held in shared memory. 8 bytes an entry. */
 __global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
     scale_select_rows(top_args a, scale_args c, int each)
 {
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
     if (!mine)
         return;
     int used = c.causal ? min(c.b, a.row0 + r + 1) : c.b, stride = team.threads();
-    float *row = held + team.first / each * padded_row(c.b), top = -INFINITY;
+    float *row = held + team.first / each * padded_row(c.b), top = 0;
     int64_t at = ((int64_t)u * a.scores.ld_rows + r) * a.scores.ld;
 #pragma unroll 1
     /* all reads of a turn are asked for at once */
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(32 * TEAM_WARPS, 4)
             if (base + e * stride < used) {
                 v[e] = c.alpha * v[e];
                 row[base + e * stride] = v[e];
-                top = fmaxf(top, v[e]);
+                top = fmaxf(top, fabsf(v[e]));
             }
     }
     top = score_of_key(team.max(key_of_score(top)));
@@ -278,8 +278,8 @@ __device__ inline int pairs_kept(const struct sw_select_quantile &q, int i, int 
 __device__ inline int quantile_keep(const struct sw_select_quantile &q, const float *scores,
                                     double threshold, int i, int j)
 {
-    if (i >= q.dense_from ||
-        (j >= q.sink_blocks && j <= i - q.window_blocks && (double)scores[j] > threshold))
+    bool end = j < q.sink_blocks || j > i - q.window_blocks;
+    if (i >= q.dense_from || (double)scores[j] > threshold || (end && q.whole_ends))
         return KEEP_WHOLE;
     return pairs_kept(q, i, j, max(i * q.block, q.n - q.n_q), min((i + 1) * q.block, q.n) - 1);
 }

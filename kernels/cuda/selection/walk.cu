@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
     }
 }
 
-/* Divides each row by its maximum. 8 bytes an entry, the second read from L2. */
+/* Divides each row by its largest |entry|. 8 bytes an entry, the second read from L2. */
 __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
 {
     __shared__ float lanes[32];
@@ -252,9 +252,9 @@ __global__ void __launch_bounds__(256) scale_rows(struct sw_walk a)
     wait_for_previous();
     int i = blockIdx.x, u = blockIdx.y, used = a.causal ? min(a.b, a.row0 + i + 1) : a.b;
     float *row = unit_row(a.out, u, i);
-    float top = -INFINITY;
+    float top = 0;
     for (int j = threadIdx.x; j < used; j += blockDim.x)
-        top = fmaxf(top, row[j]);
+        top = fmaxf(top, fabsf(row[j]));
     top = block_max(top, lanes);
     if (!(top > 0))
         return;

@@ -2,7 +2,8 @@
 #include "tests/kernels/cases.h"
 
 enum { Q, K, GIVEN, OUT };
-enum { SOFTMAX = 1, CAUSAL = 2, POWER = 4, MODES = 8 }; /* a variant */
+enum { SOFTMAX = 1, CAUSAL = 2, POWER = 4, CLAMPED = 8, MODES = 16 }; /* a variant */
+static const float CLAMP = 0.75f;
 enum given { NO_COLUMNS, NONE_GIVEN, SOME_GIVEN, ALL_GIVEN };
 
 struct shape {
@@ -54,6 +55,7 @@ static enum sw_status run(struct sw_case *c, struct sw_backend *be, void *const 
                                                       .q_ld = s->rows + 1,
                                                       .k_ld = s->b + 1,
                                                       .scale = s->scale / sqrtf((float)s->r),
+                                                      .clamp = c->variant & CLAMPED ? CLAMP : 0,
                                                       .exponent = exponent_of(c),
                                                       .softmax = softmax(c),
                                                       .causal = c->variant & CAUSAL,
@@ -78,6 +80,8 @@ static void row_of(const struct sw_case *c, int u, int i, double *x)
         for (int e = 0; e < s->r && j < n; e++)
             x[j] += (double)q[e] * (double)k[j * s->r + e];
         x[j] *= (double)(s->scale / sqrtf((float)s->r));
+        if (c->variant & CLAMPED)
+            x[j] = fmin(fmax(x[j], -(double)CLAMP), (double)CLAMP);
         if (j < n && (!s->given || isnan(given[j])))
             sum += exp(x[j]);
     }

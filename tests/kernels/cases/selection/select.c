@@ -192,8 +192,10 @@ static void make_quantile(struct sw_case *c)
     sw_give_list(c, Q_LIST);
 }
 
-static struct sw_select_quantile quantile_of(const struct quantile_shape *s, float *scores)
+/* Variant 1 keeps sink and window blocks whole. */
+static struct sw_select_quantile quantile_of(const struct sw_case *c, float *scores)
 {
+    const struct quantile_shape *s = c->shape;
     int b = sw_blocks(s->n, s->B), row0 = (s->n - s->n_q) / s->B;
     return (struct sw_select_quantile){.scores = {scores, s->units, b - row0, b + 1},
                                        .row0 = row0,
@@ -203,6 +205,7 @@ static struct sw_select_quantile quantile_of(const struct quantile_shape *s, flo
                                        .window = s->window,
                                        .sink = s->sink,
                                        .dense_from = s->dense_tail ? b - s->dense_tail : b + 1,
+                                       .whole_ends = c->variant,
                                        .quantile = QUANTILE,
                                        .block = s->B,
                                        .n = s->n,
@@ -211,7 +214,7 @@ static struct sw_select_quantile quantile_of(const struct quantile_shape *s, flo
 
 static enum sw_status run_quantile(struct sw_case *c, struct sw_backend *be, void *const *at)
 {
-    struct sw_select_quantile a = quantile_of(c->shape, at[Q_SCORES]);
+    struct sw_select_quantile a = quantile_of(c, at[Q_SCORES]);
     return be->select_quantile(be, &a, at[Q_LIST]);
 }
 
@@ -259,14 +262,14 @@ static void check_quantile(struct sw_case *c, struct sw_backend *be, const struc
 {
     (void)be;
     const struct quantile_shape *s = c->shape;
-    struct sw_select_quantile a = quantile_of(s, c->slot[Q_SCORES].host);
+    struct sw_select_quantile a = quantile_of(c, c->slot[Q_SCORES].host);
     for (int row = 0; c->use == SW_CHECK && row < s->units * a.rows; row++) {
         int i = a.row0 + row % a.rows, wrong = 0;
         const float *x = sw_unit_row(&a.scores, (size_t)(row / a.rows), (size_t)(row % a.rows));
         double above = threshold(s, x, i);
         for (int j = 0; j <= i; j++) {
-            bool chosen = i >= a.dense_from || (j >= s->sink_blocks && j <= i - s->window_blocks &&
-                                                (double)x[j] > above);
+            bool end = j < s->sink_blocks || j > i - s->window_blocks;
+            bool chosen = i >= a.dense_from || (double)x[j] > above || (a.whole_ends && end);
             wrong += wrong_pairs(s, &got->list[Q_LIST], row, i, j, chosen);
         }
         sw_holds(wrong == 0, "row %d: %d pairs wrong", row, wrong);
@@ -295,6 +298,7 @@ const struct sw_cases sw_cases_select_quantile = {
     .name = "select_quantile",
     .covers = "select_quantile",
     .fields = "n B n_q sink_blocks window_blocks window sink dense_tail units kind",
+    .variants = 2,
     .shapes = SW_SHAPES(quantile_shapes),
     .large = SW_SHAPES(quantile_large),
     .make = make_quantile,

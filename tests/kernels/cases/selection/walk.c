@@ -6,14 +6,14 @@
 /* --- walk ------------------------------------------------------------------------------------- */
 
 enum { X, A, ANCHOR, OUT, LIST };
-enum { CAUSAL = 1, SCALED = 2, OVER_ANCHOR = 4, MODES = 8 }; /* a variant */
+enum { CAUSAL = 1, SCALED = 2, OVER_ANCHOR = 4, SIGNED = 8, MODES = 16 }; /* a variant */
 struct shape {
     int units, rows, row0, b, pad;
     float alpha, beta;
 };
 
-/* Positive numbers; NaN, which nobody may look at, outside what is in use. Above the diagonal of
- * causal ones are zeros, at which CUDA does not look either. */
+/* Positive numbers, or some negative; NaN, which nobody may look at, outside what is in use. Above
+ * the diagonal of causal ones are zeros, at which CUDA does not look either. */
 static void fill(struct sw_case *c, int slot, int rows, int ld_rows, int row0)
 {
     const struct shape *s = c->shape;
@@ -22,7 +22,8 @@ static void fill(struct sw_case *c, int slot, int rows, int ld_rows, int row0)
     for (int i = 0; i < s->units * ld_rows * ld; i++) {
         int row = i / ld % ld_rows, col = i % ld;
         bool used = row < rows && col < s->b, above = c->variant & CAUSAL && col > row0 + row;
-        x[i] = !used ? NAN : !above ? fabsf(x[i]) : c->use == SW_PARITY ? NAN : 0;
+        float value = c->variant & SIGNED ? x[i] : fabsf(x[i]);
+        x[i] = !used ? NAN : !above ? value : c->use == SW_PARITY ? NAN : 0;
     }
     c->slot[slot].hidden = c->use == SW_PARITY;
 }
@@ -93,7 +94,7 @@ static void reference(struct sw_case *c)
             for (int j = 0; j < s->b; j++)
                 row[j] += (double)s->beta * (double)x[k] * (double)a[k * ld + j];
         for (int j = 0; j < s->b; j++)
-            top = fmax(top, row[j]);
+            top = fmax(top, fabs(row[j]));
         double divide = c->variant & SCALED && top > 0 ? top : 1;
         for (int j = 0; j < s->b; j++)
             sw_want(c, OUT, u, i, j, row[j] / divide, 2e-6 * top / divide + 1e-30);
