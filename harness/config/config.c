@@ -7,230 +7,9 @@
 #include <string.h>
 
 #include "core/nearest.h"
-#include "harness/config/options.h"
-#include "harness/config/yaml_tree.h"
-
-enum { PATH_SIZE = 200, FOUND_SIZE = 80, EXPECTED_SIZE = 256, LONGEST_TEXT = 1000 };
-#define CONTROLS \
-    "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27\30\31\32\33\34\35\36\37\177"
+#include "harness/config/bind_value.h"
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "no memory for the config"); }
-
-static void unexpected(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                       const char *expected)
-{
-    char found[FOUND_SIZE];
-    sw_problem(problems, node, path, "found %s, expected %s",
-               sw_yaml_found(node, found, sizeof found), expected);
-}
-
-static void join(char path[PATH_SIZE], const char *parent, const char *key)
-{
-    snprintf(path, PATH_SIZE, "%s%s%.60s", parent, *parent ? "." : "", key);
-    for (char *p = path; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127)
-            *p = '?';
-}
-
-/* --- single values ---------------------------------------------------------------------------- */
-
-/* One scalar into a parameter. *accepted: false when a problem was written. */
-static enum sw_status bind_scalar(struct sw_problems *problems, const struct sw_yaml *node,
-                                  const char *path, const struct sw_param *param, void *base,
-                                  bool *accepted)
-{
-    char expected[EXPECTED_SIZE];
-    *accepted = false;
-    bool text = param->type == SW_PARAM_TEXT || param->type == SW_PARAM_CHOICE;
-    if (node->kind != SW_YAML_SCALAR || sw_yaml_is_null(node) || *node->text == '\0' ||
-        (node->quoted && !text)) {
-        sw_param_expected(param, expected, sizeof expected);
-        if (node->kind == SW_YAML_SCALAR && node->quoted && !text)
-            snprintf(expected + strlen(expected), sizeof expected - strlen(expected),
-                     " without quotes");
-        unexpected(problems, node, path, expected);
-        return SW_OK;
-    }
-    if (strlen(node->text) > LONGEST_TEXT || node->text[strcspn(node->text, CONTROLS)] != '\0') {
-        unexpected(problems, node, path, "one line of at most 1000 bytes");
-        return SW_OK;
-    }
-    enum sw_status st = sw_param_set(param, base, node->text);
-    if (st == SW_EINPUT) {
-        sw_problem(problems, node, path, "%s", sw_error_message());
-        sw_error_clear();
-        return SW_OK;
-    }
-    *accepted = st == SW_OK;
-    return st;
-}
-
-static void bind_seed(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                      const struct sw_option *option, uint64_t *out)
-{
-    char expected[EXPECTED_SIZE];
-    uint64_t value = 0;
-    bool good = node->kind == SW_YAML_SCALAR && !node->quoted && *node->text;
-    for (const char *p = good ? node->text : ""; *p && good; p++) {
-        uint64_t digit = (uint64_t)(unsigned char)*p - '0';
-        good = digit <= 9 && value <= ((uint64_t)INT64_MAX - digit) / 10 &&
-               (p == node->text || node->text[0] != '0');
-        value = good ? 10 * value + digit : 0;
-    }
-    if (good)
-        *out = value;
-    else
-        unexpected(problems, node, path, sw_option_expected(option, expected, sizeof expected));
-}
-
-/* --- lists of values -------------------------------------------------------------------------- */
-
-/* A scalar counts as a list of one. 0 with a problem written when there is nothing to take. */
-static int list_count(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                      const char *expected)
-{
-    if (node->kind == SW_YAML_SCALAR)
-        return 1;
-    if (node->kind == SW_YAML_LIST && node->count > 0)
-        return node->count;
-    if (node->kind == SW_YAML_LIST)
-        sw_problem(problems, node, path, "found an empty list, expected %s", expected);
-    else
-        unexpected(problems, node, path, expected);
-    return 0;
-}
-
-static const struct sw_yaml *list_item(const struct sw_yaml *node, int i)
-{
-    return node->kind == SW_YAML_LIST ? node->items[i] : node;
-}
-
-/* Every value of a list into `texts`, in the one spelling that sw_param_text gives it, so that
- * twins are found. scratch: where param points. */
-static enum sw_status bind_list(struct sw_problems *problems, const struct sw_yaml *node,
-                                const char *path, const struct sw_param *param, void *scratch,
-                                struct sw_texts *texts)
-{
-    char expected[EXPECTED_SIZE];
-    int count =
-        list_count(problems, node, path, sw_param_expected(param, expected, sizeof expected));
-    for (int i = 0; i < count; i++) {
-        char text[LONGEST_TEXT + 1];
-        bool accepted;
-        const struct sw_yaml *item = list_item(node, i);
-        SW_TRY(bind_scalar(problems, item, path, param, scratch, &accepted));
-        if (!accepted)
-            continue;
-        sw_param_text(param, scratch, text, sizeof text);
-        if (sw_texts_have(texts, text)) {
-            char quoted[FOUND_SIZE];
-            sw_problem(problems, item, path, "%s is there twice",
-                       sw_quote(text, quoted, sizeof quoted));
-            continue;
-        }
-        SW_TRY(sw_texts_add(texts, text));
-    }
-    return SW_OK;
-}
-
-static enum sw_status bind_axis(struct sw_problems *problems, const struct sw_yaml *node,
-                                const char *path, const struct sw_option *option, char *base)
-{
-    struct sw_texts texts = {0};
-    struct sw_param one = option->param;
-    one.offset = 0;
-    double scratch[1] = {0}; /* room for an int or a double */
-    size_t size = one.type == SW_PARAM_REAL ? sizeof(double) : sizeof(int);
-    enum sw_status st = bind_list(problems, node, path, &one, scratch, &texts);
-    char *values = NULL;
-    if (st == SW_OK && texts.count > 0 && !(values = calloc((size_t)texts.count, size)))
-        st = no_memory();
-    for (int i = 0; st == SW_OK && i < texts.count; i++)
-        st = sw_param_set(&one, values + (size_t)i * size, texts.items[i]);
-    if (st == SW_OK) {
-        /* keys do not repeat: it was NULL */
-        memcpy(base + option->param.offset, &values, sizeof values);
-        memcpy(base + option->count_offset, &texts.count, sizeof texts.count);
-    } else {
-        free(values);
-    }
-    sw_texts_clear(&texts);
-    return st;
-}
-
-static enum sw_status bind_names(struct sw_problems *problems, const struct sw_yaml *node,
-                                 const char *path, const struct sw_option *option,
-                                 struct sw_texts *out)
-{
-    char expected[EXPECTED_SIZE];
-    int count =
-        list_count(problems, node, path, sw_option_expected(option, expected, sizeof expected));
-    for (int i = 0; i < count; i++) {
-        const struct sw_yaml *item = list_item(node, i);
-        if (item->kind != SW_YAML_SCALAR || sw_yaml_is_null(item) || !sw_is_file_name(item->text))
-            unexpected(problems, item, path, "a name that can be a part of a file name");
-        else if (sw_texts_have(out, item->text))
-            sw_problem(problems, item, path, "'%s' is there twice", item->text);
-        else
-            SW_TRY(sw_texts_add(out, item->text));
-    }
-    return SW_OK;
-}
-
-static void bind_set(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                     const struct sw_option *option, unsigned *out)
-{
-    char expected[EXPECTED_SIZE];
-    sw_option_expected(option, expected, sizeof expected);
-    struct sw_param choice = option->param;
-    choice.type = SW_PARAM_CHOICE;
-    choice.offset = 0;
-    *out = 0;
-    if (node->kind == SW_YAML_LIST && node->count == 0)
-        return; /* [] is none */
-    int count = list_count(problems, node, path, expected);
-    for (int i = 0; i < count; i++) {
-        const struct sw_yaml *item = list_item(node, i);
-        int index = 0;
-        if (item->kind != SW_YAML_SCALAR || sw_param_set(&choice, &index, item->text) != SW_OK) {
-            unexpected(problems, item, path, expected);
-            sw_error_clear();
-        } else if (*out & 1u << index) {
-            sw_problem(problems, item, path, "'%s' is there twice", item->text);
-        } else {
-            *out |= 1u << index;
-        }
-    }
-}
-
-/* The search for what a node's text may have been meant to be. */
-static struct sw_nearest nearest_to(const struct sw_yaml *node)
-{
-    return sw_nearest_begin(node->kind == SW_YAML_SCALAR ? node->text : NULL);
-}
-
-/* " a, b, c": name i of a list. */
-static void add_name(char list[EXPECTED_SIZE], int i, const char *name)
-{
-    size_t used = strlen(list);
-    snprintf(list + used, EXPECTED_SIZE - used, "%s %s", i ? "," : "", name);
-}
-
-static void bind_shape(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                       const struct sw_named_shape **out)
-{
-    *out = node->kind == SW_YAML_SCALAR ? sw_shape_find(node->text) : NULL;
-    if (*out)
-        return;
-    char found[FOUND_SIZE], expected[EXPECTED_SIZE] = "", hint[SW_HINT_SIZE];
-    struct sw_nearest nearest = nearest_to(node);
-    for (int i = 0; sw_shapes[i].name; i++) {
-        add_name(expected, i, sw_shapes[i].name);
-        sw_nearest_offer(&nearest, sw_shapes[i].name);
-    }
-    sw_problem(problems, node, path, "found %s, expected a shape:%s%s",
-               sw_yaml_found(node, found, sizeof found), expected, sw_nearest_hint(&nearest, hint));
-}
 
 /* --- sections --------------------------------------------------------------------------------- */
 
@@ -254,97 +33,90 @@ static enum sw_status section_defaults(const struct sw_section *section, char *b
     return SW_OK;
 }
 
-static void unknown_key(struct sw_problems *problems, const struct sw_yaml *node, const char *path,
-                        const struct sw_section *section)
+static void unknown_key(const struct sw_place *at, const struct sw_section *section)
 {
+    const char *key = at->node->key;
     char hint[SW_HINT_SIZE];
-    struct sw_nearest nearest = sw_nearest_begin(node->key);
+    struct sw_nearest nearest = sw_nearest_begin(key);
     for (const struct sw_option *o = section->options; o->param.name; o++)
         sw_nearest_offer(&nearest, o->param.name);
     if (nearest.name) {
-        sw_problem(problems, node, path, "unknown key%s", sw_nearest_hint(&nearest, hint));
+        SW_PROBLEM(at, "unknown key%s", sw_nearest_hint(&nearest, hint));
         return;
     }
     for (int i = 0; sw_sections[i]; i++)
-        if (sw_option_find(sw_sections[i], node->key)) {
-            sw_problem(problems, node, path, "unknown key; it belongs %s%s",
-                       i == 0 ? "at the top level" : "in ", i == 0 ? "" : sw_sections[i]->name);
+        if (sw_option_find(sw_sections[i], key)) {
+            SW_PROBLEM(at, "unknown key; it belongs %s%s", i == 0 ? "at the top level" : "in ",
+                       i == 0 ? "" : sw_sections[i]->name);
             return;
         }
-    sw_problem(problems, node, path, "unknown key; `swbench help config` lists them");
+    SW_PROBLEM(at, "unknown key; `swbench help config` lists them");
 }
 
-static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node,
-                                     const char *path, struct sw_config *config);
-static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node,
-                                   const char *path, struct sw_config *config);
+enum { NO_KIND = -1 }; /* of a section that is no workload */
 
-/* Fills the struct at base from a mapping. kind: of a workload, or -1. */
-static enum sw_status bind_section(struct sw_problems *problems, const struct sw_yaml *node,
-                                   const char *path, const struct sw_section *section, char *base,
-                                   int kind)
+/* Whether workloads of a kind have this option. */
+static bool applies(const struct sw_option *option, int kind)
 {
-    if (node->kind != SW_YAML_MAP) {
-        unexpected(problems, node, path, "a mapping");
+    return kind == NO_KIND || !option->kinds || option->kinds & 1u << kind;
+}
+
+static enum sw_status bind_workloads(const struct sw_place *at, struct sw_config *config);
+static enum sw_status bind_methods(const struct sw_place *at, struct sw_config *config);
+static enum sw_status bind_section(const struct sw_place *at, const struct sw_section *section,
+                                   char *base, int kind);
+
+static enum sw_status bind_option(const struct sw_place *at, const struct sw_option *option,
+                                  char *base)
+{
+    switch (option->form) {
+    case SW_OPTION_SECTION:
+        return bind_section(at, option->section, base, NO_KIND);
+    case SW_OPTION_WORKLOADS:
+        return bind_workloads(at, (struct sw_config *)(void *)base);
+    case SW_OPTION_METHODS:
+        return bind_methods(at, (struct sw_config *)(void *)base);
+    case SW_OPTION_METHOD:
+    case SW_OPTION_PARAMS:
+        return SW_OK; /* bind_method reads them */
+    default:
+        return sw_bind_value(at, option, base);
+    }
+}
+
+static void check_required(const struct sw_place *at, const struct sw_section *section, int kind)
+{
+    for (const struct sw_option *o = section->options; o->param.name; o++) {
+        char expected[SW_EXPECTED_SIZE];
+        if (!o->required || !applies(o, kind) || sw_yaml_get(at->node, o->param.name))
+            continue;
+        const struct sw_place place = sw_place_member(at, o->param.name, at->node);
+        SW_PROBLEM(&place, "missing, expected %s",
+                   sw_option_expected(o, expected, sizeof expected));
+    }
+}
+
+/* Fills the struct at base from a mapping. kind: of a workload, or NO_KIND. */
+static enum sw_status bind_section(const struct sw_place *at, const struct sw_section *section,
+                                   char *base, int kind)
+{
+    if (at->node->kind != SW_YAML_MAP) {
+        sw_unexpected(at, "a mapping");
         return SW_OK;
     }
-    for (int i = 0; i < node->count; i++) {
-        const struct sw_yaml *value = node->items[i];
-        char at[PATH_SIZE];
-        bool accepted;
-        join(at, path, value->key);
+    for (int i = 0; i < at->node->count; i++) {
+        const struct sw_yaml *value = at->node->items[i];
+        const struct sw_place place = sw_place_member(at, value->key, value);
         const struct sw_option *o = sw_option_find(section, value->key);
-        if (!o) {
-            unknown_key(problems, value, at, section);
-            continue;
-        }
-        if (kind >= 0 && o->kinds && !(o->kinds & 1u << kind)) {
-            sw_problem(problems, value, at, "workloads of kind %s have no such key",
+        if (!o)
+            unknown_key(&place, section);
+        else if (!applies(o, kind))
+            SW_PROBLEM(&place, "workloads of kind %s have no such key",
                        sw_workload_kind_names[kind]);
-            continue;
-        }
-        void *to = base + o->param.offset;
-        switch (o->form) {
-        case SW_OPTION_VALUE:
-            SW_TRY(bind_scalar(problems, value, at, &o->param, base, &accepted));
-            break;
-        case SW_OPTION_SEED:
-            bind_seed(problems, value, at, o, to);
-            break;
-        case SW_OPTION_AXIS:
-            SW_TRY(bind_axis(problems, value, at, o, base));
-            break;
-        case SW_OPTION_NAMES:
-            SW_TRY(bind_names(problems, value, at, o, to));
-            break;
-        case SW_OPTION_SET:
-            bind_set(problems, value, at, o, to);
-            break;
-        case SW_OPTION_SHAPE:
-            bind_shape(problems, value, at, to);
-            break;
-        case SW_OPTION_SECTION:
-            SW_TRY(bind_section(problems, value, at, o->section, base, -1));
-            break;
-        case SW_OPTION_WORKLOADS:
-            SW_TRY(bind_workloads(problems, value, at, (struct sw_config *)base));
-            break;
-        case SW_OPTION_METHODS:
-            SW_TRY(bind_methods(problems, value, at, (struct sw_config *)base));
-            break;
-        case SW_OPTION_METHOD:
-        case SW_OPTION_PARAMS:
-            break; /* bind_method reads them */
-        }
+        else
+            SW_TRY(bind_option(&place, o, base));
     }
-    for (const struct sw_option *o = section->options; o->param.name; o++)
-        if (o->required && (kind < 0 || !o->kinds || o->kinds & 1u << kind) &&
-            !sw_yaml_get(node, o->param.name)) {
-            char at[PATH_SIZE], expected[EXPECTED_SIZE];
-            join(at, path, o->param.name);
-            sw_problem(problems, node, at, "missing, expected %s",
-                       sw_option_expected(o, expected, sizeof expected));
-        }
+    check_required(at, section, kind);
     return SW_OK;
 }
 
@@ -378,98 +150,103 @@ const char *sw_workload_model(const struct sw_workload *w)
     return slash ? slash + 1 : path;
 }
 
-static enum sw_status bind_workload(struct sw_problems *problems, const struct sw_yaml *node,
-                                    const char *path, struct sw_workload *workload)
+/* No more prompts can be probed than there are. */
+static void limit_recovery_samples(const struct sw_place *at, struct sw_workload *workload)
 {
-    workload->line = node->line;
-    const struct sw_yaml *kind = sw_yaml_get(node, "kind");
-    if (node->kind == SW_YAML_MAP && (!kind || kind->kind != SW_YAML_SCALAR)) {
-        sw_problem(problems, node, path, "no kind, expected kind: task, tensors or synthetic");
+    const struct sw_yaml *given = sw_yaml_get(at->node, "recovery_samples");
+    if (workload->kind != SW_WORKLOAD_TASK || workload->recovery_samples <= workload->samples)
+        return;
+    if (!given) {
+        workload->recovery_samples = workload->samples;
+        return;
+    }
+    const struct sw_place place = sw_place_member(at, "recovery_samples", given);
+    SW_PROBLEM(&place, "found %d, expected at most samples (%d)", workload->recovery_samples,
+               workload->samples);
+}
+
+static enum sw_status bind_workload(const struct sw_place *at, struct sw_workload *workload)
+{
+    workload->line = at->node->line;
+    const struct sw_yaml *kind = sw_yaml_get(at->node, "kind");
+    if (at->node->kind == SW_YAML_MAP && (!kind || kind->kind != SW_YAML_SCALAR)) {
+        SW_PROBLEM(at, "no kind, expected kind: task, tensors or synthetic");
         return SW_OK;
     }
     bool accepted = true;
-    char at[PATH_SIZE];
-    join(at, path, "kind");
-    if (kind)
-        SW_TRY(bind_scalar(problems, kind, at, &sw_option_find(&sw_workload_section, "kind")->param,
-                           workload, &accepted));
-    if (!accepted)
-        return SW_OK; /* without the kind, the other keys cannot be judged */
-    SW_TRY(bind_section(problems, node, path, &sw_workload_section, (char *)workload,
-                        (int)workload->kind));
-    SW_TRY(tidy_path(&workload->model));
-    if (workload->kind == SW_WORKLOAD_TASK && workload->recovery_samples > workload->samples) {
-        const struct sw_yaml *given = sw_yaml_get(node, "recovery_samples");
-        if (given) {
-            join(at, path, "recovery_samples");
-            sw_problem(problems, given, at, "found %d, expected at most samples (%d)",
-                       workload->recovery_samples, workload->samples);
-        } else {
-            workload->recovery_samples = workload->samples;
-        }
+    if (kind) {
+        const struct sw_place place = sw_place_member(at, "kind", kind);
+        SW_TRY(sw_bind_scalar(&place, &sw_option_find(&sw_workload_section, "kind")->param,
+                              workload, &accepted));
     }
+    if (!accepted)
+        return SW_OK; /* without the kind, the other keys cannot be checked */
+    SW_TRY(bind_section(at, &sw_workload_section, (char *)workload, (int)workload->kind));
+    SW_TRY(tidy_path(&workload->model));
+    limit_recovery_samples(at, workload);
     return SW_OK;
 }
 
-static enum sw_status bind_workloads(struct sw_problems *problems, const struct sw_yaml *node,
-                                     const char *path, struct sw_config *config)
+static enum sw_status bind_workloads(const struct sw_place *at, struct sw_config *config)
 {
-    if (node->kind != SW_YAML_LIST || node->count == 0) {
-        unexpected(problems, node, path, "a list of at least one workload");
+    if (at->node->kind != SW_YAML_LIST || at->node->count == 0) {
+        sw_unexpected(at, "a list of at least one workload");
         return SW_OK;
     }
-    config->workloads = calloc((size_t)node->count, sizeof *config->workloads);
+    config->workloads = calloc((size_t)at->node->count, sizeof *config->workloads);
     if (!config->workloads)
         return no_memory();
-    for (int i = 0; i < node->count; i++) {
-        char at[PATH_SIZE];
-        snprintf(at, sizeof at, "%.100s[%d]", path, i);
+    for (int i = 0; i < at->node->count; i++) {
+        const struct sw_place place = sw_place_item(at, i, at->node->items[i]);
         struct sw_workload *workload = &config->workloads[config->n_workloads++];
         SW_TRY(section_defaults(&sw_workload_section, (char *)workload));
-        SW_TRY(bind_workload(problems, node->items[i], at, workload));
+        SW_TRY(bind_workload(&place, workload));
     }
     return SW_OK;
 }
 
 /* --- methods ---------------------------------------------------------------------------------- */
 
-static void unknown_method(struct sw_problems *problems, const struct sw_yaml *node,
-                           const char *path)
+static enum sw_status unknown_method(const struct sw_place *at)
 {
-    char found[FOUND_SIZE], expected[EXPECTED_SIZE] = "", hint[SW_HINT_SIZE];
-    struct sw_nearest nearest = nearest_to(node);
-    for (int i = 0; sw_methods[i]; i++) {
-        add_name(expected, i, sw_methods[i]->name);
-        sw_nearest_offer(&nearest, sw_methods[i]->name);
-    }
-    sw_problem(problems, node, path, "found %s, expected a method:%s%s",
-               sw_yaml_found(node, found, sizeof found), expected, sw_nearest_hint(&nearest, hint));
+    int n = 0;
+    while (sw_methods[n])
+        n++;
+    const char **names = calloc((size_t)n, sizeof *names);
+    if (!names)
+        return no_memory();
+    for (int i = 0; i < n; i++)
+        names[i] = sw_methods[i]->name;
+    sw_unexpected_name(at, "a method", names, n);
+    free(names);
+    return SW_OK;
 }
 
-static void unknown_param(struct sw_problems *problems, const struct sw_yaml *node,
-                          const char *path, const struct sw_method *method)
+static void unknown_param(const struct sw_place *at, const struct sw_method *method)
 {
     char hint[SW_HINT_SIZE];
-    struct sw_nearest nearest = sw_nearest_begin(node->key);
+    struct sw_nearest nearest = sw_nearest_begin(at->node->key);
     for (const struct sw_param *p = method->params; p->name; p++)
         sw_nearest_offer(&nearest, p->name);
     if (nearest.name)
-        sw_problem(problems, node, path, "unknown key%s", sw_nearest_hint(&nearest, hint));
+        SW_PROBLEM(at, "unknown key%s", sw_nearest_hint(&nearest, hint));
     else
-        sw_problem(problems, node, path, "unknown key; `swbench help %s` lists them", method->name);
+        SW_PROBLEM(at, "unknown key; `swbench help %s` lists them", method->name);
 }
 
-/* scratch: a parameter struct of the method, holding its defaults. */
-static enum sw_status bind_params(struct sw_problems *problems, const struct sw_yaml *node,
-                                  const char *path, struct sw_method_config *mc, void *scratch)
+/* node: NULL where the config gives none. scratch: a parameter struct of the method, holding its
+ * defaults. */
+static enum sw_status bind_params(const struct sw_place *at, struct sw_method_config *mc,
+                                  void *scratch)
 {
     const struct sw_param *table = mc->method->params;
+    const struct sw_yaml *node = at->node;
     if (node && node->kind != SW_YAML_MAP) {
-        unexpected(problems, node, path, "a mapping of parameters");
+        sw_unexpected(at, "a mapping of parameters");
         node = NULL;
     }
     for (int i = 0; table[i].name; i++) { /* before any value of the file comes into scratch */
-        char text[LONGEST_TEXT + 1];
+        char text[SW_VALUE_MAX + 1];
         if (!node || !sw_yaml_get(node, table[i].name))
             SW_TRY(
                 sw_texts_add(&mc->values[i], sw_param_text(&table[i], scratch, text, sizeof text)));
@@ -477,36 +254,29 @@ static enum sw_status bind_params(struct sw_problems *problems, const struct sw_
     for (int i = 0; node && i < node->count; i++) {
         const struct sw_yaml *value = node->items[i];
         const struct sw_param *param = sw_param_find(table, value->key);
-        char at[PATH_SIZE];
-        join(at, path, value->key);
-        if (param) {
-            SW_TRY(bind_list(problems, value, at, param, scratch, &mc->values[param - table]));
-            continue;
-        }
-        unknown_param(problems, value, at, mc->method);
+        const struct sw_place place = sw_place_member(at, value->key, value);
+        if (param)
+            SW_TRY(sw_bind_list(&place, param, scratch, &mc->values[param - table]));
+        else
+            unknown_param(&place, mc->method);
     }
     return SW_OK;
 }
 
-static enum sw_status bind_method(struct sw_problems *problems, const struct sw_yaml *node,
-                                  const char *path, struct sw_method_config *mc)
+static enum sw_status bind_method(const struct sw_place *at, struct sw_method_config *mc)
 {
-    char at[PATH_SIZE];
-    mc->line = node->line;
-    const struct sw_yaml *name = node, *params = NULL;
-    if (node->kind == SW_YAML_MAP) {
-        SW_TRY(bind_section(problems, node, path, &sw_method_section, (char *)mc, -1));
-        name = sw_yaml_get(node, "name");
-        params = sw_yaml_get(node, "params");
-        if (!name)
+    struct sw_place name = *at, params = sw_place_member(at, "params", NULL);
+    mc->line = at->node->line;
+    if (at->node->kind == SW_YAML_MAP) {
+        SW_TRY(bind_section(at, &sw_method_section, (char *)mc, NO_KIND));
+        name = sw_place_member(at, "name", sw_yaml_get(at->node, "name"));
+        params.node = sw_yaml_get(at->node, "params");
+        if (!name.node)
             return SW_OK;
     }
-    join(at, path, "name");
-    mc->method = name->kind == SW_YAML_SCALAR ? sw_method_find(name->text) : NULL;
-    if (!mc->method) {
-        unknown_method(problems, name, node->kind == SW_YAML_MAP ? at : path);
-        return SW_OK;
-    }
+    mc->method = name.node->kind == SW_YAML_SCALAR ? sw_method_find(name.node->text) : NULL;
+    if (!mc->method)
+        return unknown_method(&name);
     int count = 0;
     while (mc->method->params[count].name)
         count++;
@@ -515,9 +285,8 @@ static enum sw_status bind_method(struct sw_problems *problems, const struct sw_
     enum sw_status st = scratch && mc->values ? SW_OK : no_memory();
     if (st == SW_OK)
         st = sw_param_defaults(mc->method->params, scratch);
-    join(at, path, "params");
     if (st == SW_OK)
-        st = bind_params(problems, params, at, mc, scratch);
+        st = bind_params(&params, mc, scratch);
     sw_param_free(mc->method->params, scratch);
     free(scratch);
     return st;
@@ -542,24 +311,21 @@ static bool methods_meet(const struct sw_method_config *a, const struct sw_metho
     return true;
 }
 
-static enum sw_status bind_methods(struct sw_problems *problems, const struct sw_yaml *node,
-                                   const char *path, struct sw_config *config)
+static enum sw_status bind_methods(const struct sw_place *at, struct sw_config *config)
 {
-    if (node->kind != SW_YAML_LIST || node->count == 0) {
-        unexpected(problems, node, path, "a list of at least one method");
+    if (at->node->kind != SW_YAML_LIST || at->node->count == 0) {
+        sw_unexpected(at, "a list of at least one method");
         return SW_OK;
     }
-    config->methods = calloc((size_t)node->count, sizeof *config->methods);
+    config->methods = calloc((size_t)at->node->count, sizeof *config->methods);
     if (!config->methods)
         return no_memory();
-    for (int i = 0; i < node->count; i++) {
-        char at[PATH_SIZE];
-        snprintf(at, sizeof at, "%.100s[%d]", path, i);
-        SW_TRY(bind_method(problems, node->items[i], at, &config->methods[config->n_methods++]));
+    for (int i = 0; i < at->node->count; i++) {
+        const struct sw_place place = sw_place_item(at, i, at->node->items[i]);
+        SW_TRY(bind_method(&place, &config->methods[config->n_methods++]));
         for (int j = 0; j < i; j++)
             if (methods_meet(&config->methods[j], &config->methods[i])) {
-                sw_problem(problems, node->items[i], at,
-                           "the same method with the same parameters as methods[%d]", j);
+                SW_PROBLEM(&place, "the same method with the same parameters as methods[%d]", j);
                 break;
             }
     }
@@ -568,42 +334,66 @@ static enum sw_status bind_methods(struct sw_problems *problems, const struct sw
 
 /* --- whole config ----------------------------------------------------------------------------- */
 
-/* What no single key shows. */
-static enum sw_status check_whole(struct sw_problems *problems, const struct sw_yaml *root,
-                                  struct sw_config *config)
+/* An axis is needed where some workload has none of its own and some method runs along it. */
+static void check_axes(const struct sw_place *root, const struct sw_config *config)
 {
-    bool needs_context = false, needs_density = false;
+    bool needs_context = false, needs_density = false, all_have_density = config->n_workloads > 0;
     for (int i = 0; i < config->n_methods; i++)
         needs_density |=
             config->methods[i].method && !(config->methods[i].method->flags & SW_METHOD_DENSE);
-    bool all_have_density = config->n_workloads > 0;
     for (int i = 0; i < config->n_workloads; i++) {
         const struct sw_workload *w = &config->workloads[i];
         needs_context |= w->kind != SW_WORKLOAD_TENSORS && w->n_contexts == 0;
         all_have_density &= w->n_densities > 0;
     }
-    needs_density &= !all_have_density;
-    const struct sw_yaml *axes = sw_yaml_get(root, "axes");
+    needs_density &= !all_have_density && config->budget != SW_BUDGET_NATIVE;
+    const struct sw_yaml *axes = sw_yaml_get(root->node, "axes");
     if (axes && axes->kind != SW_YAML_MAP)
-        needs_context = needs_density = false; /* its own problem is written */
-    if (needs_context && !sw_yaml_get(axes, "context"))
-        sw_problem(problems, axes ? axes : root, "axes.context",
-                   "missing, expected an integer 1…%d, or a list of these", 1 << 24);
-    if (needs_density && config->budget != SW_BUDGET_NATIVE && !sw_yaml_get(axes, "density"))
-        sw_problem(problems, axes ? axes : root, "axes.density",
-                   "missing, expected a number in (0, 1], or a list of these");
-    if (config->name && !sw_is_file_name(config->name)) {
-        const struct sw_yaml *name = sw_yaml_get(root, "name");
-        unexpected(problems, name ? name : root, "name",
-                   "a file name of at most 100 bytes, without '/', not starting with '.' or '-'");
+        return; /* its own problem is written */
+    const struct {
+        bool needed;
+        const char *name;
+    } all[] = {{needs_context, "context"}, {needs_density, "density"}};
+    const struct sw_place at = sw_place_member(root, "axes", axes ? axes : root->node);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char expected[SW_EXPECTED_SIZE];
+        if (!all[i].needed || sw_yaml_get(axes, all[i].name))
+            continue;
+        const struct sw_place place = sw_place_member(&at, all[i].name, at.node);
+        SW_PROBLEM(&place, "missing, expected %s",
+                   sw_option_expected(sw_option_find(&sw_axes_section, all[i].name), expected,
+                                      sizeof expected));
     }
-    if (config->n_phases == 0 && !sw_yaml_get(axes, "phase")) {
-        if (!(config->phases = calloc(1, sizeof *config->phases)))
-            return no_memory();
-        config->phases[0] = SW_PHASE_PREFILL;
-        config->n_phases = 1;
-    }
+}
+
+static void check_name(const struct sw_place *root, const struct sw_config *config)
+{
+    if (!config->name || sw_is_file_name(config->name))
+        return;
+    const struct sw_yaml *name = sw_yaml_get(root->node, "name");
+    const struct sw_place at = sw_place_member(root, "name", name ? name : root->node);
+    sw_unexpected(&at,
+                  "a file name of at most 100 bytes, without '/', not starting with '.' or '-'");
+}
+
+static enum sw_status default_phase(const struct sw_place *root, struct sw_config *config)
+{
+    if (config->n_phases || sw_yaml_get(sw_yaml_get(root->node, "axes"), "phase"))
+        return SW_OK;
+    if (!(config->phases = calloc(1, sizeof *config->phases)))
+        return no_memory();
+    config->phases[0] = SW_PHASE_PREFILL;
+    config->n_phases = 1;
     return SW_OK;
+}
+
+static enum sw_status bind_config(const struct sw_place *root, struct sw_config *config)
+{
+    SW_TRY(section_defaults(&sw_config_section, (char *)config));
+    SW_TRY(bind_section(root, &sw_config_section, (char *)config, NO_KIND));
+    check_axes(root, config);
+    check_name(root, config);
+    return default_phase(root, config);
 }
 
 /* The file's text and the overrides, as provenance. */
@@ -627,7 +417,8 @@ static enum sw_status read_tree(struct sw_problems *problems, const char *text, 
 {
     SW_TRY(sw_yaml_parse(text, size, NULL, problems, out));
     if ((*out)->kind != SW_YAML_MAP) {
-        unexpected(problems, *out, "", "a config (`swbench help config`)");
+        const struct sw_place root = {.problems = problems, .node = *out};
+        sw_unexpected(&root, "a config (`swbench help config`)");
         return SW_FAIL(SW_EINPUT, "%s: not a config", problems->file);
     }
     for (int i = 0; i < n_sets; i++) {
@@ -650,11 +441,7 @@ static enum sw_status read_config(struct sw_problems *problems, const char *cons
     if (st == SW_OK)
         st = read_tree(problems, text, size, sets, n_sets, &tree);
     if (st == SW_OK)
-        st = section_defaults(&sw_config_section, (char *)config);
-    if (st == SW_OK)
-        st = bind_section(problems, tree, "", &sw_config_section, (char *)config, -1);
-    if (st == SW_OK)
-        st = check_whole(problems, tree, config);
+        st = bind_config(&(struct sw_place){.problems = problems, .node = tree}, config);
     if (st == SW_OK)
         st = keep_text(config, text, sets, n_sets);
     if (st == SW_OK && problems->count > 0)

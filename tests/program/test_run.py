@@ -757,3 +757,24 @@ def test_recovery_only_where_it_is_asked_for(world, tmp_path):
     assert "density" not in found["alone"] and "kv_fetch_density" not in found["alone"]
     assert {"density", "mass_recall"} <= found["recovery"]
     assert {"density", "output_rel_error"} <= found["error"] and "density" in found["saved"]
+
+
+def test_another_instruction_set_is_another_cell(world, tmp_path):
+    """What SWBENCH_ISA chooses decides bits and times: it is in the key, and in the report."""
+    workload = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 1}
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=[workload],
+        methods=["dense"],
+        measure=["recovery"],
+        axes={"context": 128},
+        output=str(tmp_path / "out"),
+    )
+    first = swbench("run", config, check=0, env={"SWBENCH_ISA": "sse2"}).stderr
+    again = swbench("run", config, check=0, env={"SWBENCH_ISA": "sse2"}).stderr
+    assert "1 cells done, 0 there already" in first and "0 cells done, 1 there already" in again
+    report = swbench("report", tmp_path / "out", check=0).stdout
+    assert "isa=sse2" in report
+    if "avx2" in open("/proc/cpuinfo", encoding="utf-8").read().split():
+        other = swbench("run", config, check=0, env={"SWBENCH_ISA": "avx2"}).stderr
+        assert "1 cells done, 0 there already" in other
