@@ -153,10 +153,10 @@ struct sw_hash_scores {
 /* --- the walk --------------------------------------------------------------------------------- */
 
 /* out = alpha·anchor + beta·(x · a), per unit. x and anchor have out's shape; their rows 0 … rows-1
- * stand for query blocks row0 …; of a, which has out's units and ld, b × b are used. causal: x and
- * a are lower triangular, skip what is zero. scale_rows: afterwards divide each row by its largest
- * |entry| (rows of zeros stay). anchor may be NULL when alpha == 0. out may not alias x or a; it may alias
- * anchor. */
+ * stand for query blocks row0 …; of a, which has out's units and ld, b × b are used. causal: x, a
+ * and anchor are lower triangular, skip what is zero. scale_rows: afterwards divide each row by its
+ * largest |entry| (rows of zeros stay). anchor may be NULL when alpha == 0. out may not alias x or
+ * a; it may alias anchor. */
 struct sw_walk {
     int rows, row0, b;
     const float *x, *anchor;
@@ -190,14 +190,15 @@ struct sw_running {
     struct sw_unit_matrix a;
 };
 
-/* One decode step of one layer of Sketch&Walk (arxiv form, one unit, causal), fused: what pool,
+/* One decode step of one layer of Sketch&Walk (softmax form, one unit, causal), fused: what pool,
  * sketch, block_scores, walk with scale_rows and select_top do one after the other for the token n
  * - 1, whose block is c, in each of `batch` sequences of one length. In place: k_sums [batch, ld,
  * d] and k_sketch [batch, ld, r] take the token's key; row c of the cached matrices a [batch, ld,
  * ld] becomes the query's sharpened softmax; out [batch, ld] = x · a, rescaled by its maximum, or
  * row c itself where x is NULL (the first sparse layer, or no walk). ld is a multiple of 4, and a
  * zero above its diagonal. Then the best blocks by out. q [batch, H, d], k [Hkv, d]: the token's,
- * activations; the next sequence's k lies k_stride values on. out may not alias x. */
+ * activations; the next sequence's k lies k_stride values on. out may not alias x; what it holds
+ * from the last block to the next multiple of 4 is not defined. */
 struct sw_walk_step {
     int batch;
     int64_t k_stride;

@@ -15,10 +15,10 @@ static void make(struct sw_case *c)
           *shift = sw_take_floats(c, SHIFT, (size_t)(s->heads * s->d));
     for (int i = 0; i < s->heads * s->d; i++) {
         shift[i] = sw_bf16_round(shift[i]);
-        /* a zero vector, and one as large as fp32 allows */
+        /* a zero vector, and one as large as fp32 allows; what CUDA gets must be bf16 */
         x[s->n / 2 * s->heads * s->d + i] = c->variant == SHIFTED ? shift[i] : 0;
         if (s->n > 40)
-            x[40 * s->heads * s->d + i] = i % s->d == 0 ? 1e30f : 1e20f;
+            x[40 * s->heads * s->d + i] = sw_bf16_round(i % s->d == 0 ? 1e30f : 1e20f);
     }
     sw_give(c, OUT, SW_FLOATS, (struct sw_extent){1, s->heads, b + 1, s->heads, b});
 }
