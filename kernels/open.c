@@ -53,9 +53,12 @@ static bool executable_folder(char folder[PATH_MAX])
 static bool library_folder(char folder[PATH_MAX])
 {
     Dl_info info;
-    if (!dladdr(&sw_backend_names, &info) || !info.dli_fname || strlen(info.dli_fname) >= PATH_MAX)
+    if (!dladdr(&sw_backend_names, &info) || !info.dli_fname)
         return false;
-    strcpy(folder, info.dli_fname);
+    size_t length = strlen(info.dli_fname);
+    if (length >= PATH_MAX)
+        return false;
+    memcpy(folder, info.dli_fname, length + 1);
     return cut_to_folder(folder);
 }
 

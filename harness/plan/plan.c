@@ -64,6 +64,7 @@ static enum sw_status set_params(const struct maker *m, struct sw_cell *cell)
     for (int i = 0; method->params[i].name; i++)
         SW_TRY(sw_param_set(&method->params[i], cell->params,
                             m->method->values[i].items[m->choice[i]]));
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the cell owns its params */
     return sw_param_json(method->params, cell->params, &cell->params_json);
 }
 

@@ -114,7 +114,8 @@ static enum sw_status add_facts(struct sw_report *r, const struct sw_report_cell
 /* Keeps the earlier (sign -1) or later (+1) of two times; ISO 8601 sorts as text. */
 static void keep_time(char **kept, char *time, int sign)
 {
-    bool beats = time && (!*kept || sign * strcmp(time, *kept) > 0);
+    int order = time && *kept ? strcmp(time, *kept) : 0;
+    bool beats = time && (!*kept || (sign < 0 ? order < 0 : order > 0));
     char *other = beats ? *kept : time;
     if (beats)
         *kept = time;

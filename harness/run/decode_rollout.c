@@ -45,7 +45,7 @@ const float *sw_decode_rollout_step(struct sw_decode_rollout *r, int layer, cons
     for (int k = 0; k < b; k++) {
         r->reach[k] = 0;
         if (layer == 0)
-            r->own[k] = k == c;
+            r->own[k] = (float)(k == c);
     }
     for (int j = 0; j < b; j++) {
         if (j != c && j >= r->blocks) {

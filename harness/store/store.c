@@ -77,6 +77,7 @@ static void remove_leftovers(const char *folder)
         long pid = strtol(digits, NULL, 10);
         if (pid > 0 && strncmp(at + 1, host, length) == 0 && strcmp(at + 1 + length, ".tmp") == 0 &&
             kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+            /* NOLINTNEXTLINE(clang-analyzer-unix.StdCLibraryFunctions): dir is open */
             unlinkat(dirfd(dir), name, 0);
     }
     if (dir)
