@@ -257,15 +257,16 @@ static bool are_words(const char *choices)
     return true;
 }
 
-/* A choice is said by its value alone where that is a word and the method has it but once. */
+/* A choice is said by its value alone where that is a word, and no other such parameter of the
+ * method has it. */
 static bool stands_alone(const struct sw_method *method, const char *name, const char *value)
 {
     int owners = 0;
     bool own = false;
     for (const struct sw_param *p = method ? method->params : NULL; p && p->name; p++)
-        if (has_choice(p->choices, value)) {
+        if (has_choice(p->choices, value) && are_words(p->choices)) {
             owners++;
-            own |= strcmp(p->name, name) == 0 && are_words(p->choices);
+            own |= strcmp(p->name, name) == 0;
         }
     return own && owners == 1;
 }

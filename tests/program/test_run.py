@@ -360,6 +360,39 @@ def test_cells_beside_other_dense_layers_are_another_experiment(world, tmp_path)
     assert baselines in text
 
 
+def test_two_workloads_of_one_name(world, tmp_path):
+    """They differ in an option alone: each cell has a name, and is checked and set against its own
+    counterparts. An oracle that was really beaten is said."""
+    synthetic = {"kind": "synthetic", "shape": "smollm2-135m", "layers": 3}
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=[{**synthetic, "dense_layers": 0}, {**synthetic, "dense_layers": 2}],
+        methods=[
+            {"name": "oracle", "params": {"block_size": 16}},
+            {"name": "sketchwalk", "params": {"block_size": 16, "variant": ["arxiv", "icml"]}},
+        ],
+        axes={"context": 256, "density": 0.3, "phase": "prefill"},
+        measure=["recovery"],
+    )
+    out = tmp_path / "out"
+    done = swbench("run", config, "--strict", "--output", out, check=0)
+    progress = [line.split("  (")[0] for line in done.stderr.splitlines() if line[0] == "["]
+    assert len({line.split("] ")[1] for line in progress}) == len(progress) == 6
+    assert progress[-1].endswith("sketchwalk icml density 0.3 dense_layers=2")
+    plan = swbench("plan", config, "--output", out, check=0).stdout
+    report = swbench("report", out, check=0).stdout
+    assert "sketchwalk icml dense_layers=2" in plan and "| sketchwalk icml dense_layers=2" in report
+    with h5py.File(out / "results.h5") as file:
+        labels = {label.decode() for label in file["tidy/label"][:]}
+    assert len(labels) == 6 and "oracle dense_layers=0" in labels
+    beaten = cells(out, method="oracle", dense_layers=2)[0]
+    with edited(beaten) as file:
+        file["metrics/mass_recall"][()] = 0.1
+    done = swbench("run", config, "--strict", "--output", out, "-q", check=3)
+    said = [line for line in done.stderr.splitlines() if line.startswith("sanity check: ")]
+    assert len(said) == 2 and all("sketchwalk" in line and beaten.stem in line for line in said)
+
+
 @pytest.mark.parametrize("form, mark", [("md", "|"), ("latex", "\\begin{tabular}")])
 def test_report(finished, form, mark):
     text = swbench("report", finished[0] / "out", "--format", form, check=0).stdout

@@ -295,8 +295,8 @@ def test_show_methods_in_the_order_asked(shown):
         "dense",
     )
     assert [head.split(":")[0] for head in list(blocks(done.stdout))[3:]] == [
-        "sketchwalk variant=icml at 0.7",
-        "sketchwalk variant=softmax at 0.7",
+        "sketchwalk icml at 0.7",
+        "sketchwalk softmax at 0.7",
         "dense",
     ]
     assert done.stderr == ""
@@ -315,7 +315,7 @@ def test_show_what_differs(shown):
     assert (
         labels["A"] == "dense"
         and labels["C"] == "random at 0.7"
-        and labels["G"] == "sketchwalk variant=icml at 0.7"
+        and labels["G"] == "sketchwalk icml at 0.7"
     )
     for sample, line in enumerate(lines[3:5]):
         name, *values = line.split()
