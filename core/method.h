@@ -20,9 +20,9 @@ extern "C" {
 #endif
 
 enum sw_budget_mode {
-    SW_BUDGET_MATCHED,    /* E1: every method gets the same row budgets; only the ranking differs */
-    SW_BUDGET_CALIBRATED, /* E2: the method's own rule, its threshold calibrated to the density */
-    SW_BUDGET_NATIVE,     /* E3: published defaults; density is what comes out */
+    SW_BUDGET_MATCHED,    /* every method gets the same row budgets; only the ranking differs */
+    SW_BUDGET_CALIBRATED, /* the method's own rule, its threshold calibrated to the density */
+    SW_BUDGET_NATIVE,     /* published defaults; density is what comes out */
 };
 
 enum sw_method_flags {

@@ -3,15 +3,16 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 struct sw_calibration {
-    json_t *root;
+    json_t *values; /* by the text of what_for: thresholds */
 };
+
+enum { DIGITS = 9 }; /* of the numbers in a file */
 
 /* What an entry must have, with its JSON type as people call it. */
 static const struct {
@@ -32,11 +33,19 @@ static bool is(const json_t *value, const char *type)
                                              : json_is_object(value);
 }
 
-static enum sw_status check(const char *path, json_t *root)
+static enum sw_status check_entry(const char *path, size_t i, const json_t *entry)
+{
+    for (size_t m = 0; m < sizeof members / sizeof *members; m++)
+        if (!is(json_object_get(entry, members[m].key), members[m].type))
+            return SW_FAIL(SW_EINPUT, "%s: entries[%zu].%s: expected %s", path, i, members[m].key,
+                           members[m].type);
+    return SW_OK;
+}
+
+static enum sw_status check(const char *path, const json_t *root)
 {
     const char *format = json_string_value(json_object_get(root, "format"));
-    json_t *entries = json_object_get(root, "entries"), *entry;
-    size_t i;
+    const json_t *entries = json_object_get(root, "entries");
     if (!format || strcmp(format, "swbench-calibration") != 0 ||
         json_integer_value(json_object_get(root, "version")) != 1)
         return SW_FAIL(SW_EINPUT,
@@ -45,15 +54,37 @@ static enum sw_status check(const char *path, json_t *root)
                        path);
     if (!json_is_array(entries))
         return SW_FAIL(SW_EINPUT, "%s: entries: expected a list", path);
-    json_array_foreach(
-        entries, i,
-        entry) for (size_t m = 0; m < sizeof members / sizeof *members;
-                    m++) if (!is(json_object_get(entry, members[m].key),
-                                 members[m]
-                                     .type)) return SW_FAIL(SW_EINPUT,
-                                                            "%s: entries[%zu].%s: expected %s",
-                                                            path, i, members[m].key,
-                                                            members[m].type);
+    for (size_t i = 0; i < json_array_size(entries); i++)
+        SW_TRY(check_entry(path, i, json_array_get(entries, i)));
+    return SW_OK;
+}
+
+/* The members of an entry that say what its threshold is for, as a text: equal for equal members,
+ * which are compared with the digits that a file has. NULL when out of memory. */
+static char *what_for(const json_t *entry)
+{
+    json_t *key = json_object();
+    for (size_t m = 0; m < sizeof members / sizeof *members; m++)
+        if (strcmp(members[m].key, "value") != 0)
+            (void)json_object_set(key, members[m].key, json_object_get(entry, members[m].key));
+    char *text = json_dumps(key, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(DIGITS));
+    json_decref(key);
+    return text;
+}
+
+/* Of two entries for the same the first counts. */
+static enum sw_status index_entries(const char *path, const json_t *entries, json_t *values)
+{
+    for (size_t i = 0; i < json_array_size(entries); i++) {
+        json_t *entry = json_array_get(entries, i);
+        char *key = what_for(entry);
+        bool there = key && json_object_get(values, key);
+        bool good =
+            key && (there || json_object_set(values, key, json_object_get(entry, "value")) == 0);
+        free(key);
+        if (!good)
+            return SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
+    }
     return SW_OK;
 }
 
@@ -69,15 +100,17 @@ enum sw_status sw_calibration_read(const char *path, struct sw_calibration **out
                    : SW_FAIL(SW_EINPUT,
                              "%s: cannot be read, expected a file that 'swbench calibrate' wrote",
                              path);
+    struct sw_calibration *c = calloc(1, sizeof *c);
     enum sw_status st = check(path, root);
-    struct sw_calibration *c = st == SW_OK ? calloc(1, sizeof *c) : NULL;
-    if (st == SW_OK && !c)
+    if (st == SW_OK && (!c || !(c->values = json_object())))
         st = SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);
+    if (st == SW_OK)
+        st = index_entries(path, json_object_get(root, "entries"), c->values);
+    json_decref(root);
     if (st != SW_OK) {
-        json_decref(root);
+        sw_calibration_free(c);
         return st;
     }
-    c->root = root;
     *out = c;
     return SW_OK;
 }
@@ -86,7 +119,7 @@ void sw_calibration_free(struct sw_calibration *c)
 {
     if (!c)
         return;
-    json_decref(c->root);
+    json_decref(c->values);
     free(c);
 }
 
@@ -99,39 +132,6 @@ static json_t *other_params(const struct sw_cell *cell)
     return params;
 }
 
-static bool same_text(const json_t *entry, const char *key, const char *text)
-{
-    return strcmp(json_string_value(json_object_get(entry, key)), text) == 0;
-}
-
-static bool same_int(const json_t *entry, const char *key, int value)
-{
-    return json_integer_value(json_object_get(entry, key)) == value;
-}
-
-bool sw_calibration_find(const struct sw_calibration *c, const struct sw_cell *cell, double *value)
-{
-    json_t *entry, *params = other_params(cell);
-    size_t i;
-    bool found = false;
-    json_array_foreach(json_object_get(c->root, "entries"), i, entry)
-    {
-        if (found || !same_text(entry, "model", sw_cell_model(cell)) ||
-            !same_text(entry, "task", sw_cell_task(cell)) ||
-            !same_text(entry, "method", cell->method->name) ||
-            !same_text(entry, "parameter", cell->method->threshold) ||
-            !same_int(entry, "context", cell->context) ||
-            !same_int(entry, "dense_layers", cell->dense_layers) ||
-            fabs(json_number_value(json_object_get(entry, "density")) - cell->density) > 1e-12 ||
-            !json_equal(json_object_get(entry, "params"), params))
-            continue;
-        *value = json_number_value(json_object_get(entry, "value"));
-        found = true;
-    }
-    json_decref(params);
-    return found;
-}
-
 static json_t *entry_of(const struct sw_calibrated *found)
 {
     const struct sw_cell *cell = found->cell;
@@ -141,6 +141,18 @@ static json_t *entry_of(const struct sw_calibrated *found)
                      cell->dense_layers, "method", cell->method->name, "params", other_params(cell),
                      "density", cell->density, "parameter", cell->method->threshold, "value",
                      found->value, "achieved", found->achieved, "prompts", found->prompts);
+}
+
+bool sw_calibration_find(const struct sw_calibration *c, const struct sw_cell *cell, double *value)
+{
+    json_t *entry = entry_of(&(struct sw_calibrated){.cell = cell});
+    char *key = what_for(entry);
+    const json_t *found = key ? json_object_get(c->values, key) : NULL;
+    if (found)
+        *value = json_number_value(found);
+    free(key);
+    json_decref(entry);
+    return found != NULL;
 }
 
 static enum sw_status write_all(const char *path, const char *text)
@@ -184,7 +196,8 @@ enum sw_status sw_calibration_write(const char *path, const struct sw_calibrated
     bool whole = json_array_size(entries) == (size_t)n;
     json_t *root = json_pack("{s:s, s:i, s:b, s:o}", "format", "swbench-calibration", "version", 1,
                              "held_out", held_out, "entries", entries);
-    char *text = whole && root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text =
+        whole && root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(DIGITS)) : NULL;
     json_decref(root);
     enum sw_status st =
         text ? replace(path, text) : SW_FAIL(SW_ENOMEM, "%s: out of host memory", path);

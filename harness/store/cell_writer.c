@@ -171,11 +171,32 @@ static enum sw_status write_masks(hid_t file, hid_t group, const struct sw_selec
     return st;
 }
 
+/* Which kept blocks are whole, and the masks that say what is kept of the others. */
+static enum sw_status write_partial_blocks(hid_t file, hid_t group, const struct sw_selection *s,
+                                           hid_t indices, hsize_t entries)
+{
+    const struct sw_h5_array array = {
+        .name = "whole",
+        .units = "1",
+        .long_name = "1: kept whole; 0: only pairs with t - u < window or u < sink, and those of "
+                     "columns, slashes and queries",
+        .type = H5T_NATIVE_UINT8,
+        .rank = 1,
+        .dims = {entries},
+        .compress = true,
+        .data = s->whole};
+    hid_t whole;
+    SW_TRY(sw_h5_write(group, &array, &whole));
+    enum sw_status st = sw_h5_attach(whole, indices, 0);
+    sw_h5_close(whole);
+    return st == SW_OK ? write_masks(file, group, s, indices, entries) : st;
+}
+
 static enum sw_status write_selection(hid_t file, hid_t group, const struct sw_selection *s,
                                       bool dense)
 {
     hsize_t rows = (hsize_t)s->units * (hsize_t)s->rows + 1, entries = (hsize_t)s->indptr[rows - 1];
-    hid_t indptr = -1, indices = -1, whole = -1;
+    hid_t indptr = -1, indices = -1;
     enum sw_status st;
     SW_TRY_GOTO(st, out, set_selection_facts(group, s, dense));
     /* `units` of these two is the number of head units; each is its own dimension. */
@@ -208,28 +229,11 @@ static enum sw_status write_selection(hid_t file, hid_t group, const struct sw_s
         st = SW_H5_FAIL(SW_EIO, "cannot write a dimension");
         goto out;
     }
-    if (s->whole) {
-        SW_TRY_GOTO(
-            st, out,
-            sw_h5_write(group,
-                        &(struct sw_h5_array){
-                            .name = "whole",
-                            .units = "1",
-                            .long_name = "1: kept whole; 0: only pairs with t - u < window or u < "
-                                         "sink, and those of columns, slashes and queries",
-                            .type = H5T_NATIVE_UINT8,
-                            .rank = 1,
-                            .dims = {entries},
-                            .compress = true,
-                            .data = s->whole},
-                        &whole));
-        SW_TRY_GOTO(st, out, sw_h5_attach(whole, indices, 0));
-        st = write_masks(file, group, s, indices, entries);
-    }
+    if (s->whole)
+        st = write_partial_blocks(file, group, s, indices, entries);
 out:
     sw_h5_close(indptr);
     sw_h5_close(indices);
-    sw_h5_close(whole);
     return st;
 }
 
