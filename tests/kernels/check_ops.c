@@ -1,7 +1,8 @@
 /* check_ops.c: the CPU's operations against double precision, with every instruction set and with
  * 1, 2 and 3 threads, whose results must be the same to the bit.
  *
- *   check_ops [NAME]   NAME: part of a kernel's file or an operation's name; none: all */
+ *   check_ops [NAME]       NAME: part of a kernel's file or an operation's name; none: all
+ *   check_ops --every-op   every operation of core/operations.h has a case */
 #include <stdio.h>
 
 #include "tests/kernels/cases.h"
@@ -49,10 +50,44 @@ static void check_all_of(const struct sw_cases *of)
            sw_failures - failures);
 }
 
+/* Is `op` among the words that a case covers? */
+static bool covers(const struct sw_cases *of, const char *op)
+{
+    size_t length = strlen(op);
+    for (const char *at = of->covers; (at = strstr(at, op)); at += length)
+        if ((at == of->covers || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
+}
+
+static const char *const operations[] = {
+#define SW_OPERATION(need, name, parameters)      #name,
+#define SW_FUNCTION(need, type, name, parameters) #name,
+#include "core/operations.h"
+};
+
+static void check_every_op(void)
+{
+    sw_say_where("core/operations.h");
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        bool found = false;
+        for (size_t k = 0; sw_all_cases[k]; k++)
+            found = found || covers(sw_all_cases[k], operations[i]);
+        sw_holds(found,
+                 "operation '%s' has no case: add one below tests/kernels/cases, as "
+                 "tests/kernels/cases.h says",
+                 operations[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *only = argc > 1 ? argv[1] : NULL;
     bool found = false;
+    if (only && strcmp(only, "--every-op") == 0) {
+        check_every_op();
+        return sw_failures != 0;
+    }
     isas = sw_test_isas();
     for (; isas[isa_count]; isa_count++)
         for (int threads = 1; threads <= MOST_THREADS; threads++)
