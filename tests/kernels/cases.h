@@ -3,8 +3,8 @@
  * the CPU) and bench/bench_ops (time). To add an operation:
  *   1. a table of shapes, and make(), which says what one of them takes and gives;
  *   2. run(), the call; 3. reference(), the same in double, with the error that is allowed;
- *   4. a `struct sw_cases` named sw_cases_NAME with the difference that CUDA may have, and a line
- *      in SW_ALL_CASES below. The test kernels/every_op fails until an operation has its cases. */
+ *   4. SW_CASES(NAME, …) of these, with the difference that CUDA may have, and a line in
+ *      SW_ALL_CASES below. The test kernels/every_op fails until an operation has its cases. */
 #ifndef SW_TEST_CASES_H
 #define SW_TEST_CASES_H
 
@@ -101,7 +101,7 @@ struct sw_shapes {
 struct sw_cases {
     const char *file;   /* __FILE__ */
     const char *name;   /* the operation's, or what is made of several */
-    const char *covers; /* the operations that it calls, spaces between */
+    const char *covers; /* the operations that it is a test of, spaces between; NULL: name */
     const char *fields; /* names of the ints that a shape begins with, for messages */
     int variants;       /* each shape so many times; 0: once */
     /* shapes: checked everywhere. large: CUDA only, too long for loops in double. timed: for
@@ -138,6 +138,8 @@ struct sw_cases {
                     X(antidiagonal) X(similarity) X(extremes) X(bound_scores)                      \
                     X(gate_scores) X(gate_top)
 /* clang-format on */
+#define SW_CASES(name_, ...) \
+    const struct sw_cases sw_cases_##name_ = {.file = __FILE__, .name = #name_, __VA_ARGS__}
 #define SW_DECLARE(name) extern const struct sw_cases sw_cases_##name;
 SW_ALL_CASES(SW_DECLARE)
 extern const struct sw_cases *const sw_all_cases[]; /* ends with NULL */

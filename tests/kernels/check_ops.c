@@ -54,6 +54,8 @@ static void check_all_of(const struct sw_cases *of)
 static bool covers(const struct sw_cases *of, const char *op)
 {
     size_t length = strlen(op);
+    if (!of->covers)
+        return strcmp(of->name, op) == 0;
     for (const char *at = of->covers; (at = strstr(at, op)); at += length)
         if ((at == of->covers || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
             return true;

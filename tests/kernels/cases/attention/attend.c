@@ -623,32 +623,13 @@ static void check_extreme(struct sw_case *c, struct sw_backend *be, const struct
 static const struct shape extreme[] = {{1, N, N, 1, 1, D, 0, 1, WHOLE, 0, 0}};
 #define FIELDS "batch n_q n_k H Hkv d B units rule kernel portable"
 
-const struct sw_cases sw_cases_attend = {.file = __FILE__,
-                                         .name = "attend",
-                                         .covers = "attend attend_in_place",
-                                         .fields = FIELDS,
-                                         .shapes = SW_SHAPES(shapes),
-                                         .large = SW_SHAPES(large),
-                                         .timed = SW_SHAPES(timed),
-                                         .each = each,
-                                         .make = make,
-                                         .run = run,
-                                         .reference = reference,
-                                         .check = check,
-                                         .cuda_alone = true,
-                                         .more = more,
-                                         .cost = cost};
+SW_CASES(attend, .covers = "attend attend_in_place", .fields = FIELDS, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .timed = SW_SHAPES(timed), .each = each, .make = make,
+         .run = run, .reference = reference, .check = check, .cuda_alone = true, .more = more,
+         .cost = cost);
 
-const struct sw_cases sw_cases_attend_extreme = {.file = __FILE__,
-                                                 .name = "attend_extreme",
-                                                 .covers = "attend",
-                                                 .fields = FIELDS,
-                                                 .variants = 2,
-                                                 .shapes = SW_SHAPES(extreme),
-                                                 .make = make_extreme,
-                                                 .run = run,
-                                                 .reference = reference_extreme,
-                                                 .check = check_extreme,
-                                                 .cuda_alone = true};
+SW_CASES(attend_extreme, .covers = "attend", .fields = FIELDS, .variants = 2,
+         .shapes = SW_SHAPES(extreme), .make = make_extreme, .run = run,
+         .reference = reference_extreme, .check = check_extreme, .cuda_alone = true);
 
 static void try(const struct shape *s) { sw_case_try(&sw_cases_attend, s); }

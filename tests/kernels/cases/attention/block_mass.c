@@ -133,17 +133,7 @@ static const struct shape large[] = {
     {1, 1000, 8, 2, 64, 128},   {200, 200, 2, 1, 256, 64},   {2500, 2500, 4, 1, 128, 64}};
 static const struct shape timed[] = {{8192, 8192, 32, 8, 128, 64}, {32768, 32768, 32, 8, 128, 64}};
 
-const struct sw_cases sw_cases_block_mass = {.file = __FILE__,
-                                             .name = "block_mass",
-                                             .covers = "block_mass",
-                                             .fields = "n_q n H Hkv d B",
-                                             .shapes = SW_SHAPES(shapes),
-                                             .large = SW_SHAPES(large),
-                                             .timed = SW_SHAPES(timed),
-                                             .make = make,
-                                             .run = run,
-                                             .reference = reference,
-                                             .check = check,
-                                             .more = more,
-                                             .cuda = {[OUT] = {SW_ABSOLUTE, 2e-5, 0}},
-                                             .cost = cost};
+SW_CASES(block_mass, .fields = "n_q n H Hkv d B", .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .timed = SW_SHAPES(timed), .make = make, .run = run,
+         .reference = reference, .check = check, .more = more,
+         .cuda = {[OUT] = {SW_ABSOLUTE, 2e-5, 0}}, .cost = cost);

@@ -42,10 +42,5 @@ struct nothing {
 };
 static const struct nothing once[] = {{0}};
 
-const struct sw_cases sw_cases_time = {.file = __FILE__,
-                                       .name = "time",
-                                       .covers = "mark elapsed_ms sync flush_cache clock_mhz",
-                                       .shapes = SW_SHAPES(once),
-                                       .make = make,
-                                       .run = run,
-                                       .more = more};
+SW_CASES(time, .covers = "mark elapsed_ms sync flush_cache clock_mhz", .shapes = SW_SHAPES(once),
+         .make = make, .run = run, .more = more);

@@ -142,17 +142,7 @@ struct nothing {
 };
 static const struct nothing once[] = {{0}};
 
-const struct sw_cases sw_cases_memory = {
-    .file = __FILE__,
-    .name = "memory",
-    .covers = "close alloc free peak_bytes free_bytes upload download copy zero",
-    .shapes = SW_SHAPES(once),
-    .make = make,
-    .run = run_memory};
-const struct sw_cases sw_cases_conversions = {.file = __FILE__,
-                                              .name = "conversions",
-                                              .covers = "upload_act download_act",
-                                              .variants = TYPES,
-                                              .shapes = SW_SHAPES(once),
-                                              .make = make,
-                                              .run = run_conversions};
+SW_CASES(memory, .covers = "close alloc free peak_bytes free_bytes upload download copy zero",
+         .shapes = SW_SHAPES(once), .make = make, .run = run_memory);
+SW_CASES(conversions, .covers = "upload_act download_act", .variants = TYPES,
+         .shapes = SW_SHAPES(once), .make = make, .run = run_conversions);

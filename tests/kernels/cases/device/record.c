@@ -171,13 +171,6 @@ static enum sw_status run(struct sw_case *c, struct sw_backend *be, void *const 
 static const struct shape shapes[] = {{500, 4, 2, 64, 64, 32}};
 static const struct shape large[] = {{4000, 8, 2, 128, 64, 64}};
 
-const struct sw_cases sw_cases_recorded_prompt = {
-    .file = __FILE__,
-    .name = "recorded_prompt",
-    .covers = "record_begin record_end record_run record_drop",
-    .fields = "n H Hkv d B r",
-    .shapes = SW_SHAPES(shapes),
-    .large = SW_SHAPES(large),
-    .make = make,
-    .run = run,
-    .cuda_alone = true};
+SW_CASES(recorded_prompt, .covers = "record_begin record_end record_run record_drop",
+         .fields = "n H Hkv d B r", .shapes = SW_SHAPES(shapes), .large = SW_SHAPES(large),
+         .make = make, .run = run, .cuda_alone = true);

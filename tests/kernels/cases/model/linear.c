@@ -224,28 +224,9 @@ static void more(struct sw_backend *be)
 }
 
 #define FIELDS "rows n_in n_out"
-const struct sw_cases sw_cases_linear = {.file = __FILE__,
-                                         .name = "linear",
-                                         .covers = "linear",
-                                         .fields = FIELDS,
-                                         .variants = MODES,
-                                         .shapes = SW_SHAPES(shapes),
-                                         .large = SW_SHAPES(large),
-                                         .make = make,
-                                         .run = run,
-                                         .reference = reference,
-                                         .more = more,
-                                         .cuda = {[OUT] = {SW_ROUNDINGS, 1, 0}},
-                                         .cost = cost};
-const struct sw_cases sw_cases_head = {.file = __FILE__,
-                                       .name = "head",
-                                       .covers = "head",
-                                       .fields = FIELDS,
-                                       .shapes = SW_SHAPES(head_shapes),
-                                       .large = SW_SHAPES(head_large),
-                                       .make = make_head,
-                                       .run = run_head,
-                                       .reference = reference_head,
-                                       .check = check_head,
-                                       .more = more_head,
-                                       .cuda = {[NLL] = {SW_ABSOLUTE, 1e-4, 0}}};
+SW_CASES(linear, .fields = FIELDS, .variants = MODES, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .reference = reference, .more = more,
+         .cuda = {[OUT] = {SW_ROUNDINGS, 1, 0}}, .cost = cost);
+SW_CASES(head, .fields = FIELDS, .shapes = SW_SHAPES(head_shapes), .large = SW_SHAPES(head_large),
+         .make = make_head, .run = run_head, .reference = reference_head, .check = check_head,
+         .more = more_head, .cuda = {[NLL] = {SW_ABSOLUTE, 1e-4, 0}});

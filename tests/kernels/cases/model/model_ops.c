@@ -189,40 +189,14 @@ static void reference_embed(struct sw_case *c)
 static const struct embed_shape embed_shapes[] = {{11, 37, 5},    {50, 64, 1},   {50, 576, 7},
                                                   {50, 256, 130}, {50, 512, 33}, {50, 1024, 257}};
 
-const struct sw_cases sw_cases_rmsnorm = {.file = __FILE__,
-                                          .name = "rmsnorm",
-                                          .covers = "rmsnorm",
-                                          .fields = "rows width",
-                                          .variants = 2,
-                                          .shapes = SW_SHAPES(norm_shapes),
-                                          .make = make_norm,
-                                          .run = run_norm,
-                                          .reference = reference_norm,
-                                          .cuda = {[OUT] = {SW_ROUNDINGS, 1, 0}}};
-const struct sw_cases sw_cases_rope = {.file = __FILE__,
-                                       .name = "rope",
-                                       .covers = "rope",
-                                       .fields = "rows heads d pos0",
-                                       .shapes = SW_SHAPES(rope_shapes),
-                                       .make = make_rope,
-                                       .run = run_rope,
-                                       .reference = reference_rope,
-                                       .cuda = {[ROTATED] = {SW_ROUNDINGS, 1.5, 0}}};
-const struct sw_cases sw_cases_swiglu = {.file = __FILE__,
-                                         .name = "swiglu",
-                                         .covers = "swiglu",
-                                         .fields = "count",
-                                         .variants = 2,
-                                         .shapes = SW_SHAPES(glu_shapes),
-                                         .make = make_glu,
-                                         .run = run_glu,
-                                         .reference = reference_glu,
-                                         .cuda = {[GLU] = {SW_ROUNDINGS, 1, 0}}};
-const struct sw_cases sw_cases_embed = {.file = __FILE__,
-                                        .name = "embed",
-                                        .covers = "embed",
-                                        .fields = "vocab width rows",
-                                        .shapes = SW_SHAPES(embed_shapes),
-                                        .make = make_embed,
-                                        .run = run_embed,
-                                        .reference = reference_embed};
+SW_CASES(rmsnorm, .fields = "rows width", .variants = 2, .shapes = SW_SHAPES(norm_shapes),
+         .make = make_norm, .run = run_norm, .reference = reference_norm,
+         .cuda = {[OUT] = {SW_ROUNDINGS, 1, 0}});
+SW_CASES(rope, .fields = "rows heads d pos0", .shapes = SW_SHAPES(rope_shapes), .make = make_rope,
+         .run = run_rope, .reference = reference_rope,
+         .cuda = {[ROTATED] = {SW_ROUNDINGS, 1.5, 0}});
+SW_CASES(swiglu, .fields = "count", .variants = 2, .shapes = SW_SHAPES(glu_shapes),
+         .make = make_glu, .run = run_glu, .reference = reference_glu,
+         .cuda = {[GLU] = {SW_ROUNDINGS, 1, 0}});
+SW_CASES(embed, .fields = "vocab width rows", .shapes = SW_SHAPES(embed_shapes), .make = make_embed,
+         .run = run_embed, .reference = reference_embed);

@@ -112,14 +112,6 @@ static const struct shape shapes[] = {
 static const struct shape large[] = {
     {1000, 6, 2, 128, 8, 64}, {2100, 8, 2, 96, 16, 128}, {3000, 4, 4, 128, 4, 64}};
 
-const struct sw_cases sw_cases_antidiagonal = {.file = __FILE__,
-                                               .name = "antidiagonal",
-                                               .covers = "antidiagonal",
-                                               .fields = "n H Hkv d stride B",
-                                               .shapes = SW_SHAPES(shapes),
-                                               .large = SW_SHAPES(large),
-                                               .make = make,
-                                               .run = run,
-                                               .reference = reference,
-                                               .more = more,
-                                               .cuda = {[OUT] = {SW_OF_LARGEST, 1e-4, 0}}};
+SW_CASES(antidiagonal, .fields = "n H Hkv d stride B", .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .reference = reference, .more = more,
+         .cuda = {[OUT] = {SW_OF_LARGEST, 1e-4, 0}});

@@ -201,18 +201,7 @@ static const struct shape timed[] = {{1, 1, 1, 128, 0, 128, 64, 0, 0, 8, 1},
                                      {1, 1, 1, 512, 0, 512, 64, 0, 0, 8, 1},
                                      {1, 1, 1, 2048, 0, 2048, 64, 0, 0, 8, 1}};
 
-const struct sw_cases sw_cases_block_scores = {
-    .file = __FILE__,
-    .name = "block_scores",
-    .covers = "block_scores",
-    .fields = "units_q units_k units rows row0 b r pooled given",
-    .variants = MODES,
-    .shapes = SW_SHAPES(shapes),
-    .large = SW_SHAPES(large),
-    .timed = SW_SHAPES(timed),
-    .make = make,
-    .run = run,
-    .reference = reference,
-    .more = more,
-    .cuda = {[OUT] = {SW_ABSOLUTE, 2e-5, 0}},
-    .cost = cost};
+SW_CASES(block_scores, .fields = "units_q units_k units rows row0 b r pooled given",
+         .variants = MODES, .shapes = SW_SHAPES(shapes), .large = SW_SHAPES(large),
+         .timed = SW_SHAPES(timed), .make = make, .run = run, .reference = reference, .more = more,
+         .cuda = {[OUT] = {SW_ABSOLUTE, 2e-5, 0}}, .cost = cost);

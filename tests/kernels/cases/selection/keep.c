@@ -433,46 +433,15 @@ static const struct mass_shape mass_shapes[] = {{1, 0, 1}, {29, 0, 3}, {5, 17, 2
                                                 {1, 0, 3}, {19, 0, 3}, {16, 0, 3}};
 static const struct mass_shape mass_large[] = {{125, 0, 3}};
 
-const struct sw_cases sw_cases_mark_top = {.file = __FILE__,
-                                           .name = "mark_top",
-                                           .covers = "mark_top",
-                                           .fields = "n always",
-                                           .variants = 4,
-                                           .shapes = SW_SHAPES(mark_shapes),
-                                           .large = SW_SHAPES(mark_large),
-                                           .make = make_mark,
-                                           .run = run_mark,
-                                           .reference = reference_mark,
-                                           .more = more_mark};
-const struct sw_cases sw_cases_count_mass = {.file = __FILE__,
-                                             .name = "count_mass",
-                                             .covers = "count_mass",
-                                             .fields = "n",
-                                             .shapes = SW_SHAPES(count_shapes),
-                                             .large = SW_SHAPES(count_large),
-                                             .make = make_count,
-                                             .run = run_count,
-                                             .reference = reference_count,
-                                             .more = more_count};
-const struct sw_cases sw_cases_keep_vertical_slash = {.file = __FILE__,
-                                                      .name = "keep_vertical_slash",
-                                                      .covers = "keep_vertical_slash",
-                                                      .fields = "n B row0 units",
-                                                      .variants = 64,
-                                                      .shapes = SW_SHAPES(slash_shapes),
-                                                      .large = SW_SHAPES(slash_large),
-                                                      .make = make_slash,
-                                                      .run = run_slash,
-                                                      .reference = reference_slash,
-                                                      .more = more_slash};
-const struct sw_cases sw_cases_keep_mass = {.file = __FILE__,
-                                            .name = "keep_mass",
-                                            .covers = "keep_mass",
-                                            .fields = "rows row0 units",
-                                            .variants = MASS_VARIANTS,
-                                            .shapes = SW_SHAPES(mass_shapes),
-                                            .large = SW_SHAPES(mass_large),
-                                            .make = make_mass,
-                                            .run = run_mass,
-                                            .reference = reference_mass,
-                                            .more = more_mass};
+SW_CASES(mark_top, .fields = "n always", .variants = 4, .shapes = SW_SHAPES(mark_shapes),
+         .large = SW_SHAPES(mark_large), .make = make_mark, .run = run_mark,
+         .reference = reference_mark, .more = more_mark);
+SW_CASES(count_mass, .fields = "n", .shapes = SW_SHAPES(count_shapes),
+         .large = SW_SHAPES(count_large), .make = make_count, .run = run_count,
+         .reference = reference_count, .more = more_count);
+SW_CASES(keep_vertical_slash, .fields = "n B row0 units", .variants = 64,
+         .shapes = SW_SHAPES(slash_shapes), .large = SW_SHAPES(slash_large), .make = make_slash,
+         .run = run_slash, .reference = reference_slash, .more = more_slash);
+SW_CASES(keep_mass, .fields = "rows row0 units", .variants = MASS_VARIANTS,
+         .shapes = SW_SHAPES(mass_shapes), .large = SW_SHAPES(mass_large), .make = make_mass,
+         .run = run_mass, .reference = reference_mass, .more = more_mass);

@@ -88,17 +88,8 @@ static void more(struct sw_backend *be)
     sw_refused(be->extremes(be, &a), SW_EINTERNAL); /* two pages, room for one */
 }
 
-const struct sw_cases sw_cases_extremes = {.file = __FILE__,
-                                           .name = "extremes",
-                                           .covers = "extremes",
-                                           .fields = "n H Hkv d B",
-                                           .variants = CUTS,
-                                           .shapes = SW_SHAPES(shapes),
-                                           .large = SW_SHAPES(large),
-                                           .make = make,
-                                           .run = run,
-                                           .reference = reference,
-                                           .more = more};
+SW_CASES(extremes, .fields = "n H Hkv d B", .variants = CUTS, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .reference = reference, .more = more);
 
 /* --- bound_scores ----------------------------------------------------------------------------- */
 
@@ -214,16 +205,7 @@ static void more_bounds(struct sw_backend *be)
     sw_refused(be->bound_scores(be, &a), SW_EINTERNAL);
 }
 
-const struct sw_cases sw_cases_bound_scores = {.file = __FILE__,
-                                               .name = "bound_scores",
-                                               .covers = "bound_scores",
-                                               .fields = "n H Hkv d B",
-                                               .variants = UNITS,
-                                               .shapes = SW_SHAPES(shapes),
-                                               .large = SW_SHAPES(large),
-                                               .make = make_bounds,
-                                               .run = run_bounds,
-                                               .reference = reference_bounds,
-                                               .check = check_bounds,
-                                               .more = more_bounds,
-                                               .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}}};
+SW_CASES(bound_scores, .fields = "n H Hkv d B", .variants = UNITS, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make_bounds, .run = run_bounds,
+         .reference = reference_bounds, .check = check_bounds, .more = more_bounds,
+         .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}});

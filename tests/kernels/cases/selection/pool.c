@@ -78,17 +78,9 @@ static const struct pool_shape pool_timed[] = {
     {8192, 32, 128, 1, 64, 0}, {8192, 8, 128, 1, 64, 0},    {32768, 32, 128, 1, 64, 0},
     {32768, 8, 128, 1, 64, 0}, {131072, 32, 128, 1, 64, 0}, {131072, 8, 128, 1, 64, 0}};
 
-const struct sw_cases sw_cases_pool = {.file = __FILE__,
-                                       .name = "pool",
-                                       .covers = "pool",
-                                       .fields = "n heads d units B piece",
-                                       .shapes = SW_SHAPES(pool_shapes),
-                                       .large = SW_SHAPES(pool_large),
-                                       .timed = SW_SHAPES(pool_timed),
-                                       .make = make_pool,
-                                       .run = run_pool,
-                                       .reference = reference_pool,
-                                       .cost = cost_pool};
+SW_CASES(pool, .fields = "n heads d units B piece", .shapes = SW_SHAPES(pool_shapes),
+         .large = SW_SHAPES(pool_large), .timed = SW_SHAPES(pool_timed), .make = make_pool,
+         .run = run_pool, .reference = reference_pool, .cost = cost_pool);
 
 /* --- sketch ----------------------------------------------------------------------------------- */
 
@@ -179,19 +171,10 @@ static const struct sketch_shape sketch_timed[] = {{1, 8192, 128, 64, 64, 0, 0, 
                                                    {1, 32768, 128, 64, 64, 0, 0, 0},
                                                    {1, 131072, 128, 64, 64, 0, 0, 0}};
 
-const struct sw_cases sw_cases_sketch = {.file = __FILE__,
-                                         .name = "sketch",
-                                         .covers = "sketch",
-                                         .fields = "units n d r B i0 i1 padded",
-                                         .shapes = SW_SHAPES(sketch_shapes),
-                                         .large = SW_SHAPES(sketch_large),
-                                         .timed = SW_SHAPES(sketch_timed),
-                                         .make = make_sketch,
-                                         .run = run_sketch,
-                                         .reference = reference_sketch,
-                                         .more = more_sketch,
-                                         .cuda = {[OUT] = {SW_OF_LARGEST, 1e-6, 0}},
-                                         .cost = cost_sketch};
+SW_CASES(sketch, .fields = "units n d r B i0 i1 padded", .shapes = SW_SHAPES(sketch_shapes),
+         .large = SW_SHAPES(sketch_large), .timed = SW_SHAPES(sketch_timed), .make = make_sketch,
+         .run = run_sketch, .reference = reference_sketch, .more = more_sketch,
+         .cuda = {[OUT] = {SW_OF_LARGEST, 1e-6, 0}}, .cost = cost_sketch);
 
 /* --- pool_sketch: queries and keys in one call, the last keys apart from the first ones ------- */
 
@@ -273,17 +256,11 @@ static const struct both_shape both_timed[] = {{8192, 32, 8, 128, 64, 64, 1, 1, 
                                                {32768, 32, 8, 128, 64, 64, 1, 1, 0},
                                                {131072, 32, 8, 128, 64, 64, 1, 1, 0}};
 
-const struct sw_cases sw_cases_pool_sketch = {
-    .file = __FILE__,
-    .name = "pool_sketch",
-    .covers = "pool_sketch pool sketch",
-    .fields = "n H Hkv d B r units_q units_k padded",
-    .shapes = SW_SHAPES(both_shapes),
-    .timed = SW_SHAPES(both_timed),
-    .make = make_both,
-    .run = run_both,
-    .cuda = {[Q_OUT] = {SW_OF_ROW, 2e-6, 0}, [K_OUT] = {SW_OF_ROW, 2e-6, 0}},
-    .cost = cost_both};
+SW_CASES(pool_sketch, .covers = "pool_sketch pool sketch",
+         .fields = "n H Hkv d B r units_q units_k padded", .shapes = SW_SHAPES(both_shapes),
+         .timed = SW_SHAPES(both_timed), .make = make_both, .run = run_both,
+         .cuda = {[Q_OUT] = {SW_OF_ROW, 2e-6, 0}, [K_OUT] = {SW_OF_ROW, 2e-6, 0}},
+         .cost = cost_both);
 
 /* --- mean_units ------------------------------------------------------------------------------- */
 
@@ -328,15 +305,9 @@ static void reference_mean(struct sw_case *c)
 static const struct mean_shape mean_shapes[] = {{6, 2, 5, 7},   {1, 1, 1, 1},     {6, 1, 44, 44},
                                                 {4, 4, 57, 57}, {2, 1, 125, 125}, {2, 2, 47, 47}};
 
-const struct sw_cases sw_cases_mean_units = {.file = __FILE__,
-                                             .name = "mean_units",
-                                             .covers = "mean_units",
-                                             .fields = "units_in units rows cols",
-                                             .shapes = SW_SHAPES(mean_shapes),
-                                             .make = make_mean,
-                                             .run = run_mean,
-                                             .reference = reference_mean,
-                                             .cuda = {[MEAN] = {SW_ABSOLUTE, 1e-4, 0}}};
+SW_CASES(mean_units, .fields = "units_in units rows cols", .shapes = SW_SHAPES(mean_shapes),
+         .make = make_mean, .run = run_mean, .reference = reference_mean,
+         .cuda = {[MEAN] = {SW_ABSOLUTE, 1e-4, 0}});
 
 /* --- hash_scores: the random method's scores, the same bits everywhere ------------------------ */
 
@@ -391,12 +362,5 @@ static void check_hash(struct sw_case *c, struct sw_backend *be, const struct sw
 
 static const struct hash_shape hash_shapes[] = {{7, 3, 2, 4, 5, 7}, {77, 5, 3, 90, 39, 129}};
 
-const struct sw_cases sw_cases_hash_scores = {.file = __FILE__,
-                                              .name = "hash_scores",
-                                              .covers = "hash_scores",
-                                              .fields = "seed layer units row0 rows cols",
-                                              .shapes = SW_SHAPES(hash_shapes),
-                                              .make = make_hash,
-                                              .run = run_hash,
-                                              .reference = reference_hash,
-                                              .check = check_hash};
+SW_CASES(hash_scores, .fields = "seed layer units row0 rows cols", .shapes = SW_SHAPES(hash_shapes),
+         .make = make_hash, .run = run_hash, .reference = reference_hash, .check = check_hash);

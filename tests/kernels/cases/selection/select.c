@@ -161,17 +161,9 @@ static const struct shape timed[] = {{1, 0, 128, 64, 1, 2, CLEAR},  {1, 0, 512, 
                                      {1, 0, 2048, 64, 1, 2, CLEAR}, {1, 127, 1, 64, 1, 2, CLEAR},
                                      {1, 511, 1, 64, 1, 2, CLEAR},  {1, 2047, 1, 64, 1, 2, CLEAR}};
 
-const struct sw_cases sw_cases_select_top = {.file = __FILE__,
-                                             .name = "select_top",
-                                             .covers = "select_top",
-                                             .fields = "units row0 rows B sink local kind",
-                                             .shapes = SW_SHAPES(shapes),
-                                             .large = SW_SHAPES(large),
-                                             .timed = SW_SHAPES(timed),
-                                             .make = make,
-                                             .run = run,
-                                             .check = check,
-                                             .more = more};
+SW_CASES(select_top, .fields = "units row0 rows B sink local kind", .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .timed = SW_SHAPES(timed), .make = make, .run = run,
+         .check = check, .more = more);
 
 /* --- select_quantile -------------------------------------------------------------------------- */
 
@@ -293,14 +285,7 @@ static const struct quantile_shape quantile_large[] = {
     {70383, 64, 70383, 1, 2, 40, 70, 2, 1, ODD},    {70383, 64, 1, 2, 2, 40, 70, 0, 1, EQUAL}};
 /* clang-format on */
 
-const struct sw_cases sw_cases_select_quantile = {
-    .file = __FILE__,
-    .name = "select_quantile",
-    .covers = "select_quantile",
-    .fields = "n B n_q sink_blocks window_blocks window sink dense_tail units kind",
-    .variants = 2,
-    .shapes = SW_SHAPES(quantile_shapes),
-    .large = SW_SHAPES(quantile_large),
-    .make = make_quantile,
-    .run = run_quantile,
-    .check = check_quantile};
+SW_CASES(select_quantile,
+         .fields = "n B n_q sink_blocks window_blocks window sink dense_tail units kind",
+         .variants = 2, .shapes = SW_SHAPES(quantile_shapes), .large = SW_SHAPES(quantile_large),
+         .make = make_quantile, .run = run_quantile, .check = check_quantile);

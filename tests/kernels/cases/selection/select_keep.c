@@ -130,14 +130,5 @@ static const struct shape shapes[] = {{300, 300, 16, 2}, {17, 17, 16, 1}, {500, 
 static const struct shape large[] = {
     {4000, 4000, 32, 3}, {2100, 2100, 128, 8}, {3000, 3000, 64, 4}};
 
-const struct sw_cases sw_cases_select_keep = {.file = __FILE__,
-                                              .name = "select_keep",
-                                              .covers = "select_keep",
-                                              .fields = "n n_q B units",
-                                              .variants = RULES,
-                                              .shapes = SW_SHAPES(shapes),
-                                              .large = SW_SHAPES(large),
-                                              .make = make,
-                                              .run = run,
-                                              .check = check,
-                                              .more = more};
+SW_CASES(select_keep, .fields = "n n_q B units", .variants = RULES, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .check = check, .more = more);

@@ -83,17 +83,7 @@ static const struct shape shapes[] = {
 static const struct shape large[] = {{1, 1100, 1100, 0, 8, 1e4f}, {9, 400, 403, 1, 2.5f, 1}};
 static const struct shape timed[] = {{1, 512, 512, 0, 8, 1}, {1, 2048, 2048, 0, 8, 1}};
 
-const struct sw_cases sw_cases_sharpen = {.file = __FILE__,
-                                          .name = "sharpen",
-                                          .covers = "sharpen",
-                                          .fields = "units rows cols pad",
-                                          .variants = MODES,
-                                          .shapes = SW_SHAPES(shapes),
-                                          .large = SW_SHAPES(large),
-                                          .timed = SW_SHAPES(timed),
-                                          .make = make,
-                                          .run = run,
-                                          .reference = reference,
-                                          .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}},
-                                          .repeatable = true,
-                                          .cost = cost};
+SW_CASES(sharpen, .fields = "units rows cols pad", .variants = MODES, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .timed = SW_SHAPES(timed), .make = make, .run = run,
+         .reference = reference, .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}}, .repeatable = true,
+         .cost = cost);

@@ -87,15 +87,6 @@ static const struct shape shapes[] = {{1, 1, 8, 16},   {70, 3, 64, 16}, {64, 2, 
                                       {45, 2, 24, 32}, {2, 1, 64, 64},  {200, 2, 64, 32}};
 static const struct shape large[] = {{1000, 2, 128, 64}, {2100, 2, 96, 128}, {3000, 4, 128, 64}};
 
-const struct sw_cases sw_cases_similarity = {.file = __FILE__,
-                                             .name = "similarity",
-                                             .covers = "similarity",
-                                             .fields = "n heads d B",
-                                             .variants = VARIANTS,
-                                             .shapes = SW_SHAPES(shapes),
-                                             .large = SW_SHAPES(large),
-                                             .make = make,
-                                             .run = run,
-                                             .reference = reference,
-                                             .more = more,
-                                             .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}}};
+SW_CASES(similarity, .fields = "n heads d B", .variants = VARIANTS, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .reference = reference, .more = more,
+         .cuda = {[OUT] = {SW_OF_LARGEST, 1e-5, 0}});

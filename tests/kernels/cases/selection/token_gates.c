@@ -288,27 +288,9 @@ static void more(struct sw_backend *be)
 }
 
 #define FIELDS "n n_q H Hkv d B"
-const struct sw_cases sw_cases_gate_scores = {.file = __FILE__,
-                                              .name = "gate_scores",
-                                              .covers = "gate_scores",
-                                              .fields = FIELDS,
-                                              .variants = UNITS,
-                                              .shapes = SW_SHAPES(shapes),
-                                              .large = SW_SHAPES(large),
-                                              .make = make_scores,
-                                              .run = run_scores,
-                                              .reference = reference_scores,
-                                              .more = more,
-                                              .cuda = {[OUT] = {SW_OF_LARGEST, 1e-4, 0}}};
-const struct sw_cases sw_cases_gate_top = {.file = __FILE__,
-                                           .name = "gate_top",
-                                           .covers = "gate_top",
-                                           .fields = FIELDS,
-                                           .variants = VALUES,
-                                           .shapes = SW_SHAPES(shapes),
-                                           .large = SW_SHAPES(large),
-                                           .make = make_top,
-                                           .run = run_top,
-                                           .reference = reference_top,
-                                           .check = check_top,
-                                           .cuda_alone = true};
+SW_CASES(gate_scores, .fields = FIELDS, .variants = UNITS, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make_scores, .run = run_scores,
+         .reference = reference_scores, .more = more, .cuda = {[OUT] = {SW_OF_LARGEST, 1e-4, 0}});
+SW_CASES(gate_top, .fields = FIELDS, .variants = VALUES, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make_top, .run = run_top, .reference = reference_top,
+         .check = check_top, .cuda_alone = true);

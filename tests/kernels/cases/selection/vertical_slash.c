@@ -100,19 +100,10 @@ static const struct shape shapes[] = {
 static const struct shape large[] = {
     {1000, 1000, 6, 2, 128, 130}, {2100, 2100, 8, 2, 96, 64}, {3000, 3000, 4, 4, 128, 32}};
 
-const struct sw_cases sw_cases_vertical_slash = {
-    .file = __FILE__,
-    .name = "vertical_slash",
-    .covers = "vertical_slash",
-    .fields = "n n_q H Hkv d last",
-    .variants = VARIANTS,
-    .shapes = SW_SHAPES(shapes),
-    .large = SW_SHAPES(large),
-    .make = make,
-    .run = run,
-    .reference = reference,
-    .more = more,
-    .cuda = {[COLUMNS] = {SW_OF_LARGEST, 2e-5, 0}, [SLASHES] = {SW_OF_LARGEST, 2e-5, 0}}};
+SW_CASES(vertical_slash, .fields = "n n_q H Hkv d last", .variants = VARIANTS,
+         .shapes = SW_SHAPES(shapes), .large = SW_SHAPES(large), .make = make, .run = run,
+         .reference = reference, .more = more,
+         .cuda = {[COLUMNS] = {SW_OF_LARGEST, 2e-5, 0}, [SLASHES] = {SW_OF_LARGEST, 2e-5, 0}});
 
 /* --- pool_vertical_slash: sums over blocks ---------------------------------------------------- */
 
@@ -168,17 +159,9 @@ static const struct pool_shape pool_shapes[] = {{1, 1, 16}, {3, 40, 16}, {2, 64,
                                                 {2, 7, 64}, {2, 5, 1},   {3, 63, 64}, {3, 300, 16}};
 static const struct pool_shape pool_large[] = {{3, 1000, 64}, {3, 4000, 32}};
 
-const struct sw_cases sw_cases_pool_vertical_slash = {.file = __FILE__,
-                                                      .name = "pool_vertical_slash",
-                                                      .covers = "pool_vertical_slash",
-                                                      .fields = "rows n B",
-                                                      .variants = POOLS,
-                                                      .shapes = SW_SHAPES(pool_shapes),
-                                                      .large = SW_SHAPES(pool_large),
-                                                      .make = make_pool,
-                                                      .run = run_pool,
-                                                      .reference = reference_pool,
-                                                      .cuda = {[OUT] = {SW_OF_LARGEST, 1e-6, 0}}};
+SW_CASES(pool_vertical_slash, .fields = "rows n B", .variants = POOLS,
+         .shapes = SW_SHAPES(pool_shapes), .large = SW_SHAPES(pool_large), .make = make_pool,
+         .run = run_pool, .reference = reference_pool, .cuda = {[OUT] = {SW_OF_LARGEST, 1e-6, 0}});
 
 /* --- vertical_slash_scores: exact ------------------------------------------------------------- */
 
@@ -225,11 +208,5 @@ static void reference_scores(struct sw_case *c)
 static const struct score_shape score_shapes[] = {{3, 0, 11}, {3, 7, 11}, {2, 0, 1}, {4, 0, 7},
                                                   {6, 0, 16}, {8, 0, 17}, {4, 0, 47}};
 
-const struct sw_cases sw_cases_vertical_slash_scores = {.file = __FILE__,
-                                                        .name = "vertical_slash_scores",
-                                                        .covers = "vertical_slash_scores",
-                                                        .fields = "units row0 b",
-                                                        .shapes = SW_SHAPES(score_shapes),
-                                                        .make = make_scores,
-                                                        .run = run_scores,
-                                                        .reference = reference_scores};
+SW_CASES(vertical_slash_scores, .fields = "units row0 b", .shapes = SW_SHAPES(score_shapes),
+         .make = make_scores, .run = run_scores, .reference = reference_scores);

@@ -135,20 +135,10 @@ static const struct shape timed[] = {
 /* clang-format on */
 
 #define FIELDS "units rows row0 b pad"
-const struct sw_cases sw_cases_walk = {.file = __FILE__,
-                                       .name = "walk",
-                                       .covers = "walk",
-                                       .fields = FIELDS,
-                                       .variants = MODES,
-                                       .shapes = SW_SHAPES(shapes),
-                                       .large = SW_SHAPES(large),
-                                       .timed = SW_SHAPES(timed),
-                                       .make = make,
-                                       .run = run,
-                                       .reference = reference,
-                                       .cuda = {[OUT] = {SW_OF_ROW, 1e-4, 0}},
-                                       .repeatable = true,
-                                       .cost = cost};
+SW_CASES(walk, .fields = FIELDS, .variants = MODES, .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .timed = SW_SHAPES(timed), .make = make, .run = run,
+         .reference = reference, .cuda = {[OUT] = {SW_OF_ROW, 1e-4, 0}}, .repeatable = true,
+         .cost = cost);
 
 /* --- walk_top: walk and select_top in one call: the same bits and lists as one after the other -
  */
@@ -202,21 +192,11 @@ static void check_top(struct sw_case *c, struct sw_backend *be, const struct sw_
     sw_result_free(&apart);
 }
 
-const struct sw_cases sw_cases_walk_top = {
-    .file = __FILE__,
-    .name = "walk_top",
-    .covers = "walk_top walk select_top",
-    .fields = FIELDS,
-    .variants = CAUSAL + 1,
-    .shapes = SW_SHAPES(shapes),
-    .large = SW_SHAPES(large),
-    .timed = SW_SHAPES(timed),
-    .make = make_top,
-    .run = run_top,
-    .check = check_top,
-    /* near-ties of the CPU's scores may fall otherwise */
-    .cuda = {[OUT] = {SW_OF_ROW, 1e-4, 0}, [LIST] = {SW_ANY, 0, 0}},
-    .cost = cost};
+SW_CASES(walk_top, .covers = "walk_top walk select_top", .fields = FIELDS, .variants = CAUSAL + 1,
+         .shapes = SW_SHAPES(shapes), .large = SW_SHAPES(large), .timed = SW_SHAPES(timed),
+         .make = make_top, .run = run_top, .check = check_top,
+         /* near-ties of the CPU's scores may fall otherwise */
+         .cuda = {[OUT] = {SW_OF_ROW, 1e-4, 0}, [LIST] = {SW_ANY, 0, 0}}, .cost = cost);
 
 /* --- running ---------------------------------------------------------------------------------- */
 
@@ -286,13 +266,6 @@ static void reference_running(struct sw_case *c)
 static const struct running_shape running_shapes[] = {
     {2, 7, 9}, {1, 0, 1}, {1, 1, 2}, {1, 31, 32}, {6, 43, 44}, {2, 62, 63}, {1, 255, 256}};
 
-const struct sw_cases sw_cases_running = {.file = __FILE__,
-                                          .name = "running",
-                                          .covers = "running",
-                                          .fields = "units c b",
-                                          .variants = 4,
-                                          .shapes = SW_SHAPES(running_shapes),
-                                          .make = make_running,
-                                          .run = run_running,
-                                          .reference = reference_running,
-                                          .cuda = {[MATRIX] = {SW_ABSOLUTE, 1e-4, 0}}};
+SW_CASES(running, .fields = "units c b", .variants = 4, .shapes = SW_SHAPES(running_shapes),
+         .make = make_running, .run = run_running, .reference = reference_running,
+         .cuda = {[MATRIX] = {SW_ABSOLUTE, 1e-4, 0}});

@@ -358,21 +358,13 @@ static const struct shape large[] = {
     {40000, 4, 2, 64, 16, 64, 0, 0, 1.5f, 0.2}, {65536, 2, 1, 64, 16, 32, 0, 0, 1, 0.2},
     {70000, 2, 1, 64, 16, 32, 0, 0, 1, 0.2}};
 
-const struct sw_cases sw_cases_walk_step = {
-    .file = __FILE__,
-    .name = "walk_step",
-    .covers = "walk_step pool sketch block_scores walk select_top attend",
-    .fields = "n H Hkv d B r first repeat",
-    .shapes = SW_SHAPES(shapes),
-    .large = SW_SHAPES(large),
-    .make = make,
-    .run = run,
-    .check = check,
-    .compare = compare,
-    .cuda = {[SKETCH] = {SW_OF_LARGEST, 1e-6, 0},
-             [MATRIX] = {SW_OF_ROW, 1e-4, 0},
-             [WALKED] = {SW_OF_ROW, 1e-4, 0},
-             [LIST] = {SW_ANY, 0, 0},
-             [OUT] = {SW_ANY, 0, 0},
-             [AGAIN] = {SW_ANY, 0, 0}},
-    .cost = cost};
+SW_CASES(walk_step, .covers = "walk_step pool sketch block_scores walk select_top attend",
+         .fields = "n H Hkv d B r first repeat", .shapes = SW_SHAPES(shapes),
+         .large = SW_SHAPES(large), .make = make, .run = run, .check = check, .compare = compare,
+         .cuda = {[SKETCH] = {SW_OF_LARGEST, 1e-6, 0},
+                  [MATRIX] = {SW_OF_ROW, 1e-4, 0},
+                  [WALKED] = {SW_OF_ROW, 1e-4, 0},
+                  [LIST] = {SW_ANY, 0, 0},
+                  [OUT] = {SW_ANY, 0, 0},
+                  [AGAIN] = {SW_ANY, 0, 0}},
+         .cost = cost);
