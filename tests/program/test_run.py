@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 
@@ -808,6 +809,6 @@ def test_another_instruction_set_is_another_cell(world, tmp_path):
     assert "1 cells done, 0 there already" in first and "0 cells done, 1 there already" in again
     report = swbench("report", tmp_path / "out", check=0).stdout
     assert "isa=sse2" in report
-    if "avx2" in open("/proc/cpuinfo", encoding="utf-8").read().split():
+    if "avx2" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split():
         other = swbench("run", config, check=0, env={"SWBENCH_ISA": "avx2"}).stderr
         assert "1 cells done, 0 there already" in other

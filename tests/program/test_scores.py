@@ -315,7 +315,8 @@ def test_show_what_differs(shown):
     assert (
         labels["A"] == "dense"
         and labels["C"] == "random at 0.7"
-        and labels["G"] == "sketchwalk icml at 0.7"
+        and labels["E"] == "sketchwalk icml at 0.7"
+        and labels["G"] == "sketchwalk softmax at 0.7"
     )
     for sample, line in enumerate(lines[3:5]):
         name, *values = line.split()
