@@ -1,10 +1,9 @@
 /* compare.h: two result folders, cell by cell and figure by figure. verdict.h has the rules; this
  * finds what belongs together.
  *
- * A cell of BASE and one of NEW belong together when they are the same experiment: equal identity
- * (workload, task, method with its parameters, context, density, phase, budget, seed, backend),
- * whatever code made them. Parameters at their defaults count as absent, so that a new one does not
- * part them.
+ * A cell of BASE and one of NEW belong together when sw_same_across_code (same.h) gives them one
+ * text. Times are judged relative to a dense cell of their conditions: of those that both sides
+ * have the fastest over both, so that neither side chooses.
  * Cells are comparable when inputs (model, dataset) have the same hash and the machine is the same:
  * device, instruction set, BLAS core, threads. With `across_machines` the machine may differ; then
  * selections may differ in near ties of scores that another instruction set rounds otherwise,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness/inputs/inputs.h"
+#include "harness/judge/label.h"
 #include "harness/plan/calibration.h"
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
@@ -22,6 +23,7 @@ static const double FINEST = 1e-6; /* of the threshold's range */
 
 struct search {
     struct sw_cell *cell;
+    const char *name;     /* what the cell is called beside the others of the plan */
     double low, high, at; /* where the threshold lies, and what is tried now: first the least */
     double range;
     double sum; /* of densities over the prompts of this round */
@@ -93,15 +95,14 @@ static void tell(const struct search *s, bool quiet)
 {
     double off = fabs(s->achieved - s->cell->density) / s->cell->density;
     if (!quiet || off > PROMISED)
-        fprintf(stderr, "%s%s %s n=%d %s density %g: %s %.6g keeps %.4f\n",
-                off > PROMISED ? "warning: no threshold comes within 2 %: " : "",
-                sw_cell_model(s->cell), sw_cell_task(s->cell), s->cell->context,
-                s->cell->method->name, s->cell->density, s->cell->method->threshold, s->best,
-                s->achieved);
+        fprintf(stderr, "%s%s: %s %.6g keeps %.4f\n",
+                off > PROMISED ? "warning: no threshold comes within 2 %: " : "", s->name,
+                s->cell->method->threshold, s->best, s->achieved);
 }
 
 /* The cells that have a threshold to find, as searches over its whole range. */
-static enum sw_status collect(struct sw_plan *plan, struct search **out, int *n)
+static enum sw_status collect(struct sw_plan *plan, const struct sw_label *labels,
+                              struct search **out, int *n)
 {
     struct search *s = calloc((size_t)plan->count + 1, sizeof *s);
     *n = 0;
@@ -115,6 +116,7 @@ static enum sw_status collect(struct sw_plan *plan, struct search **out, int *n)
         const struct sw_param *p = sw_param_find(cell->method->params, cell->method->threshold);
         double range = p->max - p->min;
         s[(*n)++] = (struct search){.cell = cell,
+                                    .name = labels[i].full,
                                     .low = p->min,
                                     .high = p->max,
                                     .at = p->min + FINEST * range,
@@ -123,6 +125,43 @@ static enum sw_status collect(struct sw_plan *plan, struct search **out, int *n)
     }
     *out = s;
     return SW_OK;
+}
+
+static bool is_bundle(const struct search *s)
+{
+    return s->cell->workload->kind == SW_WORKLOAD_TENSORS;
+}
+
+/* All searches, those over one input together. A bundle has one prompt. */
+static enum sw_status search_all(struct sw_runner *runner, struct search *s, int n, int prompts,
+                                 bool quiet)
+{
+    for (int i = 0, end; i < n; i = end) {
+        end = i + 1;
+        while (end < n && s[end].cell->input == s[i].cell->input)
+            end++;
+        SW_TRY(search_input(runner, s + i, end - i, is_bundle(&s[i]) ? 1 : prompts));
+        for (int k = i; k < end; k++)
+            tell(&s[k], quiet);
+    }
+    return SW_OK;
+}
+
+/* held_out: a bundle has no prompts but those that the config uses. */
+static enum sw_status write_found(const char *path, const struct search *s, int n, int prompts)
+{
+    bool held_out = true;
+    struct sw_calibrated *found = calloc((size_t)n, sizeof *found);
+    if (!found)
+        return SW_FAIL(SW_ENOMEM, "calibration: out of host memory");
+    for (int i = 0; i < n; i++) {
+        found[i] = (struct sw_calibrated){s[i].cell, s[i].best, s[i].achieved,
+                                          is_bundle(&s[i]) ? 1 : prompts};
+        held_out = held_out && !is_bundle(&s[i]);
+    }
+    enum sw_status st = sw_calibration_write(path, found, n, held_out);
+    free(found);
+    return st;
 }
 
 static enum sw_status calibrate(const struct sw_config *config, int prompts, bool quiet)
@@ -139,11 +178,10 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
 
     struct sw_backend *backend = NULL;
     struct sw_plan *plan = NULL;
+    struct sw_label *labels = NULL;
     struct sw_runner *runner = NULL;
     struct search *searches = NULL;
-    struct sw_calibrated *found = NULL;
     int n = 0;
-    bool other_prompts = true;
     enum sw_status st;
     SW_TRY_GOTO(st, done, sw_backend_open(config->backend, config->threads, &backend));
     st = sw_plan_make(&held_out, backend, NULL, &plan);
@@ -151,7 +189,8 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
         SW_TRY_GOTO(st, done,
                     sw_context(st, "held-out prompts (seed %llu; `prepare.py --held-out`)",
                                (unsigned long long)held_out.seed));
-    SW_TRY_GOTO(st, done, collect(plan, &searches, &n));
+    SW_TRY_GOTO(st, done, sw_label_plan(plan, &labels));
+    SW_TRY_GOTO(st, done, collect(plan, labels, &searches, &n));
     if (n == 0)
         SW_TRY_GOTO(st, done,
                     SW_FAIL(SW_EINPUT,
@@ -160,28 +199,12 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
                             config->file));
     SW_TRY_GOTO(st, done, sw_calibration_writable(config->calibration));
     SW_TRY_GOTO(st, done, sw_runner_new(backend, "", &runner));
-    for (int i = 0, end; i < n; i = end) {
-        end = i + 1;
-        while (end < n && searches[end].cell->input == searches[i].cell->input)
-            end++;
-        bool bundle = searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS;
-        other_prompts = other_prompts && !bundle;
-        SW_TRY_GOTO(st, done, search_input(runner, searches + i, end - i, bundle ? 1 : prompts));
-        for (int k = i; k < end; k++)
-            tell(&searches[k], quiet);
-    }
-    found = calloc((size_t)n, sizeof *found);
-    if (!found)
-        SW_TRY_GOTO(st, done, SW_FAIL(SW_ENOMEM, "calibration: out of host memory"));
-    for (int i = 0; i < n; i++)
-        found[i] = (struct sw_calibrated){
-            searches[i].cell, searches[i].best, searches[i].achieved,
-            searches[i].cell->workload->kind == SW_WORKLOAD_TENSORS ? 1 : prompts};
-    st = sw_calibration_write(config->calibration, found, n, other_prompts);
+    SW_TRY_GOTO(st, done, search_all(runner, searches, n, prompts, quiet));
+    st = write_found(config->calibration, searches, n, prompts);
 done:
-    free(found);
     free(searches);
     sw_runner_free(runner);
+    sw_labels_free(labels, plan ? plan->count : 0);
     sw_plan_free(plan);
     sw_backend_close(backend);
     return st;
