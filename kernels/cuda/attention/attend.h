@@ -132,8 +132,8 @@ __device__ inline bool slot_partial(const key_list &l, int slot)
     return l.whole && entry < l.count && !l.whole[entry];
 }
 
-/* out may be q: a block's queries are in shared memory before it writes its outputs, which lie
- * where they were, and no other block reads them. */
+/* out may be q: a CTA's queries are in shared memory before it writes its outputs, which lie
+ * where they were, and no other CTA reads them. */
 SW_MUST_CHECK enum sw_status sw_cuda_prefill(struct cuda_state *s, const attend_args &a);
 /* follows_step: the selection is the last walk_step's and nothing was queued after it, so that the
  * list may be read while it is being written. out may not be q: a sequence's query is read by many

@@ -357,8 +357,8 @@ __device__ __forceinline__ void store_rows(const params &p, const float (&o)[D /
             if (token < p.n_q)
                 __stcs((uint4 *)(row + (4 * g + (lane & 3)) * 8),
                        make_uint4(w[0], w[1], w[2], w[3]));
-            /* or the compiler takes lanes to be apart from here on, and keeps descriptors where
-             * each lane has one: 15 instructions a step more at head_dim 64 */
+            /* Without it the compiler assumes that lanes diverge from here on, and keeps a
+             * descriptor a lane: 15 instructions a step more at head_dim 64. */
             __syncwarp();
         }
     }
@@ -395,7 +395,8 @@ __device__ __forceinline__ void first_step(const params &p, consumer<D> &c, int 
     running fresh;
     softmax_first(s, fresh, c.scale_log2);
     if constexpr (PENDING) {
-        /* never: for the branch's sake, as in softmax_next */
+        /* Never true. The branch is what is wanted, as in softmax_next: it keeps the compiler from
+         * moving what follows before the exponentials. */
         if (__any_sync(~0u, fresh.sum[0] + fresh.sum[1] < 0.f)) {
             wgmma_wait<0>();
             multiply_rows<D>(c.o, fresh.sum);

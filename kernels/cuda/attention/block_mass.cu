@@ -4,8 +4,8 @@
  * Two passes with tensor cores over S = Q·Kᵀ: the first finds each query's log Σ exp, the second
  * sums exp(s - lse) over the pairs of each (i, j). Twice 2·d·n²/2 operations a head: 7e13 · 2 at n
  * = 128K, 32 heads of 128, about half a second a layer on an H100. Bytes are small beside it: n·H·4
- * for the sums of exponentials, b²·H·4 for the result. One block of 1, 2 or 4 warps takes min(B,
- * 64) query rows of one head; a query block of more than 64 rows is taken by one block in turns, so
+ * for the sums of exponentials, b²·H·4 for the result. One CTA of 1, 2 or 4 warps takes min(B,
+ * 64) query rows of one head; a query block of more than 64 rows is taken by one CTA in turns, so
  * that every sum has one order. */
 #include <algorithm>
 
@@ -56,6 +56,86 @@ __device__ inline void warp_scores(float (&s)[8][4], uint32_t q_tile, uint32_t k
     }
 }
 
+/* Scaled scores of this lane's rows, queries t and t + 8, by the keys from key0 on; -infinity where
+ * the key is later than the query. */
+__device__ __forceinline__ void scale_and_mask(float (&s)[8][4], int t, int key0, bool mask,
+                                               float scale_log2, int lane)
+{
+#pragma unroll
+    for (int nt = 0; nt < 8; nt++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            int key = key0 + nt * 8 + (lane & 3) * 2 + (c & 1);
+            s[nt][c] = mask && key > t + 8 * (c >> 1) ? -INFINITY : s[nt][c] * scale_log2;
+        }
+}
+
+/* The first pass: the tile joins each row's maximum and sum of exponentials. */
+__device__ __forceinline__ void add_to_sums(const float (&s)[8][4], float (&top)[2],
+                                            float (&sum)[2])
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float best = top[r];
+#pragma unroll
+        for (int nt = 0; nt < 8; nt++)
+            best = fmaxf(best, fmaxf(s[nt][2 * r], s[nt][2 * r + 1]));
+        best = quad_max(best);
+        float base = best == -INFINITY ? 0.0f : best, add = 0;
+#pragma unroll
+        for (int nt = 0; nt < 8; nt++)
+            add += exp2f(s[nt][2 * r] - base) + exp2f(s[nt][2 * r + 1] - base);
+        sum[r] = sum[r] * exp2f(top[r] - base) + add;
+        top[r] = best;
+    }
+}
+
+/* The second pass: this lane's probabilities, added per 16 keys. */
+__device__ __forceinline__ void add_to_parts(const float (&s)[8][4], const float (&lse)[2],
+                                             float (&part)[4])
+{
+#pragma unroll
+    for (int g = 0; g < 4; g++) {
+        float add = 0;
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            add += exp2f(s[2 * g][c] - lse[c >> 1]) + exp2f(s[2 * g + 1][c] - lse[c >> 1]);
+        part[g] += add;
+    }
+}
+
+/* Where a key block ends with this tile, or several inside it: the warps' parts meet in shared
+ * memory and join out. The queries are begin … end - 1, of which this turn has p0 … p_end - 1. */
+__device__ __forceinline__ void finish_blocks(const mass_args &m, float (&part)[4],
+                                              float (*parts)[4], int step, int begin, int end,
+                                              int p0, int p_end, float *out)
+{
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+#pragma unroll
+    for (int g = 0; g < 4; g++) {
+        float v = part[g];
+        for (int o = 16; o > 0; o >>= 1)
+            v += __shfl_xor_sync(0xffffffffu, v, o);
+        if (lane == 0)
+            parts[warp][g] = v;
+        part[g] = 0;
+    }
+    __syncthreads();
+    /* 16-key groups a block, blocks in this tile */
+    int groups = m.block >= 64 ? 4 : m.block >> 4, blocks = 4 / groups;
+    if ((int)threadIdx.x < blocks) {
+        float v = 0;
+        for (int w = 0; w < (int)blockDim.x / 32; w++)
+            for (int g = 0; g < groups; g++)
+                v += parts[w][threadIdx.x * groups + g];
+        int j = m.block >= 64 ? step / max(1, m.block >> 6) : step * blocks + (int)threadIdx.x;
+        if (j < m.b && j * m.block < p_end) {
+            float before = p0 == begin ? 0.0f : out[j];
+            out[j] = p_end == end ? (before + v) / (float)(end - begin) : before + v;
+        }
+    }
+}
+
 /* Shared memory: Q [rows][D], two K tiles [64][D] by turns. LSE pass: grid (query tiles, H). Mass
  * pass: grid (query blocks, H). */
 template <int D, bool MASS>
@@ -71,7 +151,7 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
     const bf16 *q = a.q + (int64_t)h * a.d, *k = a.k + (int64_t)(h / a.G) * a.d;
     int turn = (int)gridDim.x - 1 - (int)blockIdx.x; /* long rows first */
     int span = MASS ? m.block : R;
-    /* Positions of this block's queries; the mass pass starts at a block boundary, where the first
+    /* Positions of this CTA's queries; the mass pass starts at a block boundary, where the first
      * queries may be missing (decode). */
     int begin = MASS ? (m.first_block + turn) * m.block : offset + turn * R,
         end = min(begin + span, a.n_k);
@@ -102,69 +182,14 @@ __global__ void __launch_bounds__(128) mass_kernel(mass_args m)
             float s[8][4];
             warp_scores<D>(s, q_tile, k_tile, warp * 16, lane);
             bool mask = (step << 6) + 63 > p0;
-#pragma unroll
-            for (int nt = 0; nt < 8; nt++)
-#pragma unroll
-                for (int c = 0; c < 4; c++) {
-                    int key = (step << 6) + nt * 8 + (lane & 3) * 2 + (c & 1),
-                        t = p0 + row + 8 * (c >> 1);
-                    s[nt][c] = mask && key > t ? -INFINITY : s[nt][c] * a.scale_log2;
-                }
+            scale_and_mask(s, p0 + row, step << 6, mask, a.scale_log2, lane);
             if (!MASS) {
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    float best = top[r];
-#pragma unroll
-                    for (int nt = 0; nt < 8; nt++)
-                        best = fmaxf(best, fmaxf(s[nt][2 * r], s[nt][2 * r + 1]));
-                    best = quad_max(best);
-                    float base = best == -INFINITY ? 0.0f : best, add = 0;
-#pragma unroll
-                    for (int nt = 0; nt < 8; nt++)
-                        add += exp2f(s[nt][2 * r] - base) + exp2f(s[nt][2 * r + 1] - base);
-                    sum[r] = sum[r] * exp2f(top[r] - base) + add;
-                    top[r] = best;
-                }
+                add_to_sums(s, top, sum);
             } else {
-#pragma unroll
-                for (int g = 0; g < 4; g++) {
-                    float add = 0;
-#pragma unroll
-                    for (int c = 0; c < 4; c++)
-                        add +=
-                            exp2f(s[2 * g][c] - lse[c >> 1]) + exp2f(s[2 * g + 1][c] - lse[c >> 1]);
-                    part[g] += add;
-                }
-                /* A block of 64 or more ends with this tile or goes on; smaller ones end inside
-                 * it. */
+                add_to_parts(s, lse, part);
                 int tiles_per_block = max(1, m.block >> 6);
-                if ((step + 1) % tiles_per_block == 0 || step == steps - 1) {
-#pragma unroll
-                    for (int g = 0; g < 4; g++) {
-                        float v = part[g];
-                        for (int o = 16; o > 0; o >>= 1)
-                            v += __shfl_xor_sync(0xffffffffu, v, o);
-                        if (lane == 0)
-                            parts[warp][g] = v;
-                        part[g] = 0;
-                    }
-                    __syncthreads();
-                    /* 16-key groups a block, blocks in this tile */
-                    int groups = m.block >= 64 ? 4 : m.block >> 4, blocks = 4 / groups;
-                    if ((int)threadIdx.x < blocks) {
-                        float v = 0;
-                        for (int w = 0; w < (int)blockDim.x / 32; w++)
-                            for (int g = 0; g < groups; g++)
-                                v += parts[w][threadIdx.x * groups + g];
-                        int j = m.block >= 64 ? step / tiles_per_block
-                                              : step * blocks + (int)threadIdx.x;
-                        if (j < m.b && j * m.block < p_end) {
-                            float before = p0 == begin ? 0.0f : out[j];
-                            out[j] =
-                                p_end == end ? (before + v) / (float)(end - begin) : before + v;
-                        }
-                    }
-                }
+                if ((step + 1) % tiles_per_block == 0 || step == steps - 1)
+                    finish_blocks(m, part, parts, step, begin, end, p0, p_end, out);
             }
             __syncthreads(); /* this K tile is free, and so is parts */
         }

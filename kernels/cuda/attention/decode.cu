@@ -1,19 +1,19 @@
 /* Decode attention: one query a sequence, split over the kept keys ("flash decoding"), all heads of
  * a KV group together.
  *
- * A block takes up to 16 heads of one KV group and one share of the list's slots; its four warps
+ * A CTA takes up to 16 heads of one KV group and one share of the list's slots; its four warps
  * take 16 keys by turns, each with its own ring of shared memory, so that they never wait for each
  * other. K and V are read once: 4 · d bytes a kept key and KV head, which is the limit (tensor
  * cores do 16 rows whether or not the group has 16 heads; that is free). The shares are fixed by
  * the list's length and the grid, and are added in a fixed order: the same bits every time, and no
- * second launch (3 µs). Where all blocks run at once, each adds some of the heads when its own
+ * second launch (3 µs). Where all CTAs run at once, each adds some of the heads when its own
  * share is done, and takes the others' as they come: a share is its own flag, NOT_YET until it is
- * written and again once it is taken. Elsewhere the block that finishes last adds all, at the cost
+ * written and again once it is taken. Elsewhere the CTA that finishes last adds all, at the cost
  * of a fence, a counter and one more round trip.
  * Per-head lists read a KV head's keys once a head.
- * Right behind a walk_step (walk_step.cu) the blocks are here some 4 µs before the list is, and
- * wait in a loop for its entries: the end of the launch before them would come to them late (5 µs
- * and more, while others read). */
+ * Right behind a walk_step (walk_step.cu) the CTAs are in their places some 4 µs before the list is
+ * written, and read its entries in a loop until they are there: what tells a launch that the one
+ * before it is over would reach them 5 µs later and more, while others read. */
 #include <algorithm>
 
 #include "kernels/cuda/attention/attend.h"
@@ -27,12 +27,12 @@ static const int MOST_SPLITS = 128;
 static const int LEAST = 2 * WARPS * 16;
 
 struct decode_plan {
-    int splits, heads, head_tiles; /* shares at most; heads a block, blocks of heads a KV head */
+    int splits, heads, head_tiles; /* shares at most; heads a CTA, CTAs a KV head and share */
     /* [batch, Hkv · head_tiles, splits, heads, D] and [… , 2], NOT_YET between calls; splits ==
      * 1: not used */
     float *o, *ml;
-    /* [batch, Hkv · head_tiles]: splits that are done; zero between calls. NULL: all blocks run
-     * at once */
+    /* [batch, Hkv · head_tiles]: splits that are done; zero between calls. NULL: all CTAs run at
+     * once */
     unsigned *done;
     /* behind a walk_step: its flags, [batch]; NULL: the list is there when the launch before is
      * over */
@@ -72,7 +72,7 @@ __device__ inline void load_keys(uint32_t k_tile, uint32_t v_tile, const attend_
     }
 }
 
-/* What the shares of a block's warps came to, for each of their heads: maximum of the logits, sum
+/* What the shares of a CTA's warps came to, for each of their heads: maximum of the logits, sum
  * of exponentials, and the unnormalised output. */
 struct warp_shares {
     /* [WARPS, room, 2] and [WARPS, room, pitch], heads of which `heads` are there */
@@ -100,7 +100,7 @@ __device__ inline void store_out(bf16 *out, float4 v, float inv)
 }
 __device__ inline float inverse(float sum) { return sum > 0 ? 1.0f / sum : 0.0f; }
 
-/* The shares of a block's warps, in shared memory, added in their order: a warp takes a head, a
+/* The shares of a CTA's warps, in shared memory, added in their order: a warp takes a head, a
  * lane four columns. Into `out`, normalised, or where that is NULL into o [heads, D] and ml [heads,
  * 2]. */
 template <int D>
@@ -226,11 +226,11 @@ __device__ inline head_part<D> take_shares(float *o, float *ml, int room, int fi
     return all;
 }
 
-/* The shares of a group's blocks, from L2, for its heads first, first + step, …: a warp takes a
+/* The shares of a group's CTAs, from L2, for its heads first, first + step, …: a warp takes a
  * head; a single head's shares are dealt out to the warps, whose parts meet in shared memory, ml
  * [WARPS][2] and o [WARPS][D]. */
 template <int D>
-__device__ inline void add_blocks(const decode_plan &p, int group, int count, int heads, int first,
+__device__ inline void add_shares(const decode_plan &p, int group, int count, int heads, int first,
                                   int step, float scale_log2, float *ml, float *o, bf16 *out, int d)
 {
     constexpr int TURNS = head_part<D>::TURNS;
@@ -260,6 +260,133 @@ __device__ inline void add_blocks(const decode_plan &p, int group, int count, in
     add_warps<D>({ml, o, 1, 1, D}, scale_log2, out + first * d, d, nullptr, nullptr);
 }
 
+/* The queries of a group's heads, one a row of 16. */
+template <int D>
+__device__ __forceinline__ void load_queries(uint32_t q_tile, const bf16 *q, int heads, int d)
+{
+    constexpr int CH = D / 8;
+    for (int i = threadIdx.x; i < 16 * CH; i += WARPS * 32) {
+        bool valid = i / CH < heads && i % CH * 8 < d;
+        copy_async(q_tile + tile_at<D>(i / CH, i % CH), valid ? q + i / CH * d + i % CH * 8 : q,
+                   valid);
+    }
+}
+
+/* Behind a walk_step: entries of the list, read as soon as each is written, into shared memory. */
+__device__ __forceinline__ void await_entries(const int32_t *list, int count, int *entries)
+{
+    for (int e = threadIdx.x; e < count; e += WARPS * 32) {
+        int block;
+        do
+            block = load_now(list + e);
+        while (block == (int)NOT_YET);
+        entries[e] = block;
+    }
+    __syncthreads();
+}
+
+/* s += Q · Kᵀ of 16 keys. */
+template <int D>
+__device__ __forceinline__ void add_scores(float (&s)[2][4], const uint32_t (&qa)[D / 16][4],
+                                           uint32_t k_tile, int lane)
+{
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t kb[4];
+        load_matrix(kb, k_address<D>(k_tile, 0, k * 2, lane));
+        mma16816(s[0], qa[k], kb[0], kb[1]);
+        mma16816(s[1], qa[k], kb[2], kb[3]);
+    }
+}
+
+/* Pairs of query t and the 16 slots from slot0 on, keys from key0 on, that are not kept:
+ * -infinity. */
+__device__ __forceinline__ void mask_scores(float (&s)[2][4], const key_list &list, int t,
+                                            int slot0, int key0, int end, bool partial, int lane)
+{
+#pragma unroll
+    for (int nt = 0; nt < 2; nt++)
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            int at = nt * 8 + (lane & 3) * 2 + c;
+            if (slot0 + at >= end || !pair_kept(list, t, key0 + at, slot0 + at, partial))
+                s[nt][c] = s[nt][2 + c] = -INFINITY;
+        }
+}
+
+/* The online softmax: scores become weights relative to the new maxima, and what was summed so far
+ * shrinks to these. */
+template <int D>
+__device__ __forceinline__ void softmax_step(float (&s)[2][4], float (&o)[D / 8][4],
+                                             float (&row_max)[2], float (&row_sum)[2],
+                                             float scale_log2)
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float top = fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
+        top = fmaxf(row_max[r], quad_max(top));
+        float base = top == -INFINITY ? 0.0f : top * scale_log2;
+        float shrink = exp2f(row_max[r] * scale_log2 - base);
+        row_max[r] = top;
+        float sum = 0;
+#pragma unroll
+        for (int nt = 0; nt < 2; nt++)
+#pragma unroll
+            for (int c = 0; c < 2; c++) {
+                float e = exp2f(s[nt][2 * r + c] * scale_log2 - base);
+                s[nt][2 * r + c] = e;
+                sum += e;
+            }
+        row_sum[r] = row_sum[r] * shrink + sum;
+#pragma unroll
+        for (int nt = 0; nt < D / 8; nt++) {
+            o[nt][2 * r] *= shrink;
+            o[nt][2 * r + 1] *= shrink;
+        }
+    }
+}
+
+/* o += weights · V of 16 keys. */
+template <int D>
+__device__ __forceinline__ void add_values(float (&o)[D / 8][4], const float (&s)[2][4],
+                                           uint32_t v_tile, int lane)
+{
+    uint32_t pa[4] = {pack_bf16(s[0][0], s[0][1]), pack_bf16(s[0][2], s[0][3]),
+                      pack_bf16(s[1][0], s[1][1]), pack_bf16(s[1][2], s[1][3])};
+#pragma unroll
+    for (int nc = 0; nc < D / 8; nc += 2) {
+        uint32_t vb[4];
+        load_matrix_transposed(vb, v_address<D>(v_tile, 0, nc, lane));
+        mma16816(o[nc], pa, vb[0], vb[1]);
+        mma16816(o[nc + 1], pa, vb[2], vb[3]);
+    }
+}
+
+/* A warp's share of each head: maximum and sum to ml [WARPS][heads][2], values to sh_o
+ * [WARPS][heads][PITCH]. */
+template <int D, int PITCH>
+__device__ __forceinline__ void store_share(float *ml, float *sh_o, const float (&o)[D / 8][4],
+                                            const float (&row_max)[2], const float (&row_sum)[2],
+                                            int heads)
+{
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = (lane >> 2) + 8 * r;
+        float total = quad_sum(row_sum[r]);
+        if (row >= heads)
+            continue;
+        if ((lane & 3) == 0)
+            *reinterpret_cast<float2 *>(ml + (warp * heads + row) * 2) =
+                make_float2(row_max[r], total);
+#pragma unroll
+        for (int nt = 0; nt < D / 8; nt++)
+            *reinterpret_cast<float2 *>(sh_o + (warp * heads + row) * PITCH + nt * 8 +
+                                        (lane & 3) * 2) =
+                make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
+    }
+}
+
 template <int D>
 __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decode_plan p)
 {
@@ -276,11 +403,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     const bf16 *q = a.q + ((int64_t)seq * a.H + h0) * a.d;
     uint32_t q_tile =
         shared_address(shared) + (uint32_t)(WARPS * STAGES * STAGE_BYTES - 16 * D * 2);
-    for (int i = threadIdx.x; i < 16 * CH; i += WARPS * 32) {
-        bool valid = i / CH < heads && i % CH * 8 < a.d;
-        copy_async(q_tile + tile_at<D>(i / CH, i % CH), valid ? q + i / CH * a.d + i % CH * 8 : q,
-                   valid);
-    }
+    load_queries<D>(q_tile, q, heads, a.d);
     copy_commit();
     int t = a.n_k - 1, block_log2 = a.block_log2;
     const bf16 *k_base = a.k + ((int64_t)seq * a.kv_stride * a.Hkv + kv_head) * a.d;
@@ -304,14 +427,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     if (p.written) {
         int *entries = reinterpret_cast<int *>(shared + p.entries_at), from = begin >> block_log2,
             count = ((end - 1) >> block_log2) - from + 1;
-        for (int e = threadIdx.x; e < count; e += WARPS * 32) {
-            int block;
-            do
-                block = load_now(a.indices + seq * p.entries + from + e);
-            while (block == (int)NOT_YET);
-            entries[e] = block;
-        }
-        __syncthreads();
+        await_entries(a.indices + seq * p.entries + from, count, entries);
         list.index = entries - from;
     }
     /* 16 slots lie in one block (B >= 16), so a tile is 16 keys in a row. */
@@ -354,59 +470,13 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
         __syncwarp();
         uint32_t k_tile = ring + stage * STAGE_BYTES, v_tile = k_tile + 16 * D * 2;
         float s[2][4] = {};
-#pragma unroll
-        for (int k = 0; k < CH / 2; k++) {
-            uint32_t kb[4];
-            load_matrix(kb, k_address<D>(k_tile, 0, k * 2, lane));
-            mma16816(s[0], qa[k], kb[0], kb[1]);
-            mma16816(s[1], qa[k], kb[2], kb[3]);
-        }
+        add_scores<D>(s, qa, k_tile, lane);
         bool partial = slot_partial(list, slot0);
         /* no key is later than the query: only the list's end and partial blocks need a mask */
-        if (slot0 + 16 > end || partial) {
-            int key0 = first_key(slot0);
-#pragma unroll
-            for (int nt = 0; nt < 2; nt++)
-#pragma unroll
-                for (int c = 0; c < 2; c++) {
-                    int at = nt * 8 + (lane & 3) * 2 + c;
-                    if (slot0 + at >= end || !pair_kept(list, t, key0 + at, slot0 + at, partial))
-                        s[nt][c] = s[nt][2 + c] = -INFINITY;
-                }
-        }
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float top =
-                fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
-            top = fmaxf(row_max[r], quad_max(top));
-            float base = top == -INFINITY ? 0.0f : top * a.scale_log2;
-            float shrink = exp2f(row_max[r] * a.scale_log2 - base);
-            row_max[r] = top;
-            float sum = 0;
-#pragma unroll
-            for (int nt = 0; nt < 2; nt++)
-#pragma unroll
-                for (int c = 0; c < 2; c++) {
-                    float e = exp2f(s[nt][2 * r + c] * a.scale_log2 - base);
-                    s[nt][2 * r + c] = e;
-                    sum += e;
-                }
-            row_sum[r] = row_sum[r] * shrink + sum;
-#pragma unroll
-            for (int nt = 0; nt < CH; nt++) {
-                o[nt][2 * r] *= shrink;
-                o[nt][2 * r + 1] *= shrink;
-            }
-        }
-        uint32_t pa[4] = {pack_bf16(s[0][0], s[0][1]), pack_bf16(s[0][2], s[0][3]),
-                          pack_bf16(s[1][0], s[1][1]), pack_bf16(s[1][2], s[1][3])};
-#pragma unroll
-        for (int nc = 0; nc < CH; nc += 2) {
-            uint32_t vb[4];
-            load_matrix_transposed(vb, v_address<D>(v_tile, 0, nc, lane));
-            mma16816(o[nc], pa, vb[0], vb[1]);
-            mma16816(o[nc + 1], pa, vb[2], vb[3]);
-        }
+        if (slot0 + 16 > end || partial)
+            mask_scores(s, list, t, slot0, first_key(slot0), end, partial, lane);
+        softmax_step<D>(s, o, row_max, row_sum, a.scale_log2);
+        add_values<D>(o, s, v_tile, lane);
         __syncwarp(); /* the stage is free */
         stage = (stage + 1) % STAGES;
     }
@@ -421,21 +491,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     constexpr int PITCH = D + 8; /* eight rows that are written at once fall into different banks */
     float *sh_ml = reinterpret_cast<float *>(shared); /* [WARPS][heads][2] */
     float *sh_o = sh_ml + WARPS * 16 * 2;             /* [WARPS][heads][PITCH] */
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int row = (lane >> 2) + 8 * r;
-        float total = quad_sum(row_sum[r]);
-        if (row >= heads)
-            continue;
-        if ((lane & 3) == 0)
-            *reinterpret_cast<float2 *>(sh_ml + (warp * heads + row) * 2) =
-                make_float2(row_max[r], total);
-#pragma unroll
-        for (int nt = 0; nt < CH; nt++)
-            *reinterpret_cast<float2 *>(sh_o + (warp * heads + row) * PITCH + nt * 8 +
-                                        (lane & 3) * 2) =
-                make_float2(o[nt][2 * r], o[nt][2 * r + 1]);
-    }
+    store_share<D, PITCH>(sh_ml, sh_o, o, row_max, row_sum, heads);
     __syncthreads();
     int group = seq * (int)gridDim.y + (int)blockIdx.y;
     int64_t share = (int64_t)group * p.splits + split;
@@ -446,21 +502,21 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     /* All shares of this group of heads: splits · (D + 2) · 4 bytes a head, from L2. */
     float *parts = sh_o + WARPS * 16 * PITCH; /* the warps' shares may still be read */
     if (splits > 1 && !p.done) {
-        /* the last blocks add, who wait for those that got their places before them: also where
+        /* the last CTAs add: those that they wait for got their places before them, also where
          * another process holds some of the places */
         int first = splits - 1 - split;
         if (first < heads)
-            add_blocks<D>(p, group, splits, heads, first, splits, a.scale_log2, parts + WARPS * D,
+            add_shares<D>(p, group, splits, heads, first, splits, a.scale_log2, parts + WARPS * D,
                           parts, out, a.d);
     } else if (splits > 1 && last_of(p.done + group, (unsigned)splits)) {
-        add_blocks<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out,
+        add_shares<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out,
                       a.d);
     }
     while (!seen)
         seen = load_now(written);
 }
 
-/* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of blocks
+/* Shares a group: the fewest that come within 5 % of the shortest schedule, whole waves of CTAs
  * over the length of a share. Many are a multiple of 8, so that adding them ends with a full turn.
  * The list's true length is known on the device only. */
 static int choose_splits(int groups, int at_once, int most)
@@ -488,7 +544,7 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
             "attention: head_dim %d needs %d bytes of shared memory a block, this GPU has %d", a.d,
             bytes, s->smem_optin);
     int groups = a.batch * a.Hkv * p.head_tiles;
-    /* the driver takes 1024 of a block's, and `last_of` some */
+    /* the driver takes 1024 of a CTA's, and `last_of` some */
     auto at_once = [&] {
         return s->multiprocessors * std::max(1, std::min(s->smem_per_mp / (bytes + 2048), 2));
     };

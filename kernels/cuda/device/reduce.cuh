@@ -1,4 +1,4 @@
-/* reduce.cuh: sums and maxima over a warp and a block, always in the same order, so that results
+/* reduce.cuh: sums and maxima over a warp and a CTA, always in the same order, so that results
  * are the same in every run. */
 #ifndef SW_CUDA_REDUCE_CUH
 #define SW_CUDA_REDUCE_CUH
@@ -21,7 +21,7 @@ __device__ inline float warp_max(float v)
     return v;
 }
 
-/* Whole block; `lanes` is shared memory for 32 floats. Every thread gets the result. */
+/* Whole CTA; `lanes` is shared memory for 32 floats. Every thread gets the result. */
 template <bool MAX>
 __device__ inline float block_reduce(float v, float *lanes)
 {
@@ -37,7 +37,7 @@ __device__ inline float block_reduce(float v, float *lanes)
 __device__ inline float block_sum(float v, float *lanes) { return block_reduce<false>(v, lanes); }
 __device__ inline float block_max(float v, float *lanes) { return block_reduce<true>(v, lanes); }
 
-/* A place that another block may write meanwhile, read anew each time. */
+/* A place that another CTA may write meanwhile, read anew each time. */
 __device__ inline int load_now(const int *p)
 {
     int v;
@@ -68,7 +68,7 @@ __device__ inline float4 load_now(const float4 *p)
 }
 
 /* What a place holds until its value is written: no result of arithmetic (its not-a-number is
- * 0x7fffffff) and no block. */
+ * 0x7fffffff) and no key block. */
 static const uint32_t NOT_YET = 0xffffffffu;
 
 __device__ inline bool is_there(float v) { return __float_as_uint(v) != NOT_YET; }
@@ -81,14 +81,14 @@ __device__ inline bool is_there(float4 v)
     return is_there(make_float2(v.x, v.y)) && is_there(make_float2(v.z, v.w));
 }
 
-/* Adds 1 to a counter after everything that this block wrote; says whether it was the last of
- * `count` blocks, which then sees what all of them wrote. The last one leaves a zero. The whole
- * block calls it. */
+/* Adds 1 to a counter after everything that this CTA wrote; says whether it was the last of
+ * `count` CTAs, which then sees what all of them wrote. The last one leaves a zero. The whole CTA
+ * calls it. */
 __device__ inline bool last_of(unsigned *done, unsigned count)
 {
     __shared__ bool last;
     __syncthreads();
-    /* one thread's release and acquire hold for its block, which the barriers order around it */
+    /* one thread's release and acquire hold for its CTA, which the barriers order around it */
     if (threadIdx.x == 0) {
         unsigned before;
         asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"

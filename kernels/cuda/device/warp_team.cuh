@@ -1,10 +1,10 @@
-/* warp_team.cuh: neighbouring warps of a block that work on one row and wait for nobody else. */
+/* warp_team.cuh: neighbouring warps of a CTA that work on one row and wait for nobody else. */
 #ifndef SW_CUDA_WARP_TEAM_CUH
 #define SW_CUDA_WARP_TEAM_CUH
 
 #include <cuda_runtime.h>
 
-/* T: what warps tell each other. MOST: warps of all teams of the block. */
+/* T: what warps tell each other. MOST: warps of all teams of the CTA. */
 template <class T, int MOST>
 struct warp_team {
     static_assert(MOST <= 16,

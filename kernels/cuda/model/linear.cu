@@ -153,7 +153,7 @@ __device__ inline struct best better(struct best a, struct best b)
     return b.value > a.value || (b.value == a.value && b.id < a.id) ? b : a; /* the first best id */
 }
 
-/* One block a row of logits [rows, vocab] fp32: maximum and its first id, then log Σ exp; two
+/* One CTA a row of logits [rows, vocab] fp32: maximum and its first id, then log Σ exp; two
  * reads, the second mostly from L2. */
 __global__ void head_rows(const float *logits, int vocab, const int32_t *targets, float *nll,
                           int32_t *argmax)

@@ -62,7 +62,7 @@ enum sw_status sw_cuda_embed(struct sw_backend *be, const void *table, const int
 
 /* --- RMSNorm ---------------------------------------------------------------------------------- */
 
-/* One block a row: out = weight · x / sqrt(mean x² + eps), fp32 inside, rounded once. A thread has
+/* One CTA a row: out = weight · x / sqrt(mean x² + eps), fp32 inside, rounded once. A thread has
  * one pack of the row up to 8192 columns; the row's second reading comes from L1. 4 · rows · width
  * bytes of device memory. In place is fine. */
 template <int V>
@@ -88,7 +88,7 @@ __global__ void rmsnorm_rows(const bf16 *x, const bf16 *weight, int width, float
     }
 }
 
-/* Short rows (q and k norms of 64 … 256): a warp a row, eight rows a block. */
+/* Short rows (q and k norms of 64 … 256): a warp a row, eight rows a CTA. */
 __global__ void rmsnorm_short(const bf16 *x, const bf16 *weight, int rows, int width, float eps,
                               bf16 *out)
 {
@@ -135,7 +135,7 @@ enum sw_status sw_cuda_rmsnorm(struct sw_backend *be, const void *x, const void 
 
 enum { ROPE_THREADS = 256, ROPE_ANGLES = 512 };
 
-/* A block takes `tokens` tokens: first their angles, once for all heads, into shared memory; then a
+/* A CTA takes `tokens` tokens: first their angles, once for all heads, into shared memory; then a
  * thread a pack of pairs at a time. The angles of packs' e-th pairs lie side by side, so that a
  * warp reads them without bank conflicts. Precise sincosf: positions reach 131072 rad, where the
  * fast one is noise. 4 · rows · heads · d bytes. */

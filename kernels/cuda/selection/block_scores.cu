@@ -107,7 +107,7 @@ __device__ inline const float *own_scores(const finish_args &a, int u)
 }
 __device__ inline bool has_own(const float *own, int j) { return own && own[j] == own[j]; }
 
-/* One block an (output unit, output row). Each thread keeps to its own columns, so that the sum
+/* One CTA an (output unit, output row). Each thread keeps to its own columns, so that the sum
  * over units goes through `out` itself (L1/L2) and its order is fixed. Reads the logits three times
  * (maximum, sum, value), the last two from L1/L2. */
 __global__ void __launch_bounds__(256) finish_rows(finish_args a)
@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(256) finish_rows(finish_args a)
 }
 
 /* The same for few output rows made of many (decode: heads × window queries into one row), where
- * one block an output row would leave the GPU idle. First maximum and sum of every row, a block a
- * row; then a block 32 columns, its 32 warps taking the rows by turns, added in a fixed order. Two
+ * one CTA an output row would leave the GPU idle. First maximum and sum of every row, a CTA a row;
+ * then a CTA 32 columns, its 32 warps taking the rows by turns, added in a fixed order. Two
  * reads of the logits: 8 · heads · window · b bytes, 17 MB at 32 × 32 × 2048. */
 __global__ void __launch_bounds__(256) row_statistics(finish_args a, float2 *stats)
 {
@@ -219,20 +219,21 @@ static enum sw_status finish_few(struct cuda_state *s, const finish_args &f)
 
 /* --- all of it, one unit into one ------------------------------------------------------------- */
 
-/* Where no mean is to be taken: logits, softmax and power of eight rows a block, the rows' logits
+/* Where no mean is to be taken: logits, softmax and power of eight rows a CTA, the rows' logits
  * in shared memory. A warp multiplies sixteen keys at a time by the eight rows, as tensor cores' 16
- * × 8 (mma.cuh: three tf32 products, 2^-20). A key serves a block once, so it goes from L2 to
+ * × 8 (mma.cuh: three tf32 products, 2^-20). A key serves a CTA once, so it goes from L2 to
  * registers, sixteen bytes at a time, those of the next sixteen keys asked for while these are
  * multiplied; lane t of a key takes coordinates 4t … 4t + 3 of sixteen, which make two products' k
  * in an order of their own.
  * The queries, split once, lie in shared memory in the order in which the lanes want them. Then a
  * warp a row.
  * At b = 2048, r = 64: 134 M multiply-adds of the triangle, three times over, 6 µs at 512 a cycle
- * and multiprocessor; each block reads the keys up to its last column, 67 MB from L2: 12 µs. Long
- * rows first: each multiprocessor has a long and a short block. At b = 128 a warp has one piece of
+ * and multiprocessor; each CTA reads the keys up to its last column, 67 MB from L2: 12 µs. Long
+ * rows first: each multiprocessor has a long and a short CTA. At b = 128 a warp has one piece of
  * sixteen keys: one read, 24 products, a softmax. Then most of the time is the first fetch of the
- * code, out of DRAM after a prompt has gone through L2. So while an early block waits it rehearses:
- * it goes its way once without reading or writing anything but shared memory, on zeros. */
+ * code, out of DRAM after a prompt has gone through L2. So while a dependent kernel waits it
+ * rehearses: it goes its way once without reading or writing anything but shared memory, on zeros.
+ */
 /* a group of coordinates is in registers at once */
 static const int FUSED_ROWS = 8, FUSED_KEYS = 16, FUSED_GROUP = 64, FUSED_WARPS = 8;
 
@@ -253,11 +254,135 @@ static __device__ __noinline__ float any_power(float v, float exponent)
     return powf(v, exponent);
 }
 
-__global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
-    score_rows(struct sw_block_scores a, int whole, bool early)
+/* coordinates of a group, 16 at a time; columns of a lane in the softmax */
+static const int FUSED_CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8;
+
+/* Sixteen coordinates from `from` on of keys g and g + 8 of a tile; zeros where there are none. */
+__device__ __forceinline__ void ask_keys(float4 (&key)[2], const float *k, int tile, int used,
+                                         int from, int r, int g)
 {
-    /* coordinates 16 at a time; columns of a lane in the softmax */
-    constexpr int CHUNKS = FUSED_GROUP / 16, AT_ONCE = 8;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int j = tile * FUSED_KEYS + half * 8 + g;
+        key[half] = j < used && from < r
+                        ? *reinterpret_cast<const float4 *>(k + (int64_t)j * r + from)
+                        : make_float4(0, 0, 0, 0);
+    }
+}
+
+/* The rows' queries, split into two tf32 numbers each, in the lanes' order: [groups ·
+ * CHUNKS][high, low][32 lanes]. Chunk e / 32 of lane e % 32, which is this thread's lane. */
+__device__ __forceinline__ void split_queries(float4 *queries, const float *q, int groups, int rows,
+                                              int r)
+{
+    int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll 1
+    for (int e = threadIdx.x; e < groups * FUSED_CHUNKS * 32; e += 32 * FUSED_WARPS) {
+        int from = e / 32 * 16 + 4 * t;
+        float4 v = g < rows && from < r
+                       ? *reinterpret_cast<const float4 *>(q + (int64_t)g * r + from)
+                       : make_float4(0, 0, 0, 0);
+        uint32_t hi[4], lo[4];
+        split_tf32(v.x, hi[0], lo[0]);
+        split_tf32(v.y, hi[1], lo[1]);
+        split_tf32(v.z, hi[2], lo[2]);
+        split_tf32(v.w, hi[3], lo[3]);
+        reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + lane] =
+            make_uint4(hi[0], hi[1], hi[2], hi[3]);
+        reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + 32 + lane] =
+            make_uint4(lo[0], lo[1], lo[2], lo[3]);
+    }
+}
+
+/* Sixteen coordinates of two keys as the tensor cores want them: two products of eight coordinates,
+ * 4t, 4t + 1 and 4t + 2, 4t + 3. */
+__device__ __forceinline__ void split_keys(const float4 (&key)[2], uint32_t (&hi)[2][4],
+                                           uint32_t (&lo)[2][4])
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        split_tf32(key[half].x, hi[0][half], lo[0][half]);
+        split_tf32(key[half].y, hi[0][half + 2], lo[0][half + 2]);
+        split_tf32(key[half].z, hi[1][half], lo[1][half]);
+        split_tf32(key[half].w, hi[1][half + 2], lo[1][half + 2]);
+    }
+}
+
+/* Their products with the queries' halves, which stay apart, so that few wait for the one before.
+ */
+__device__ __forceinline__ void add_products(float (&acc)[2][3][4], const uint32_t (&hi)[2][4],
+                                             const uint32_t (&lo)[2][4], uint4 high, uint4 low)
+{
+    uint32_t b_hi[4] = {high.x, high.y, high.z, high.w}, b_lo[4] = {low.x, low.y, low.z, low.w};
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+        mma1688(acc[e][0], lo[e], b_hi[2 * e], b_hi[2 * e + 1]);
+        mma1688(acc[e][1], hi[e], b_lo[2 * e], b_lo[2 * e + 1]);
+        mma1688(acc[e][2], hi[e], b_hi[2 * e], b_hi[2 * e + 1]);
+    }
+}
+
+/* The warp's row: softmax of its logits x [0 … allowed - 1] to the power `whole`, or `exponent`
+ * where that is 0, into out, of which what is not allowed becomes 0. Not `real`: a rehearsal, which
+ * writes nothing but x. */
+__device__ __forceinline__ void softmax_power(float *x, float *out, int allowed, int b, int whole,
+                                              float exponent, bool real)
+{
+    int lane = threadIdx.x & 31;
+    float top = -INFINITY, sum = 0, v[AT_ONCE];
+#pragma unroll 1
+    for (int j = lane; j < allowed; j += 32 * AT_ONCE)
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++)
+            top = fmaxf(top, j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY);
+    top = warp_max(top);
+#pragma unroll 1
+    for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++)
+            v[e] = j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY;
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++) {
+            v[e] = expf(v[e] - top);
+            sum += v[e];
+            if (j + 32 * e < allowed)
+                x[j + 32 * e] = v[e];
+        }
+    }
+    float scale = 1.0f / warp_sum(sum);
+#pragma unroll 1
+    for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
+        float power[AT_ONCE];
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++) {
+            v[e] = j + 32 * e < allowed ? x[j + 32 * e] * scale : 0.0f;
+            power[e] = 1;
+        }
+#pragma unroll 1
+        for (int left = whole; left > 0; left >>= 1) /* squaring, as in power_of */
+#pragma unroll
+            for (int e = 0; e < AT_ONCE; e++) {
+                if (left & 1)
+                    power[e] *= v[e];
+                v[e] *= v[e];
+            }
+#pragma unroll
+        for (int e = 0; e < AT_ONCE; e++)
+            if (real && j + 32 * e < allowed)
+                out[j + 32 * e] = power[e];
+        if (real && whole == 0)
+#pragma unroll 1
+            for (int at = j; at < min(allowed, j + 32 * AT_ONCE); at += 32)
+                out[at] = any_power(x[at] * scale, exponent);
+    }
+    for (int j = allowed + lane; real && j < b; j += 32)
+        out[j] = 0.0f;
+}
+
+__global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
+    score_rows(struct sw_block_scores a, int whole, bool rehearse)
+{
+    constexpr int CHUNKS = FUSED_CHUNKS;
     /* [groups · CHUNKS][high, low][32 lanes], logits [ROWS][ld] */
     extern __shared__ __align__(16) float4 queries[];
     allow_dependents();
@@ -269,7 +394,7 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
                 *k = a.k + (int64_t)(u * (int64_t)a.units_k / a.units_q) * a.k_ld * a.r;
     float *logits = reinterpret_cast<float *>(queries + groups * CHUNKS * 64);
 #pragma unroll 1
-    for (int pass = early ? 0 : 1; pass < 2; pass++) { /* the rehearsal, then the work */
+    for (int pass = rehearse ? 0 : 1; pass < 2; pass++) { /* the rehearsal, then the work */
         bool real = pass == 1;
         if (real)
             wait_for_previous();
@@ -280,35 +405,12 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
         __syncthreads();       /* nobody is in the rehearsal any more */
         float4 key[CHUNKS][2]; /* of keys g and g + 8 */
         auto ask = [&](int tile, int group, int c) {
-            int from = group * FUSED_GROUP + c * 16 + 4 * t;
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                int j = tile * FUSED_KEYS + half * 8 + g;
-                key[c][half] = j < used && from < a.r
-                                   ? *reinterpret_cast<const float4 *>(k + (int64_t)j * a.r + from)
-                                   : make_float4(0, 0, 0, 0);
-            }
+            ask_keys(key[c], k, tile, used, group * FUSED_GROUP + c * 16 + 4 * t, a.r, g);
         };
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++)
             ask(warp, 0, c);
-#pragma unroll 1
-        /* chunk e / 32 of lane e % 32, which is this thread's lane */
-        for (int e = threadIdx.x; e < groups * CHUNKS * 32; e += 32 * FUSED_WARPS) {
-            int from = e / 32 * 16 + 4 * t;
-            float4 v = real && g < rows && from < a.r
-                           ? *reinterpret_cast<const float4 *>(q + (int64_t)g * a.r + from)
-                           : make_float4(0, 0, 0, 0);
-            uint32_t hi[4], lo[4];
-            split_tf32(v.x, hi[0], lo[0]);
-            split_tf32(v.y, hi[1], lo[1]);
-            split_tf32(v.z, hi[2], lo[2]);
-            split_tf32(v.w, hi[3], lo[3]);
-            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + lane] =
-                make_uint4(hi[0], hi[1], hi[2], hi[3]);
-            reinterpret_cast<uint4 *>(queries)[e / 32 * 64 + 32 + lane] =
-                make_uint4(lo[0], lo[1], lo[2], lo[3]);
-        }
+        split_queries(queries, q, groups, real ? rows : 0, a.r);
         __syncthreads();
         float acc[2][3][4] = {}; /* the three products apart, so that few wait for the one before */
         for (int tile = warp, group = 0; tile < tiles;) {
@@ -319,23 +421,10 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 uint4 high = query[c * 64], low = query[c * 64 + 32];
-                uint32_t b_hi[4] = {high.x, high.y, high.z, high.w},
-                         b_lo[4] = {low.x, low.y, low.z, low.w}, hi[2][4], lo[2][4];
-#pragma unroll
-                /* two products of eight coordinates: 4t, 4t + 1 and 4t + 2, 4t + 3 */
-                for (int half = 0; half < 2; half++) {
-                    split_tf32(key[c][half].x, hi[0][half], lo[0][half]);
-                    split_tf32(key[c][half].y, hi[0][half + 2], lo[0][half + 2]);
-                    split_tf32(key[c][half].z, hi[1][half], lo[1][half]);
-                    split_tf32(key[c][half].w, hi[1][half + 2], lo[1][half + 2]);
-                }
+                uint32_t hi[2][4], lo[2][4];
+                split_keys(key[c], hi, lo);
                 ask(next, next_group, c);
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    mma1688(acc[e][0], lo[e], b_hi[2 * e], b_hi[2 * e + 1]);
-                    mma1688(acc[e][1], hi[e], b_lo[2 * e], b_lo[2 * e + 1]);
-                    mma1688(acc[e][2], hi[e], b_hi[2 * e], b_hi[2 * e + 1]);
-                }
+                add_products(acc, hi, lo, high, low);
             }
             if (next_group == 0)
 #pragma unroll
@@ -354,55 +443,8 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS, 2)
         if (warp >= rows)
             continue;
         int allowed = !real ? 1 : a.causal ? min(a.b, a.row0 + i0 + warp + 1) : a.b;
-        float *x = logits + warp * ld, *out = unit_row(a.out, u, i0 + warp), top = -INFINITY,
-              sum = 0, v[AT_ONCE];
-#pragma unroll 1
-        for (int j = lane; j < allowed; j += 32 * AT_ONCE)
-#pragma unroll
-            for (int e = 0; e < AT_ONCE; e++)
-                top = fmaxf(top, j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY);
-        top = warp_max(top);
-#pragma unroll 1
-        for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
-#pragma unroll
-            for (int e = 0; e < AT_ONCE; e++)
-                v[e] = j + 32 * e < allowed ? x[j + 32 * e] : -INFINITY;
-#pragma unroll
-            for (int e = 0; e < AT_ONCE; e++) {
-                v[e] = expf(v[e] - top);
-                sum += v[e];
-                if (j + 32 * e < allowed)
-                    x[j + 32 * e] = v[e];
-            }
-        }
-        float scale = 1.0f / warp_sum(sum);
-#pragma unroll 1
-        for (int j = lane; j < allowed; j += 32 * AT_ONCE) {
-            float power[AT_ONCE];
-#pragma unroll
-            for (int e = 0; e < AT_ONCE; e++) {
-                v[e] = j + 32 * e < allowed ? x[j + 32 * e] * scale : 0.0f;
-                power[e] = 1;
-            }
-#pragma unroll 1
-            for (int left = whole; left > 0; left >>= 1) /* squaring, as in power_of */
-#pragma unroll
-                for (int e = 0; e < AT_ONCE; e++) {
-                    if (left & 1)
-                        power[e] *= v[e];
-                    v[e] *= v[e];
-                }
-#pragma unroll
-            for (int e = 0; e < AT_ONCE; e++)
-                if (real && j + 32 * e < allowed)
-                    out[j + 32 * e] = power[e];
-            if (real && whole == 0)
-#pragma unroll 1
-                for (int at = j; at < min(allowed, j + 32 * AT_ONCE); at += 32)
-                    out[at] = any_power(x[at] * scale, a.exponent);
-        }
-        for (int j = allowed + lane; real && j < a.b; j += 32)
-            out[j] = 0.0f;
+        softmax_power(logits + warp * ld, unit_row(a.out, u, i0 + warp), allowed, a.b, whole,
+                      a.exponent, real);
     }
 }
 

@@ -6,7 +6,7 @@
 
 /* --- mark_top --------------------------------------------------------------------------------- */
 
-/* One block a row. The threshold by radix selection (four reads), then runs of entries in order, so
+/* One CTA a row. The threshold by radix selection (four reads), then runs of entries in order, so
  * that of equal ones the last (or the first) are kept: 24 bytes an entry, from L2 but for the first
  * 4. */
 __global__ void __launch_bounds__(THREADS) mark_rows(struct sw_mark_top a, const int32_t *counts)

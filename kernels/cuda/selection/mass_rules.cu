@@ -57,7 +57,7 @@ static enum sw_status sort_segments(struct cuda_state *s, struct sort_buffers *b
     return SW_OK;
 }
 
-/* Exclusive fp64 sums over the block's threads, in their order; total to everyone. */
+/* Exclusive fp64 sums over the CTA's threads, in their order; total to everyone. */
 __device__ inline double scan_doubles(double v, double *total, double *lanes)
 {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -191,7 +191,7 @@ __global__ void segment_offsets(mass_args a, int units, bool whole_units, int64_
     offsets[id] = u * a.triangle + (a.triangle - entries_before(a.in.row0, a.in.rows - back));
 }
 
-/* One block a row: its sorted entries from the best on. */
+/* One CTA a row: its sorted entries from the best on. */
 __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
 {
     __shared__ double lanes[THREADS / 32];
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
     }
 }
 
-/* One block a unit: rows compete. */
+/* One CTA a unit: rows compete. */
 __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
 {
     __shared__ double lanes[THREADS / 32];

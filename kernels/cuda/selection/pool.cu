@@ -45,13 +45,13 @@ __device__ inline void mean_of_heads(const bf16 *x, int heads, int d, float *mea
 /* Adds tokens to block sums in token order, so that prefill and token-by-token decode add the same
  * numbers in the same order.
  *
- * One block a (key block, unit, slice of columns). First all threads, 8 columns each, make the
+ * One CTA a (key block, unit, slice of columns). First all threads, 8 columns each, make the
  * tokens' means over the unit's heads in shared memory (heads in order); then one thread a column
  * adds the tokens in order. One read of x: tokens · heads · d · 2 bytes; one addition an element.
  * At 128K tokens, 32 heads of 128: 1.07 GB, 0.36 ms at 3.0 TB/s. */
 static const int POOL_FLOATS = 4096; /* means held at once */
 
-/* `slice` columns a block: 128, or fewer where that leaves multiprocessors idle. */
+/* `slice` columns a CTA: 128, or fewer where that leaves multiprocessors idle. */
 
 __global__ void __launch_bounds__(256, 4)
     pool_blocks(const bf16 *x, int heads, int d, int per_unit, int block, int t0, int t1, int ld,
@@ -124,7 +124,7 @@ __device__ inline void hadamard(float *v, const struct sw_srht &t, float *out)
         out[k] = v[t.keep[k]] * t.scale;
 }
 
-/* One block a (key block, unit): mean, signs, unnormalised Walsh–Hadamard transform in shared
+/* One CTA a (key block, unit): mean, signs, unnormalised Walsh–Hadamard transform in shared
  * memory, kept coordinates scaled. d' log2 d' additions; (d + r) · 4 bytes. */
 __global__ void sketch_rows(struct sw_sketch a, struct sw_srht t, bool plain)
 {
@@ -176,7 +176,7 @@ struct pool_job {
 static const int MOST_JOBS = 2, JOB_THREADS = 512, JOB_FLOATS = 8192;
 struct pool_jobs {
     struct pool_job job[MOST_JOBS];
-    int d, first; /* blocks of the first job */
+    int d, first; /* CTAs of the first job */
 };
 
 /* As hadamard, a coordinate a thread: the stages within a warp by shuffles, the others through
@@ -209,10 +209,10 @@ __device__ inline void hadamard_threads(float mine, float *v, const struct sw_sr
         out[c] = v[kept] * t.scale;
 }
 
-/* pool_blocks and sketch_rows, one block a (key block, unit), all columns: the transform needs
- * them. 512 threads with seven 16-byte reads each under way are 57 KB, two blocks 115 KB a
- * multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one block
- * of queries, most of the time alone. The last block's way from its last byte to its sketch is
+/* pool_blocks and sketch_rows, one CTA a (key block, unit), all columns: the transform needs
+ * them. 512 threads with seven 16-byte reads each under way are 57 KB, two CTAs 115 KB a
+ * multiprocessor, where 18 are enough for 3.3 TB/s at 700 ns; at 8K a multiprocessor has one CTA
+ * of queries, most of the time alone. The last CTA's way from its last byte to its sketch is
  * waited for by everybody: what the sketch needs besides is asked for first of all. */
 __device__ inline void pool_job_block(const struct pool_job &j, int d, int id)
 {

@@ -1,5 +1,5 @@
-/* radix_select.cuh: the key of the need-th best score of a row without sorting it, and block-wide
- * sums; for blocks of whole warps. */
+/* radix_select.cuh: the key of the need-th best score of a row without sorting it, and
+ * sums over a CTA, which is of whole warps. */
 #ifndef SW_CUDA_RADIX_SELECT_CUH
 #define SW_CUDA_RADIX_SELECT_CUH
 
@@ -23,7 +23,7 @@ struct pair_sum {
     int a, b;
 };
 
-/* Exclusive sums over the block's threads; totals to everyone. `lanes`: two ints of shared memory a
+/* Exclusive sums over the CTA's threads; totals to everyone. `lanes`: two ints of shared memory a
  * warp. */
 template <int WARPS>
 __device__ inline struct pair_sum scan_pairs(struct pair_sum v, struct pair_sum *total,

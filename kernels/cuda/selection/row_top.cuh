@@ -7,7 +7,7 @@
 #include "kernels/cuda/device/warp_team.cuh"
 #include "kernels/cuda/selection/radix_select.cuh" /* the order of scores */
 
-/* A block of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256
+/* A CTA of TEAM_WARPS warps takes as many rows as it has teams; a team has a warp for 256
  * columns, at most all of them. A warp alone needs no barrier. */
 static const int TEAM_WARPS = 8, TEAM_EACH = 8; /* columns a thread and turn */
 
@@ -52,7 +52,7 @@ struct row_team : warp_team<uint32_t, TEAM_WARPS> {
  * and halved by turns, and the search ends as soon as just the wanted number lies above: 6 to 10
  * steps on average, of two instructions a column and one reduction (radix passes of eight bits have
  * their first two full of atomics on the same few exponents). The first turn's columns, 2048 where
- * the team is a whole block, stay in registers. */
+ * the team is a whole CTA, stay in registers. */
 template <bool PADDED>
 __device__ inline void list_best(struct row_team &team, const float *scores, int i, int lo, int hi,
                                  int need, int32_t *list)

@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(128) line_logits(line_args a)
         }
 }
 
-/* Maximum and 1 / sum over the keys that the query sees; one block a row. */
+/* Maximum and 1 / sum over the keys that the query sees; one CTA a row. */
 __global__ void __launch_bounds__(512) line_statistics(line_args a)
 {
     __shared__ float lanes[32];

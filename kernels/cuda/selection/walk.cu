@@ -16,7 +16,7 @@
  * 8.6 GFLOP at b = 2048. Entries that are zero by the contract are not trusted to be written: the
  * copy into shared memory leaves them out.
  *
- * A block makes a T × T tile with eight warps. Each warp makes 32 × 32 entries over its share of
+ * A CTA makes a T × T tile with eight warps. Each warp makes 32 × 32 entries over its share of
  * every step's k: at T = 64 four warps side by side and two shares, at T = 32 one and eight. The
  * shares are added at the end, in order. T = 64 halves what is read; T = 32 keeps all
  * multiprocessors busy where there are few tiles, and the longest sum short. Tiles with the longest
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
         uint32_t to = at + (uint32_t)((step & 1) * L::STAGE) * 4;
         load_floats<VEC, T, L::DEPTH, L::X_LD>(to, x, a.out.ld, i0, a.rows, k0, k_end, a.causal,
                                                a.row0);
-        load_floats<VEC, L::DEPTH, T, L::A_LD>(to + (uint32_t)(T * L::X_LD) * 4, m, a.a.ld, k0,
+        load_floats<VEC, L::DEPTH, T, L::A_LD>(to + (uint32_t)(T * L::X_LD) * 4, m, a.out.ld, k0,
                                                k_end, j0, a.b, a.causal, 0);
     };
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(WALK_THREADS, 2) walk_tiles(struct sw_walk a)
 
 /* --- row by matrix ---------------------------------------------------------------------------- */
 
-/* Few rows (decode): 32 columns a block, 32 threads down k. Reads the triangle of a once: 2 · b²
+/* Few rows (decode): 32 columns a CTA, 32 threads down k. Reads the triangle of a once: 2 · b²
  * bytes, 8.4 MB at b = 2048 (2.8 µs). */
 __global__ void __launch_bounds__(1024) walk_rows(struct sw_walk a)
 {
@@ -317,7 +317,7 @@ __device__ inline float blend(float x, float value,
     return weight == 1.0f ? value : x + weight * (value - x);
 }
 
-/* Row c moves towards the new row and is renormalised; one block a unit. */
+/* Row c moves towards the new row and is renormalised; one CTA a unit. */
 __global__ void __launch_bounds__(256) running_row(struct sw_running a)
 {
     __shared__ float lanes[32];
@@ -335,7 +335,7 @@ __global__ void __launch_bounds__(256) running_row(struct sw_running a)
             m[j] /= sum;
 }
 
-/* Column c the same way; then each touched row is renormalised. One block a (row, unit). */
+/* Column c the same way; then each touched row is renormalised. One CTA a (row, unit). */
 __global__ void __launch_bounds__(128) running_column(struct sw_running a)
 {
     __shared__ float lanes[32];

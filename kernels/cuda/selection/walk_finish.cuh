@@ -1,4 +1,4 @@
-/* walk_finish.cuh: the finisher of a walk_step (walk_step.cu): one block a sequence that makes the
+/* walk_finish.cuh: the finisher of a walk_step (walk_step.cu): one CTA a sequence that makes the
  * walk's row of the workers' logits and parts, and the list of it.
  *
  * It works alone while every other multiprocessor waits for the list, and what it does is one thing
@@ -62,7 +62,8 @@ __device__ inline void set_not_yet(float *p)
     *reinterpret_cast<float4 *>(p) = make_float4(not_yet, not_yet, not_yet, not_yet);
 }
 
-/* The warps of the finisher that have columns. At b = 128 it is one, which waits for nobody. */
+/* The warps of the finisher that have columns. At b = 128 that is one warp, which needs no
+ * barrier. */
 struct team : warp_team<uint2, TEAM> {
     struct team_shared *sh;
 
@@ -242,7 +243,7 @@ __device__ inline void take_parts(const step_args &a, int j, float (&sum)[EACH])
 template <bool ONE>
 struct columns {
     int lo, hi, before; /* before: the query's own block */
-    /* of the only turn, made before anybody waits, and kept (opaque): all bits or none */
+    /* of the only turn, made before anybody waits, and kept (hide_origin): all bits or none */
     uint32_t candidate[EACH], forced[EACH];
 
     __device__ columns(const step_args &a)
@@ -536,8 +537,8 @@ __device__ void finish_list(const step_args &a, struct team &team, const columns
     }
 }
 
-/* The whole block of the finisher, once the list's entries say NOT_YET; the workers' results may
- * come at any time. */
+/* What the finisher does, all its threads, once the list's entries say NOT_YET; the workers'
+ * results may come at any time. */
 template <bool ONE>
 __device__ inline void finish(const step_args &a, struct finish_shared<ONE> *sh)
 {

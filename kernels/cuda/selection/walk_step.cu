@@ -4,18 +4,19 @@
  * All of it is latency: the bytes (2·b² of the matrix, 8.4 MB at b = 2048; 4·r·b of key sketches)
  * are 3 µs, one cold read after another is the rest. So whatever can be asked for at once is asked
  * for before anybody waits, and what is computed twice is cheaper than what is handed over.
- * Three kinds of blocks work side by side, for each sequence. Some take 32 key blocks each, make
- * the query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in
- * registers) and their logits. Others take tiles of 1,024 × 32 or × 16 of the cached matrix and
+ * Three kinds of CTA work side by side, for each sequence. Some take 32 key blocks each, make the
+ * query's sketch (all alike: 2·H·d bytes from L2; each warp transforms its own copy, in registers)
+ * and these blocks' logits. Others take tiles of 1,024 × 32 or × 16 of the cached matrix and
  * multiply the walk's row by them, which needs nothing of this layer's query but the last term, x_c
  * · a[c,:]. One, the finisher (walk_finish.cuh), does the rest alone: softmax, power, that last
- * term, the maximum, the selection. Sums have a fixed order.
- * What is handed over is its own flag: logits, parts and entries of the list hold NOT_YET until
- * they are written, and who needs one reads it until it does not. That costs one way through L2
- * (0.6 µs) where a counter behind a fence costs three. Two things wait so: the finisher for the
- * workers of its sequence, and attention that was launched early for the list (decode.cu). Neither
- * can wait for a block that has no place: finishers are fewer than the places, and an early launch
- * begins when every block of this one runs. */
+ * term, the maximum, the selection. Sums have a fixed order. What one CTA hands to another is its
+ * own flag: logits, parts and entries of the list hold NOT_YET until they are written, and whoever
+ * needs one reads it until it does not. That costs one way through L2 (0.6 µs) where a counter
+ * behind a fence costs three. Two things wait so: the finisher for the workers of its sequence, and
+ * attention that was launched as a dependent kernel for the list (decode.cu; the selection's
+ * `launch` says that it may). Neither can wait for a CTA that has no place on a multiprocessor:
+ * there are fewer finishers than places, and a dependent launch begins only when every CTA of this
+ * one runs. */
 #include <algorithm>
 #include <cmath>
 
@@ -24,7 +25,7 @@
 #include "kernels/cuda/selection/walk_finish.cuh"
 
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
-/* key blocks of a score block, and of one of its warps */
+/* key blocks of a CTA that scores, and of one of its warps */
 static const int STRIP = 32, KEYS = STRIP / STEP_WARPS;
 /* columns of a tile of BAND rows: narrow ones ask for all their rows at once */
 static const int WIDE = 32, NARROW = 16;
@@ -134,7 +135,7 @@ __device__ void score_strip(const step_args &a, int strip, struct strip_shared *
         warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     bool holds_c = a.c < j1; /* strips ascend: only the last one */
 
-    /* Everything that this block reads, at once. */
+    /* Everything that this CTA reads, at once. */
     int coordinate = threadIdx.x % D, h0 = in.n_heads * (threadIdx.x / D) / GROUPS,
         h1 = in.n_heads * (threadIdx.x / D + 1) / GROUPS;
     const bf16 *q = static_cast<const bf16 *>(in.q), *k_token = static_cast<const bf16 *>(in.k);
@@ -263,7 +264,7 @@ __device__ void walk_tile(const step_args &a, int band, int tile, float (*sh)[WI
     a.part[(int64_t)band * in.ld + j] = sum;
 }
 
-/* Two blocks a multiprocessor where their 64 registers a thread do without spilling: at 32 they do
+/* Two CTAs a multiprocessor where their 64 registers a thread do without spilling: at 32 they do
  * not on sm_80, at 256 nowhere. */
 template <int E, bool ONE>
 __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_blocks(step_args all)
@@ -293,7 +294,7 @@ __global__ void __launch_bounds__(STEP_THREADS, E == 2 || E == 4 ? 2 : 1) step_b
         *a.written = 0;
     __threadfence();
     __syncthreads();
-    /* no early block is brought in, and looks at these, until all blocks have come to this */
+    /* no CTA of a dependent kernel looks at these before all CTAs have come to this */
     allow_dependents();
     finish<ONE>(a, &sh.finish);
 }
@@ -340,7 +341,7 @@ enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_ste
             last = a.bands ? std::min(div_up(a.b, wide), a_band * a.bands) : 0;
         return a.strips + a_band * above + last;
     };
-    /* Narrow tiles where rows are more than a wide one asks for at once, and all blocks have
+    /* Narrow tiles where rows are more than a wide one asks for at once, and all CTAs have
      * places, two a multiprocessor. Sums depend on it in their last bits, and so on the batch, as
      * those of decode attention do. */
     a.wide = a.c > 512 && (workers(NARROW) + 1) * (int64_t)in->batch <= 2 * s->multiprocessors

@@ -14,7 +14,7 @@ struct step_args {
     int c, b, strips, bands, whole_exponent; /* c: the token's block; b = c + 1 */
     int wide;                                /* columns of a tile of the matrix */
     int bands_room;                          /* of `part`, a sequence */
-    /* blocks of threads a sequence, besides the finisher */
+    /* CTAs a sequence, besides the finisher */
     int workers;
     /* [batch]: whether everything that this step leaves is written */
     unsigned *written;
