@@ -133,7 +133,8 @@ enum sw_status sw_cuda_attend(struct sw_backend *be, const struct sw_attend *a)
     REQUIRE(a->out != a->q || in_place(route), "attend");
     if (route == DECODE)
         /* the list may be read while walk_step still writes it, if nothing was queued since */
-        return sw_cuda_decode(s, args, a->sel && a->sel->launch && a->sel->launch == s->queued);
+        return sw_cuda_decode(s, args,
+                              a->sel && a->sel->launch && a->sel->launch == s->queue.count());
 #ifdef SWBENCH_HOPPER
     if (route == HOPPER)
         return sw_hopper_attend(a, queue_on(s));

@@ -157,10 +157,7 @@ void sw_cuda_close(struct sw_backend *be)
     for (int i = 0; i < SW_TIMER_SLOTS; i++)
         if (s->slots[i])
             (void)cudaEventDestroy(s->slots[i]);
-    if (s->stream) {
-        (void)cudaStreamSynchronize(s->stream);
-        (void)cudaStreamDestroy(s->stream);
-    }
+    s->queue.close();
     if (s->pool)
         (void)cudaMemPoolTrimTo(s->pool, 0);
     (void)cudaGetLastError();
@@ -204,7 +201,7 @@ static enum sw_status open_state(struct cuda_state *s)
     s->smem_per_mp = (int)p.sharedMemPerMultiprocessor;
     s->l2_bytes = (size_t)p.l2CacheSize;
     s->total_bytes = p.totalGlobalMem;
-    CUDA_TRY(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    CUDA_TRY(s, s->queue.open());
     CUDA_TRY(s, cudaDeviceGetDefaultMemPool(&s->pool, s->device));
     uint64_t keep = UINT64_MAX;
     CUDA_TRY(s, cudaMemPoolSetAttribute(s->pool, cudaMemPoolAttrReleaseThreshold, &keep));

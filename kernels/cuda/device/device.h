@@ -67,11 +67,37 @@ struct gemm_plan {
     cublasLtMatmulAlgo_t algo;
 };
 
+/* The one stream. Whatever queues work on it gets it by queue_on, which counts: so a walk_step's
+ * selection, which remembers the count, is known to be the last thing queued. Private, so that
+ * nothing can be queued uncounted. */
+class cuda_queue
+{
+  public:
+    cudaError_t open() { return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }
+    void close()
+    {
+        if (!stream)
+            return;
+        (void)cudaStreamSynchronize(stream);
+        (void)cudaStreamDestroy(stream);
+    }
+    cudaStream_t next()
+    {
+        queued++;
+        return stream;
+    }
+    uint64_t count() const { return queued; }
+
+  private:
+    cudaStream_t stream = nullptr;
+    uint64_t queued = 0;
+};
+
 struct cuda_state {
     struct sw_backend be; /* first: be.impl points back here */
     int device, multiprocessors, major, minor, smem_optin, smem_per_mp;
     size_t l2_bytes, total_bytes;
-    cudaStream_t stream; /* to queue work on it: queue_on */
+    cuda_queue queue;
     cudaMemPool_t pool;
     cublasLtHandle_t lt;
     cudaEvent_t slots[SW_TIMER_SLOTS];
@@ -86,7 +112,6 @@ struct cuda_state {
     struct recording *recording; /* record.cu */
     void *nvml_device;           /* clock.cu; NULL: no clock to be read */
     unsigned (*nvml_clock)(void *device, int type, unsigned *mhz);
-    uint64_t queued; /* how often something asked for the stream to queue work on it: queue_on */
     /* of the last walk_step: its flags, [batch] (walk_step.h), and entries of a sequence's list */
     const unsigned *step_written;
     int step_entries;
@@ -97,13 +122,8 @@ static inline struct cuda_state *state_of(struct sw_backend *be)
     return static_cast<struct cuda_state *>(be->impl);
 }
 
-/* The stream, for whatever is about to be queued on it. Everything that queues asks here, so that a
- * walk_step's selection, which remembers the count, is known to be the last thing queued. */
-static inline cudaStream_t queue_on(struct cuda_state *s)
-{
-    s->queued++;
-    return s->stream;
-}
+/* The stream, for whatever is about to be queued on it. */
+static inline cudaStream_t queue_on(struct cuda_state *s) { return s->queue.next(); }
 
 /* Turns a CUDA error into a status, with what was being done. Clears what can be cleared. */
 SW_MUST_CHECK enum sw_status sw_cuda_check_at(const char *file, int line, struct cuda_state *s,

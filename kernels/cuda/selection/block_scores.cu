@@ -468,19 +468,10 @@ static enum sw_status fused_scores(struct cuda_state *s, const struct sw_block_s
     return SW_OK;
 }
 
-enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block_scores *a)
+/* Strips of rows, which keep the per-head logits within 64 MiB whatever b is. */
+static enum sw_status scores_by_strips(struct cuda_state *s, const struct sw_block_scores *a,
+                                       int whole)
 {
-    struct cuda_state *s = state_of(be);
-    REQUIRE(a->rows >= 1 && a->b >= 1 && sw_unit_holds(&a->out, a->pool_rows ? 1 : a->rows, a->b) &&
-                a->units_q % a->out.units == 0,
-            "block_scores");
-    REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) &&
-                a->rows <= a->q_ld && a->b <= a->k_ld,
-            "block_scores");
-    int whole = whole_power(a->exponent);
-    if (fused_takes(s, a))
-        return fused_scores(s, a, whole);
-    /* Strips of rows keep the per-head logits within 64 MiB whatever b is. */
     int64_t row_floats = (int64_t)a->units_q * a->b;
     int strip =
         (int)std::max<int64_t>(1, std::min<int64_t>(a->rows, ((int64_t)16 << 20) / row_floats));
@@ -536,4 +527,17 @@ enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block
         LAUNCHED(s, "block_scores, softmax");
     }
     return SW_OK;
+}
+
+enum sw_status sw_cuda_block_scores(struct sw_backend *be, const struct sw_block_scores *a)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(a->rows >= 1 && a->b >= 1 && sw_unit_holds(&a->out, a->pool_rows ? 1 : a->rows, a->b) &&
+                a->units_q % a->out.units == 0,
+            "block_scores");
+    REQUIRE(a->units_k >= 1 && (a->units_q % a->units_k == 0 || a->units_k % a->units_q == 0) &&
+                a->rows <= a->q_ld && a->b <= a->k_ld,
+            "block_scores");
+    int whole = whole_power(a->exponent);
+    return fused_takes(s, a) ? fused_scores(s, a, whole) : scores_by_strips(s, a, whole);
 }

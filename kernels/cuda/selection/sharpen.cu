@@ -44,11 +44,11 @@ enum sw_status sw_cuda_sharpen(struct sw_backend *be, const struct sw_sharpen *a
     size_t bytes = (size_t)a->in.units * sizeof(int);
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, bytes, &room));
     int *largest = static_cast<int *>(room);
-    CUDA_TRY(s, cudaMemsetAsync(largest, 0, bytes, s->stream));
+    CUDA_TRY(s, cudaMemsetAsync(largest, 0, bytes, queue_on(s)));
     dim3 grid((unsigned)a->rows, (unsigned)a->in.units);
-    largest_entries<<<grid, 256, 0, s->stream>>>(*a, largest);
+    largest_entries<<<grid, 256, 0, queue_on(s)>>>(*a, largest);
     LAUNCHED(s, "sharpen, largest");
-    sharpen_rows<<<grid, 256, 0, s->stream>>>(*a, largest, whole_power(a->exponent));
+    sharpen_rows<<<grid, 256, 0, queue_on(s)>>>(*a, largest, whole_power(a->exponent));
     LAUNCHED(s, "sharpen");
     return SW_OK;
 }

@@ -22,6 +22,7 @@
 
 #include "kernels/cuda/device/dependent_launch.cuh"
 #include "kernels/cuda/device/device.h"
+#include "kernels/cuda/selection/power.cuh"
 #include "kernels/cuda/selection/walk_finish.cuh"
 
 static const int STEP_THREADS = 512, STEP_WARPS = STEP_THREADS / 32;
@@ -308,14 +309,11 @@ static void (*step_kernel(int b))(step_args)
     return b <= TURN ? step_blocks<E, true> : step_blocks<E, false>;
 }
 
-enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_step *in,
-                                 struct sw_selection *out)
+/* What the CTAs of this step do, without the memory that they do it in. */
+static enum sw_status plan_step(const struct cuda_state *s, const struct sw_walk_step *in,
+                                step_args *step)
 {
-    struct cuda_state *s = state_of(be);
-    REQUIRE(in->batch >= 1 && in->n >= 1 && in->block >= 1 && in->transform && in->out != in->x &&
-                in->forced.local >= 1 && in->forced.sink >= 0,
-            "walk_step");
-    step_args a = {};
+    step_args &a = *step;
     a.in = *in;
     a.t = *in->transform;
     a.c = (in->n - 1) / in->block;
@@ -332,10 +330,7 @@ enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_ste
     a.strips = div_up(a.b, STRIP);
     a.bands = in->x ? div_up(a.c, BAND) : 0;
     a.bands_room = div_up(in->ld, BAND);
-    a.whole_exponent =
-        in->exponent >= 1 && in->exponent <= 64 && in->exponent == floorf(in->exponent)
-            ? (int)in->exponent
-            : 0;
+    a.whole_exponent = whole_power(in->exponent);
     auto workers = [&](int wide) {
         int a_band = BAND / wide, above = a.bands * (a.bands - 1) / 2,
             last = a.bands ? std::min(div_up(a.b, wide), a_band * a.bands) : 0;
@@ -352,6 +347,18 @@ enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_ste
         return SW_FAIL(SW_EUNSUPPORTED,
                        "walk_step: %d sequences of %d blocks; expected at most %d sequences",
                        in->batch, a.b, s->multiprocessors);
+    return SW_OK;
+}
+
+enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_step *in,
+                                 struct sw_selection *out)
+{
+    struct cuda_state *s = state_of(be);
+    REQUIRE(in->batch >= 1 && in->n >= 1 && in->block >= 1 && in->transform && in->out != in->x &&
+                in->forced.local >= 1 && in->forced.sink >= 0,
+            "walk_step");
+    step_args a = {};
+    SW_TRY(plan_step(s, in, &a));
     SW_TRY(sw_cuda_selection_reserve(out, be, in->batch, 1, in->batch * (int64_t)in->ld, false));
     out->block = in->block;
     out->n = in->n;
@@ -377,6 +384,6 @@ enum sw_status sw_cuda_walk_step(struct sw_backend *be, const struct sw_walk_ste
     LAUNCHED(s, "walk_step");
     s->step_written = a.written;
     s->step_entries = in->kept + 1;
-    out->launch = s->queued;
+    out->launch = s->queue.count();
     return SW_OK;
 }
