@@ -33,15 +33,19 @@ enum sw_method_flags {
     SW_METHOD_DECODE = 1 << 4,
 };
 
-/* Every method's parameter struct begins with this, and its table with SW_METHOD_COMMON_PARAMS. */
+/* Every method's parameter struct begins with this, and its table with SW_METHOD_COMMON_PARAMS, or
+ * SW_METHOD_NATIVE_BLOCK where another block size is published than that of matched comparisons. */
 struct sw_method_params {
     int block_size;
 };
-#define SW_METHOD_COMMON_PARAMS                               \
+#define SW_METHOD_COMMON_PARAMS SW_METHOD_NATIVE_BLOCK(NULL, NULL)
+#define SW_METHOD_NATIVE_BLOCK(size, where)                   \
     {.name = "block_size",                                    \
      .type = SW_PARAM_INT,                                    \
      .offset = offsetof(struct sw_method_params, block_size), \
      .initial = "64",                                         \
+     .native = size,                                          \
+     .published = where,                                      \
      .min = 16,                                               \
      .max = 256,                                              \
      .power_of_two = true,                                    \

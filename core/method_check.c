@@ -39,6 +39,12 @@ static enum sw_status check_param(const struct sw_method *m, const struct sw_par
         return SW_FAIL(SW_EINTERNAL, "parameter %s has no help", param->name);
     if (number && !(param->min < param->max))
         return SW_FAIL(SW_EINTERNAL, "parameter %s has no range", param->name);
+    if (param->native && !(m->flags & SW_METHOD_NATIVE))
+        return SW_FAIL(SW_EINTERNAL, "parameter %s has a native default, the method no flag NATIVE",
+                       param->name);
+    if (param->native && is_empty(param->published))
+        return SW_FAIL(SW_EINTERNAL, "parameter %s: where is its native default published?",
+                       param->name);
     if (param->type == SW_PARAM_CHOICE && is_empty(param->choices))
         return SW_FAIL(SW_EINTERNAL, "parameter %s has no choices", param->name);
     if (param_bytes(param) == 0 || param->offset > m->params_size ||
@@ -62,6 +68,8 @@ static enum sw_status check_params(const struct sw_method *m)
     if (!values)
         return SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory", m->params_size);
     enum sw_status st = sw_param_defaults(first, values);
+    if (st == SW_OK)
+        st = sw_param_native(first, values);
     sw_param_free(first, values);
     free(values);
     return st == SW_EINPUT ? SW_EINTERNAL : st; /* the table is wrong, not what a user wrote */

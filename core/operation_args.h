@@ -256,10 +256,12 @@ struct sw_vertical_slash {
 
 /* Sums over blocks: out[r,j] = scale · Σ_{x in block j} in[r,x], x < n. split (slashes): entry δ
  * gives 1 - (δ mod B)/B of itself to ⌊δ/B⌋ and the rest to the block after, dropped where that is
- * past the last. in [rows, ld], out [rows, ld_out], ceil(n / B) entries. */
+ * past the last. from_end (not with split): blocks are counted from n - 1 back, so that the first
+ * one may be short, not the last. in [rows, ld], out [rows, ld_out], ceil(n / B) entries. */
 struct sw_pool_vertical_slash {
     const float *in;
     int rows, n, ld, block;
+    bool from_end;
     bool split;
     float scale;
     float *out;
@@ -311,12 +313,14 @@ struct sw_keep_vertical_slash {
 /* Marks the best entries of scores by cumulative score, entries j <= i only:
  *   REACH   a row: blocks 0 and i, then the best until the kept sum is at least limit · the row's
  *   total (XAttention, arXiv 2503.16428);
+ *   REACH_LATE  a row: as that, but block i alone counts first, one block more than needed is kept
+ *   (where limit > 0), and block 0 whatever it counts (XAttention's released first chunk);
  *   WITHIN  a row: the longest run of best entries whose inclusive sum is <= limit, at least one
  *   (SpargeAttn, arXiv 2502.18137);
  *   UNIT    all entries of a unit sorted together (ties: later row, then later block): those with
  *   inclusive sums <= limit · rows (FlexPrefill).
  * limit: host [units]; negative marks nothing in that unit. Adds to keep; clear: zeroed first. */
-enum sw_mass_rule { SW_MASS_REACH, SW_MASS_WITHIN, SW_MASS_UNIT };
+enum sw_mass_rule { SW_MASS_REACH, SW_MASS_REACH_LATE, SW_MASS_WITHIN, SW_MASS_UNIT };
 struct sw_keep_mass {
     struct sw_unit_matrix scores;
     int row0, rows;
@@ -326,7 +330,9 @@ struct sw_keep_mass {
     uint8_t *keep; /* a keep matrix of scores' shape */
 };
 
-/* Lists from a keep matrix; the diagonal is always kept. Token rules (selection.h) when given,
+/* Lists from a keep matrix; the diagonal is always kept, or where it is free and another block of
+ * the row is kept, as the matrix has it (SW_EUNSUPPORTED where the backend's attention counts on
+ * it). Token rules (selection.h) when given,
  * copied into the selection: columns and slashes [units, mask_ld] a token, or queries [units,
  * ld_rows, ld, ceil(B / 64)] bits; then every listed block but the diagonal of a `queries` rule is
  * partial. */
@@ -336,6 +342,7 @@ struct sw_select_keep {
     const uint8_t *columns, *slashes;
     int mask_ld;
     const uint64_t *queries;
+    bool free_diagonal;
     int block, n, n_q;
 };
 
@@ -392,10 +399,11 @@ struct sw_token_gates {
 };
 
 /* out[u,i,j] = Σ_{t in block i} Σ_{h in unit u} softmax_{j <= block(t)}(g[h,t,·])_j (NSA's form,
- * arXiv 2502.11089, with means for its compressor). units divides H;
- * rows: the query blocks of the n_q tokens. */
+ * arXiv 2502.11089, with means for its compressor). complete: over the blocks that end at or before
+ * t, and 0 where there is none. units divides H; rows: the query blocks of the n_q tokens. */
 struct sw_gate_scores {
     struct sw_token_gates in;
+    bool complete;
     struct sw_unit_matrix out;
 };
 

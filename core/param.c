@@ -139,6 +139,16 @@ enum sw_status sw_param_defaults(const struct sw_param *table, void *base)
     return SW_OK;
 }
 
+enum sw_status sw_param_native(const struct sw_param *table, void *base)
+{
+    for (const struct sw_param *p = table; p && p->name; p++) {
+        enum sw_status st = p->native ? sw_param_set(p, base, p->native) : SW_OK;
+        if (st != SW_OK)
+            return sw_context(st, "native default of '%s'", p->name);
+    }
+    return SW_OK;
+}
+
 void sw_param_free(const struct sw_param *table, void *base)
 {
     for (const struct sw_param *p = table; base && p && p->name; p++)

@@ -29,6 +29,9 @@ struct sw_param {
     enum sw_param_type type;
     size_t offset;
     const char *initial; /* default, as text ("" for an unset SW_PARAM_TEXT) */
+    /* Of methods: the default under a native budget, which is the published one, where it differs;
+     * and where the published one stands: a paper or a file. NULL: no such thing. */
+    const char *native, *published;
     double min, max;     /* inclusive range of INT and REAL; both 0: any value */
     bool min_open;       /* REAL: min itself is excluded, as in (0, 1] */
     const char *choices; /* CHOICE: "arxiv|icml", in the order of the enum; TEXT: NULL, or the only
@@ -44,6 +47,9 @@ struct sw_param {
 /* Sets every parameter of `table` in the struct at `base` to its default. base: zeroed memory, or a
  * struct already set. */
 SW_MUST_CHECK enum sw_status sw_param_defaults(const struct sw_param *table, void *base);
+
+/* Over these the native defaults, in rows that have one. */
+SW_MUST_CHECK enum sw_status sw_param_native(const struct sw_param *table, void *base);
 
 /* Parses and range-checks `text` into the parameter. SW_EINPUT: "found X, expected Y". */
 SW_MUST_CHECK enum sw_status sw_param_set(const struct sw_param *param, void *base,

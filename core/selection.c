@@ -64,6 +64,7 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
     s->units = units;
     s->rows = rows;
     s->window = s->sink = 0;
+    s->free_diagonal = false;
     s->columns = s->slashes = NULL;
     s->queries = NULL;
     s->mask_ld = 0;
@@ -142,6 +143,7 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
     host->row0 = s->row0;
     host->window = s->window;
     host->sink = s->sink;
+    host->free_diagonal = s->free_diagonal;
     SW_TRY(fetch(be, host->indptr, s->indptr, (size_t)(rows + 1) * sizeof *s->indptr));
     SW_TRY(fetch(be, host->indices, s->indices, (size_t)last * sizeof *s->indices));
     if (s->whole)
@@ -209,7 +211,7 @@ enum sw_status sw_selection_validate(const struct sw_selection *s)
                                "selection: unit %d, block row %d: block %d at place %d is not "
                                "ascending and causal",
                                u, i, s->indices[e], e - from);
-        if (s->indices[to - 1] != i)
+        if (s->indices[to - 1] != i && !s->free_diagonal)
             return SW_FAIL(SW_EINTERNAL, "selection: unit %d, block row %d lacks its diagonal", u,
                            i);
     }

@@ -3,7 +3,7 @@
  * The one currency between methods (which make selections), attention kernels (which obey them) and
  * metrics (which count them). Rows are unit-major: row (u, i) is entry u * rows + i - row0, u =
  * head unit, i = query block; its key blocks are indices[indptr[row] … indptr[row + 1]), strictly
- * ascending, each <= i, and i itself is always there.
+ * ascending, each <= i, and i itself is always there, but for selections with a free diagonal.
  *
  * Token causality inside the diagonal block is the kernel's job. A block listed with whole[e] == 0
  * is kept only in part, whole == NULL means that every listed block is kept whole. In part: of the
@@ -38,6 +38,8 @@ struct sw_selection {
     int32_t *indices; /* [capacity], of which indptr[last] are used */
     uint8_t *whole;   /* NULL or [capacity] */
     int window, sink; /* tokens; used where whole[e] == 0 */
+    /* a row may lack its own block (SpargeAttn's published rule); backends may refuse to attend */
+    bool free_diagonal;
     /* NULL or [units, mask_ld], a token or an offset; used where whole[e] == 0 */
     uint8_t *columns, *slashes;
     int mask_ld;
@@ -87,8 +89,8 @@ int64_t sw_selection_full_capacity(int units, int row0, int rows);
 /* Fills the complete causal selection (every j <= i) for query blocks 0 … b-1. */
 SW_MUST_CHECK enum sw_status sw_selection_full(struct sw_selection *s, int n, int block, int units);
 
-/* Checks everything promised above (ascending, causal, diagonal present, counts inside capacity,
- * masks long enough). SW_EINTERNAL: which row. */
+/* Checks everything promised above (ascending, causal, diagonal present unless free, counts inside
+ * capacity, masks long enough). SW_EINTERNAL: which row. */
 SW_MUST_CHECK enum sw_status sw_selection_validate(const struct sw_selection *s);
 
 /* Token pairs kept in entry e of row i of a unit (baselines: off-diagonal b_i·B, diagonal d_i,

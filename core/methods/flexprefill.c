@@ -19,7 +19,9 @@ struct flexprefill_params {
     double gamma, tau;
     int min_budget, max_budget;
     bool straddle;
+    int slash_blocks;
 };
+enum { SLASH_BLOCKS_DIAGONAL, SLASH_BLOCKS_END };
 
 struct flexprefill_state {
     struct sw_vertical_slash_state vertical_slash;
@@ -32,12 +34,14 @@ struct flexprefill_state {
 };
 
 #define FIELD(name) offsetof(struct flexprefill_params, name)
+#define FLEX_CODE   "flex_prefill/ops/flex_prefill_attention.py"
 static const struct sw_param params[] = {
-    SW_METHOD_COMMON_PARAMS,
+    SW_METHOD_NATIVE_BLOCK("128", FLEX_CODE),
     {.name = "gamma",
      .type = SW_PARAM_REAL,
      .offset = FIELD(gamma),
      .initial = "0.9",
+     .published = "README of FlexPrefill",
      .min = 0,
      .max = 1,
      .help = "native, calibrated: the share of attention that is kept"},
@@ -45,6 +49,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_REAL,
      .offset = FIELD(tau),
      .initial = "0.1",
+     .published = "README of FlexPrefill",
      .min = 0,
      .max = 1,
      .help = "heads whose predicted distribution is nearer than this are query-aware"},
@@ -52,6 +57,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(min_budget),
      .initial = "512",
+     .published = "README of FlexPrefill",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: least tokens in columns, and in slashes"},
@@ -68,6 +74,16 @@ static const struct sw_param params[] = {
      .initial = "false",
      .help = "a kept block of slashes keeps the next block distance too, into which most of its "
              "slashes reach"},
+    {.name = "slash_blocks",
+     .type = SW_PARAM_CHOICE,
+     .offset = FIELD(slash_blocks),
+     .initial = "diagonal",
+     .native = "end",
+     .published = FLEX_CODE,
+     .choices = "diagonal|end",
+     .help =
+         "native, calibrated: blocks of slashes are counted from the diagonal, or, as released, "
+         "from the farthest one back, so that they are off by what the last block lacks"},
     SW_PARAM_END,
 };
 
@@ -196,7 +212,8 @@ static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_inp
     if (any(seq, true))
         SW_TRY(query_aware_scores(seq, in, b));
     if (any(seq, false))
-        SW_TRY(sw_vertical_slash_pool_slashes(seq, in->n, last, true, &s->vertical_slash));
+        SW_TRY(
+            sw_vertical_slash_pool_slashes(seq, in->n, last, SW_SLASHES_SPLIT, &s->vertical_slash));
     for (int h = 0, end; h < heads; h = end) {
         for (end = h + 1; end < heads && s->query_aware[end] == s->query_aware[h];)
             end++;
@@ -259,7 +276,9 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     int heads = seq->shape.n_heads, n = in->n;
     struct sw_vertical_slash_state *vs = &s->vertical_slash;
     SW_TRY(sw_scratch_reserve(be, &s->keep, (size_t)heads * (size_t)b * (size_t)b));
-    SW_TRY(sw_vertical_slash_pool_slashes(seq, n, last, false, vs));
+    enum sw_slash_pooling how =
+        p->slash_blocks == SLASH_BLOCKS_END ? SW_SLASHES_FROM_END : SW_SLASHES_WHOLE;
+    SW_TRY(sw_vertical_slash_pool_slashes(seq, n, last, how, vs));
     SW_TRY(count_blocks(seq, &vs->columns, n, last, s->columns));
     SW_TRY(count_blocks(seq, &vs->slashes, n, last, s->slashes));
     SW_TRY(mark_blocks(seq, &vs->column_blocks, b, s->columns, false, &vs->column_flags));
@@ -285,7 +304,7 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
                                                         .limit = s->limits,
                                                         .keep = s->keep.data}));
     }
-    return sw_keep_select(seq, in, s->keep.data, out);
+    return sw_keep_select(seq, in, s->keep.data, false, out);
 }
 
 static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,

@@ -47,6 +47,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(vertical_size),
      .initial = "512",
+     .published = "its file for Llama-3.1-8B-Instruct",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: columns of a vertical_slash head"},
@@ -54,6 +55,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(slash_size),
      .initial = "2048",
+     .published = "its file for Llama-3.1-8B-Instruct",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: slashes of a vertical_slash head"},
@@ -61,6 +63,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(last_queries),
      .initial = "64",
+     .published = "minference_forward.py",
      .min = 1,
      .max = 1024,
      .help = "vertical_slash: queries whose attention is looked at"},
@@ -68,6 +71,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(init_tokens),
      .initial = "128",
+     .published = "ops/streaming_kernel.py",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: first tokens of an a_shape head"},
@@ -75,6 +79,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(local_tokens),
      .initial = "3968",
+     .published = "ops/streaming_kernel.py",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: most recent tokens of an a_shape head"},
@@ -82,6 +87,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = FIELD(top_blocks),
      .initial = "100",
+     .published = "minference_forward.py",
      .min = 0,
      .max = 1 << 24,
      .help = "native, calibrated: blocks a row of a block_sparse head"},
@@ -207,7 +213,8 @@ static enum sw_status matched(struct sw_sequence *seq, const struct sw_layer_inp
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH)) {
         SW_TRY(sw_vertical_slash_measure(seq, in, last, &s->vertical_slash));
         SW_TRY(sw_vertical_slash_pool_columns(seq, in->n, last, &s->vertical_slash));
-        SW_TRY(sw_vertical_slash_pool_slashes(seq, in->n, last, true, &s->vertical_slash));
+        SW_TRY(
+            sw_vertical_slash_pool_slashes(seq, in->n, last, SW_SLASHES_SPLIT, &s->vertical_slash));
     }
     SW_TRY(sw_scratch_reserve(be, &s->vertical_slash.column_blocks, row));
     SW_TRY(sw_scratch_reserve(be, &s->vertical_slash.slash_blocks, row));

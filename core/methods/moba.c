@@ -29,7 +29,7 @@ struct moba_state {
 };
 
 static const struct sw_param params[] = {
-    SW_METHOD_COMMON_PARAMS,
+    SW_METHOD_NATIVE_BLOCK(NULL, "published: 4096, more than the kernels here take"),
     {.name = "form",
      .type = SW_PARAM_CHOICE,
      .offset = offsetof(struct moba_params, form),
@@ -41,6 +41,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = offsetof(struct moba_params, topk),
      .initial = "12",
+     .published = "examples/llama.py",
      .min = 1,
      .max = 1 << 20,
      .help = "native budget: blocks a query keeps, the current one included"},

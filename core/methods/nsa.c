@@ -1,8 +1,8 @@
 /* NSA-like (Yuan et al., arXiv 2502.11089): a token's softmax over the blocks, with block means for
  * the learned compressor, summed over the tokens of a query block and the heads of a KV group,
- * which share a list.
- * Causal at block level only: a query's own block takes part with the mean of all its tokens there
- * are, later ones included.
+ * which share a list. The softmax is over complete blocks, as in the public kernels; with
+ * unfinished_block a query's own takes part, with the mean of all its tokens there are, in a prompt
+ * later ones included.
  * Matched budget: the ranking alone, with the forced set of every method. Native: top_blocks a row,
  * the first and the latest among them. */
 #include <stdlib.h>
@@ -14,6 +14,7 @@ extern const struct sw_method sw_method_nsa;
 struct nsa_params {
     struct sw_method_params common;
     int top_blocks, init_blocks, local_blocks;
+    bool unfinished_block;
 };
 
 struct nsa_state {
@@ -29,6 +30,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = offsetof(struct nsa_params, top_blocks),
      .initial = "16",
+     .published = "arXiv 2502.11089",
      .min = 1,
      .max = 1 << 20,
      .help = "native budget: blocks a row in all"},
@@ -36,6 +38,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = offsetof(struct nsa_params, init_blocks),
      .initial = "1",
+     .published = "arXiv 2502.11089",
      .min = 0,
      .max = 1 << 20,
      .help = "native budget: leading blocks always kept"},
@@ -43,9 +46,17 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_INT,
      .offset = offsetof(struct nsa_params, local_blocks),
      .initial = "2",
+     .published = "arXiv 2502.11089",
      .min = 1,
      .max = 1 << 20,
      .help = "native budget: latest blocks always kept, the current one included"},
+    {.name = "unfinished_block",
+     .type = SW_PARAM_BOOL,
+     .offset = offsetof(struct nsa_params, unfinished_block),
+     .initial = "false",
+     .published = "public NSA kernels",
+     .help = "a token's softmax is over its own block too, whose mean in a prompt sees later "
+             "tokens; false: over the blocks that are complete"},
     SW_PARAM_END,
 };
 
@@ -94,6 +105,7 @@ static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_inpu
                                                       .k_ld = s->cap,
                                                       .k = keys->means.data,
                                                       .scale = seq->scale},
+                                               .complete = !p->unfinished_block,
                                                .out = scores}));
     if (seq->mode == SW_BUDGET_MATCHED)
         return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);

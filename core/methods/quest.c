@@ -28,7 +28,7 @@ struct quest_state {
 };
 
 static const struct sw_param params[] = {
-    SW_METHOD_COMMON_PARAMS,
+    SW_METHOD_NATIVE_BLOCK("16", "evaluation/quest_attention.py"),
     {.name = "agg",
      .type = SW_PARAM_CHOICE,
      .offset = offsetof(struct quest_params, agg),

@@ -16,7 +16,9 @@ struct sparge_params {
     struct sw_method_params common;
     double simthreshd1, cdfthreshd, topk;
     bool smooth_k, sink;
+    int diagonal;
 };
+enum { DIAGONAL_FORCED, DIAGONAL_FREE };
 
 struct sparge_state {
     struct block_means q, k;
@@ -31,11 +33,12 @@ struct sparge_state {
 
 #define FIELD(name) offsetof(struct sparge_params, name)
 static const struct sw_param params[] = {
-    SW_METHOD_COMMON_PARAMS,
+    SW_METHOD_NATIVE_BLOCK(NULL, "published: 128 queries by 64 keys"),
     {.name = "simthreshd1",
      .type = SW_PARAM_REAL,
      .offset = FIELD(simthreshd1),
-     .initial = "0.6",
+     .initial = "-0.1",
+     .published = "README of SpargeAttn, its top-k interface",
      .min = -1,
      .max = 1,
      .help =
@@ -43,10 +46,11 @@ static const struct sw_param params[] = {
     {.name = "cdfthreshd",
      .type = SW_PARAM_REAL,
      .offset = FIELD(cdfthreshd),
-     .initial = "0.98",
+     .initial = "0",
      .min = 0,
      .max = 1,
-     .help = "native, calibrated: most of a row's probability that is kept"},
+     .help =
+         "native, calibrated: most of a row's probability that is kept; native 0: topk decides"},
     {.name = "smooth_k",
      .type = SW_PARAM_BOOL,
      .offset = FIELD(smooth_k),
@@ -55,16 +59,25 @@ static const struct sw_param params[] = {
     {.name = "topk",
      .type = SW_PARAM_REAL,
      .offset = FIELD(topk),
-     .initial = "0",
+     .initial = "0.5",
+     .published = "README of SpargeAttn, its top-k interface",
      .min = 0,
      .max = 1,
-     .help =
-         "native: this share of all blocks a row in place of cdfthreshd; 0: cdfthreshd decides"},
+     .help = "native, where cdfthreshd is 0: this share of all blocks a row"},
     {.name = "sink",
      .type = SW_PARAM_BOOL,
      .offset = FIELD(sink),
      .initial = "false",
      .help = "native, calibrated: every row keeps block 0"},
+    {.name = "diagonal",
+     .type = SW_PARAM_CHOICE,
+     .offset = FIELD(diagonal),
+     .initial = "forced",
+     .native = "free",
+     .published = "spas_sage_attn/utils.py",
+     .choices = "forced|free",
+     .help = "native, calibrated: every row keeps its own block, or, as published, only where the "
+             "rule does"},
     SW_PARAM_END,
 };
 
@@ -73,10 +86,9 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape,
 {
     const struct sparge_params *p = params_;
     (void)shape;
-    if (p->topk > 0 && mode == SW_BUDGET_CALIBRATED)
-        return SW_FAIL(
-            SW_EINPUT,
-            "topk: found a share, expected 0 in calibrated budgets, which set cdfthreshd");
+    if (p->topk == 0 && p->cdfthreshd == 0 && mode == SW_BUDGET_NATIVE)
+        return SW_FAIL(SW_EINPUT,
+                       "topk and cdfthreshd are both 0; expected a share in one of them");
     return SW_OK;
 }
 
@@ -243,7 +255,7 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     free(similar);
     SW_TRY(st);
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
-    if (p->topk > 0) {
+    if (p->cdfthreshd == 0 && seq->mode != SW_BUDGET_CALIBRATED) {
         int count = (int)(p->topk * b);
         SW_TRY(be->zero(be, s->keep.data, entries));
         SW_TRY(sw_keep_top(seq, s->scores.data, 0, heads, b, count > 1 ? count : 1, s->keep.data));
@@ -264,7 +276,7 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
                                              .grain = p->common.block_size,
                                              .ld_in = b,
                                              .keep = {s->keep.data, heads, b, b}}));
-    return sw_keep_select(seq, in, s->keep.data, out);
+    return sw_keep_select(seq, in, s->keep.data, p->diagonal == DIAGONAL_FREE, out);
 }
 
 static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,

@@ -14,7 +14,9 @@ struct xattention_params {
     int stride;
     double threshold;
     char *thresholds;
+    int first_chunk;
 };
+enum { FIRST_CHUNK_INTENDED, FIRST_CHUNK_RELEASED };
 
 struct xattention_state {
     struct sw_scratch scores, keep; /* [H, b, b] fp32, uint8 */
@@ -22,7 +24,7 @@ struct xattention_state {
 };
 
 static const struct sw_param params[] = {
-    SW_METHOD_COMMON_PARAMS,
+    SW_METHOD_NATIVE_BLOCK("128", "xattn/src/Xattention.py"),
     {.name = "stride",
      .type = SW_PARAM_INT,
      .offset = offsetof(struct xattention_params, stride),
@@ -34,6 +36,7 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_REAL,
      .offset = offsetof(struct xattention_params, threshold),
      .initial = "0.9",
+     .published = "xattn/src/Xattention.py, its estimator",
      .min = 0,
      .max = 1,
      .help = "native, calibrated: the share of a row's score that is kept"},
@@ -44,6 +47,15 @@ static const struct sw_param params[] = {
      .file = true,
      .help = "native: a JSON file, list of layers of lists of heads, with a share each in place of "
              "threshold"},
+    {.name = "first_chunk",
+     .type = SW_PARAM_CHOICE,
+     .offset = offsetof(struct xattention_params, first_chunk),
+     .initial = "intended",
+     .native = "released",
+     .published = "xattn/src/utils.py, find_blocks_chunked",
+     .choices = "intended|released",
+     .help = "native, calibrated: rows of the first chunk of queries force the first block, as all "
+             "others do; released: they do not, and keep one block more"},
     SW_PARAM_END,
 };
 
@@ -74,6 +86,37 @@ static enum sw_status begin(struct sw_sequence *seq)
     return p->thresholds ? sw_head_shares_read(p->thresholds, &seq->shape, s->limits) : SW_OK;
 }
 
+/* Query tokens that the released code takes at once: more would be too large a score matrix. */
+static int chunk_tokens(int n)
+{
+    int64_t longest = 1;
+    while (longest < n)
+        longest *= 2;
+    int64_t chunk = ((int64_t)1 << 28) / longest;
+    if (chunk > longest)
+        chunk = longest;
+    return (int)(chunk > 2048 ? chunk : 2048);
+}
+
+/* Marks what rows `from` … `to` - 1 keep. */
+static enum sw_status keep_rows(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                struct sw_unit_matrix scores, enum sw_mass_rule rule, int from,
+                                int to)
+{
+    struct xattention_state *s = seq->state;
+    if (from >= to)
+        return SW_OK;
+    size_t at = (size_t)from * (size_t)scores.ld;
+    scores.data += at;
+    struct sw_keep_mass rows = {.scores = scores,
+                                .row0 = from,
+                                .rows = to - from,
+                                .rule = rule,
+                                .limit = s->limits + (size_t)in->layer * (size_t)seq->shape.n_heads,
+                                .keep = (uint8_t *)s->keep.data + at};
+    return seq->backend->keep_mass(seq->backend, &rows);
+}
+
 static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
                               struct sw_selection *out)
 {
@@ -102,14 +145,12 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
     if (seq->mode == SW_BUDGET_MATCHED)
         return sw_sequence_select(seq, in, scores, SW_FORCED_COMMON, out);
     SW_TRY(sw_scratch_reserve(be, &s->keep, entries));
-    SW_TRY(be->keep_mass(
-        be, &(struct sw_keep_mass){.scores = scores,
-                                   .rows = b,
-                                   .rule = SW_MASS_REACH,
-                                   .limit = s->limits + (size_t)in->layer * (size_t)heads,
-                                   .clear = true,
-                                   .keep = s->keep.data}));
-    return sw_keep_select(seq, in, s->keep.data, out);
+    SW_TRY(be->zero(be, s->keep.data, entries));
+    int late = p->first_chunk == FIRST_CHUNK_RELEASED ? sw_blocks(chunk_tokens(in->n), block) : 0;
+    late = late < b ? late : b;
+    SW_TRY(keep_rows(seq, in, scores, SW_MASS_REACH_LATE, 0, late));
+    SW_TRY(keep_rows(seq, in, scores, SW_MASS_REACH, late, b));
+    return sw_keep_select(seq, in, s->keep.data, false, out);
 }
 
 static void end(struct sw_sequence *seq)

@@ -104,10 +104,13 @@ static enum sw_status bind_section(const struct sw_place *at, const struct sw_se
         sw_unexpected(at, "a mapping");
         return SW_OK;
     }
-    for (int i = 0; i < at->node->count; i++) {
-        const struct sw_yaml *value = at->node->items[i];
+    int count = at->node->count;
+    for (int turn = 0; turn < 2 * count; turn++) { /* twice: methods last, they need the budget */
+        const struct sw_yaml *value = at->node->items[turn % count];
         const struct sw_place place = sw_place_member(at, value->key, value);
         const struct sw_option *o = sw_option_find(section, value->key);
+        if ((o && o->form == SW_OPTION_METHODS) != (turn >= count))
+            continue;
         if (!o)
             unknown_key(&place, section);
         else if (!applies(o, kind))
@@ -263,7 +266,9 @@ static enum sw_status bind_params(const struct sw_place *at, struct sw_method_co
     return SW_OK;
 }
 
-static enum sw_status bind_method(const struct sw_place *at, struct sw_method_config *mc)
+/* native: parameters that are left out have their published values. */
+static enum sw_status bind_method(const struct sw_place *at, bool native,
+                                  struct sw_method_config *mc)
 {
     struct sw_place name = *at, params = sw_place_member(at, "params", NULL);
     mc->line = at->node->line;
@@ -285,6 +290,8 @@ static enum sw_status bind_method(const struct sw_place *at, struct sw_method_co
     enum sw_status st = scratch && mc->values ? SW_OK : no_memory();
     if (st == SW_OK)
         st = sw_param_defaults(mc->method->params, scratch);
+    if (st == SW_OK && native)
+        st = sw_param_native(mc->method->params, scratch);
     if (st == SW_OK)
         st = bind_params(&params, mc, scratch);
     sw_param_free(mc->method->params, scratch);
@@ -322,7 +329,8 @@ static enum sw_status bind_methods(const struct sw_place *at, struct sw_config *
         return no_memory();
     for (int i = 0; i < at->node->count; i++) {
         const struct sw_place place = sw_place_item(at, i, at->node->items[i]);
-        SW_TRY(bind_method(&place, &config->methods[config->n_methods++]));
+        SW_TRY(bind_method(&place, config->budget == SW_BUDGET_NATIVE,
+                           &config->methods[config->n_methods++]));
         for (int j = 0; j < i; j++)
             if (methods_meet(&config->methods[j], &config->methods[i])) {
                 SW_PROBLEM(&place, "the same method with the same parameters as methods[%d]", j);

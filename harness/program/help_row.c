@@ -28,10 +28,23 @@ void sw_help_option(const struct sw_option *option, struct sw_help_row *row)
              *kinds ? ")" : "");
 }
 
+/* "default 64, native 128 (xattn/src/Xattention.py)" */
+static void add_published(const struct sw_param *param, struct sw_help_row *row)
+{
+    char native[80] = "";
+    size_t used = strlen(row->initial);
+    if (param->native)
+        snprintf(native, sizeof native, ", native %s", param->native);
+    if (param->published)
+        snprintf(row->initial + used, sizeof row->initial - used, "%s (%s)", native,
+                 param->published);
+}
+
 void sw_help_param(const struct sw_param *param, struct sw_help_row *row)
 {
     row->name = param->name;
     sw_param_expected(param, row->expected, sizeof row->expected);
     set_initial(param, row);
+    add_published(param, row);
     snprintf(row->help, sizeof row->help, "%s", param->help ? param->help : "");
 }

@@ -165,6 +165,9 @@ static void parameters(void **state)
     BROKEN("named share", s.params[2].name = "share");
     BROKEN("expected a name", s.params[2].name = "two words");
     BROKEN("default of 'share'", s.params[1].initial = "1.5");
+    BROKEN("native default of 'share'", s.params[1].native = "1.5",
+           s.params[1].published = "nowhere");
+    BROKEN("where is its native default", s.params[1].native = "0.25");
     BROKEN("default of 'mode'", s.params[2].initial = "middling");
 }
 

@@ -26,9 +26,10 @@ class Method:
         self.native, self.density = native, density
         unknown = set(params) - set(self.defaults)
         assert not unknown, f"no such parameter: {unknown}"
-        self.params = {**self.defaults, **params}
+        self.params = {**self.defaults, **(self.native_defaults if native else {}), **params}
 
     defaults = {}
+    native_defaults = {}  # what differs under the native budget: the published values
 
     def forced(self):
         """(leading, trailing) blocks that a matched budget has to pay for."""

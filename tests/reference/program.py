@@ -165,10 +165,10 @@ def read_metric(file, name):
     return {"value": float(np.ravel(value[()])[0]), **found}
 
 
-def find_cell(cells, name, params, phase, density=None):
+def find_cell(cells, name, params, phase, density=None, budget="matched"):
     """The one cell of a method with these params. A parameter that `params` leaves out must have
     its default in the cell."""
-    usual = {} if name == "dense" else methods.defaults(name, params)
+    usual = {} if name == "dense" else methods.defaults(name, params, budget)
     wanted = {
         key: plain(value) for key, value in {**usual, **params}.items() if key != "sketch_dim"
     }

@@ -30,6 +30,8 @@ class Selection:
     # token)
     margin: list = None
 
+    free_diagonal: bool = False  # a row may lack its own block
+
     @property
     def units(self):
         return len(self.lists)

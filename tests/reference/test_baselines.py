@@ -96,7 +96,9 @@ def assert_lists_are_valid(chosen, n):
     for u, rows in enumerate(chosen.lists):
         assert len(rows) == chosen.rows
         for r, row in enumerate(rows):
-            assert (np.diff(row) > 0).all() and row[0] >= 0 and row[-1] == chosen.row_block(r)
+            i = chosen.row_block(r)
+            last = row[-1] <= i if chosen.free_diagonal else row[-1] == i
+            assert (np.diff(row) > 0).all() and row[0] >= 0 and last
             if chosen.pairs is not None:
                 mask, t = chosen.mask(u, r, n), np.arange(chosen.first[r], chosen.last[r] + 1)
                 assert (
@@ -987,8 +989,8 @@ def test_token_and_block_forms_agree_on_blocks_of_one_token():
 
 
 def test_nsa_by_hand():
-    """B = 2, one KV head for two query heads; the token 2 sees the mean of its own whole block,
-    also of the token 3 after it."""
+    """B = 2. Over complete blocks the token 2 sees the first one alone, token 3 its own too. With
+    the unfinished one it sees the mean of its own whole block, also of the token 3 after it."""
     q = np.array([[1.0, 0], [1, 0], [1, 2], [0, 1], [1, 1]])[:, :, None]
     k = np.array([1.0, 3, 0, 2, 5])[:, None, None]
 
@@ -996,6 +998,11 @@ def test_nsa_by_hand():
         return np.exp(x) / np.exp(x).sum()
 
     s = methods.make("nsa", one_layer(q, k), 2, 0, 1).prefill(0)
+    # tokens 0 and 1 (no block; the first), 2 (the first), 3 (both), 4 (the first two)
+    assert s[0, 0] == pytest.approx([2, 0, 0])
+    assert s[0, 1] == pytest.approx([2 + e(0, 0)[0] + e(2, 1)[0], e(0, 0)[1] + e(2, 1)[1], 0])
+    assert s[0, 2] == pytest.approx([*(2 * e(2, 1)), 0])
+    s = methods.make("nsa", one_layer(q, k), 2, 0, 1, unfinished_block=True).prefill(0)
     assert s.shape == (1, 3, 3)
     assert s[0, 1] == pytest.approx([*(e(2, 1) + e(4, 2) + e(0, 0) + e(2, 1)), 0])
     assert s[0, 2] == pytest.approx(2 * e(2, 1, 5)) and s[0, 0] == pytest.approx([4, 0, 0])

@@ -58,13 +58,14 @@ enum sw_status sw_keep_top(struct sw_sequence *seq, const float *scores, int h0,
 }
 
 enum sw_status sw_keep_select(struct sw_sequence *seq, const struct sw_layer_input *in,
-                              uint8_t *keep, struct sw_selection *out)
+                              uint8_t *keep, bool free_diagonal, struct sw_selection *out)
 {
     int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
     return seq->backend->select_keep(
         seq->backend,
         &(struct sw_select_keep){.keep = {keep, seq->shape.n_heads, b, b},
                                  .rows = b,
+                                 .free_diagonal = free_diagonal,
                                  .block = block,
                                  .n = in->n,
                                  .n_q = in->n_q},

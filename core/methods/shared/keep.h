@@ -22,9 +22,10 @@ SW_MUST_CHECK enum sw_status sw_means_scores(struct sw_sequence *seq, const stru
 SW_MUST_CHECK enum sw_status sw_keep_top(struct sw_sequence *seq, const float *scores, int h0,
                                          int h1, int b, int k, uint8_t *keep);
 
-/* The lists of a keep matrix [H, b, b], one a head. */
+/* The lists of a keep matrix [H, b, b], one a head; the diagonal always, or free as in
+ * sw_select_keep. */
 SW_MUST_CHECK enum sw_status sw_keep_select(struct sw_sequence *seq,
                                             const struct sw_layer_input *in, uint8_t *keep,
-                                            struct sw_selection *out);
+                                            bool free_diagonal, struct sw_selection *out);
 
 #endif

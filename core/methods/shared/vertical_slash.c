@@ -34,33 +34,36 @@ enum sw_status sw_vertical_slash_measure(struct sw_sequence *seq, const struct s
                                                               .slashes = s->slashes.data});
 }
 
-static enum sw_status pool(struct sw_sequence *seq, int n, int last, bool split,
+static enum sw_status pool(struct sw_sequence *seq, int n, int last, enum sw_slash_pooling how,
                            const struct sw_scratch *in, struct sw_scratch *out)
 {
     struct sw_backend *be = seq->backend;
     int block = sw_sequence_block(seq), b = sw_blocks(n, block), heads = seq->shape.n_heads;
     SW_TRY(sw_scratch_reserve(be, out, sizeof(float) * (size_t)heads * (size_t)b));
-    return be->pool_vertical_slash(be, &(struct sw_pool_vertical_slash){.in = in->data,
-                                                                        .rows = heads,
-                                                                        .n = n,
-                                                                        .ld = n,
-                                                                        .block = block,
-                                                                        .split = split,
-                                                                        .scale = 1.0f / (float)last,
-                                                                        .out = out->data,
-                                                                        .ld_out = b});
+    return be->pool_vertical_slash(
+        be, &(struct sw_pool_vertical_slash){.in = in->data,
+                                             .rows = heads,
+                                             .n = n,
+                                             .ld = n,
+                                             .block = block,
+                                             .split = how == SW_SLASHES_SPLIT,
+                                             .from_end = how == SW_SLASHES_FROM_END,
+                                             .scale = 1.0f / (float)last,
+                                             .out = out->data,
+                                             .ld_out = b});
 }
 
 enum sw_status sw_vertical_slash_pool_columns(struct sw_sequence *seq, int n, int last,
                                               struct sw_vertical_slash_state *s)
 {
-    return pool(seq, n, last, false, &s->columns, &s->column_blocks);
+    return pool(seq, n, last, SW_SLASHES_WHOLE, &s->columns, &s->column_blocks);
 }
 
-enum sw_status sw_vertical_slash_pool_slashes(struct sw_sequence *seq, int n, int last, bool split,
+enum sw_status sw_vertical_slash_pool_slashes(struct sw_sequence *seq, int n, int last,
+                                              enum sw_slash_pooling how,
                                               struct sw_vertical_slash_state *s)
 {
-    return pool(seq, n, last, split, &s->slashes, &s->slash_blocks);
+    return pool(seq, n, last, how, &s->slashes, &s->slash_blocks);
 }
 
 enum sw_status sw_vertical_slash_block_scores(struct sw_sequence *seq,

@@ -20,13 +20,16 @@ SW_MUST_CHECK enum sw_status sw_vertical_slash_measure(struct sw_sequence *seq,
                                                        const struct sw_layer_input *in, int last,
                                                        struct sw_vertical_slash_state *s);
 
-/* Fills column_blocks, or slash_blocks with split as in sw_pool_vertical_slash, from them: means
- * over the `last` queries. */
+/* How distances become block distances: of whole blocks from the diagonal on, with each distance
+ * split between the two blocks that it reaches, or of whole blocks from the farthest one back. */
+enum sw_slash_pooling { SW_SLASHES_WHOLE, SW_SLASHES_SPLIT, SW_SLASHES_FROM_END };
+
+/* Fills column_blocks, or slash_blocks, from them: means over the `last` queries. */
 SW_MUST_CHECK enum sw_status sw_vertical_slash_pool_columns(struct sw_sequence *seq, int n,
                                                             int last,
                                                             struct sw_vertical_slash_state *s);
 SW_MUST_CHECK enum sw_status sw_vertical_slash_pool_slashes(struct sw_sequence *seq, int n,
-                                                            int last, bool split,
+                                                            int last, enum sw_slash_pooling how,
                                                             struct sw_vertical_slash_state *s);
 
 /* Block scores column_blocks[j] + slash_blocks[i - j] of heads h0 … h1-1, into scores [H, b, b]. */

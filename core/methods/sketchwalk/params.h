@@ -47,6 +47,8 @@ struct sketchwalk_params {
     .name = #param, .type = SW_PARAM_CHOICE, .offset = SKETCHWALK_FIELD(param), .initial = text, \
     .choices = words
 
+#define SKETCHWALK_RELEASED "modeling_llama.py"
+
 /* What both tables begin with. */
 #define SKETCHWALK_SCORE_PARAMS(default_variant)                                                   \
     SW_METHOD_COMMON_PARAMS,                                                                       \
@@ -71,7 +73,7 @@ struct sketchwalk_params {
         {SKETCHWALK_CHOICE(tail_mean, "auto", "auto|true|padded"),                                 \
          .help = "the tail block's mean: over its own tokens, or zero padded and divided by B; "   \
                  "auto: as the preset of icml has it, else true"},                                 \
-        {SKETCHWALK_REAL(exponent, "8", 0.125, 64),                                                \
+        {SKETCHWALK_REAL(exponent, "8", 0.125, 64), .published = "arXiv 2602.07397",               \
          .help = "arxiv and softmax: s, elementwise power that sharpens the block matrix"},        \
         {SKETCHWALK_BOOL("signed", keep_sign, "false"),                                            \
          .help = "arxiv: the power keeps the sign of a score (an ablation: the paper's even "      \
@@ -82,17 +84,17 @@ struct sketchwalk_params {
          .help = "icml: all that is auto as in the released code (softmax over later blocks too, " \
                  "padded tail mean, a sink as long as the window, a transform a layer), or its "   \
                  "sound form; auto: released under a native budget, else sound"},                  \
-        {SKETCHWALK_REAL(temperature, "100", 1e-6, 1e6),                                           \
+        {SKETCHWALK_REAL(temperature, "100", 1e-6, 1e6), .published = SKETCHWALK_RELEASED,         \
          .help = "icml: divides the unnormalised Hadamard logits"},                                \
-        {SKETCHWALK_INT(decode_query_window, "32", 1, 4096),                                       \
+        {SKETCHWALK_INT(decode_query_window, "32", 1, 4096), .published = SKETCHWALK_RELEASED,     \
          .help = "icml: recent queries pooled in decode"},                                         \
-        {SKETCHWALK_INT(dense_tail_blocks, "4", 0, 1 << 20),                                       \
+        {SKETCHWALK_INT(dense_tail_blocks, "4", 0, 1 << 20), .published = SKETCHWALK_RELEASED,     \
          .help = "icml, native budget: last query blocks of a prompt kept dense"},                 \
-        {SKETCHWALK_REAL(sink_share, "0.025", 0, 1),                                               \
+        {SKETCHWALK_REAL(sink_share, "0.025", 0, 1), .published = SKETCHWALK_RELEASED,             \
          .help = "icml, native budget: leading share of the context always kept"},                 \
-        {SKETCHWALK_REAL(window_share, "0.05", 0, 1),                                              \
+        {SKETCHWALK_REAL(window_share, "0.05", 0, 1), .published = SKETCHWALK_RELEASED,            \
          .help = "icml, native budget: trailing share of the context always kept"},                \
-        {SKETCHWALK_REAL(top_share, "0.125", 0, 1),                                                \
+        {SKETCHWALK_REAL(top_share, "0.125", 0, 1), .published = SKETCHWALK_RELEASED,              \
          .help = "icml, native budget: share of the candidate blocks kept by score"},              \
         {SKETCHWALK_CHOICE(sink_uses_window, "auto", "auto|true|false"),                           \
          .help = "icml, native budget: the sink is as long as the window; auto: as the preset "    \

@@ -56,19 +56,23 @@ struct keep_mass {
     size_t entries;
 };
 
-/* Best of the others until the forced blocks and they reach the share. */
-static void reach(const float *scores, int i, double limit, uint64_t *keys, uint8_t *keep)
+/* Best of the others until the forced blocks and they reach the share. late: REACH_LATE, in which
+ * block 0 is one of the others. */
+static void reach(const float *scores, int i, bool late, double limit, uint64_t *keys,
+                  uint8_t *keep)
 {
-    int n = 0;
-    double total = 0, kept = (double)scores[0] + (i > 0 ? (double)scores[i] : 0.0);
+    int n = 0, first = late ? 0 : 1;
+    double total = 0, kept = (double)scores[i] + (late || i == 0 ? 0.0 : (double)scores[0]);
     for (int j = 0; j <= i; j++)
         total += (double)scores[j];
-    for (int j = i - 1; j > 0; j--) /* later blocks first: the sort is stable */
+    for (int j = i - 1; j >= first; j--) /* later blocks first: the sort is stable */
         keys[n++] = sw_key_of(scores[j], (uint32_t)j);
     sw_sort_scores(keys, keys + n, (size_t)n);
     keep[0] = keep[i] = 1;
-    for (int e = 0; e < n && kept < limit * total; e++) {
+    bool more = late && 0 < limit * total;
+    for (int e = 0; e < n && (late ? more : kept < limit * total); e++) {
         uint32_t j = sw_key_index(keys[e]);
+        more = kept < limit * total; /* behind the last one that is needed comes one more */
         keep[j] = 1;
         kept += (double)scores[j];
     }
@@ -98,8 +102,9 @@ static void row_task(void *ctx, long task, int worker)
         memset(a->keep + at, 0, (size_t)p->cols);
     if (a->limit[unit] < 0)
         return;
-    if (a->rule == SW_MASS_REACH)
-        reach(a->scores.data + at, i, a->limit[unit], keys, a->keep + at);
+    if (a->rule == SW_MASS_REACH || a->rule == SW_MASS_REACH_LATE)
+        reach(a->scores.data + at, i, a->rule == SW_MASS_REACH_LATE, a->limit[unit], keys,
+              a->keep + at);
     else
         within(a->scores.data + at, i, a->limit[unit], keys, a->keep + at);
 }
@@ -134,7 +139,7 @@ enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass
     CPU_NEED(a && a->keep && a->limit && a->rows > 0 && a->row0 >= 0 &&
              sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows));
     CPU_NEED((int64_t)a->rows * a->scores.ld <= UINT32_MAX);
-    CPU_NEED(a->rule == SW_MASS_REACH || a->rule == SW_MASS_WITHIN || a->rule == SW_MASS_UNIT);
+    CPU_NEED(a->rule >= SW_MASS_REACH && a->rule <= SW_MASS_UNIT);
     struct keep_mass p = {.a = a, .cols = a->row0 + a->rows};
     p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows)
                                         : (size_t)p.cols;

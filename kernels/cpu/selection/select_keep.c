@@ -11,6 +11,16 @@ struct keep {
     int words;
 };
 
+/* Whether row i lists its own block: where it is free, if it is kept or no other is. */
+static bool lists_diagonal(const struct sw_select_keep *a, const uint8_t *keep, int i)
+{
+    bool listed = !a->free_diagonal || keep[i];
+    for (int j = 0; j < i && !listed; j++)
+        if (keep[j])
+            return false;
+    return true;
+}
+
 static void keep_task(void *ctx, long task, int worker)
 {
     (void)worker;
@@ -19,8 +29,9 @@ static void keep_task(void *ctx, long task, int worker)
     int row = (int)(task % a->rows), i = a->row0 + row;
     const uint8_t *keep = sw_keep_row(&a->keep, (size_t)(task / a->rows), (size_t)row);
     size_t at = (size_t)(keep - a->keep.data);
+    bool diagonal = lists_diagonal(a, keep, i);
     if (p->count) {
-        int32_t kept = 1;
+        int32_t kept = diagonal;
         for (int j = 0; j < i; j++)
             kept += keep[j] != 0;
         p->count[task] = kept;
@@ -28,7 +39,7 @@ static void keep_task(void *ctx, long task, int worker)
     }
     int32_t e = p->out->indptr[task];
     for (int j = 0; j <= i; j++) {
-        if (j < i && !keep[j])
+        if (j < i ? !keep[j] : !diagonal)
             continue;
         p->out->indices[e] = j;
         if (p->out->whole)
@@ -89,6 +100,7 @@ enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_
         out->n = a->n;
         out->n_q = a->n_q;
         out->row0 = a->row0;
+        out->free_diagonal = a->free_diagonal;
         int32_t at = 0;
         for (size_t r = 0; r < rows; r++) {
             out->indptr[r] = at;

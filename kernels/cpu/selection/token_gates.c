@@ -84,8 +84,10 @@ static void scores_task(void *ctx, long task, int worker)
             token_gates(g, h, t, tokens, i + 1, x);
             for (int r = 0; r < tokens; r++) {
                 float *restrict of_token = x + (size_t)r * (size_t)g->b;
-                g->vec->softmax(of_token, i + 1);
-                for (int j = 0; j <= i; j++)
+                int blocks = p->a->complete ? (t + r + 1) / g->in->block : i + 1;
+                if (blocks > 0)
+                    g->vec->softmax(of_token, blocks);
+                for (int j = 0; j < blocks; j++)
                     out[j] += of_token[j];
             }
         }

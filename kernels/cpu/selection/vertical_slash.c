@@ -68,8 +68,10 @@ static void pool_task(void *ctx, long row, int worker)
     const float *in = a->in + (size_t)row * (size_t)a->ld;
     float *out = a->out + (size_t)row * (size_t)a->ld_out;
     double passed = 0; /* from the block before */
-    for (int from = 0, j = 0; from < a->n; from += a->block, j++) {
-        int count = a->n - from < a->block ? a->n - from : a->block;
+    int first = a->from_end ? (a->n - 1) % a->block + 1 : a->block;
+    for (int from = 0, end, j = 0; from < a->n; from = end, j++) {
+        end = j == 0 ? first : from + a->block;
+        int count = a->n < end ? a->n - from : end - from;
         double sum = passed, after = 0;
         for (int x = 0; x < count; x++) {
             /* of this entry, to the next block */
@@ -86,7 +88,7 @@ enum sw_status sw_cpu_pool_vertical_slash(struct sw_backend *be,
                                           const struct sw_pool_vertical_slash *a)
 {
     CPU_NEED(a && a->in && a->out && a->rows > 0 && a->n > 0 && a->block > 0 && a->ld >= a->n &&
-             a->ld_out >= sw_blocks(a->n, a->block));
+             !(a->split && a->from_end) && a->ld_out >= sw_blocks(a->n, a->block));
     struct sw_pool_vertical_slash copy = *a;
     sw_workers_run(cpu_of(be)->workers, a->rows, pool_task, &copy);
     return SW_OK;

@@ -64,6 +64,8 @@ enum sw_status sw_cuda_antidiagonal(struct sw_backend *be, const struct sw_antid
                              groups,
                              true,
                              0,
+                             0,
+                             0,
                              in->scale / (float)a->stride,
                              false,
                              sw_unit_row(&a->out, (size_t)h, 0),

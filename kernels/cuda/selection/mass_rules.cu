@@ -204,29 +204,39 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
         return;
     const float *row = unit_row(a.in.scores, u, r);
     uint8_t *keep = a.in.keep + (row - a.in.scores.data);
-    bool reach = a.in.rule == SW_MASS_REACH;
+    bool late = a.in.rule == SW_MASS_REACH_LATE, reach = late || a.in.rule == SW_MASS_REACH;
     double carry = 0, wanted = limit;
-    if (reach) { /* blocks 0 and i count first */
+    bool enough = false; /* late: whether the turn before has reached what is wanted */
+    if (reach) {         /* blocks 0 and i count first; late: block i */
         double mine = 0;
         for (int p = threadIdx.x; p < n; p += THREADS)
             mine += (double)score_of_key(a.keys[start + p]);
         (void)scan_doubles(mine, &total, lanes);
-        carry = (double)row[0] + (i > 0 ? (double)row[i] : 0);
+        carry = (double)row[i] + (late || i == 0 ? 0 : (double)row[0]);
         wanted = limit * total;
         if (threadIdx.x == 0)
             keep[0] = keep[i] = 1;
     }
     for (int base = 0; base < n; base += THREADS) {
         int p = base + (int)threadIdx.x, j = p < n ? (int)(a.places[start + p] - e0) : 0;
-        bool counts = p < n && !(reach && (j == 0 || j == i));
+        bool counts = p < n && !(reach && (j == i || (j == 0 && !late)));
         double v = counts ? (double)score_of_key(a.keys[start + p]) : 0,
                before = carry + scan_doubles(v, &all, lanes);
         bool kept = reach ? before < wanted : before + v <= wanted || p == 0;
+        if (late && counts) { /* by the sum before the one that counts before this one */
+            int q = p - 1;
+            if (q >= 0 && (int)(a.places[start + q] - e0) == i)
+                q--;
+            kept = q < 0 ? 0 < wanted : before - (double)score_of_key(a.keys[start + q]) < wanted;
+        }
         if (counts && kept)
             keep[j] = 1;
         carry += all;
-        if (reach ? carry >= wanted : carry > wanted)
+        if (enough)
             break; /* alike in all threads */
+        enough = reach ? carry >= wanted : carry > wanted;
+        if (enough && !late)
+            break;
     }
 }
 

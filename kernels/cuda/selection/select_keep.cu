@@ -58,6 +58,9 @@ enum sw_status sw_cuda_select_keep(struct sw_backend *be, const struct sw_select
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0,
             "select_keep");
+    if (a->free_diagonal)
+        return SW_FAIL(SW_EUNSUPPORTED, "lists without their diagonal block: the cuda backend's "
+                                        "attention counts on it (diagonal: forced)");
     int64_t rows = (int64_t)a->keep.units * a->rows,
             full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->keep.units;
     if (full > INT32_MAX)

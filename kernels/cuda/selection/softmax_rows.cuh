@@ -26,6 +26,8 @@ struct gather_args {
      * index, + row0) */
     bool by_row;
     int block0; /* index of the first query block (row 0's) */
+    /* B: row r, at position position0 + r, sees the blocks that end at or before it; 0: as above */
+    int complete, position0;
     float scale;
     bool add;   /* to what out holds */
     float *out; /* [blocks, ld_out] of this unit */
@@ -45,6 +47,8 @@ static __global__ void __launch_bounds__(256) gather_block(gather_args a)
     for (int row = first; row < last; row++) {
         const float *x = a.x + (int64_t)(row - a.rows0) * a.ld;
         int seen = min(a.by_row ? row + 1 : a.block0 + i + 1, a.columns);
+        if (a.complete > 0)
+            seen = (a.position0 + row + 1) / a.complete;
         float top = -INFINITY;
         for (int c = threadIdx.x; c < seen; c += blockDim.x)
             top = fmaxf(top, a.scale * x[c]);

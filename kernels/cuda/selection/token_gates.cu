@@ -107,6 +107,8 @@ enum sw_status sw_cuda_gate_scores(struct sw_backend *be, const struct sw_gate_s
                              g.b,
                              false,
                              g.row0,
+                             a->complete ? in->block : 0,
+                             in->n - in->n_q,
                              in->scale,
                              h % per_unit > 0,
                              sw_unit_row(&a->out, (size_t)(h / per_unit), 0),

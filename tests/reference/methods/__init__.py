@@ -43,9 +43,10 @@ def make(name, tensors, block, dense_layers, seed, **params):
     return of(tensors, block, dense_layers, seed, **params)
 
 
-def defaults(name, params):
+def defaults(name, params, budget="matched"):
     """All parameters of a method at their defaults. params: as in a config; `variant` decides."""
-    own = {"block_size": 64, **kind(name, params).defaults}
+    of = kind(name, params)
+    own = {"block_size": 64, **of.defaults, **(of.native_defaults if budget == "native" else {})}
     if variant(name, params):
         own["variant"] = variant(name, params)
     for fixed in getattr(reference(name), "FIXED", {}):

@@ -52,7 +52,15 @@ def entries_within(scores, limit):
 class FlexPrefill(Method):
     phases = ("prefill",)
     looks_ahead = "columns, diagonals and the pattern of a head by the last queries"
-    defaults = {"gamma": 0.9, "tau": 0.1, "min_budget": 512, "max_budget": 0, "straddle": False}
+    defaults = {
+        "gamma": 0.9,
+        "tau": 0.1,
+        "min_budget": 512,
+        "max_budget": 0,
+        "straddle": False,
+        "slash_blocks": "diagonal",
+    }
+    native_defaults = {"slash_blocks": "end"}
 
     def attention(self, layer):
         return lines.last_rows(*self.tensors.layers[layer][:2], self.block)
@@ -120,7 +128,11 @@ class FlexPrefill(Method):
         """n_v, n_s: (blocks, margin). Block 0 and offset 0 are among them. Ties: the larger block,
         the smaller offset."""
         kept, gap = best_of(sum_over_blocks(v, self.block), n_v[0], [0])
-        offsets, other = best_of(sum_over_blocks(s, self.block), n_s[0], [0], earlier_first=True)
+        if self.params["slash_blocks"] == "end":
+            pooled = sum_over_blocks(s[::-1], self.block)[::-1]
+        else:
+            pooled = sum_over_blocks(s, self.block)
+        offsets, other = best_of(pooled, n_s[0], [0], earlier_first=True)
         if self.params["straddle"]:
             offsets = np.union1d(offsets, offsets + 1)
         return (
@@ -137,6 +149,7 @@ class FlexPrefill(Method):
 REFERENCE = FlexPrefill
 VARIATIONS = [{"tau": 1.0}, {"tau": 0.0}]
 NATIVE_VARIATIONS = [
+    {"min_budget": 32, "slash_blocks": "diagonal", "gamma": 0.6},
     {"min_budget": 32},
     {"min_budget": 32, "tau": 1.0, "gamma": 0.5},
     {"min_budget": 32, "tau": 0.065, "gamma": 0.6},

@@ -1,9 +1,9 @@
 """An NSA-like selection, with block means in place of the learned compressor. The query heads of a
 KV head share a list.
 
-Every token's softmax runs over the blocks up to its own, whose mean is over all tokens that the
-block has so far: over all of the prompt's, later ones than the query included. It is causal at the
-level of blocks only."""
+A token's softmax runs over the blocks that end at or before it. With unfinished_block its own takes
+part too, with the mean of all tokens that it has so far: of all of the prompt's, later ones than
+the query included."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..sketch import block_means
 
 
 class NSA(Method):
-    defaults = {"top_blocks": 16, "init_blocks": 1, "local_blocks": 2}
+    defaults = {"top_blocks": 16, "init_blocks": 1, "local_blocks": 2, "unfinished_block": False}
 
     def shares(self, q, k, first):
         """p [Hkv, len(q), b]: summed over the heads of a group. Query t stands at position first +
@@ -27,8 +27,11 @@ class NSA(Method):
             @ np.repeat(key, heads // len(key), axis=0).transpose(0, 2, 1)
             / np.sqrt(self.tensors.d)
         )
-        own = (first + np.arange(len(q))) // self.block
-        p = softmax(np.where(np.arange(key.shape[1]) <= own[:, None], logits, -np.inf))
+        t = first + np.arange(len(q))
+        seen = (t if self.params["unfinished_block"] else t + 1) // self.block
+        seen = seen + 1 if self.params["unfinished_block"] else seen
+        allowed = np.arange(key.shape[1]) < seen[:, None]
+        p = np.where(allowed, softmax(np.where(allowed, logits, -1e300)), 0)
         return p.reshape(len(key), -1, *p.shape[1:]).sum(axis=1)
 
     def prefill(self, layer):
@@ -68,6 +71,7 @@ class NSA(Method):
 
 
 REFERENCE = NSA
+VARIATIONS = [{"unfinished_block": True}]
 NATIVE_VARIATIONS = [
     {"top_blocks": 5},
     {"top_blocks": 8, "init_blocks": 2, "local_blocks": 3},

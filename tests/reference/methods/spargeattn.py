@@ -35,15 +35,18 @@ class SpargeAttn(Method):
 
     @property
     def looks_ahead(self):
-        return "keys are smoothed by the mean of all" if self.params["smooth_k"] else ""
+        filtered = self.params["smooth_k"] and self.params["simthreshd1"] >= 0
+        return "keys are smoothed by the mean of all" if filtered else ""
 
     defaults = {
-        "simthreshd1": 0.6,
-        "cdfthreshd": 0.98,
+        "simthreshd1": -0.1,
+        "cdfthreshd": 0.0,
         "smooth_k": True,
-        "topk": 0.0,
+        "topk": 0.5,
         "sink": False,
+        "diagonal": "forced",
     }
+    native_defaults = {"diagonal": "free"}
 
     def parts(self, layer):
         """p [H, b, b] over similar causal key blocks (zero elsewhere), c of the query blocks and of
@@ -83,19 +86,27 @@ class SpargeAttn(Method):
             ]
             lists.append([row for row, _ in chosen])
             margins.append([min(nearest, margin) for _, margin in chosen])
-        return selection.Selection(self.block, lists, *rows, margin=margins)
+        return selection.Selection(
+            self.block,
+            lists,
+            *rows,
+            margin=margins,
+            free_diagonal=self.params["diagonal"] == "free",
+        )
 
     def row(self, p, i, similar_query, similar):
         """p, similar: of the key blocks 0 ... i. Returns the list and the nearest decision."""
         if not similar_query:
             return np.arange(i + 1), np.inf
         order = [int(j) for j in best_first(p) if similar[j]]
-        kept, margin = set(np.flatnonzero(~similar).tolist()) | {i}, np.inf
+        kept, margin = set(np.flatnonzero(~similar).tolist()), np.inf
+        if self.params["diagonal"] == "forced":
+            kept.add(i)
         if self.params["sink"]:
             kept.add(0)
         if order:
             limit = self.params["cdfthreshd"]
-            if self.params["topk"] > 0:
+            if limit == 0:
                 count = max(1, math.floor(self.params["topk"] * self.blocks()))
             else:
                 count = largest_prefix(p[order], limit)
@@ -104,21 +115,23 @@ class SpargeAttn(Method):
                 )
             margin = min(margin, relative_gap(p[order[:count]], p[order[count:]], p))
             kept.update(order[:count])
-        return np.array(sorted(kept)), margin
+        return np.array(sorted(kept or {i})), margin
 
 
 REFERENCE = SpargeAttn
 VARIATIONS = [
     {"smooth_k": False},
     {"simthreshd1": 0.1},
-    {"simthreshd1": -0.1},
-    {"simthreshd1": -0.1, "smooth_k": False},
+    {"simthreshd1": 0.6},
+    {"simthreshd1": 0.6, "smooth_k": False},
 ]
 NATIVE_VARIATIONS = [
     {"smooth_k": False},
+    {"topk": 0.3},
+    {"topk": 0.3, "diagonal": "forced"},
+    {"simthreshd1": 0.6, "cdfthreshd": 0.98},
     {"simthreshd1": 0.2, "cdfthreshd": 0.6},
-    {"simthreshd1": 0.2, "cdfthreshd": 0.6, "smooth_k": False},
-    {"simthreshd1": -0.1, "cdfthreshd": 0.8},
-    {"simthreshd1": -0.1, "topk": 0.3},
+    {"simthreshd1": 0.2, "cdfthreshd": 0.6, "smooth_k": False, "diagonal": "forced"},
+    {"cdfthreshd": 0.8},
     {"simthreshd1": 0.2, "cdfthreshd": 0.3, "sink": True},
 ]

@@ -33,27 +33,37 @@ def group_weights(q, k, stride):
     return softmax(np.where(np.tri(x.shape[1], dtype=bool), x, -np.inf))
 
 
-def smallest_set(scores, i, threshold):
+def chunk_tokens(n):
+    """Query tokens that the released code scores at once."""
+    longest = 1 << (n - 1).bit_length()
+    return max(min(max(2048, longest), 2**28 // longest), 2048)
+
+
+def smallest_set(scores, i, threshold, late=False):
     """Row i of scores [i + 1]: {0, i}, then the best others until they hold the share `threshold`
-    of the row, the last one included. Returns the list and the nearest decision."""
-    kept, target = {0, i}, threshold * scores.sum()
-    free = [int(j) for j in best_first(scores) if j not in kept]
-    mass = [scores[sorted(kept)].sum()]
+    of the row, the last one included. late: block i alone counts as held, block 0 competes and is
+    kept anyway, and one block more than needed is kept. Returns the list and the nearest
+    decision."""
+    held, target = ({i} if late else {0, i}), threshold * scores.sum()
+    free = [int(j) for j in best_first(scores) if j not in held]
+    before = [scores[sorted(held)].sum()]  # of each of the others: what is held without it
     for j in free:
-        mass.append(mass[-1] + scores[j])
-    count = sum(m < target for m in mass[:-1])
-    margin = (
-        min((abs(m - target) / target for m in mass[:-1]), default=np.inf) if target > 0 else np.inf
-    )
+        before.append(before[-1] + scores[j])
+    deciding = [0.0, *before][: len(free)] if late else before[: len(free)]
+    count = sum(m < target for m in deciding)
+    margin = np.inf
+    if target > 0:
+        margin = min((abs(m - target) / target for m in deciding if m), default=np.inf)
     chosen, others = free[:count], free[count:]
-    return np.array(sorted(kept.union(chosen))), min(
+    return np.array(sorted({0, i}.union(chosen))), min(
         margin, relative_gap(scores[chosen], scores[others], scores)
     )
 
 
 class XAttention(Method):
     phases = ("prefill",)
-    defaults = {"stride": 8, "threshold": 0.9}
+    defaults = {"stride": 8, "threshold": 0.9, "first_chunk": "intended"}
+    native_defaults = {"first_chunk": "released"}
 
     def prefill(self, layer):
         stride = self.params["stride"]
@@ -68,8 +78,13 @@ class XAttention(Method):
 
     def native_prefill(self, layer):
         rows = selection.prefill_rows(self.tensors.n, self.block)
+        released = self.params["first_chunk"] == "released"
+        late = chunk_tokens(self.tensors.n) if released else 0
         chosen = [
-            [smallest_set(unit[i, : i + 1], i, self.params["threshold"]) for i in range(len(unit))]
+            [
+                smallest_set(unit[i, : i + 1], i, self.params["threshold"], i * self.block < late)
+                for i in range(len(unit))
+            ]
             for unit in self.prefill(layer)
         ]
         return selection.Selection(
@@ -82,4 +97,10 @@ class XAttention(Method):
 
 REFERENCE = XAttention
 VARIATIONS = [{"stride": 16}, {"stride": 4}, {"stride": 1}]
-NATIVE_VARIATIONS = [{"threshold": 0.5}, {"stride": 4, "threshold": 0.7}, {"threshold": 0.0}]
+NATIVE_VARIATIONS = [
+    {"first_chunk": "intended"},
+    {"first_chunk": "intended", "threshold": 0.5},
+    {"threshold": 0.5},
+    {"stride": 4, "threshold": 0.7},
+    {"threshold": 0.0},
+]

@@ -258,7 +258,7 @@ static const struct slash_shape slash_large[] = {{1000, 64, 0, 3}, {4000, 32, 0,
 /* --- keep_mass -------------------------------------------------------------------------------- */
 
 enum { SCORES, LIMIT, MASS_KEEP };
-enum { RULES = 3, LIMITS = 6, MASS_VARIANTS = 36 };
+enum { RULES = 4, LIMITS = 6, MASS_VARIANTS = 48 };
 struct mass_shape {
     int rows, row0, units;
 };
@@ -273,7 +273,7 @@ static void make_mass(struct sw_case *c)
         scores[x] = c->variant % 2 || c->use == SW_PARITY ? floorf(fabsf(scores[x]) * 4) / 16
                                                           : fabsf(scores[x]) / 8;
     static const double limits[LIMITS] = {0, 0.25, 0.5, 0.9, 1, 1.5};
-    double limit = limits[c->variant / LIMITS],
+    double limit = limits[c->variant / (RULES * 2)],
            of_unit[3] = {limit, c->variant % 4 ? limit : -1, 0.75};
     memcpy(sw_take_host(c, LIMIT, sizeof of_unit), of_unit, sizeof of_unit);
     uint8_t *keep = sw_change(c, MASS_KEEP, SW_BYTES, of);
@@ -316,15 +316,15 @@ static int best_first(const void *a, const void *b)
     return x->row != y->row ? y->row - x->row : y->j - x->j;
 }
 
-/* The entries of rows `from` … `to` - 1, best first; with the first and the diagonal one, or
- * without. */
-static int sorted(const struct sw_keep_mass *a, int unit, int from, int to, bool ends,
-                  struct entry *out)
+/* The entries of rows `from` … `to` - 1 that compete, best first: not the diagonal one of the REACH
+ * rules, nor REACH's first. */
+static int sorted(const struct sw_keep_mass *a, int unit, int from, int to, struct entry *out)
 {
+    bool diagonal = a->rule != SW_MASS_REACH && a->rule != SW_MASS_REACH_LATE;
     int n = 0;
     for (int r = from; r < to; r++)
-        for (int j = 0; j <= a->row0 + r; j++)
-            if (ends || (j > 0 && j < a->row0 + r))
+        for (int j = a->rule == SW_MASS_REACH ? 1 : 0; j <= a->row0 + r; j++)
+            if (diagonal || j < a->row0 + r)
                 out[n++] =
                     (struct entry){sw_unit_row(&a->scores, (size_t)unit, (size_t)r)[j], r, j};
     qsort(out, (size_t)n, sizeof *out, best_first);
@@ -340,10 +340,11 @@ static void mark(struct sw_case *c, int unit, int row, int j)
 static void mass_of_rows(struct sw_case *c, const struct sw_keep_mass *a, int u, int from, int to,
                          struct entry *e)
 {
-    int n = sorted(a, u, from, to, a->rule != SW_MASS_REACH, e), i = a->row0 + from;
+    int n = sorted(a, u, from, to, e), i = a->row0 + from;
+    bool late = a->rule == SW_MASS_REACH_LATE;
     const float *row = sw_unit_row(&a->scores, (size_t)u, (size_t)from);
     double sum = 0, total = 0, limit = a->limit[u];
-    if (a->rule != SW_MASS_REACH) {
+    if (a->rule != SW_MASS_REACH && !late) {
         for (int x = 0; x < n; x++) {
             sum += (double)e[x].score;
             if (sum <= limit * (to - from) || (a->rule == SW_MASS_WITHIN && x == 0))
@@ -355,9 +356,11 @@ static void mass_of_rows(struct sw_case *c, const struct sw_keep_mass *a, int u,
         total += (double)row[j];
     mark(c, u, from, 0);
     mark(c, u, from, i);
-    sum = (double)row[0] + (i > 0 ? (double)row[i] : 0);
-    for (int x = 0; x < n && sum < limit * total; x++) {
-        mark(c, u, from, e[x].j);
+    sum = (double)row[i] + (late || i == 0 ? 0 : (double)row[0]);
+    for (int x = 0; x < n; x++) { /* late: the sum lags one entry behind */
+        double behind = !late ? sum : x == 0 ? 0 : sum - (double)e[x - 1].score;
+        if (behind < limit * total)
+            mark(c, u, from, e[x].j);
         sum += (double)e[x].score;
     }
 }
@@ -392,6 +395,9 @@ static void more_mass(struct sw_backend *be)
                     {SW_MASS_WITHIN, 0.95, {0.6f, 0.3f, 0.1f}, 3, 0x3},
                     {SW_MASS_WITHIN, 0.1, {0.1f, 0.3f, 0.6f}, 3, 0x4},
                     {SW_MASS_WITHIN, 0.5, {0.25f, 0.25f, 0.25f, 0.25f}, 4, 0xc},
+                    {SW_MASS_REACH_LATE, 0.2, {0.05f, 0.10f, 0.60f, 0.25f}, 4, 0xd},
+                    {SW_MASS_REACH_LATE, 0.8, {0.05f, 0.20f, 0.50f, 0.25f}, 4, 0xf},
+                    {SW_MASS_REACH_LATE, 0, {0.05f, 0.20f, 0.50f, 0.25f}, 4, 0x9},
                     {SW_MASS_REACH, 0.75, {0.25f, 0.25f, 0.25f, 0.25f}, 4, 0xd},
                     {SW_MASS_WITHIN, 0.98, {0, 0, 0}, 3, 0x7}};
     for (size_t e = 0; e < sizeof examples / sizeof *examples; e++) {

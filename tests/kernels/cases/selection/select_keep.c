@@ -3,7 +3,7 @@
 
 enum { KEEP, COLUMNS, SLASHES, QUERIES, LIST };
 /* a variant */
-enum { NO_RULE, BY_COLUMNS, BY_SLASHES, BY_BOTH, BY_QUERIES, RULES };
+enum { NO_RULE, BY_COLUMNS, BY_SLASHES, BY_BOTH, BY_QUERIES, FREE_DIAGONAL, RULES };
 
 struct shape {
     int n, n_q, B, units;
@@ -20,6 +20,7 @@ static struct sw_select_keep keep_of(const struct sw_case *c, void *const *at)
                                    .slashes = v == BY_SLASHES || v == BY_BOTH ? at[SLASHES] : NULL,
                                    .mask_ld = s->n + 5,
                                    .queries = v == BY_QUERIES ? at[QUERIES] : NULL,
+                                   .free_diagonal = v == FREE_DIAGONAL,
                                    .block = s->B,
                                    .n = s->n,
                                    .n_q = s->n_q};
@@ -35,6 +36,7 @@ static void make(struct sw_case *c)
     const struct shape *s = c->shape;
     struct sw_select_keep a = keep_of(c, (void *[SW_SLOTS]){NULL});
     sw_take_flags(c, KEEP, cells(&a), 3);
+    c->refused = a.free_diagonal;
     sw_take_flags(c, COLUMNS, (size_t)s->units * (size_t)a.mask_ld, 4);
     sw_take_flags(c, SLASHES, (size_t)s->units * (size_t)a.mask_ld, 4);
     sw_take_words(c, QUERIES, cells(&a) * (size_t)sw_query_words(s->B));
@@ -59,8 +61,9 @@ static int wrong_in(const struct sw_case *c, const struct sw_selection *list, in
     const uint8_t *keep = sw_keep_row(&a.keep, (size_t)u, (size_t)r);
     int wrong = 0, i = a.row0 + r;
     int32_t e = list->indptr[u * a.rows + r], end = list->indptr[u * a.rows + r + 1];
+    bool diagonal = !a.free_diagonal || keep[i] || !memchr(keep, 1, (size_t)i);
     for (int j = 0; j <= i; j++) {
-        if (!keep[j] && j < i)
+        if (j < i ? !keep[j] : !diagonal)
             continue;
         if (e >= end)
             return wrong + 1;
@@ -85,8 +88,10 @@ static void check(struct sw_case *c, struct sw_backend *be, const struct sw_resu
     sw_holds(list->block == s->B && list->n == s->n && list->n_q == s->n_q &&
                  list->units == s->units && list->rows == a.rows && list->row0 == a.row0,
              "another shape");
-    bool right = !list->whole == (c->variant == NO_RULE) && !list->columns == !a.columns &&
-                 !list->slashes == !a.slashes && !list->queries == !a.queries;
+    bool ruled = c->variant != NO_RULE && c->variant != FREE_DIAGONAL;
+    bool right = !list->whole == !ruled && list->free_diagonal == a.free_diagonal &&
+                 !list->columns == !a.columns && !list->slashes == !a.slashes &&
+                 !list->queries == !a.queries;
     sw_holds(right, "other rules");
     for (int row = 0; right && row < s->units * a.rows; row++) {
         int wrong = wrong_in(c, list, row / a.rows, row % a.rows);

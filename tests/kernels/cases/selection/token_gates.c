@@ -67,17 +67,18 @@ static const struct shape large[] = {
 
 /* --- gate_scores ------------------------------------------------------------------------------ */
 
-enum { TOGETHER, A_GROUP, A_HEAD, UNITS }; /* a variant */
+enum { TOGETHER, A_GROUP, A_HEAD, UNITS, VARIANTS = 2 * UNITS }; /* a variant; then complete */
+static bool complete(const struct sw_case *c) { return c->variant >= UNITS; }
 
 static float scale_of(const struct shape *s) { return 1.5f / sqrtf((float)s->d); }
 
 static void make_scores(struct sw_case *c)
 {
     const struct shape *s = c->shape;
-    int b = sw_blocks(s->n, s->B), rows = b - first_row(s),
-        units = c->variant == TOGETHER  ? 1
-                : c->variant == A_GROUP ? s->Hkv
-                                        : s->H;
+    int b = sw_blocks(s->n, s->B), rows = b - first_row(s), unit = c->variant % UNITS,
+        units = unit == TOGETHER  ? 1
+                : unit == A_GROUP ? s->Hkv
+                                  : s->H;
     make_gates(c, false);
     sw_give(c, OUT, SW_FLOATS, (struct sw_extent){units, rows + 1, b + 1, rows, b});
 }
@@ -86,6 +87,7 @@ static enum sw_status run_scores(struct sw_case *c, struct sw_backend *be, void 
 {
     return be->gate_scores(
         be, &(struct sw_gate_scores){.in = gates_of(c->shape, at, scale_of(c->shape)),
+                                     .complete = complete(c),
                                      .out = sw_matrix(c, at, OUT)});
 }
 
@@ -100,11 +102,12 @@ static void reference_scores(struct sw_case *c)
         for (int h = u * share; h < (u + 1) * share; h++)
             for (int t = first_token(s, i); t < end_token(s, i); t++) {
                 double top = -INFINITY, sum = 0;
-                for (int j = 0; j <= i; j++)
+                int last = complete(c) ? (t + 1) / s->B - 1 : i;
+                for (int j = 0; j <= last; j++)
                     top = fmax(top, p[j] = gate(c, h, t, j) * (double)scale_of(s));
-                for (int j = 0; j <= i; j++)
+                for (int j = 0; j <= last; j++)
                     sum += p[j] = exp(p[j] - top);
-                for (int j = 0; j <= i; j++)
+                for (int j = 0; j <= last; j++)
                     mass[j] += p[j] / sum;
             }
         for (int j = 0; j < b; j++) /* gates of some 10 with 2^-24·d of rounding in the exponent */
@@ -288,7 +291,7 @@ static void more(struct sw_backend *be)
 }
 
 #define FIELDS "n n_q H Hkv d B"
-SW_CASES(gate_scores, .fields = FIELDS, .variants = UNITS, .shapes = SW_SHAPES(shapes),
+SW_CASES(gate_scores, .fields = FIELDS, .variants = VARIANTS, .shapes = SW_SHAPES(shapes),
          .large = SW_SHAPES(large), .make = make_scores, .run = run_scores,
          .reference = reference_scores, .more = more, .cuda = {[OUT] = {SW_OF_LARGEST, 1e-4, 0}});
 SW_CASES(gate_top, .fields = FIELDS, .variants = VALUES, .shapes = SW_SHAPES(shapes),

@@ -108,7 +108,7 @@ SW_CASES(vertical_slash, .fields = "n n_q H Hkv d last", .variants = VARIANTS,
 /* --- pool_vertical_slash: sums over blocks ---------------------------------------------------- */
 
 enum { IN, OUT };
-enum { WHOLE, SPLIT, POOLS }; /* a variant */
+enum { WHOLE, SPLIT, FROM_END, POOLS }; /* a variant */
 struct pool_shape {
     int rows, n, B;
 };
@@ -124,16 +124,17 @@ static void make_pool(struct sw_case *c)
 static enum sw_status run_pool(struct sw_case *c, struct sw_backend *be, void *const *at)
 {
     const struct pool_shape *s = c->shape;
-    return be->pool_vertical_slash(be,
-                                   &(struct sw_pool_vertical_slash){.in = at[IN],
-                                                                    .rows = s->rows,
-                                                                    .n = s->n,
-                                                                    .ld = s->n + 1,
-                                                                    .block = s->B,
-                                                                    .split = c->variant == SPLIT,
-                                                                    .scale = 0.125f,
-                                                                    .out = at[OUT],
-                                                                    .ld_out = c->slot[OUT].of.ld});
+    return be->pool_vertical_slash(
+        be, &(struct sw_pool_vertical_slash){.in = at[IN],
+                                             .rows = s->rows,
+                                             .n = s->n,
+                                             .ld = s->n + 1,
+                                             .block = s->B,
+                                             .split = c->variant == SPLIT,
+                                             .from_end = c->variant == FROM_END,
+                                             .scale = 0.125f,
+                                             .out = at[OUT],
+                                             .ld_out = c->slot[OUT].of.ld});
 }
 
 static void reference_pool(struct sw_case *c)
@@ -146,8 +147,9 @@ static void reference_pool(struct sw_case *c)
         for (int x = 0; x < s->n; x++) {
             double next = c->variant == SPLIT ? (double)(x % s->B) / s->B : 0,
                    value = (double)((float *)c->slot[IN].host)[r * (s->n + 1) + x] * 0.125;
-            sum[x / s->B] += (1 - next) * value;
-            sum[x / s->B + 1] += next * value;
+            int j = c->variant == FROM_END ? b - 1 - (s->n - 1 - x) / s->B : x / s->B;
+            sum[j] += (1 - next) * value;
+            sum[j + 1] += next * value;
         }
         for (int j = 0; j < b; j++)
             sw_want(c, OUT, 0, r, j, sum[j], 1e-6);
