@@ -25,7 +25,7 @@ enum sw_status plain_read(struct sw_backend *be, const struct plain_read *a)
 {
     struct cuda_state *s = state_of(be);
     int64_t block = a->block_bytes / 16;
-    read_blocks<<<(unsigned)s->multiprocessors * 4, 512, 0, s->stream>>>(
+    read_blocks<<<(unsigned)s->multiprocessors * 4, 512, 0, queue_on(s)>>>(
         static_cast<const uint4 *>(a->k), static_cast<const uint4 *>(a->v), a->indices, a->blocks,
         a->sequence_bytes / 16, block, block * a->blocks * a->batch, NULL);
     return cudaGetLastError() == cudaSuccess ? SW_OK : SW_EDEVICE;
