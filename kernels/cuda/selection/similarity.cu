@@ -16,15 +16,27 @@ __global__ void __launch_bounds__(256) alike_blocks(struct sw_similarity a)
         mine[c] = 0;
     for (int t = t0 + warp; t < t1; t += 8) {
         const bf16 *x = static_cast<const bf16 *>(a.x) + ((int64_t)t * a.heads + h) * a.head_dim;
-        float square = 0;
+        float square = 0, largest = 0, scale = 1;
         for (int c = lane; c < a.head_dim; c += 32) {
             float v = __bfloat162float(x[c]) - (shift ? shift[c] : 0.0f);
             square += v * v;
+            largest = fmaxf(largest, fabsf(v));
         }
         square = warp_sum(square);
+        /* Squares that leave fp32's range, upwards or downwards: once more, brought near 1 by a
+         * power of two. */
+        if (!(square >= 1e-30f && square <= 1e38f) && (largest = warp_max(largest)) > 0) {
+            scale = exp2f(fminf(-(float)ilogbf(largest), 126.0f));
+            square = 0;
+            for (int c = lane; c < a.head_dim; c += 32) {
+                float v = (__bfloat162float(x[c]) - (shift ? shift[c] : 0.0f)) * scale;
+                square += v * v;
+            }
+            square = warp_sum(square);
+        }
         float inv = square > 0 ? 1.0f / sqrtf(square) : 0.0f;
         for (int c = lane; c < a.head_dim; c += 32)
-            mine[c] += (__bfloat162float(x[c]) - (shift ? shift[c] : 0.0f)) * inv;
+            mine[c] += (__bfloat162float(x[c]) - (shift ? shift[c] : 0.0f)) * scale * inv;
     }
     __syncthreads();
     float total = 0;

@@ -23,6 +23,9 @@ struct shape {
     int rows, n_in, n_out;
 };
 
+/* The most that rounding a value of this size to bf16's eight digits changes it by. */
+static double half_step(double size) { return ldexp(1, ilogb(size) - 8); }
+
 static void make(struct sw_case *c)
 {
     const struct shape *s = c->shape;
@@ -35,16 +38,16 @@ static void make(struct sw_case *c)
     c->refused = s->n_in % 8 || s->n_out % 8; /* cuBLASLt may know no way */
     /* What CUDA may round before something is added to it: the product with its bias, before what
      * OUT held; and in shapes that its own epilogue does not take, the product before its bias.
-     * Half a bf16 step, 2^-9, of a value that four standard deviations bound. */
+     * Half a bf16 step of a value that four standard deviations bound. */
     double product = 0.01 * s->n_in, bias = c->variant & BIAS ? 1 : 0; /* variances */
     if (c->variant & ACCUMULATE) {
         sw_change(c, OUT, SW_ACTS, of);
-        c->cuda[OUT] = (struct sw_bound){SW_ROUNDINGS, 1.5, 4 * sqrt(product + bias) / 512};
+        c->cuda[OUT] = (struct sw_bound){SW_ROUNDINGS, 1.5, half_step(4 * sqrt(product + bias))};
         return;
     }
     sw_give(c, OUT, SW_ACTS, of);
     if (c->variant & BIAS && s->n_out % 8)
-        c->cuda[OUT] = (struct sw_bound){SW_ROUNDINGS, 1.5, 4 * sqrt(product) / 512};
+        c->cuda[OUT] = (struct sw_bound){SW_ROUNDINGS, 1.5, half_step(4 * sqrt(product))};
 }
 
 static enum sw_status run(struct sw_case *c, struct sw_backend *be, void *const *at)
