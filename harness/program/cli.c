@@ -157,8 +157,15 @@ static enum sw_status apply_flags(const struct sw_cli *cli, struct sw_config *co
 
 enum sw_status sw_cli_config(const struct sw_cli *cli, struct sw_config **out)
 {
-    const char *sets[SW_CLI_MAX];
+    return sw_cli_config_set(cli, NULL, out);
+}
+
+enum sw_status sw_cli_config_set(const struct sw_cli *cli, const char *set, struct sw_config **out)
+{
+    const char *sets[SW_CLI_MAX + 1];
     int n_sets = sw_cli_values(cli, "--set", sets);
+    if (set)
+        sets[n_sets++] = set;
     enum sw_status st = sw_config_read(cli->positional[0], sets, n_sets, stderr, out);
     if (st == SW_EINPUT)
         sw_error_clear(); /* its lines are out */

@@ -44,6 +44,10 @@ SW_MUST_CHECK enum sw_status sw_cli_int(const struct sw_cli *cli, const char *fl
  * comes back, and the message is cleared. */
 SW_MUST_CHECK enum sw_status sw_cli_config(const struct sw_cli *cli, struct sw_config **out);
 
+/* The same with one more --set at the end, a verb's own. */
+SW_MUST_CHECK enum sw_status sw_cli_config_set(const struct sw_cli *cli, const char *set,
+                                               struct sw_config **out);
+
 /* Ends a verb: prints the message of a failure, if there is one, as "swbench: …" on stderr, and
  * gives the exit code. SW_OK: 0. */
 int sw_cli_exit(enum sw_status status);

@@ -169,7 +169,6 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     /* The same experiment on other prompts, of which nothing but density is measured. */
     struct sw_config held_out = *config;
     held_out.seed = config->seed + 1;
-    held_out.budget = SW_BUDGET_CALIBRATED;
     held_out.calibrating = true;
     held_out.measure = held_out.save = 0;
     static enum sw_phase prefill = SW_PHASE_PREFILL; /* decode has no thresholds to find */
@@ -219,7 +218,7 @@ int sw_verb_calibrate(int argc, char **argv)
     if (st == SW_OK)
         st = sw_cli_int(&cli, "--prompts", 1, 100000, PROMPTS, &prompts);
     if (st == SW_OK)
-        st = sw_cli_config(&cli, &config);
+        st = sw_cli_config_set(&cli, "budget=calibrated", &config); /* decides defaults too */
     if (st == SW_OK && !config->calibration)
         st = SW_FAIL(SW_EINPUT,
                      "%s: calibration: missing, expected the file to write (a key of the config, "

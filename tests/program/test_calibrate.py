@@ -16,6 +16,7 @@ METHODS = [
     {"name": "xattention", "params": {"block_size": 16}},
     {"name": "spargeattn", "params": {"block_size": 16, "simthreshd1": 0.0}},
 ]
+ONE_DENSITY = {"context": 512, "density": 0.5, "phase": "prefill"}
 
 
 def write(folder, **changes):
@@ -88,6 +89,17 @@ def test_runs_use_them_and_realise_the_density(folder):
         if method != "onehop":
             entry = entries[method, density]
             assert params[entry["parameter"]] == pytest.approx(entry["value"], rel=1e-8)
+
+
+def test_thresholds_of_a_native_config_fit_its_calibrated_run(tmp_path):
+    """Native defaults, which differ from the usual ones here, are not those of what is
+    calibrated."""
+    path = write(tmp_path, budget="native", methods=["xattention"], axes=ONE_DENSITY)
+    swbench("calibrate", path, "--prompts", "1", "-q", check=0)
+    swbench("run", path, "--set", "budget=calibrated", "-q", check=0)
+    ((method, params, density, value),) = kept(tmp_path)
+    assert method == "xattention" and params["block_size"] == 64
+    assert value == pytest.approx(density, abs=0.05)
 
 
 def test_a_method_without_a_threshold_has_the_matched_budget(folder, tmp_path):

@@ -253,6 +253,31 @@ static void files_of_parameters(void **state)
             SW_EINPUT, "max_budget: found 64, expected 0 or at least min_budget 65");
 }
 
+static int block_of(const char *text)
+{
+    struct sw_config *config = configure("%s", text);
+    struct sw_plan *plan = plan_of(config);
+    int block = ((const struct sw_method_params *)plan->cells[0].params)->block_size;
+    sw_plan_free(plan);
+    sw_config_free(config);
+    return block;
+}
+
+/* The published default, where the budget is native, whatever the order of keys, and the config
+ * says nothing else. */
+static void native_budgets_have_published_defaults(void **state)
+{
+    (void)state;
+#define AXES SYNTHETIC "axes: {context: 64, density: 0.5}\n"
+    assert_int_equal(block_of(AXES "budget: native\nmethods: [xattention]\n"), 128);
+    assert_int_equal(block_of(AXES "methods: [xattention]\nbudget: native\n"), 128);
+    assert_int_equal(block_of(AXES "methods: [xattention]\n"), 64);
+    assert_int_equal(block_of(AXES "methods: [{name: xattention, params: {block_size: 32}}]\n"
+                                   "budget: native\n"),
+                     32);
+#undef AXES
+}
+
 static void expect_skipped(struct sw_config *config, const char *method, const char *reason)
 {
     struct sw_plan *plan = plan_of(config);
@@ -509,6 +534,7 @@ int main(void)
         cmocka_unit_test(files_of_parameters),
         cmocka_unit_test(skipped_with_a_reason),
         cmocka_unit_test(native_budgets_ignore_density),
+        cmocka_unit_test(native_budgets_have_published_defaults),
         cmocka_unit_test(budgets_of_every_method),
         cmocka_unit_test(too_many_or_twice),
         cmocka_unit_test(bundles),
