@@ -1,11 +1,11 @@
 /* layer.c: what a prompt costs beside attention: one layer of Llama-3.1-8B's shape over n rows,
- * with the calls, the order, the chunks and the memory of core/model/model.c.
+ * with the calls, the order, the chunks and the memory of core/model/pass.c.
  *
  * Each operation's time beside the limit of its kind, both from the same rounds: products beside an
  * 8192³ one, the others, which only move bytes, beside a copy. A round runs the layer in chunks of
  * several sizes, each with time stamps between the operations and without, then what the limits are
  * made of; medians over rounds. So all sizes and the limits see the same heat. The size that
- * core/model/model.c takes at this length is marked. */
+ * core/model/pass.c takes at this length is marked. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
