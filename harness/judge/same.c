@@ -110,15 +110,33 @@ static json_int_t block_size_of(const struct sw_tidy_row *row)
     return size;
 }
 
-/* Of several the one of the same budget and block size, the budget first; else the first. */
+/* How many parameters two cells share, names and values, and as a tie-break how many of the first
+ * one's are at their defaults: a one-hop cell of the same variant, block size and sketch is the
+ * partner of a walk, and the default one that of a method which has none of these. */
+static int likeness(const struct sw_tidy_row *candidate, const struct sw_tidy_row *row)
+{
+    const struct sw_method *method = sw_method_find(candidate->method);
+    json_t *ours = json_loads(candidate->params, 0, NULL),
+           *theirs = json_loads(row->params, 0, NULL);
+    int shared = 0, defaults = 0;
+    for (const struct sw_param *p = method ? method->params : NULL; p && p->name; p++) {
+        json_t *value = json_object_get(ours, p->name);
+        shared += value && json_equal(value, json_object_get(theirs, p->name));
+        defaults += value && sw_param_json_is_default(p, value);
+    }
+    json_decref(ours);
+    json_decref(theirs);
+    return 100 * shared + defaults;
+}
+
+/* Of several the one of the same budget, then the most alike; else the first. */
 static const struct sw_tidy_row *most_alike(const struct sw_tidy_row *const *rows, int n,
                                             const struct sw_tidy_row *row)
 {
     const struct sw_tidy_row *best = n ? rows[0] : NULL;
     int most = -1;
     for (int i = 0; i < n && n > 1; i++) {
-        int alike = 2 * (strcmp(rows[i]->budget, row->budget) == 0) +
-                    (block_size_of(rows[i]) == block_size_of(row));
+        int alike = 100000 * (strcmp(rows[i]->budget, row->budget) == 0) + likeness(rows[i], row);
         if (alike > most) {
             most = alike;
             best = rows[i];

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, fields
@@ -34,6 +33,7 @@ class Row:
     lo: float
     hi: float
     status: str
+    label: str = ""  # what the program calls the cell
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,6 @@ def read_answers(folder: Path, rows: list[Row]) -> dict[str, list[Answer]]:
 def read(folder: Path) -> list[Row]:
     """Rows of RESULTS/results.h5 that have a value; cells that failed or were skipped have none."""
     columns = read_index(folder)
-    places = list(zip(*(columns[name] for name in ("workload", "model", "task"))))
-    for name in (
-        "budget",
-        "dense_layers",
-    ):  # a variant like any other, where one workload's task was run with several
-        found = defaultdict(set)
-        for place, value in zip(places, columns[name]):
-            found[place].add(value)
-        columns["params"] = [
-            json.dumps(_parse(params) | {name: value}) if len(found[place]) > 1 else params
-            for place, params, value in zip(places, columns["params"], columns[name])
-        ]
     columns["density"] = [0.0 if math.isnan(d) else d for d in columns["density"]]
     columns["layer"] = [-1 if layer is None else layer for layer in columns["layer"]]
     rows = (Row(*values) for values in zip(*(columns[field.name] for field in fields(Row))))
@@ -98,43 +86,28 @@ def read(folder: Path) -> list[Row]:
 
 
 class Labels:
-    """What a method is called in a legend: its name, and the parameters in which its variants here
-    differ."""
+    """What a cell is called in a legend: as the program calls it everywhere (the index's `label`).
+    An index of version 0.1 has none: there it is the method, with all parameters where they
+    vary."""
 
     def __init__(self, rows: list[Row]):
-        variants: dict[str, set[str]] = defaultdict(set)
+        params: dict[str, set[str]] = defaultdict(set)
         for r in rows:
-            variants[r.method].add(r.params)
-        self._texts: dict[tuple[str, str], str] = {}
+            params[r.method].add(r.params)
+        self._texts: dict[str, str] = {}
         self.variant: dict[str, int] = {}  # label -> its number among the variants of its method
         self.method: dict[str, str] = {}
-        for method, all_params in variants.items():
-            parsed = {p: _parse(p) for p in sorted(all_params)}
-            names = [
-                n
-                for n in next(iter(parsed.values()))
-                if len({json.dumps(d.get(n)) for d in parsed.values()}) > 1
-            ]
-            for number, (params, values) in enumerate(parsed.items()):
-                label = " ".join([method] + [_short(n, values.get(n)) for n in names])
-                self._texts[method, params] = label
-                self.variant.setdefault(label, number)
-                self.method[label] = method
+        for r in rows:
+            several = len(params[r.method]) > 1
+            self._texts[r.cell] = r.label or (f"{r.method} {r.params}" if several else r.method)
+            self.method[self._texts[r.cell]] = r.method
+        numbers: dict[str, int] = defaultdict(int)
+        for label in sorted(self.method):
+            self.variant[label] = numbers[self.method[label]]
+            numbers[self.method[label]] += 1
 
     def __call__(self, row: Row) -> str:
-        return self._texts[row.method, row.params]
-
-
-def _parse(params: str) -> dict:
-    try:
-        values = json.loads(params or "{}")
-    except json.JSONDecodeError:
-        return {"params": params}
-    return values if isinstance(values, dict) else {"params": params}
-
-
-def _short(name: str, value: object) -> str:
-    return str(value) if isinstance(value, str) else f"{name}={value}"
+        return self._texts[row.cell]
 
 
 def mean_points(rows: list[Row], metric: str, key) -> dict:

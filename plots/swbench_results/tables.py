@@ -52,7 +52,9 @@ MEASURED = {
 # What it says of its cell: all other columns.
 ABOUT = tuple(name for name in COLUMNS if name not in ("cell", *MEASURED))
 # A results.h5 of version 0.1 may be without these.
-LATER = {"budget": "", "dense_layers": None, "experiment": "", "conditions": ""}
+LATER = {"budget": "", "dense_layers": None, "experiment": "", "conditions": "", "label": ""}
+# Columns of results.h5 alone: what is said of a cell beside the others of its folder.
+INDEX_COLUMNS = (*COLUMNS, "label")
 
 
 def _cell_rows(cell: Cell) -> list[dict]:
@@ -108,7 +110,9 @@ def read_index(results: str | Path) -> dict[str, list]:
             raise BadResults(f"{path}: has no /tidy; expected the results.h5 of `swbench run`")
         found = file["tidy"]
         columns = {
-            name: _column(found[name]) for name in COLUMNS if name in found or name not in LATER
+            name: _column(found[name])
+            for name in INDEX_COLUMNS
+            if name in found or name not in LATER
         }
     columns |= {
         name: [empty] * len(columns["cell"]) for name, empty in LATER.items() if name not in columns

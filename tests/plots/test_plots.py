@@ -38,6 +38,7 @@ TEXTS = (
     "unit",
     "status",
     "reason",
+    "label",
 )
 WHOLE = ("context", "seed", "layer", "n")
 REALS = ("density", "value", "lo", "hi")
@@ -67,6 +68,7 @@ def cell_rows(key, method, params, skill, model, task, context, density, phase, 
         phase=phase,
         status="ok",
         reason="",
+        label=" ".join([method, *filter(None, [json.loads(params).get("variant")])]),
         context=context,
         seed=1,
         density=density,
@@ -198,6 +200,7 @@ def failed_row():
         unit="",
         status="failed",
         reason="no memory",
+        label="moba",
         context=4096,
         seed=1,
         layer=-1,
@@ -209,18 +212,18 @@ def failed_row():
     )
 
 
-def test_dense_layers_and_budgets_are_variants(tmp_path):
+def test_the_program_says_what_a_cell_is_called(tmp_path):
     """A folder that holds a method beside 0 and 2 dense layers shows two of it, and not their
-    mean."""
+    mean: the index's labels tell them apart. Without labels, as in version 0.1, parameters do."""
     rows = []
     for layers in (0, 2):
         for method in ("dense", "onehop"):
             rows += [
-                dict(row, dense_layers=layers, budget="matched")
+                dict(row, label=f"{method} dense_layers={layers}")
                 for row in cell_rows(
                     f"{method}{layers}",
                     method,
-                    "{}",
+                    json.dumps({"p": layers}),
                     0.5,
                     "m",
                     "ppl_book",
@@ -231,16 +234,15 @@ def test_dense_layers_and_budgets_are_variants(tmp_path):
                 )
             ]
     folder = write_results(tmp_path, contexts=(), extra=rows)
+    found = results.read(folder)
+    label = results.Labels(found)
+    assert {label(row) for row in found} == {row["label"] for row in rows}
     with h5py.File(folder / "results.h5", "a") as f:
-        f["tidy/dense_layers"] = np.array([row["dense_layers"] for row in rows], dtype="int64")
-        f["tidy/budget"] = np.array([b"matched"] * len(rows))
+        del f["tidy/label"]
     found = results.read(folder)
     label = results.Labels(found)
     assert {label(row) for row in found} == {
-        "dense dense_layers=0",
-        "dense dense_layers=2",
-        "onehop dense_layers=0",
-        "onehop dense_layers=2",
+        f'{method} {{"p": {layers}}}' for method in ("dense", "onehop") for layers in (0, 2)
     }
 
 

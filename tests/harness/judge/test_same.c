@@ -74,6 +74,26 @@ static void counterparts_share_conditions(void **state)
     sw_same_free(same);
 }
 
+/* Of several one-hop cells the partner is the one of the same scores; of a method that has no such
+ * parameter, the one-hop method as it is by default. */
+static void the_partner_is_of_the_same_variant(void **state)
+{
+    (void)state;
+#define V(name) "{\"block_size\": 64, \"variant\": \"" name "\"}"
+    struct sw_tidy_row rows[] = {
+        row("onehop", V("arxiv"), "a", 0.25, 1),    row("onehop", V("icml"), "a", 0.25, 1),
+        row("onehop", V("softmax"), "a", 0.25, 1),  row("sketchwalk", V("arxiv"), "a", 0.25, 1),
+        row("sketchwalk", V("icml"), "a", 0.25, 1), row("sketchwalk", V("softmax"), "a", 0.25, 1),
+        row("xattention", B(64), "a", 0.25, 1),
+    };
+    struct sw_tidy tidy = {.rows = rows, .count = sizeof rows / sizeof *rows};
+    struct sw_same *same = make(&tidy);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(sw_same_one_hop(same, &rows[3 + i])->params, rows[3 + i].params);
+    assert_string_equal(sw_same_one_hop(same, &rows[6])->params, V("icml"));
+    sw_same_free(same);
+}
+
 /* What is chosen does not depend on the order of the rows, which is that of keys among equals. */
 static void the_order_of_rows_does_not_matter(void **state)
 {
@@ -148,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counterparts_share_conditions),
+        cmocka_unit_test(the_partner_is_of_the_same_variant),
         cmocka_unit_test(the_order_of_rows_does_not_matter),
         cmocka_unit_test(many_rows),
         cmocka_unit_test(one_experiment_by_other_code),
