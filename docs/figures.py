@@ -1,0 +1,487 @@
+"""Writes what README.md and docs/results.md quote of the reports in results/reference, tables and
+sentences alike: `make figures` after a report changed, `make reference` to make the first of them.
+
+    figures.py                        the pages' blocks anew
+    figures.py --check                nothing written; says which pages are stale, and exits with 1
+    figures.py --take RESULTS NAME    RESULTS' report as results/reference/NAME.md and each sample's
+                                      score or loss as NAME-samples.txt, then the blocks
+
+A page marks a block by a comment of its own line, `<!-- figures: NAME -->` … `<!-- end -->`; the
+functions of BLOCKS write what stands between. Each sentence names what must hold for it to be said,
+and rendering fails where the reports no longer say so."""
+
+import argparse
+import functools
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / "results/reference"
+PAGES = ("README.md", "docs/results.md")
+BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.S)
+
+# What a label of a report leaves unsaid, because it is the method's default.
+VARIANT = {"onehop": "icml", "sketchwalk": "arxiv"}
+
+# How the pages call what the reports call by the names of a config.
+NAMES = {
+    "dense": "dense",
+    "oracle": "oracle: true top blocks of each head",
+    "oracle head": "oracle: true top blocks of each head",
+    "sink_window": "sink + window",
+    "random": "random blocks",
+    "onehop icml": "one-hop, released scores (`icml`)",
+    "onehop softmax": "one-hop, softmax form (`softmax`)",
+    "onehop arxiv": "one-hop, printed scores (`arxiv`)",
+    "sketchwalk icml": "Sketch&Walk, **released** code (`icml`)",
+    "sketchwalk softmax": "Sketch&Walk, **softmax form**, ours (`softmax`)",
+    "sketchwalk arxiv": "Sketch&Walk, **as printed** (`arxiv`)",
+    "sketchwalk arxiv signed": "as printed, but the power keeps the sign (ablation)",
+    "xattention": "XAttention",
+    "moba": "MoBA (untrained)",
+    "nsa": "NSA (untrained)",
+    "minference": "MInference",
+    "flexprefill": "FlexPrefill",
+    "spargeattn": "SpargeAttn",
+}
+
+
+class Missing(Exception):
+    """A report lacks what a page quotes, or no longer says what a page says."""
+
+
+class Report:
+    """A table file that `swbench report` wrote: figures by section, row, density and column."""
+
+    def __init__(self, name):
+        self.file = f"{name}.md"
+        text = (REPORTS / self.file).read_text()
+        version = re.search(r"^- code: swbench (\d+)\.(\d+)", text, re.M)
+        # Version 0.1 called the softmax form `arxiv`.
+        self.old = tuple(map(int, version.groups())) < (0, 2)
+        self.rows = {}
+        for title, body in re.findall(r"^## (.*)\n\n((?:\|.*\n)+)", text, re.M):
+            lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines()]
+            for line in lines[2:]:
+                row = dict(zip(lines[0], line))
+                self.rows[title, self._name(row["method"]), row["density"]] = row
+
+    def _name(self, label):
+        """`onehop block_size=32` → `onehop icml`: the method and what sets it apart."""
+        method, *words = label.split()
+        words = [word for word in words if not word.startswith("block_size=")]
+        words = ["signed" if word == "signed=true" else word.split("=")[-1] for word in words]
+        words = [word for word in words if word not in ("false", "true")]
+        if self.old:
+            words = ["softmax" if word == "arxiv" else word for word in words]
+        if method in VARIANT and not set(words) & {"arxiv", "icml", "softmax"}:
+            words.insert(0, VARIANT[method])
+        return " ".join([method, *words])
+
+    def text(self, section, method, density, column):
+        """A figure as it was printed, with its interval."""
+        row = self.rows.get((section, method, "-" if method == "dense" else density))
+        if row is None or column not in row:
+            raise Missing(f"{self.file}: no {column!r} of {method} at {density} in {section!r}")
+        return row[column].replace("-", "−") if re.search(r"\d", row[column]) else ""
+
+    def figure(self, section, method, density, column):
+        """The same without its interval: text as printed, or "" where there is none."""
+        return self.text(section, method, density, column).split(" [")[0]
+
+    def number(self, *where):
+        return float(self.figure(*where).rstrip("×").replace("−", "-"))
+
+    def interval(self, *where):
+        """Its ends."""
+        ends = re.search(r"\[(.*), (.*)\]", self.text(*where).replace("−", "-"))
+        return float(ends[1]), float(ends[2])
+
+
+@functools.cache
+def report(name):
+    return Report(name)
+
+
+def table(head, rows):
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def said(claims, bullet="- "):
+    """Sentences, each of which comes after whether the reports bear it out."""
+    lines = []
+    for holds, sentence in claims:
+        if not holds:
+            raise Missing(f"the reports no longer say: {sentence}")
+        lines += textwrap.wrap(
+            bullet + sentence,
+            100,
+            subsequent_indent=" " * len(bullet),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+PPL, NLL = "ppl_book ppl", "ΔNLL to one-hop"
+PROSE = "smollm2-135m-instruct (task), prefill, 2048 tokens"
+
+
+def quickstart():
+    """README's front table, best quality first."""
+    demo = report("quickstart")
+    time = "smollm2-135m (synthetic), prefill, 8192 tokens"
+    methods = sorted(
+        (
+            "oracle",
+            "onehop icml",
+            "sketchwalk icml",
+            "sketchwalk softmax",
+            "sketchwalk arxiv",
+            "sink_window",
+            "random",
+        ),
+        key=lambda method: demo.number(PROSE, method, "0.2", PPL),
+    )
+    rows = []
+    for method in ("dense", *methods):
+        mass = demo.figure(PROSE, method, "0.2", "mass recall")
+        speed = demo.figure(time, method, "0.2", "speed-up")
+        rows.append(
+            [NAMES[method]]
+            + [demo.figure(PROSE, method, density, PPL) for density in ("0.1", "0.2", "0.4")]
+            + [mass or "1", f"{float(speed[:-1]):.1f}×" if speed else "1×"]
+        )
+    head = [
+        "perplexity of prose, SmolLM2-135M, 2,048 tokens",
+        "density 0.1",
+        "0.2",
+        "0.4",
+        "attention mass kept at 0.2",
+        "attention at 8K, 0.2, 2 CPU cores",
+    ]
+    return table(head, rows)
+
+
+def quickstart_says():
+    demo = report("quickstart")
+
+    def figure(method, column):
+        return demo.figure(PROSE, method, "0.2", column)
+
+    def ppl(method):
+        return demo.number(PROSE, method, "0.2", PPL)
+
+    yield (
+        abs(ppl("sketchwalk icml") / ppl("onehop icml") - 1) < 0.005,
+        "On this small model, at equal budget, the walk of the released code (`icml`) is level "
+        "with its own one-hop scores: at density 0.2 perplexity "
+        f"{figure('sketchwalk icml', PPL)} against {figure('onehop icml', PPL)}.",
+    )
+    walk, hop = (figure(m, "rollout recall") for m in ("sketchwalk softmax", "onehop icml"))
+    yield (
+        ppl("sketchwalk softmax") > ppl("onehop icml") and float(walk) > float(hop),
+        f"The walk of the softmax form loses in perplexity ({figure('sketchwalk softmax', PPL)}), "
+        f"although it does find what it looks for: {walk} of the top blocks of attention rolled "
+        f"out over layers, where the released one-hop scores find {hop}.",
+    )
+    yield (
+        ppl("sketchwalk arxiv") > ppl("random"),
+        f"The algorithm as printed (`arxiv`) has {figure('sketchwalk arxiv', PPL)}, more than "
+        f"random blocks' {figure('random', PPL)}.",
+    )
+
+
+class Walk:
+    """compare-walk.md: its two lengths, and what is asked of it."""
+
+    lengths = (2048, 4096)
+    densities = ("0.1", "0.2", "0.4")
+
+    @staticmethod
+    def where(length, method, density, column):
+        section = f"smollm2-135m-instruct (task), prefill, {length} tokens"
+        return section, method, density, column
+
+    @classmethod
+    def figure(cls, *where):
+        return report("compare-walk").figure(*cls.where(*where))
+
+    @classmethod
+    def number(cls, *where):
+        return report("compare-walk").number(*cls.where(*where))
+
+    @classmethod
+    def everywhere(cls, method, column):
+        """Ends of the intervals at each length and density."""
+        return [
+            report("compare-walk").interval(*cls.where(length, method, density, column))
+            for length in cls.lengths
+            for density in cls.densities
+        ]
+
+    @classmethod
+    def worse(cls, method, than):
+        """Worse perplexity, at each length and density?"""
+        return all(
+            cls.number(length, method, density, PPL) > cls.number(length, than, density, PPL)
+            for length in cls.lengths
+            for density in cls.densities
+        )
+
+
+def walk_table():
+    methods = sorted(
+        (
+            "oracle",
+            "xattention",
+            "moba",
+            "nsa",
+            "sketchwalk icml",
+            "onehop icml",
+            "onehop softmax",
+            "sink_window",
+            "sketchwalk softmax",
+            "random",
+            "sketchwalk arxiv signed",
+            "sketchwalk arxiv",
+            "onehop arxiv",
+        ),
+        key=lambda method: Walk.number(2048, method, "0.2", PPL),
+    )
+    rows = []
+    for method in ("dense", *methods):
+        row = [NAMES[method]]
+        for length in Walk.lengths:
+            row.append(Walk.figure(length, method, "0.2", PPL))
+            # The ablation has no one-hop of its own: signs matter before the walk too.
+            own = method in ("sketchwalk icml", "sketchwalk softmax", "sketchwalk arxiv")
+            row.append(
+                report("compare-walk").text(*Walk.where(length, method, "0.2", NLL)) if own else ""
+            )
+        row.append(Walk.figure(2048, method, "0.2", "block recall"))
+        row.append(Walk.figure(2048, method, "0.2", "rollout recall"))
+        rows.append(row)
+    head = [
+        "density 0.2",
+        "ppl 2K",
+        "ΔNLL to its one-hop, 2K",
+        "ppl 4K",
+        "ΔNLL to its one-hop, 4K",
+        "top blocks found, 2K",
+        "of rolled-out attention",
+    ]
+    return table(head, rows)
+
+
+def walk_says():
+    def figure(method, column=PPL):
+        return Walk.figure(2048, method, "0.2", column)
+
+    printed, signed = "sketchwalk arxiv", "sketchwalk arxiv signed"
+    released, softmax = "sketchwalk icml", "sketchwalk softmax"
+    yield (
+        Walk.worse(printed, "random") and Walk.worse(printed, signed),
+        "The algorithm **as printed** (`arxiv`) is worse than random blocks on this model, at "
+        f"every density and both lengths: {figure(printed)} against {figure('random')} at density "
+        "0.2 and 2K. Its even power ranks a strongly negative score like a strongly positive one. "
+        f"Keeping the sign through the power mends a part of it: {figure(signed)}.",
+    )
+    gains = Walk.everywhere(released, NLL)
+    apart = [ends for ends in gains if ends[0] > 0 or ends[1] < 0]
+    furthest = max(abs(end) for ends in gains for end in ends)
+    yield (
+        Walk.worse(printed, released) and Walk.worse(softmax, released) and len(apart) <= 1,
+        "The **released** code's form (`icml`) is the best of the three at every density and both "
+        f"lengths; its walk is level with its own one-hop scores: of {len(gains)} intervals of the "
+        f"difference {len(gains) - len(apart)} hold zero, and none reaches further from it than "
+        f"{furthest:.4f} nats.",
+    )
+    walk, hop = (figure(m, "rollout recall") for m in (softmax, "onehop softmax"))
+    yield (
+        all(low > 0 for low, _ in Walk.everywhere(softmax, NLL)) and float(walk) > float(hop),
+        "A causal softmax before the power, our **softmax form** (`softmax`), makes a walk that "
+        f"finds the blocks of rolled-out attention ({walk} of them at 0.2 and 2K, its one-hop "
+        f"{hop}), and costs perplexity for it at every density and both lengths.",
+    )
+
+
+def front_says():
+    """README's words on the longer comparison."""
+    names = (
+        "dense",
+        "sketchwalk icml",
+        "onehop icml",
+        "sketchwalk softmax",
+        "random",
+        "sketchwalk arxiv",
+    )
+    figures = [Walk.figure(2048, name, "0.2", PPL) for name in names]
+    dense, released, hop, softmax, random, printed = figures
+    gains = Walk.everywhere("sketchwalk icml", NLL)
+    yield (
+        sorted(figures, key=float) == figures
+        and Walk.worse("sketchwalk arxiv", "random")
+        and sum(low > 0 or high < 0 for low, high in gains) <= 1,
+        "With 32 windows and the same model, at density 0.2: "
+        f"dense {dense}, released {released} (its one-hop scores {hop}), softmax form {softmax}, "
+        f"random {random}, **as printed {printed}**. The printed algorithm is worse than random "
+        "blocks there, and the released code's walk is level with its own one-hop scores: [the "
+        "table](docs/results.md#the-walk-against-its-own-one-hop-scores).",
+    )
+
+
+LONG = "llama-3.1-8b (synthetic), prefill, 32768 tokens"
+
+
+class Field:
+    """compare-model.md and compare-synthetic.md side by side."""
+
+    methods = (
+        "oracle",
+        "xattention",
+        "moba",
+        "nsa",
+        "onehop icml",
+        "sketchwalk icml",
+        "minference",
+        "flexprefill",
+        "sink_window",
+        "sketchwalk softmax",
+        "spargeattn",
+        "random",
+    )
+
+    def __init__(self):
+        self.model, self.times = report("compare-model"), report("compare-synthetic")
+        config = yaml.safe_load((ROOT / "configs/compare/synthetic.yaml").read_text())
+        (self.layers,) = {load["layers"] for load in config["workloads"]}
+
+    def ms(self, method, column):
+        """Milliseconds a layer: the report's are of all layers."""
+        label = "oracle head" if method == "oracle" else method
+        ms = self.times.number(LONG, label, "0.2", column) / self.layers
+        return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}"
+
+
+def field_table():
+    field = Field()
+    model = field.model
+    rows = [
+        [NAMES[method]]
+        + [model.figure(PROSE, method, density, PPL) for density in ("0.1", "0.2", "0.4")]
+        + [model.text(PROSE, method, "0.2", NLL)]
+        + [model.figure(PROSE, method, "0.2", "block recall")]
+        + [field.ms(method, "of it selection"), field.ms(method, "attention ms")]
+        for method in sorted(
+            field.methods, key=lambda method: model.number(PROSE, method, "0.2", PPL)
+        )
+    ]
+    dense = [model.figure(PROSE, "dense", "", PPL)] * 3
+    rows.insert(0, [NAMES["dense"], *dense, "", "", "", field.ms("dense", "attention ms")])
+    head = [
+        "method",
+        "ppl at 0.1",
+        "0.2",
+        "0.4",
+        "ΔNLL to one-hop at 0.2",
+        "top blocks found at 0.2",
+        "selection at 32K",
+        "attention in all",
+    ]
+    return table(head, rows)
+
+
+def field_says():
+    field = Field()
+    model = field.model
+
+    def ppl(method):
+        return model.number(PROSE, method, "0.2", PPL)
+
+    def ms(method, column="attention ms"):
+        return float(field.ms(method, column))
+
+    one_list = [ms(m) for m in ("sketchwalk softmax", "onehop icml", "sketchwalk icml")]
+    lists = ("xattention", "moba", "minference", "flexprefill", "spargeattn")
+    attend = min(ms(method) - ms(method, "of it selection") for method in lists)
+    yield (
+        ppl("xattention") == min(map(ppl, set(field.methods) - {"oracle"}))
+        and ppl("moba") < ppl("onehop icml")
+        and max(one_list) < attend,
+        "Lists per head can have better quality than a list shared by a layer, XAttention's have "
+        "the best. But a shared list is what makes the attention kernel fast: at 32K the released "
+        f"code, the softmax form and one-hop take {min(one_list)} to {max(one_list)} ms in all, "
+        f"where lists per head take at least {attend:.2f} ms **before** their selection.",
+    )
+    walk, hop = (
+        model.figure(PROSE, method, "0.2", "rollout recall")
+        for method in ("sketchwalk softmax", "onehop icml")
+    )
+    level = model.interval(PROSE, "sketchwalk icml", "0.2", NLL)
+    yield (
+        level[0] < 0 < level[1] and model.interval(PROSE, "sketchwalk softmax", "0.2", NLL)[0] > 0,
+        "The walk of the released code neither gains nor loses against its own one-hop scores. The "
+        "walk of the softmax form loses, although it finds most of what rolled-out attention "
+        f"points to ({walk} against {hop}).",
+    )
+    least = model.figure(PROSE, "oracle", "0.05", "kept")
+    yield (
+        float(least) > 0.05,
+        f"A density of 0.05 cannot be had at this length: the forced blocks alone are {least}.",
+    )
+
+
+BLOCKS = {
+    "quickstart": quickstart,
+    "quickstart-says": lambda: said(quickstart_says()),
+    "front": lambda: said(front_says(), bullet=""),
+    "walk": walk_table,
+    "walk-says": lambda: said(walk_says()),
+    "field": field_table,
+    "field-says": lambda: said(field_says()),
+}
+
+
+def render(text):
+    """A page with all its blocks written anew."""
+    return BLOCK.sub(
+        lambda block: block[1] + "\n" + "\n".join(BLOCKS[block[2]]()) + "\n\n" + block[3], text
+    )
+
+
+def take(results, name):
+    """Keep a run's report and its samples."""
+    for verb, file in (("report", f"{name}.md"), ("show", f"{name}-samples.txt")):
+        program = [ROOT / "build/release/bin/swbench", verb, results]
+        text = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+        (REPORTS / file).write_text(text)
+
+
+def stale():
+    """The pages whose blocks are not what the reports say, and what they would be."""
+    pages = {page: (ROOT / page).read_text() for page in PAGES}
+    return {page: new for page, text in pages.items() if (new := render(text)) != text}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    arguments.add_argument("--check", action="store_true")
+    arguments.add_argument("--take", nargs=2, metavar=("RESULTS", "NAME"))
+    arguments = arguments.parse_args()
+    if arguments.take:
+        take(*arguments.take)
+    pages = stale()
+    if arguments.check and pages:
+        sys.exit(f"{', '.join(pages)}: not what results/reference says; run `make figures`")
+    for page, text in pages.items():
+        (ROOT / page).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
