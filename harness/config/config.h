@@ -26,11 +26,22 @@ enum sw_measure {
 };
 enum sw_save { SW_SAVE_SELECTION = 1, SW_SAVE_OUTPUT = 2 };
 
+/* Which dense cell speed-ups are over: the fastest of the same conditions, or that of one kernel
+ * (dense's parameter `kernel`). How results are read: it decides no figure of a cell. */
+enum sw_baseline {
+    SW_BASELINE_FASTEST,
+    SW_BASELINE_BEST,
+    SW_BASELINE_LIBRARY,
+    SW_BASELINE_OWN,
+    SW_BASELINES
+};
+
 /* Names in the order of the enums above; NULL-terminated. */
 extern const char *const sw_workload_kind_names[],
     *const sw_phase_names[], *const sw_generator_names[], *const sw_measure_names[],
                                                               *const sw_save_names[],
-                                                                  *const sw_budget_mode_names[];
+                                                                  *const sw_budget_mode_names[],
+                                                                      *const sw_baseline_names[];
 
 struct sw_workload {
     enum sw_workload_kind kind;
@@ -108,6 +119,7 @@ struct sw_config {
     unsigned save;    /* of enum sw_save; default none */
     bool strict;      /* sanity checks that fail make the run fail */
     struct sw_timing timing;
+    enum sw_baseline baseline;
 };
 
 /* Reads FILE with overrides ("axes.density=[0.2]", "methods.2.params.block_size=32", "seed=3").

@@ -10,6 +10,7 @@ const char *const sw_generator_names[] = {"planted", "gaussian", NULL};
 const char *const sw_measure_names[] = {"accuracy", "recovery", "output_error", "latency", NULL};
 const char *const sw_save_names[] = {"selection", "output", NULL};
 const char *const sw_budget_mode_names[] = {"matched", "calibrated", "native", NULL};
+const char *const sw_baseline_names[] = {"fastest", "best", "library", "own", NULL};
 
 /* --- the tables ------------------------------------------------------------------------------- */
 
@@ -308,6 +309,13 @@ static const struct sw_option config_options[] = {
     {.param = {.name = "timing", .help = "when a timing is good enough"},
      .form = SW_OPTION_SECTION,
      .section = &sw_timing_section},
+    {.param = {.name = "baseline",
+               .type = SW_PARAM_CHOICE,
+               AT(baseline),
+               .choices = "fastest|best|library|own",
+               .initial = "fastest",
+               .help = "which dense cell speed-ups are over: the fastest of the same conditions, "
+                       "or the one with that kernel; cells are not run again for it"}},
     {.param = SW_PARAM_END},
 };
 const struct sw_section sw_config_section = {"config", "the top level of a config file",

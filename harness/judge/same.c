@@ -158,15 +158,36 @@ const struct sw_tidy_row *sw_same_dense(const struct sw_same *same, const struct
     return most_alike(rows, n, row);
 }
 
-const struct sw_tidy_row *sw_same_fastest_dense(const struct sw_same *same,
-                                                const struct sw_tidy_row *row)
+static bool has_kernel(const struct sw_tidy_row *dense, const char *kernel)
 {
-    int n;
-    const struct sw_tidy_row *const *rows = sw_same_all_dense(same, row, &n), *fastest = NULL;
+    json_t *params = json_loads(dense->params, 0, NULL);
+    const char *found = json_string_value(json_object_get(params, "kernel"));
+    bool same = found && strcmp(found, kernel) == 0;
+    json_decref(params);
+    return same;
+}
+
+/* kernel NULL: any. */
+static const struct sw_tidy_row *fastest_of(const struct sw_tidy_row *const *rows, int n,
+                                            const char *kernel)
+{
+    const struct sw_tidy_row *fastest = NULL;
     for (int i = 0; i < n; i++)
-        if (isfinite(rows[i]->value) && (!fastest || rows[i]->value < fastest->value))
+        if (isfinite(rows[i]->value) && (!fastest || rows[i]->value < fastest->value) &&
+            (!kernel || has_kernel(rows[i], kernel)))
             fastest = rows[i];
     return fastest;
+}
+
+const struct sw_tidy_row *sw_same_baseline(const struct sw_same *same,
+                                           const struct sw_tidy_row *row, bool *kernel)
+{
+    int n;
+    const struct sw_tidy_row *const *rows = sw_same_all_dense(same, row, &n), *found = NULL;
+    if (strcmp(row->baseline, sw_baseline_names[SW_BASELINE_FASTEST]) != 0)
+        found = fastest_of(rows, n, row->baseline);
+    *kernel = found != NULL;
+    return found ? found : fastest_of(rows, n, NULL);
 }
 
 /* A method's own density is another for each method; and what runs by its own rule is beside no

@@ -6,9 +6,10 @@
  * method is: name, parameters, density, budget). A method's counterparts share its conditions:
  *   dense      its quality baseline. Every dense cell of the conditions has the same losses up to
  *              rounding; that of the same block size is taken, then the first by parameters.
- *   fastest    its baseline for speed: of all dense cells of the conditions (kernels, block sizes)
- *              the one with the smallest value of the metric, so that no method looks faster by a
- *              slow baseline.
+ *   baseline   what its speed-ups are over: of all dense cells of the conditions (kernels, block
+ *              sizes) the one with the smallest value of the metric, so that no method looks faster
+ *              by a slow baseline; where the cell's config names a kernel, of the dense cells with
+ *              that kernel, if there is one.
  *   one-hop    of the same density; the same budget and block size where there are several.
  *   oracle     one list a head, under the common forced blocks, of the same density, budget and
  *              block size: no list of blocks recovers more mass. */
@@ -26,11 +27,14 @@ void sw_same_free(struct sw_same *same); /* NULL is fine */
 /* The counterpart's row of the same metric, or NULL; of a dense or one-hop cell it may be the row
  * itself. */
 const struct sw_tidy_row *sw_same_dense(const struct sw_same *same, const struct sw_tidy_row *row);
-const struct sw_tidy_row *sw_same_fastest_dense(const struct sw_same *same,
-                                                const struct sw_tidy_row *row);
 const struct sw_tidy_row *sw_same_one_hop(const struct sw_same *same,
                                           const struct sw_tidy_row *row);
 const struct sw_tidy_row *sw_same_oracle(const struct sw_same *same, const struct sw_tidy_row *row);
+
+/* The baseline of the row's speed-up. *kernel: it is of the kernel that the row's config names;
+ * false where that is `fastest`, or where no dense cell has it. */
+const struct sw_tidy_row *sw_same_baseline(const struct sw_same *same,
+                                           const struct sw_tidy_row *row, bool *kernel);
 
 /* The rows of all dense cells of the row's conditions and metric, n of them. */
 const struct sw_tidy_row *const *sw_same_all_dense(const struct sw_same *same,

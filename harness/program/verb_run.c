@@ -214,9 +214,21 @@ static enum sw_status record_skip(struct run *r, const struct sw_cell *cell)
     return st;
 }
 
+/* Cells that are there take the config's baseline: it is how they are read. */
+static enum sw_status set_baselines(const struct run *r)
+{
+    const struct sw_config *config = r->config;
+    for (int i = 0; i < r->plan->count; i++)
+        if (r->plan->cells[i].state == SW_CELL_CACHED)
+            SW_TRY(sw_store_set_baseline(config->output, r->plan->cells[i].key, config->baseline));
+    return SW_OK;
+}
+
 static enum sw_status run_cells(struct run *r)
 {
     r->begin = sw_seconds();
+    if (r->ranks.rank == 0)
+        SW_TRY(set_baselines(r));
     for (int i = 0; r->ranks.rank == 0 && i < r->plan->count; i++)
         if (r->plan->cells[i].state == SW_CELL_SKIPPED)
             SW_TRY(record_skip(r, &r->plan->cells[i]));

@@ -48,14 +48,17 @@ struct group {
     int n_tasks;
     const struct sw_report_cell **lines; /* [n_lines * n_tasks]; NULL: not run */
     int n_lines;
-    struct sw_texts baselines; /* labels of the dense cells that speed-ups are over */
+    /* labels of the dense cells that speed-ups are over, by what the config names; [1]: and has */
+    struct sw_texts baselines[SW_BASELINES][2];
 };
 
 static void free_group(struct group *g)
 {
     free(g->tasks);
     free(g->lines);
-    sw_texts_clear(&g->baselines);
+    for (int i = 0; i < SW_BASELINES; i++)
+        for (int kernel = 0; kernel < 2; kernel++)
+            sw_texts_clear(&g->baselines[i][kernel]);
 }
 
 static int by_text(const void *a, const void *b)
@@ -153,28 +156,34 @@ static const char *difference(struct sw_report *r, const struct sw_report_cell *
     return r->status == SW_OK ? interval(r, x, true, places, "") : "";
 }
 
-static void note_baseline(struct sw_report *r, struct group *g, const struct sw_tidy_row *dense)
+static void note_baseline(struct sw_report *r, struct group *g, const char *asked, bool kernel,
+                          const struct sw_tidy_row *dense)
 {
     const char *name = sw_report_label(r, dense)->name;
-    if (r->status == SW_OK && !sw_texts_have(&g->baselines, name))
-        r->status = sw_texts_add(&g->baselines, name);
+    int word = 0; /* one that this version does not know counts as none */
+    for (int i = 0; i < SW_BASELINES; i++)
+        word = strcmp(sw_baseline_names[i], asked) == 0 ? i : word;
+    struct sw_texts *names = &g->baselines[word][kernel];
+    if (r->status == SW_OK && !sw_texts_have(names, name))
+        r->status = sw_texts_add(names, name);
 }
 
-/* Dense time / time, over the fastest dense of each task's conditions. With one task, from the raw
+/* Dense time / time, over the baseline among each task's conditions. With one task, from the raw
  * samples and with an interval. */
 static const char *speed_up(struct sw_report *r, struct group *g, int line, const char *name)
 {
     double ours = 0, theirs = 0;
     struct sw_interval x = {NAN, NAN, NAN};
     for (int t = 0; t < g->n_tasks; t++) {
+        bool kernel;
         const struct sw_report_cell *cell = line_of(g, line)[t];
         const struct sw_tidy_row *row = cell ? sw_report_metric(r, cell, name) : NULL,
-                                 *dense = row ? sw_same_fastest_dense(r->same, row) : NULL;
+                                 *dense = row ? sw_same_baseline(r->same, row, &kernel) : NULL;
         if (!dense || dense == row || !isfinite(row->value))
             continue;
         ours += row->value;
         theirs += dense->value;
-        note_baseline(r, g, dense);
+        note_baseline(r, g, row->baseline, kernel, dense);
         if (g->n_tasks == 1 && r->status == SW_OK)
             r->status = sw_derived_ratio(r->results, dense, row, &x);
     }
@@ -302,15 +311,39 @@ static const char *title_of(struct sw_report *r, const struct group *g)
                           (long long)row->context);
 }
 
-/* "Speed-up: over dense B=64, the fastest dense of the same conditions." "" without speed-ups. */
-static const char *baseline_of(struct sw_report *r, const struct group *g)
+static const char *join(struct sw_report *r, const struct sw_texts *names)
 {
     const char *list = "";
-    for (int i = 0; i < g->baselines.count; i++)
-        list = sw_report_text(r, "%s%s%s", list, i ? "; " : "", g->baselines.items[i]);
-    return *list ? sw_report_text(r, "Speed-up: over %s, the fastest dense of the same conditions.",
-                                  list)
-                 : "";
+    for (int i = 0; i < names->count; i++)
+        list = sw_report_text(r, "%s%s%s", list, i ? "; " : "", names->items[i]);
+    return list;
+}
+
+/* How the baselines of a list were chosen. kernel: they have the one that `baseline` names. */
+static const char *rule_of(struct sw_report *r, enum sw_baseline baseline, bool kernel)
+{
+    if (baseline == SW_BASELINE_FASTEST)
+        return "the fastest dense of the same conditions";
+    return sw_report_text(r,
+                          kernel ? "the dense of kernel %s, as `baseline` says"
+                                 : "the fastest dense of the same conditions: `baseline` says "
+                                   "%s, but no dense of that kernel is there",
+                          sw_baseline_names[baseline]);
+}
+
+/* "Speed-up: over dense B=64, the fastest dense of the same conditions." A sentence for each rule
+ * under which lines of the table come; "" without speed-ups. */
+static const char *baseline_of(struct sw_report *r, const struct group *g)
+{
+    const char *text = "";
+    for (int i = 0; i < SW_BASELINES; i++)
+        for (int kernel = 0; kernel < 2; kernel++) {
+            const char *names = join(r, &g->baselines[i][kernel]);
+            if (*names)
+                text = sw_report_text(r, "%s%sSpeed-up: over %s, %s.", text, *text ? " " : "",
+                                      names, rule_of(r, (enum sw_baseline)i, kernel));
+        }
+    return text;
 }
 
 static enum sw_status print_table(struct sw_report *r, const struct group *g,

@@ -571,6 +571,7 @@ static enum sw_status write_root(struct sw_cell_writer *w, const struct sw_resul
         {"budget", sw_budget_mode_names[cell->budget]},
         {"experiment", cell->experiment},
         {"conditions", cell->conditions},
+        {"baseline", sw_baseline_names[cell->config->baseline]},
         {NULL, NULL},
     };
     const struct int_attribute ints[] = {

@@ -44,6 +44,8 @@ static void silence_hdf5(void)
     done = true;
 }
 
+static enum sw_status verify(const char *path);
+
 /* --- whole files ------------------------------------------------------------------------------ */
 
 static void header(char text[HEADER_BYTES], uint64_t hash, int64_t size)
@@ -78,24 +80,57 @@ static enum sw_status create_temporary(const char *folder, const char *name, str
     return st;
 }
 
+/* How a file is held while it is written: an image in memory, which HDF5 writes nowhere. -1: HDF5
+ * failed. */
+static hid_t image_access(void)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    if (access >= 0 && H5Pset_fapl_core(access, GROWTH_BYTES, false) >= 0 &&
+        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
+        return access;
+    H5Pclose(access);
+    return -1;
+}
+
+/* What an opened file is, or why there is none. */
+static enum sw_status check_opened(struct sw_h5_file *file, const char *what)
+{
+    if (file->id >= 0)
+        return SW_OK;
+    enum sw_status st = SW_H5_FAIL(SW_EIO, what);
+    st = sw_context(st, "%s", file->path);
+    sw_h5_discard(file);
+    return st;
+}
+
 enum sw_status sw_h5_create(const char *folder, const char *name, struct sw_h5_file *out)
 {
     silence_hdf5();
     SW_TRY(create_temporary(folder, name, out));
-    hid_t create = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS);
-    bool ready = create >= 0 && access >= 0 && H5Pset_userblock(create, HEADER_BYTES) >= 0 &&
-                 H5Pset_fapl_core(access, GROWTH_BYTES, false) >= 0 &&
-                 H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-                 H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0;
-    if (ready)
+    hid_t create = H5Pcreate(H5P_FILE_CREATE), access = image_access();
+    if (create >= 0 && access >= 0 && H5Pset_userblock(create, HEADER_BYTES) >= 0)
         out->id = H5Fcreate(out->temporary, H5F_ACC_TRUNC, create, access);
-    enum sw_status st = SW_OK;
-    if (out->id < 0) {
-        st = SW_H5_FAIL(SW_EIO, "cannot create");
+    enum sw_status st = check_opened(out, "cannot create");
+    H5Pclose(create);
+    H5Pclose(access);
+    return st;
+}
+
+enum sw_status sw_h5_change(const char *folder, const char *name, struct sw_h5_file *out)
+{
+    silence_hdf5();
+    SW_TRY(create_temporary(folder, name, out));
+    enum sw_status st = verify(out->path);
+    if (st != SW_OK) {
         st = sw_context(st, "%s", out->path);
         sw_h5_discard(out);
+        return st;
     }
-    H5Pclose(create);
+    hid_t access = image_access();
+    if (access >= 0)
+        out->id = H5Fopen(out->path, H5F_ACC_RDWR, access);
+    st = check_opened(out, "cannot open");
     H5Pclose(access);
     return st;
 }

@@ -25,6 +25,10 @@ struct sw_h5_file {
  * and why. */
 SW_MUST_CHECK enum sw_status sw_h5_create(const char *folder, const char *name,
                                           struct sw_h5_file *out);
+/* The same for a file of ours that is there: what it holds, to be changed and published again.
+ * SW_EINPUT: missing or damaged. */
+SW_MUST_CHECK enum sw_status sw_h5_change(const char *folder, const char *name,
+                                          struct sw_h5_file *out);
 /* Checksum, write, fsync, rename, fsync of the folder. On failure nothing
  * half-written is left: the file is the new one, the one before, or absent. */
 SW_MUST_CHECK enum sw_status sw_h5_publish(struct sw_h5_file *file);

@@ -118,3 +118,41 @@ bool sw_store_has_cell(const char *folder, const char *key, bool *failed)
     sw_h5_close(file);
     return st == SW_OK;
 }
+
+static enum sw_status says_baseline(const char *path, const char *wanted, bool *same)
+{
+    hid_t file;
+    char *found = NULL;
+    SW_TRY(sw_h5_open(path, &file));
+    enum sw_status st = SW_OK;
+    if (H5Aexists(file, "baseline") > 0)
+        st = sw_h5_get_text(file, "baseline", &found);
+    *same = found && strcmp(found, wanted) == 0;
+    free(found);
+    sw_h5_close(file);
+    return st;
+}
+
+enum sw_status sw_store_set_baseline(const char *folder, const char *key, enum sw_baseline baseline)
+{
+    char cells[PATH_MAX], path[PATH_MAX + 64];
+    const char *wanted = sw_baseline_names[baseline];
+    if (snprintf(cells, sizeof cells, "%s/cells", folder) >= (int)sizeof cells)
+        return SW_FAIL(SW_EINPUT, "%s: the folder's name is too long", folder);
+    snprintf(path, sizeof path, "%s/%s.h5", cells, key);
+    bool same;
+    SW_TRY(says_baseline(path, wanted, &same));
+    if (same)
+        return SW_OK;
+    struct sw_h5_file file;
+    SW_TRY(sw_h5_change(cells, key, &file));
+    if (H5Aexists(file.id, "baseline") > 0 && H5Adelete(file.id, "baseline") < 0) {
+        sw_h5_discard(&file);
+        return SW_H5_FAIL(SW_EIO, "baseline");
+    }
+    enum sw_status st = sw_h5_set_text(file.id, "baseline", wanted);
+    if (st == SW_OK)
+        return sw_h5_publish(&file);
+    sw_h5_discard(&file);
+    return sw_context(st, "%s", path);
+}

@@ -38,6 +38,11 @@ void sw_cell_writer_abort(struct sw_cell_writer *w); /* NULL is fine */
 /* failed: its status is failed (run tries again) */
 bool sw_store_has_cell(const char *folder, const char *key, bool *failed);
 
+/* Makes a cell that is there say that its speed-ups are over this baseline: how it is read, so that
+ * it is not run again. Its file is replaced if it said another one. */
+SW_MUST_CHECK enum sw_status sw_store_set_baseline(const char *folder, const char *key,
+                                                   enum sw_baseline baseline);
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 /* A row of the tidy table; texts belong to the table. layer -1: over all layers. NaN: empty. */
@@ -48,6 +53,7 @@ struct sw_tidy_row {
      * rows of the same conditions may be compared across methods, parameters, densities and
      * budgets. Of a cell whose identity is not known both are its key. */
     const char *experiment, *conditions;
+    const char *baseline; /* a word of sw_baseline_names */
     const char *identity; /* what they are made of, "" where it is not known; no column */
     int64_t context, seed, n, dense_layers;
     double density, value, lo, hi;

@@ -97,6 +97,7 @@ const struct sw_tidy_column sw_tidy_columns[] = {
     COLUMN(experiment, "", "hash of all that decides the cell but the code", SW_COLUMN_TEXT),
     COLUMN(conditions, "", "hash of what it shares with the cells it is compared with",
            SW_COLUMN_TEXT),
+    COLUMN(baseline, "", "dense cell of its speed-ups: fastest, or its kernel", SW_COLUMN_TEXT),
     {.name = NULL},
 #undef COLUMN
 };
@@ -229,6 +230,9 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     SW_TRY(sw_h5_get_int(file, "context", &c->context));
     SW_TRY(sw_h5_get_int(file, "seed", &c->seed));
     SW_TRY(sw_h5_get_int(file, "dense_layers", &c->dense_layers));
+    c->baseline = sw_baseline_names[SW_BASELINE_FASTEST]; /* of cells before 0.2 */
+    if (H5Aexists(file, "baseline") > 0)
+        SW_TRY(keep_attribute(r, file, "baseline", &c->baseline));
     return sw_h5_get_real(file, "density", &c->density);
 }
 

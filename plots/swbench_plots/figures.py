@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swbench_plots import needle, style
-from swbench_plots.results import Answer, Labels, Row, distinct, mean_points
+from swbench_plots.results import Answer, Labels, Row, distinct, mean_points, speed_ups
 
 USUAL_DENSITY = 0.2  # where a figure shows one density, the nearest to this
 MOST_PANELS = 12
@@ -270,30 +270,30 @@ def prefill_time_against_context(run: Run):
             for r in measured
             if r.model == model and (r.method == "dense" or r.density == density)
         ]
-        points = mean_points(rows, "prefill_attention_ms", lambda r: (run.labels(r), r.context))
-        dense = {
-            context: p.value
-            for (label, context), p in points.items()
-            if run.labels.method[label] == "dense"
-        }
+
+        def where(row):
+            return run.labels(row), row.context
+
+        points = mean_points(rows, "prefill_attention_ms", where)
+        ratios = speed_ups(rows, "prefill_attention_ms", where)
         contexts = sorted({context for _, context in points})
         for label in run.styles.sorted({label for label, _ in points}):
             line = sorted((c, p.value) for (other, c), p in points.items() if other == label)
             look = dict(run.styles(label))
             shown.add(label)
             left.plot(*zip(*line), **look)
-            ratios = [(c, dense[c] / v) for c, v in line if c in dense and v > 0]
-            if ratios and run.labels.method[label] == "dense":
+            faster = [(c, ratios[label, c]) for c, _ in line if (label, c) in ratios]
+            if faster and all(ratio == 1 for _, ratio in faster):  # the baseline itself
                 right.axhline(1, color=look["color"], linewidth=1.2, linestyle=look["linestyle"])
-            elif ratios:
-                right.plot(*zip(*ratios), **look)
+            elif faster:
+                right.plot(*zip(*faster), **look)
         style.time_axis(left)
         left.set_ylabel("time (ms, lower is better)")
         left.set_title(f"{model}:\ntime of attention", fontsize=9)
         right.set_title(f"{model}:\nhow many times faster than dense", fontsize=9)
         right.set_ylabel("speed-up (higher is better)")
         right.set_ylim(bottom=0)
-        if not dense:
+        if not ratios:
             right.text(
                 0.5,
                 0.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, fields
@@ -11,7 +12,16 @@ import h5py
 
 from swbench_results import BadResults, read_index
 
-__all__ = ["BadResults", "Labels", "Point", "Row", "distinct", "mean_points", "read"]
+__all__ = [
+    "BadResults",
+    "Labels",
+    "Point",
+    "Row",
+    "distinct",
+    "mean_points",
+    "read",
+    "speed_ups",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Row:
     hi: float
     status: str
     label: str = ""  # what the program calls the cell
+    conditions: str = ""  # hash of what it shares with the cells it is compared with
+    baseline: str = "fastest"  # dense cell of its speed-ups: that, or the kernel of one
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,32 @@ def mean_points(rows: list[Row], metric: str, key) -> dict:
             hi=one.hi if one else math.nan,
         )
     return points
+
+
+def speed_ups(rows: list[Row], metric: str, key) -> dict:
+    """{key(row): dense time / time} of a metric over all layers, summed over tasks and seeds. Of
+    the dense cells of a row's conditions the fastest counts, as in `swbench report`; where the
+    config names a kernel as baseline, of those that have it, if there are any."""
+    times = [r for r in rows if r.metric == metric and r.layer < 0]
+    dense: dict = defaultdict(list)
+    for r in times:
+        if r.method == "dense":
+            dense[_conditions(r)].append(r)
+    sums: dict = defaultdict(lambda: [0.0, 0.0])
+    for r in times:
+        there = dense[_conditions(r)]
+        named = [d for d in there if json.loads(d.params).get("kernel") == r.baseline]
+        if there and r.value > 0:
+            sums[key(r)][0] += min(d.value for d in named or there)
+            sums[key(r)][1] += r.value
+    return {k: theirs / ours for k, (theirs, ours) in sums.items()}
+
+
+def _conditions(row: Row) -> tuple:
+    """What a row shares with its dense cells; an index of version 0.1 does not say it."""
+    if row.conditions:
+        return (row.conditions,)
+    return (row.workload, row.model, row.task, row.context, row.phase, row.seed)
 
 
 def _mean(values: list[float]) -> float:

@@ -88,6 +88,7 @@ def read_cell(path: Path) -> Cell:
         }
         # hashes that swbench makes; cells of version 0.1 are without them
         about |= {name: text(file.attrs.get(name, "")) for name in ("experiment", "conditions")}
+        about["baseline"] = text(file.attrs.get("baseline", "fastest"))
         metrics = {}
         for name, value in file.get("metrics", {}).items():
             a = value.attrs

@@ -38,6 +38,7 @@ COLUMNS = (
     "dense_layers",
     "experiment",
     "conditions",
+    "baseline",
 )
 # What a row says of a measurement, and what stands there when nothing was measured.
 MEASURED = {
@@ -52,7 +53,14 @@ MEASURED = {
 # What it says of its cell: all other columns.
 ABOUT = tuple(name for name in COLUMNS if name not in ("cell", *MEASURED))
 # A results.h5 of version 0.1 may be without these.
-LATER = {"budget": "", "dense_layers": None, "experiment": "", "conditions": "", "label": ""}
+LATER = {
+    "budget": "",
+    "dense_layers": None,
+    "experiment": "",
+    "conditions": "",
+    "baseline": "fastest",
+    "label": "",
+}
 # Columns of results.h5 alone: what is said of a cell beside the others of its folder.
 INDEX_COLUMNS = (*COLUMNS, "label")
 

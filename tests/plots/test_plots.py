@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
@@ -210,6 +211,45 @@ def failed_row():
         lo=math.nan,
         hi=math.nan,
     )
+
+
+def test_speed_ups_are_over_the_baseline(tmp_path):
+    """The fastest dense cell of the same conditions, or that of the kernel which the config
+    names."""
+
+    def time(cell, method, kernel, ms, **others):
+        (row,) = [
+            row
+            for row in cell_rows(
+                cell,
+                method,
+                json.dumps({"kernel": kernel}),
+                0.5,
+                "m",
+                "planted",
+                2048,
+                0.2,
+                "prefill",
+                np.random.default_rng(1),
+            )
+            if row["metric"] == "prefill_attention_ms"
+        ]
+        return results.Row(
+            **{f.name: row[f.name] for f in fields(results.Row) if f.name in row}
+            | {"value": ms, "conditions": "a"}
+            | others
+        )
+
+    rows = [
+        time("0", "dense", "own", 8.0),
+        time("1", "dense", "best", 4.0),
+        time("2", "dense", "best", 1.0, conditions="b"),
+        time("3", "onehop", "", 2.0),
+    ]
+    for baseline, ratio in {"fastest": 2, "best": 2, "own": 4, "library": 2}.items():
+        read = [replace(row, baseline=baseline) for row in rows]
+        found = results.speed_ups(read, "prefill_attention_ms", lambda row: row.cell)
+        assert found["3"] == ratio and found["2"] == 1
 
 
 def test_the_program_says_what_a_cell_is_called(tmp_path):

@@ -361,6 +361,34 @@ def test_cells_beside_other_dense_layers_are_another_experiment(world, tmp_path)
     assert baselines in text
 
 
+def test_a_config_may_name_the_baseline(world, tmp_path):
+    """Speed-ups are over the dense cell of the kernel that `baseline` names, also in cells that are
+    there already, which are not run again; a kernel that was not run is said."""
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=[{"kind": "synthetic", "shape": "smollm2-135m", "layers": 2, "context": 256}],
+        methods=["onehop", {"name": "dense", "params": {"kernel": ["best", "own"]}}],
+        axes={"density": 0.5, "phase": "prefill"},
+        measure=["latency"],
+    )
+    out = tmp_path / "out"
+    said = {
+        "own": "Speed-up: over dense own, the dense of kernel own, as `baseline` says.",
+        "library": ", the fastest dense of the same conditions: `baseline` says library, but no "
+        "dense of that kernel is there.",
+        "fastest": ", the fastest dense of the same conditions.",
+    }
+    for turn, (baseline, line) in enumerate(said.items()):
+        done = swbench("run", config, "--set", f"baseline={baseline}", "--output", out, check=0)
+        assert (f"{3 if turn == 0 else 0} cells done") in done.stderr
+        assert {row["baseline"] for row in table(out)} == {baseline}
+        lines = swbench("report", out, check=0).stdout.splitlines()
+        (found,) = [text for text in lines if text.startswith("Speed-up: ")]
+        assert found.endswith(line)
+        row = next(text for text in lines if text.startswith("| dense own")).split("|")
+        assert (row[-2].strip() == "-") == (baseline == "own" or "dense own" in found)
+
+
 def test_two_workloads_of_one_name(world, tmp_path):
     """They differ in an option alone: each cell has a name, and is checked and set against its own
     counterparts. An oracle that was really beaten is said."""

@@ -92,6 +92,7 @@ static void defaults(void **state)
     assert_true(c->n_phases == 1 && c->phases[0] == SW_PHASE_PREFILL);
     assert_int_equal(c->budget, SW_BUDGET_MATCHED);
     assert_int_equal(c->dense_layers, 2);
+    assert_int_equal(c->baseline, SW_BASELINE_FASTEST);
     assert_int_equal(c->measure, 15);
     assert_int_equal(c->save, 0);
     assert_true(c->timing.warmup_ms == 25 && c->timing.min_runs == 3 &&
@@ -123,8 +124,9 @@ static void everything_is_read(void **state)
                   "block_size: [16, 32], exponent: 8.0}\n"
                   "budget: native\ndense_layers: 0\nmeasure: recovery\nsave: [output, "
                   "selection]\nstrict: true\n"
-                  "timing: {min_runs: 7}\n",
+                  "timing: {min_runs: 7}\nbaseline: library\n",
              NULL);
+    assert_int_equal(c->baseline, SW_BASELINE_LIBRARY);
     assert_true(c->seed == INT64_MAX && c->threads == 2 && c->strict);
     assert_string_equal(c->output, "results/x");
     assert_string_equal(c->workloads[0].model, "some/model");

@@ -111,6 +111,7 @@ CHANGE(other_file, add_file(m, "ab"))
 CHANGE(density, m->cell.density = 0.20000000000000004)
 CHANGE(native, m->cell.density = NAN)
 CHANGE(budget, m->cell.budget = SW_BUDGET_NATIVE)
+CHANGE(baseline, m->config.baseline = SW_BASELINE_OWN)
 
 enum { TASK = 1, TENSORS = 2, SYNTHETIC = 4, ALL = 7 };
 static const struct row {
@@ -242,6 +243,16 @@ static void code_is_in_the_key_alone(void **state)
     assert_string_equal(a.conditions, b.conditions);
 }
 
+/* How results are read decides no figure: no cell is run again for it. */
+static void the_baseline_does_not_count(void **state)
+{
+    (void)state;
+    const struct row plain = {nothing, ALL, true}, other = {baseline, ALL, true};
+    struct sw_identity_hashes a = hashes_of(&plain, SW_WORKLOAD_SYNTHETIC),
+                              b = hashes_of(&other, SW_WORKLOAD_SYNTHETIC);
+    assert_memory_equal(&a, &b, sizeof a);
+}
+
 /* A parameter that older code did not have, at the value that the older code had built in. */
 static void new_parameters_at_their_default(void **state)
 {
@@ -272,6 +283,7 @@ int main(void)
         cmocka_unit_test(each_change_counts),
         cmocka_unit_test(spelling_does_not_count),
         cmocka_unit_test(code_is_in_the_key_alone),
+        cmocka_unit_test(the_baseline_does_not_count),
         cmocka_unit_test(new_parameters_at_their_default),
         cmocka_unit_test(what_is_no_identity),
     };

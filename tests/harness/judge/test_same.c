@@ -24,6 +24,7 @@ static struct sw_tidy_row row(const char *method, const char *params, const char
                                 .metric = "prefill_attention_ms",
                                 .status = "ok",
                                 .budget = "matched",
+                                .baseline = "fastest",
                                 .layer = -1,
                                 .density = density,
                                 .value = value};
@@ -60,17 +61,51 @@ static void counterparts_share_conditions(void **state)
     rows[FAILED].status = "failed";
     struct sw_tidy tidy = {.rows = rows, .count = N};
     struct sw_same *same = make(&tidy);
+    bool kernel;
     assert_ptr_equal(sw_same_dense(same, &rows[ONE]), &rows[SLOW]); /* its own block size */
-    assert_ptr_equal(sw_same_fastest_dense(same, &rows[ONE]), &rows[FAST]);
-    assert_ptr_equal(sw_same_fastest_dense(same, &rows[FAST]), &rows[FAST]);
+    assert_ptr_equal(sw_same_baseline(same, &rows[ONE], &kernel), &rows[FAST]);
+    assert_ptr_equal(sw_same_baseline(same, &rows[FAST], &kernel), &rows[FAST]);
     assert_ptr_equal(sw_same_one_hop(same, &rows[ONE]), &rows[HOP]);
     assert_ptr_equal(sw_same_oracle(same, &rows[ONE]), &rows[HEAD]);
-    assert_ptr_equal(sw_same_fastest_dense(same, &rows[NATIVE]), &rows[FAST]);
+    assert_ptr_equal(sw_same_baseline(same, &rows[NATIVE], &kernel), &rows[FAST]);
     assert_null(sw_same_one_hop(same, &rows[NATIVE]));
     assert_null(sw_same_dense(same, &rows[TWO])); /* another workload's would do no good */
-    assert_null(sw_same_fastest_dense(same, &rows[TWO]));
+    assert_null(sw_same_baseline(same, &rows[TWO], &kernel));
     assert_null(sw_same_one_hop(same, &rows[TWO]));
     assert_null(sw_same_oracle(same, &rows[TWO]));
+    sw_same_free(same);
+}
+
+/* A config may name the kernel whose dense cell is the baseline: of those the fastest; without one,
+ * the fastest of all, and the caller is told. */
+static void the_baseline_is_a_rule(void **state)
+{
+    (void)state;
+#define K(n, kernel) "{\"block_size\": " #n ", \"kernel\": \"" kernel "\"}"
+    enum { FAST, OWN_SLOW, OWN, METHOD, N };
+    struct sw_tidy_row rows[N] = {
+        [FAST] = row("dense", K(64, "best"), "a", 1, 4),
+        [OWN_SLOW] = row("dense", K(64, "own"), "a", 1, 9),
+        [OWN] = row("dense", K(32, "own"), "a", 1, 7),
+        [METHOD] = row("sketchwalk", B(64), "a", 0.25, 1),
+    };
+    const struct {
+        const char *baseline;
+        int expected;
+        bool kernel;
+    } cases[] = {{"fastest", FAST, false},
+                 {"best", FAST, true},
+                 {"own", OWN, true},
+                 {"library", FAST, false},
+                 {"of a later version", FAST, false}};
+    struct sw_tidy tidy = {.rows = rows, .count = N};
+    struct sw_same *same = make(&tidy);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool kernel;
+        rows[METHOD].baseline = cases[i].baseline;
+        assert_ptr_equal(sw_same_baseline(same, &rows[METHOD], &kernel), &rows[cases[i].expected]);
+        assert_int_equal(kernel, cases[i].kernel);
+    }
     sw_same_free(same);
 }
 
@@ -105,8 +140,9 @@ static void the_order_of_rows_does_not_matter(void **state)
         rows[2 - turn] = row("dense", B(16), "a", 1, 5);
         struct sw_tidy tidy = {.rows = rows, .count = 3};
         struct sw_same *same = make(&tidy);
+        bool kernel;
         assert_string_equal(sw_same_dense(same, &rows[0])->params, B(16));
-        chosen[turn] = sw_same_fastest_dense(same, &rows[0])->params;
+        chosen[turn] = sw_same_baseline(same, &rows[0], &kernel)->params;
         sw_same_free(same);
     }
     assert_string_equal(chosen[0], chosen[1]);
@@ -129,7 +165,8 @@ static void many_rows(void **state)
     alarm(120);
     struct sw_same *same = make(&tidy);
     for (int i = 0; i < N; i++) {
-        const struct sw_tidy_row *dense = sw_same_fastest_dense(same, &rows[i]),
+        bool kernel;
+        const struct sw_tidy_row *dense = sw_same_baseline(same, &rows[i], &kernel),
                                  *hop = sw_same_one_hop(same, &rows[i]);
         assert_ptr_equal(dense, &rows[i / 2000 * 2000 + 1]);
         assert_true(rows[i].density == 1 || hop == &rows[i / 2 * 2]);
@@ -168,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counterparts_share_conditions),
+        cmocka_unit_test(the_baseline_is_a_rule),
         cmocka_unit_test(the_partner_is_of_the_same_variant),
         cmocka_unit_test(the_order_of_rows_does_not_matter),
         cmocka_unit_test(many_rows),

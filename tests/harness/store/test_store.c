@@ -711,10 +711,10 @@ static void test_export(void **state)
     (void)state;
     write_sweep();
     const char *text = VERB(sw_verb_export, SW_EXIT_OK, false, "export", folder, "--format", "csv");
-    assert_non_null(strstr(text,
-                           "cell,workload,model,task,method,params,backend,device,context,"
-                           "density,phase,seed,metric,layer,value,unit,n,"
-                           "lo,hi,status,reason,budget,dense_layers,experiment,conditions\n"));
+    assert_non_null(
+        strstr(text, "cell,workload,model,task,method,params,backend,device,context,"
+                     "density,phase,seed,metric,layer,value,unit,n,"
+                     "lo,hi,status,reason,budget,dense_layers,experiment,conditions,baseline\n"));
     assert_non_null(
         strstr(text, "\"{\"\"variant\"\": \"\"arxiv\"\", \"\"block_size\"\": 64}\",cpu,\"A "
                      "Processor, \"\"quoted\"\"\",4096,0.2,"
@@ -732,6 +732,63 @@ static void test_export(void **state)
     VERB(sw_verb_export, SW_EXIT_USAGE, true, "export", folder, "--format", "xml");
     VERB(sw_verb_export, SW_EXIT_USAGE, true, "export");
     VERB(sw_verb_export, SW_EXIT_USAGE, true, "export", "/tmp/no/such/folder");
+}
+
+/* A cell takes another baseline in place: all else of it stays, and it is whole. */
+static void test_baseline(void **state)
+{
+    (void)state;
+    const char *key = "00000000000000000000000000000001";
+    struct sw_tidy *before, *after;
+    struct stat info[2];
+    char path[256];
+    write_sweep();
+    snprintf(path, sizeof path, "%s/cells/%s.h5", folder, key);
+    assert_int_equal(sw_tidy_read(folder, &before), SW_OK);
+    assert_int_equal(sw_store_set_baseline(folder, key, SW_BASELINE_LIBRARY), SW_OK);
+    assert_int_equal(sw_tidy_read(folder, &after), SW_OK);
+    assert_int_equal(before->count, after->count);
+    for (int64_t i = 0; i < after->count; i++) {
+        const struct sw_tidy_row *a = &before->rows[i], *b = &after->rows[i];
+        assert_string_equal(a->baseline, "fastest");
+        assert_string_equal(b->baseline, strcmp(b->cell, key) == 0 ? "library" : "fastest");
+        assert_string_equal(a->metric, b->metric);
+        assert_true(a->value == b->value || (isnan(a->value) && isnan(b->value)));
+    }
+    /* A file that says so already is left alone; a damaged one is said, and left. */
+    assert_int_equal(stat(path, &info[0]), 0);
+    assert_int_equal(sw_store_set_baseline(folder, key, SW_BASELINE_LIBRARY), SW_OK);
+    assert_int_equal(stat(path, &info[1]), 0);
+    assert_true(info[0].st_ino == info[1].st_ino);
+    assert_int_equal(truncate(path, info[0].st_size - 1), 0);
+    assert_int_equal(sw_store_set_baseline(folder, key, SW_BASELINE_OWN), SW_EINPUT);
+    sw_error_clear();
+    assert_int_equal(entries("cells"), 3);
+    sw_tidy_free(before);
+    sw_tidy_free(after);
+}
+
+/* Of a cell of 0.1 it is the fastest. */
+static void test_no_baseline(void **state)
+{
+    (void)state;
+    struct sw_h5_file file;
+    struct sw_tidy *tidy;
+    char cells[64];
+    write_sweep();
+    snprintf(cells, sizeof cells, "%s/cells", folder);
+    assert_int_equal(sw_h5_change(cells, "00000000000000000000000000000001", &file), SW_OK);
+    assert_true(H5Adelete(file.id, "baseline") >= 0);
+    assert_int_equal(sw_h5_publish(&file), SW_OK);
+    assert_int_equal(sw_tidy_read(folder, &tidy), SW_OK);
+    assert_string_equal(tidy->rows[0].baseline, "fastest");
+    sw_tidy_free(tidy);
+    assert_int_equal(
+        sw_store_set_baseline(folder, "00000000000000000000000000000001", SW_BASELINE_OWN), SW_OK);
+    assert_int_equal(sw_tidy_read(folder, &tidy), SW_OK);
+    assert_string_equal(find_row(tidy, "00000000000000000000000000000001", "nll", -1)->baseline,
+                        "own");
+    sw_tidy_free(tidy);
 }
 
 static void test_report(void **state)
@@ -765,6 +822,8 @@ int main(int argc, char **argv)
         TEST(test_index),
         TEST(test_folders),
         TEST(test_export),
+        TEST(test_baseline),
+        TEST(test_no_baseline),
         TEST(test_report),
         TEST(test_copy),
     };
