@@ -7,8 +7,8 @@
  * Cells are comparable when inputs (model, dataset) have the same hash and the machine is the same:
  * device, instruction set, BLAS core, threads. With `across_machines` the machine may differ; then
  * selections may differ in near ties of scores that another instruction set rounds otherwise,
- * tolerances are those of compare.c, times are compared relative to dense only, and memory is
- * not. */
+ * tolerances are those of compare_figures.c, times are compared relative to dense only, and memory
+ * is not. */
 #ifndef SW_COMPARE_H
 #define SW_COMPARE_H
 
