@@ -1,7 +1,7 @@
 /* store.h: result files (HDF5). A cell's file is either whole or absent: temporary file, checksum,
- * fsync, rename, fsync of the folder. h5_file.h says how damage is found. cell_writer.c writes
- * cells, tidy.c and cell_reader.c read them, report/index.c makes results.h5.
- * docs/formats.md has the layout. */
+ * fsync, rename, fsync of the folder. h5_file.h says how damage is found. cell_writer.c and what
+ * cell_parts.h names write cells, tidy.c and cell_reader.c read them, report/index.c makes
+ * results.h5. docs/formats.md has the layout. */
 #ifndef SW_STORE_H
 #define SW_STORE_H
 
