@@ -212,7 +212,7 @@ static const struct sw_option workload_options[] = {
 const struct sw_section sw_workload_section = {"workloads", "what is attended to: a list of these",
                                                workload_options};
 
-/* `name` and `params` fill no field by themselves: see config.c. */
+/* `name` and `params` fill no field by themselves: see bind_method.c. */
 static const struct sw_option method_options[] = {
     {.param = {.name = "name", .help = "a method (`swbench ls methods`)"},
      .form = SW_OPTION_METHOD,
