@@ -188,5 +188,6 @@ void sw_config_free(struct sw_config *config)
     free(config->name);
     free(config->backend);
     free(config->output);
+    free(config->calibration);
     free(config);
 }

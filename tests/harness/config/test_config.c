@@ -124,9 +124,11 @@ static void everything_is_read(void **state)
                   "block_size: [16, 32], exponent: 8.0}\n"
                   "budget: native\ndense_layers: 0\nmeasure: recovery\nsave: [output, "
                   "selection]\nstrict: true\n"
-                  "timing: {min_runs: 7}\nbaseline: library\n",
+                  "timing: {min_runs: 7}\nbaseline: library\n"
+                  "calibration: c.json\n",
              NULL);
     assert_int_equal(c->baseline, SW_BASELINE_LIBRARY);
+    assert_string_equal(c->calibration, "c.json"); /* and freed: the leak check sees it */
     assert_true(c->seed == INT64_MAX && c->threads == 2 && c->strict);
     assert_string_equal(c->output, "results/x");
     assert_string_equal(c->workloads[0].model, "some/model");
