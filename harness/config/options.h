@@ -1,5 +1,5 @@
-/* options.h: every key of a config, in one table a section. bind_section.c reads files and --set with
- * them, verb_help.c prints them.
+/* options.h: every key of a config, in one table a section. bind_section.c reads files and --set
+ * with them, verb_help.c prints them.
  *
  * To add a scalar key: one field in struct sw_config (or sw_workload) and one row here. */
 #ifndef SW_OPTIONS_H

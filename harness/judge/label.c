@@ -1,7 +1,6 @@
 /* Labels of cells, made from what their identities differ in. */
 #include "harness/judge/label.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,194 +8,50 @@
 
 #include "core/method.h"
 #include "core/texts.h"
-
-/* One member of an identity: "params.block_size" and "64". */
-struct fact {
-    const char *path, *value;
-};
-
-/* A cell of the set. Facts point into `text`. */
-struct item {
-    char *text;
-    struct fact *facts;
-    int n;
-    const char *method;
-    char
-        *place; /* what every table shows of it: cells of one place need words to tell them apart */
-    char *model; /* kind and name: where an option is said */
-    struct sw_label *label;
-};
+#include "harness/judge/label_facts.h"
 
 struct set {
-    struct item *items;
-    struct item **order; /* sorted by place */
+    struct sw_label_item *items;
+    struct sw_label_item **order; /* sorted by place */
     int n;
-    struct sw_texts said; /* "scope path" of each fact that is a word */
+    struct sw_texts said; /* "model path" of each option that is a word */
 };
 
 static enum sw_status no_memory(void) { return SW_FAIL(SW_ENOMEM, "out of memory (labels)"); }
 
-/* --- the facts of an identity ----------------------------------------------------------------- */
+/* --- which options are said ---------------------------------------------------------------------
+ */
 
-/* What a fact is for a label. LAST: said only where nothing else tells two cells apart, since other
- * facts imply it (another task has other content). */
-enum role { PLACE, PARAM, OPTION, LAST, NEVER };
-
-static bool begins_with(const char *text, const char *start)
+/* In `set->said`: an option is said of all cells of its model. */
+static void name_option(const struct sw_label_item *item, const char *path, char word[400])
 {
-    return strncmp(text, start, strlen(start)) == 0;
+    snprintf(word, 400, "%s %s", item->model, path);
 }
 
-static enum role role_of(const char *path)
-{
-    static const struct {
-        const char *path;
-        enum role role;
-    } known[] = {
-        {"workload.kind", PLACE}, {"workload.model", PLACE},
-        {"workload.task", PLACE}, {"workload.generator", PLACE},
-        {"context", PLACE},       {"phase", PLACE},
-        {"method", PLACE},        {"density", PLACE},
-        {"input", LAST},          {"measure", LAST},
-        {"save", LAST},           {"code", NEVER},
-        {"version", NEVER},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(known[i].path, path) == 0)
-            return known[i].role;
-    return begins_with(path, "params.") ? PARAM : begins_with(path, "param_files.") ? LAST : OPTION;
-}
-
-/* A value as it is read: no quotes; members of a list joined by '+'. */
-static void write_value(FILE *out, const json_t *value)
-{
-    size_t i;
-    const json_t *member;
-    if (json_is_string(value))
-        fputs(json_string_value(value), out);
-    else if (json_is_integer(value))
-        fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-    else if (json_is_real(value))
-        fprintf(out, "%.15g", json_real_value(value));
-    else if (json_is_array(value))
-        json_array_foreach(value, i, member)
-        {
-            fputs(i ? "+" : "", out);
-            write_value(out, member);
-        }
-    else
-        fputs(json_is_true(value) ? "true" : json_is_false(value) ? "false" : "none", out);
-}
-
-/* Writes "path\0value\0" of each member, objects opened. Returns how many. */
-static int flatten(FILE *out, const char *prefix, const json_t *object)
-{
-    int n = 0;
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)object, name, value)
-    {
-        if (json_is_object(value)) {
-            char inner[160];
-            snprintf(inner, sizeof inner, "%s%s.", prefix, name);
-            n += flatten(out, inner, value);
-            continue;
-        }
-        fprintf(out, "%s%s%c", prefix, name, '\0');
-        write_value(out, value);
-        fputc('\0', out);
-        n++;
-    }
-    return n;
-}
-
-static enum sw_status read_facts(const char *identity, struct item *item)
-{
-    size_t size = 0;
-    FILE *out = open_memstream(&item->text, &size);
-    if (!out)
-        return no_memory();
-    json_t *json = json_loads(identity, 0, NULL);
-    item->n = flatten(out, "", json);
-    json_decref(json);
-    if (fclose(out) != 0 || !item->text)
-        return no_memory();
-    item->facts = calloc((size_t)item->n + 1, sizeof *item->facts);
-    if (!item->facts)
-        return no_memory();
-    const char *at = item->text;
-    for (int i = 0; i < item->n; i++) {
-        item->facts[i].path = at;
-        item->facts[i].value = at += strlen(at) + 1;
-        at += strlen(at) + 1;
-    }
-    return SW_OK;
-}
-
-/* The value of a fact, NULL where the identity has none. hint: where it is likely to be. */
-static const char *value_of(const struct item *item, const char *path, int hint)
-{
-    if (hint < item->n && strcmp(item->facts[hint].path, path) == 0)
-        return item->facts[hint].value;
-    for (int i = 0; i < item->n; i++)
-        if (strcmp(item->facts[i].path, path) == 0)
-            return item->facts[i].value;
-    return NULL;
-}
-
-static const char *text_of(const struct item *item, const char *path)
-{
-    const char *value = value_of(item, path, item->n);
-    return value ? value : "";
-}
-
-static const char *task_of(const struct item *item)
-{
-    const char *task = value_of(item, "workload.task", item->n);
-    return task ? task : text_of(item, "workload.generator");
-}
-
-static enum sw_status add_item(struct item *item, const char *identity)
-{
-    SW_TRY(read_facts(identity, item));
-    item->method = text_of(item, "method");
-    if (asprintf(&item->model, "%s %s", text_of(item, "workload.kind"),
-                 text_of(item, "workload.model")) < 0)
-        item->model = NULL;
-    if (item->model && asprintf(&item->place, "%s %s %s %s %s %s", item->model, task_of(item),
-                                text_of(item, "context"), text_of(item, "phase"), item->method,
-                                text_of(item, "density")) < 0)
-        item->place = NULL;
-    return item->place ? SW_OK : no_memory();
-}
-
-/* --- which facts are said --------------------------------------------------------------------- */
-
-static bool is_said(const struct set *set, const struct item *item, const char *path)
+static bool is_said(const struct set *set, const struct sw_label_item *item,
+                    const struct sw_fact *fact)
 {
     char word[400];
-    enum role role = role_of(path);
-    snprintf(word, sizeof word, "%s %s", role == PARAM ? item->method : item->model, path);
-    return sw_texts_have(&set->said, word);
+    name_option(item, fact->path, word);
+    return fact->said || sw_texts_have(&set->said, word);
 }
 
-static enum sw_status say(struct set *set, const struct item *item, const char *path)
+static enum sw_status say(struct set *set, const struct sw_label_item *item, const char *path)
 {
     char word[400];
-    enum role role = role_of(path);
-    snprintf(word, sizeof word, "%s %s", role == PARAM ? item->method : item->model, path);
+    name_option(item, path, word);
     return sw_texts_have(&set->said, word) ? SW_OK : sw_texts_add(&set->said, word);
 }
 
-/* Every fact in which the two differ becomes a word: parameters and options, or the last ones. */
-static enum sw_status say_differences(struct set *set, const struct item *a, const struct item *b,
-                                      bool last)
+/* Every option in which the two differ becomes a word; or every one of the last facts. */
+static enum sw_status say_differences(struct set *set, const struct sw_label_item *a,
+                                      const struct sw_label_item *b, bool last)
 {
     for (int i = 0; i < b->n; i++) {
-        const char *path = b->facts[i].path, *other = value_of(a, path, i);
-        enum role role = role_of(path);
-        bool said = last ? role == LAST : role == PARAM || role == OPTION;
-        if (said && (!other || strcmp(other, b->facts[i].value) != 0))
+        const char *path = b->facts[i].path, *other = sw_fact_value(a, path, i);
+        enum sw_fact_role role = sw_role_of_fact(path);
+        if (role == (last ? SW_FACT_LAST : SW_FACT_OPTION) &&
+            (!other || strcmp(other, b->facts[i].value) != 0))
             SW_TRY(say(set, b, path));
     }
     return SW_OK;
@@ -204,13 +59,14 @@ static enum sw_status say_differences(struct set *set, const struct item *a, con
 
 static int by_place(const void *left, const void *right)
 {
-    const struct item *a = *(struct item *const *)left, *b = *(struct item *const *)right;
+    const struct sw_label_item *a = *(struct sw_label_item *const *)left,
+                               *b = *(struct sw_label_item *const *)right;
     int c = strcmp(a->place, b->place);
     c = c || !a->label->name || !b->label->name ? c : strcmp(a->label->name, b->label->name);
     return c ? c : (a > b) - (a < b);
 }
 
-static bool same_words(const struct item *a, const struct item *b)
+static bool same_words(const struct sw_label_item *a, const struct sw_label_item *b)
 {
     bool named = a->label->name && b->label->name;
     return strcmp(a->place, b->place) == 0 &&
@@ -232,7 +88,10 @@ static enum sw_status tell_apart(struct set *set, bool last)
     return SW_OK;
 }
 
-/* --- words ------------------------------------------------------------------------------------ */
+/* --- which parameters are said ---------------------------------------------------------------- */
+
+/* "block_size" of "params.block_size" */
+static const char *name_of(const char *path) { return strchr(path, '.') + 1; }
 
 /* Whether `word` is one of "arxiv|softmax|icml". */
 static bool has_choice(const char *choices, const char *word)
@@ -271,7 +130,122 @@ static bool stands_alone(const struct sw_method *method, const char *name, const
     return own && owners == 1;
 }
 
-static void write_param(FILE *out, const struct item *item, const char *name, const char *value)
+/* The parameters in which two cells differ, the best of them to begin with: a word that stands
+ * alone, since it often decides which others count ("icml"), then in the method's order. */
+struct choice {
+    const char *path; /* NULL: none so far */
+    int rank;
+};
+
+static void offer_differences(const struct sw_label_item *a, const struct sw_label_item *b,
+                              struct choice *best)
+{
+    const struct sw_method *method = sw_method_find(a->method);
+    for (int i = 0; i < a->n; i++) {
+        const char *path = a->facts[i].path, *value = a->facts[i].value,
+                   *other = sw_fact_value(b, path, i);
+        if (sw_role_of_fact(path) != SW_FACT_PARAM || strcmp(other ? other : "", value) == 0)
+            continue;
+        int rank = i + (stands_alone(method, name_of(path), value) ? 0 : a->n);
+        if (!best->path || rank < best->rank)
+            *best = (struct choice){path, rank};
+    }
+}
+
+/* By the value of a parameter, then as they were. */
+static int by_key(const void *left, const void *right)
+{
+    const struct sw_label_item *a = *(struct sw_label_item *const *)left,
+                               *b = *(struct sw_label_item *const *)right;
+    int c = strcmp(a->key, b->key);
+    c = c ? c : strcmp(a->place, b->place);
+    return c ? c : (a > b) - (a < b);
+}
+
+static void say_param(struct sw_label_item *item, const char *path)
+{
+    for (int i = 0; i < item->n; i++)
+        item->facts[i].said |= strcmp(item->facts[i].path, path) == 0;
+}
+
+/* Cells of one method, by place: the first parameter that tells some of one place apart becomes a
+ * word of all, then each of its values is looked at by itself. So a parameter is not said of cells
+ * that another word sets apart already: "icml", not "icml signed=false", beside "arxiv
+ * signed=true". */
+static void split(struct sw_label_item **items, int n)
+{
+    struct choice best = {NULL, 0};
+    for (int i = 1; i < n; i++)
+        if (strcmp(items[i - 1]->place, items[i]->place) == 0) {
+            offer_differences(items[i - 1], items[i], &best);
+            offer_differences(items[i], items[i - 1], &best);
+        }
+    if (!best.path)
+        return;
+    for (int i = 0; i < n; i++) {
+        say_param(items[i], best.path);
+        items[i]->key = sw_fact_text(items[i], best.path);
+    }
+    qsort(items, (size_t)n, sizeof *items, by_key);
+    for (int from = 0, to; from < n; from = to) {
+        for (to = from + 1; to < n && strcmp(items[from]->key, items[to]->key) == 0;)
+            to++;
+        split(items + from, to - from);
+    }
+}
+
+static void choose_params(struct set *set)
+{
+    for (int i = 0; i < set->n; i++)
+        set->items[i].key = set->items[i].method;
+    qsort(set->order, (size_t)set->n, sizeof *set->order, by_key);
+    for (int from = 0, to; from < set->n; from = to) {
+        for (to = from + 1;
+             to < set->n && strcmp(set->order[from]->method, set->order[to]->method) == 0;)
+            to++;
+        split(set->order + from, to - from);
+    }
+}
+
+/* --- words ------------------------------------------------------------------------------------ */
+
+/* Whether a parameter is as it is without being set; *native: by the published rule alone. */
+static bool is_default(const struct sw_label_item *item, const struct sw_fact *fact, bool *native)
+{
+    const struct sw_method *method = sw_method_find(item->method);
+    const struct sw_param *param =
+        method ? sw_param_find(method->params, name_of(fact->path)) : NULL;
+    *native = param && param->native && strcmp(sw_fact_text(item, "budget"), "native") == 0;
+    if (!param)
+        return false;
+    const char *initial = *native ? param->native : *param->initial ? param->initial : "none";
+    char *end;
+    double value = strtod(fact->value, &end);
+    bool number = end != fact->value && *end == '\0';
+    return number ? value == strtod(initial, NULL) : strcmp(initial, fact->value) == 0;
+}
+
+/* Which of a cell's said parameters are written. Not those at their default beside one that is not,
+ * so that a sweep of one parameter at a time names that one. Since two cells that a parameter sets
+ * apart are not both at its default, they keep different words. */
+static bool is_written(const struct sw_label_item *item, int at)
+{
+    const struct sw_method *method = sw_method_find(item->method);
+    bool native, other = false;
+    const struct sw_fact *fact = &item->facts[at];
+    if (stands_alone(method, name_of(fact->path), fact->value) || !is_default(item, fact, &native))
+        return true;
+    for (int i = 0; i < item->n; i++) {
+        const struct sw_fact *f = &item->facts[i];
+        bool of_native;
+        other |= i != at && f->said && !stands_alone(method, name_of(f->path), f->value) &&
+                 (i < at || !is_default(item, f, &of_native));
+    }
+    return !native && !other;
+}
+
+static void write_param(FILE *out, const struct sw_label_item *item, const char *name,
+                        const char *value)
 {
     if (stands_alone(sw_method_find(item->method), name, value))
         fprintf(out, " %s", value);
@@ -286,7 +260,7 @@ static bool speaks_for_itself(const char *path)
            strcmp(path, "budget") == 0 || strcmp(path, "variant") == 0;
 }
 
-static void write_option(FILE *out, const struct fact *fact, bool first)
+static void write_option(FILE *out, const struct sw_fact *fact, bool first)
 {
     const char *dot = strrchr(fact->path, '.'), *name = dot ? dot + 1 : fact->path;
     fprintf(out, "%s", first ? "" : " ");
@@ -296,8 +270,8 @@ static void write_option(FILE *out, const struct fact *fact, bool first)
 }
 
 /* The words of one role in the identity's order. */
-static enum sw_status write_words(const struct set *set, const struct item *item, bool params,
-                                  char **text)
+static enum sw_status write_words(const struct set *set, const struct sw_label_item *item,
+                                  bool params, char **text)
 {
     size_t size = 0;
     bool first = true;
@@ -307,14 +281,14 @@ static enum sw_status write_words(const struct set *set, const struct item *item
     if (params)
         fputs(*item->method ? item->method : "unknown", out);
     for (int i = 0; i < item->n; i++) {
-        const struct fact *fact = &item->facts[i];
-        enum role role = role_of(fact->path);
-        if (role == PLACE || role == NEVER || (role == PARAM) != params ||
-            !is_said(set, item, fact->path))
+        const struct sw_fact *fact = &item->facts[i];
+        enum sw_fact_role role = sw_role_of_fact(fact->path);
+        if (role == SW_FACT_PLACE || role == SW_FACT_NEVER || (role == SW_FACT_PARAM) != params ||
+            !is_said(set, item, fact))
             continue;
-        if (params)
-            write_param(out, item, strchr(fact->path, '.') + 1, fact->value);
-        else
+        if (params && is_written(item, i))
+            write_param(out, item, name_of(fact->path), fact->value);
+        else if (!params)
             write_option(out, fact, first);
         first = false;
     }
@@ -330,13 +304,13 @@ static void clear_label(struct sw_label *label)
     *label = (struct sw_label){0};
 }
 
-static const char *density_of(const struct item *item, char text[SW_DENSITY_TEXT])
+static const char *density_of(const struct sw_label_item *item, char text[SW_DENSITY_TEXT])
 {
-    const char *value = value_of(item, "density", item->n);
+    const char *value = sw_fact_value(item, "density", item->n);
     return sw_density_text(!value || strcmp(value, "none") == 0 ? NAN : strtod(value, NULL), text);
 }
 
-static enum sw_status compose(const struct set *set, struct item *item)
+static enum sw_status compose(const struct set *set, struct sw_label_item *item)
 {
     struct sw_label *l = item->label;
     const struct sw_method *method = sw_method_find(item->method);
@@ -345,14 +319,15 @@ static enum sw_status compose(const struct set *set, struct item *item)
     clear_label(l);
     SW_TRY(write_words(set, item, true, &l->method));
     SW_TRY(write_words(set, item, false, &l->options));
-    const char *space = *l->options ? " " : "", *task = task_of(item);
+    const char *space = *l->options ? " " : "", *task = sw_label_task(item);
     if (!dense && *item->method)
         snprintf(density, sizeof density, " density %s", density_of(item, number));
     if (asprintf(&l->name, "%s%s%s", l->method, space, l->options) < 0)
         l->name = NULL;
-    if (l->name && asprintf(&l->full, "%s%s%s n=%s %s %s%s%s%s", text_of(item, "workload.model"),
-                            *task ? " " : "", task, text_of(item, "context"),
-                            text_of(item, "phase"), l->method, density, space, l->options) < 0)
+    if (l->name &&
+        asprintf(&l->full, "%s%s%s n=%s %s %s%s%s%s", sw_fact_text(item, "workload.model"),
+                 *task ? " " : "", task, sw_fact_text(item, "context"), sw_fact_text(item, "phase"),
+                 l->method, density, space, l->options) < 0)
         l->full = NULL;
     return l->full ? SW_OK : no_memory();
 }
@@ -368,12 +343,8 @@ static enum sw_status compose_all(struct set *set)
 
 static void clear_set(struct set *set)
 {
-    for (int i = 0; set->items && i < set->n; i++) {
-        free(set->items[i].text);
-        free(set->items[i].facts);
-        free(set->items[i].place);
-        free(set->items[i].model);
-    }
+    for (int i = 0; set->items && i < set->n; i++)
+        sw_label_item_clear(&set->items[i]);
     free(set->items);
     free(set->order);
     sw_texts_clear(&set->said);
@@ -382,15 +353,17 @@ static void clear_set(struct set *set)
 enum sw_status sw_labels_make(const char *const *identities, int n, struct sw_label **out)
 {
     struct set set = {.items = calloc((size_t)n + 1, sizeof *set.items),
-                      .order = calloc((size_t)n + 1, sizeof(struct item *)),
+                      .order = calloc((size_t)n + 1, sizeof(struct sw_label_item *)),
                       .n = n};
     struct sw_label *labels = calloc((size_t)n + 1, sizeof *labels);
     enum sw_status st = set.items && set.order && labels ? SW_OK : no_memory();
     for (int i = 0; i < n && st == SW_OK; i++) {
         set.items[i].label = &labels[i];
         set.order[i] = &set.items[i];
-        st = add_item(&set.items[i], identities[i]);
+        st = sw_label_item_read(&set.items[i], identities[i]);
     }
+    if (st == SW_OK)
+        choose_params(&set);
     for (int last = 0; last < 2; last++) {
         if (st == SW_OK)
             st = tell_apart(&set, last);

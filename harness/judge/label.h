@@ -2,9 +2,13 @@
  * the shortest words that tell the cells of one set apart.
  *
  * A label starts with what every table shows anyway (model, task, context, phase, method, density).
- * Where two cells of the set share all of that, every parameter and every option in which they
- * differ becomes a word: a parameter for all cells of its method, an option (of the workload, the
- * budget, the machine, …) for all cells of its model. Nothing else is said. */
+ * Where two cells of the set share all of that, what they differ in becomes a word:
+ *   parameters   one after the other, each only of the cells that the words before it leave
+ *                together, those first whose values speak for themselves ("icml"). Beside one that
+ *                is not at its default, those that are are left out, and so is what a native budget
+ *                sets by itself.
+ *   options      (of the workload, the budget, the machine, …) of all cells of a model.
+ * Nothing else is said. */
 #ifndef SW_LABEL_H
 #define SW_LABEL_H
 

@@ -56,14 +56,61 @@ static void parameters_tell_variants_apart(void **state)
     const char *cells[] = {VARIANT(32, "icml", "on"), VARIANT(64, "icml", "on"),
                            VARIANT(64, "arxiv", "none"),
                            CELL(SYNTHETIC(6), "onehop", "\"block_size\": 32", "0.25")};
-    const char *names[] = {"sketchwalk B=32 icml walk=on", "sketchwalk B=64 icml walk=on",
-                           "sketchwalk B=64 arxiv walk=none", "onehop"};
+    const char *names[] = {"sketchwalk B=32 icml", "sketchwalk B=64 icml", "sketchwalk arxiv",
+                           "onehop"};
     expect(cells, names, 4);
     const char *head[] = {
         CELL(SYNTHETIC(6), "oracle", "\"unit\": \"head\", \"forced\": \"common\"", "0.5"),
         CELL(SYNTHETIC(6), "oracle", "\"unit\": \"layer\", \"forced\": \"common\"", "0.5")};
     const char *units[] = {"oracle head", "oracle layer"};
     expect(head, units, 2);
+}
+
+/* A parameter is said where it tells something apart, not beside every other variant too. */
+static void what_another_word_tells_is_not_said(void **state)
+{
+    (void)state;
+#define SIGNED(variant, sign) \
+    CELL(SYNTHETIC(6), "sketchwalk", "\"variant\": \"" variant "\", \"signed\": " sign, "0.25")
+    const char *cells[] = {SIGNED("arxiv", "false"), SIGNED("arxiv", "true"),
+                           SIGNED("icml", "false"), SIGNED("softmax", "false")};
+    const char *names[] = {"sketchwalk arxiv signed=false", "sketchwalk arxiv signed=true",
+                           "sketchwalk icml", "sketchwalk softmax"};
+    expect(cells, names, 4);
+}
+
+/* One parameter at a time around the defaults: each cell is called by the one that was changed. */
+static void an_ablation_names_what_it_changes(void **state)
+{
+    (void)state;
+#define ABLATION(block, dim, exponent) \
+    CELL(SYNTHETIC(6), "sketchwalk",   \
+         "\"block_size\": " #block ", \"sketch_dim\": " #dim ", \"exponent\": " #exponent, "0.25")
+    const char *cells[] = {ABLATION(64, 0, 8), ABLATION(32, 0, 8), ABLATION(64, 16, 8),
+                           ABLATION(64, 0, 2.5), ABLATION(32, 16, 8)};
+    const char *names[] = {"sketchwalk B=64", "sketchwalk B=32", "sketchwalk sketch_dim=16",
+                           "sketchwalk exponent=2.5", "sketchwalk B=32 sketch_dim=16"};
+    expect(cells, names, 5);
+}
+
+/* Nobody set what a native budget brings along. */
+static void native_defaults_are_not_said(void **state)
+{
+    (void)state;
+#define NATIVE(budget, block, chunk)                                \
+    CELL(SYNTHETIC(6) ", \"budget\": \"" budget "\"", "xattention", \
+         "\"block_size\": " #block ", \"first_chunk\": \"" chunk "\"", "null")
+    const char *native[] = {NATIVE("native", 128, "released"), NATIVE("native", 64, "released"),
+                            NATIVE("native", 128, "intended")};
+    const char *names[] = {"xattention released", "xattention B=64 released",
+                           "xattention intended"};
+    expect(native, names, 3);
+    const char *sizes[] = {NATIVE("native", 128, "released"), NATIVE("native", 64, "released")};
+    const char *by_size[] = {"xattention", "xattention B=64"};
+    expect(sizes, by_size, 2);
+    const char *matched[] = {NATIVE("matched", 128, "intended"), NATIVE("matched", 64, "intended")};
+    const char *both[] = {"xattention B=128", "xattention B=64"};
+    expect(matched, both, 2);
 }
 
 /* A threshold that was calibrated for each density is no variant: density says it. */
@@ -107,6 +154,11 @@ static void damaged_identities_have_a_name(void **state)
     const char *names[] = {"unknown", "unknown", "unknown", "unknown"};
     expect(cells, names, 4);
     expect(NULL, NULL, 0);
+    /* a text that is empty, and one that is not there */
+    const char *empty[] = {CELL(SYNTHETIC(6), "m", "\"a\": \"\"", "1"),
+                           CELL(SYNTHETIC(6), "m", "", "1")};
+    const char *same[] = {"m", "m"};
+    expect(empty, same, 2);
 }
 
 int main(void)
@@ -114,6 +166,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_cell_needs_no_words),
         cmocka_unit_test(parameters_tell_variants_apart),
+        cmocka_unit_test(what_another_word_tells_is_not_said),
+        cmocka_unit_test(an_ablation_names_what_it_changes),
+        cmocka_unit_test(native_defaults_are_not_said),
         cmocka_unit_test(what_the_table_shows_is_not_said_again),
         cmocka_unit_test(options_tell_workloads_apart),
         cmocka_unit_test(the_content_of_inputs_comes_last),
