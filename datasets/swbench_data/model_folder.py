@@ -1,8 +1,11 @@
 """An imported model's tokenizer, chat template and limits, as the task generators need them."""
 
+import bisect
 import datetime
 import functools
+import itertools
 import json
+import re
 from pathlib import Path
 
 import jinja2
@@ -83,6 +86,24 @@ class ModelFolder:
         """Ids of plain text: no BOS, and the spelling of a special token is text too."""
         self.tokenizer.encode_special_tokens = True
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def spans(self, ids, texts):
+        """Tokens [first, last) of each text in ids, wherever token borders cut it; each is there
+        once."""
+        pieces = [self.tokenizer.decode([id], skip_special_tokens=False) for id in ids]
+        whole, ends = "".join(pieces), list(itertools.accumulate(map(len, pieces)))
+        found = []
+        for text in texts:
+            # Some tokenizers' single tokens decode without their space.
+            loose = r"\s*".join(re.escape(word) for word in text.split())
+            places = [match.span() for match in re.finditer(loose, whole)]
+            if len(places) != 1:
+                raise InputError(
+                    f"{self.name}: its tokens spell {text!r} {len(places)} times, expected once"
+                )
+            ((begin, end),) = places
+            found.append((bisect.bisect_right(ends, begin), bisect.bisect_left(ends, end) + 1))
+        return found
 
     def encode_prose(self, text):
         """encode_text of a long tasks.task.Text, once for all datasets made from it."""

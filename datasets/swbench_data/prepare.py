@@ -324,6 +324,22 @@ def write(path: Path, job: Job, samples: list[Sample], attributes: dict) -> None
             "text",
             "where in the text each sample begins, as title+characters; empty if generated",
         )
+        if any(sample.hops for sample in samples):
+            put(
+                "hops",
+                [span for sample in samples for span in sample.hops],
+                np.int64,
+                "token",
+                "tokens [first, last) of the statements that the answer follows from, in that "
+                "order, all samples one after the other",
+            )
+            put(
+                "hop_offsets",
+                starts(sample.hops for sample in samples),
+                np.int64,
+                "statement",
+                "where each sample begins in hops, and the end",
+            )
         put("stop_ids", job.model.stop_ids, np.int32, "token id", "tokens that end an answer")
         if job.task.score == "classification":
             put("classes", job.material.classes, text, "text", "the answers that are possible")

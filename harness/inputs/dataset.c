@@ -15,23 +15,27 @@ struct source {
     hid_t file;
 };
 
-/* A list of integers as `type`, malloc'd into *out also when it fails later. */
-static enum sw_status get_ints(const struct source *s, const char *name, hid_t type, size_t size,
-                               void **out, int64_t *count)
+/* A list of integers, or of rows of `width` > 1 of them, as `type`, malloc'd into *out also when it
+ * fails later. */
+static enum sw_status get_rows(const struct source *s, const char *name, hid_t type, size_t size,
+                               int width, void **out, int64_t *count)
 {
     *out = NULL;
+    *count = 0;
     hid_t set = H5Dopen2(s->file, name, H5P_DEFAULT);
     if (set < 0)
         return SW_FAIL(SW_EINPUT, "%s: dataset %s is missing", s->path, name);
     hid_t space = H5Dget_space(set), stored = H5Dget_type(set);
-    int rank = H5Sget_simple_extent_ndims(space);
-    hsize_t n = 0;
-    if (rank == 1)
-        H5Sget_simple_extent_dims(space, &n, NULL);
+    int rank = H5Sget_simple_extent_ndims(space), wanted = width > 1 ? 2 : 1;
+    hsize_t dims[2] = {0, (hsize_t)width}, n = 0;
+    if (rank == wanted)
+        H5Sget_simple_extent_dims(space, dims, NULL);
+    bool fits = rank == wanted && dims[1] == (hsize_t)width && dims[0] <= MAX_VALUES / dims[1];
+    n = fits ? dims[0] * dims[1] : 0;
     enum sw_status st = SW_OK;
-    if (rank != 1 || n > MAX_VALUES || H5Tget_class(stored) != H5T_INTEGER)
-        st = SW_FAIL(SW_EINPUT, "%s: dataset %s is no list of at most %d integers", s->path, name,
-                     MAX_VALUES);
+    if (!fits || H5Tget_class(stored) != H5T_INTEGER)
+        st = SW_FAIL(SW_EINPUT, "%s: dataset %s is no list of at most %d %s", s->path, name,
+                     MAX_VALUES / width, width > 1 ? "pairs of integers" : "integers");
     else if (!sw_h5_is_stored(set))
         st = SW_FAIL(SW_EINPUT, "%s: dataset %s claims more values than are stored", s->path, name);
     H5Sclose(space);
@@ -42,8 +46,14 @@ static enum sw_status get_ints(const struct source *s, const char *name, hid_t t
     if (st == SW_OK && n > 0 && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *out) < 0)
         st = SW_H5_FAIL(SW_EIO, s->path);
     H5Dclose(set);
-    *count = (int64_t)n;
+    *count = (int64_t)dims[0];
     return st;
+}
+
+static enum sw_status get_ints(const struct source *s, const char *name, hid_t type, size_t size,
+                               void **out, int64_t *count)
+{
+    return get_rows(s, name, type, size, 1, out, count);
 }
 
 static enum sw_status get_int32(const struct source *s, const char *name, int32_t **out,
@@ -143,6 +153,31 @@ static enum sw_status get_depth(const struct source *s, struct sw_dataset *d)
     return SW_OK;
 }
 
+/* Where the statements stand that an answer follows from: inside their sample. */
+static enum sw_status get_hops(const struct source *s, struct sw_dataset *d)
+{
+    void *spans;
+    int64_t count;
+    if (H5Lexists(s->file, "/hops", H5P_DEFAULT) <= 0)
+        return SW_OK;
+    enum sw_status st = get_rows(s, "/hops", H5T_NATIVE_INT64, sizeof *d->hops, 2, &spans, &count);
+    d->hops = spans;
+    SW_TRY(st);
+    SW_TRY(get_offsets(s, "/hop_offsets", d->n_samples, count, &d->hop_offsets));
+    for (int i = 0; i < d->n_samples; i++) {
+        long long tokens = d->offsets[i + 1] - d->offsets[i];
+        for (int64_t h = d->hop_offsets[i]; h < d->hop_offsets[i + 1]; h++) {
+            long long first = d->hops[2 * h], last = d->hops[2 * h + 1];
+            if (first < 0 || last <= first || last > tokens)
+                return SW_FAIL(SW_EINPUT,
+                               "%s: /hops: statement %lld of sample %d is tokens %lld to %lld, "
+                               "expected a range inside its %lld",
+                               s->path, (long long)(h - d->hop_offsets[i]), i, first, last, tokens);
+        }
+    }
+    return SW_OK;
+}
+
 static enum sw_status read_all(const struct source *s, struct sw_dataset *d, bool at_most)
 {
     int64_t n_ids, n_stop;
@@ -152,6 +187,7 @@ static enum sw_status read_all(const struct source *s, struct sw_dataset *d, boo
     SW_TRY(get_int32(s, "/stop_ids", &d->stop_ids, &n_stop));
     d->n_stop_ids = (int)n_stop;
     SW_TRY(get_depth(s, d));
+    SW_TRY(get_hops(s, d));
     return d->scorer ? get_expected(s, d) : SW_OK;
 }
 
@@ -191,6 +227,8 @@ void sw_dataset_free(struct sw_dataset *d)
     free(d->reference_offsets);
     free(d->stop_ids);
     free(d->depth);
+    free(d->hops);
+    free(d->hop_offsets);
     sw_texts_clear(&d->references);
     sw_texts_clear(&d->classes);
     free(d);

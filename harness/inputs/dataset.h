@@ -20,6 +20,9 @@ struct sw_dataset {
     /* [n_samples]: share of the haystack before the needle, NaN where there is none; NULL: of
      * none */
     double *depth;
+    /* [hop_offsets[n_samples], 2]: tokens [first, last) within the sample of the statements that
+     * its answer follows from, in that order; sample s has hop_offsets[s] …. NULL: of none */
+    int64_t *hops, *hop_offsets;
     int32_t *stop_ids;
     int n_stop_ids;
 };

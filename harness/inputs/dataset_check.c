@@ -127,10 +127,10 @@ static void check_attributes(struct sw_problems *problems, hid_t file, struct sw
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* A whole one-dimensional integer dataset as int64. NULL with a problem written when it cannot be
- * had. */
-static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *name,
-                          int64_t *count)
+/* A whole integer dataset of `rank` dimensions as int64. NULL with a problem written when it cannot
+ * be had. count: its values. */
+static int64_t *read_values(struct sw_problems *problems, hid_t file, const char *name, int rank,
+                            int64_t *count)
 {
     hid_t dataset = H5Lexists(file, name, H5P_DEFAULT) > 0 ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
     hid_t type = dataset < 0 ? -1 : H5Dget_type(dataset),
@@ -138,9 +138,9 @@ static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *
     hssize_t n = space < 0 ? -1 : H5Sget_simple_extent_npoints(space);
     int64_t *values = NULL;
     *count = 0;
-    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_ndims(space) != 1 ||
-        n < 0 || n > VALUES_MAX)
-        sw_problem(problems, NULL, name, "expected a list of integers");
+    if (type < 0 || H5Tget_class(type) != H5T_INTEGER ||
+        H5Sget_simple_extent_ndims(space) != rank || n < 0 || n > VALUES_MAX)
+        sw_problem(problems, NULL, name, "expected a %s of integers", rank > 1 ? "table" : "list");
     else if (!sw_h5_is_stored(dataset))
         sw_problem(problems, NULL, name, "claims more values than are stored");
     else if (!(values = malloc(((size_t)n + 1) * sizeof *values)))
@@ -159,6 +159,12 @@ static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *
     if (dataset >= 0)
         H5Dclose(dataset);
     return values;
+}
+
+static int64_t *read_ints(struct sw_problems *problems, hid_t file, const char *name,
+                          int64_t *count)
+{
+    return read_values(problems, file, name, 1, count);
 }
 
 /* n_samples + 1 ascending offsets from 0 to `end` (negative: any end). */
@@ -237,12 +243,32 @@ static void check_depth(struct sw_problems *problems, hid_t file,
     free(depth);
 }
 
+/* Pairs [first, last) of tokens; those that lie outside their sample are found when it is read. */
+static void check_hops(struct sw_problems *problems, hid_t file, const struct sw_dataset_info *info)
+{
+    if (H5Lexists(file, "hops", H5P_DEFAULT) <= 0)
+        return;
+    int64_t n, *hops = read_values(problems, file, "hops", 2, &n);
+    for (int64_t h = 0; hops && h + 1 < n; h += 2)
+        if (hops[h] < 0 || hops[h + 1] <= hops[h] || hops[h + 1] > info->context) {
+            sw_problem(problems, NULL, "hops",
+                       "found tokens %lld to %lld at [%lld], expected a "
+                       "range inside 0…%d",
+                       (long long)hops[h], (long long)hops[h + 1], (long long)h / 2, info->context);
+            break;
+        }
+    free(hops);
+    if (hops)
+        check_offsets(problems, file, "hop_offsets", info->samples, n / 2);
+}
+
 static void check_values(struct sw_problems *problems, hid_t file,
                          const struct sw_dataset_info *info)
 {
     if (info->scorer)
         check_expected(problems, file, info);
     check_depth(problems, file, info);
+    check_hops(problems, file, info);
     int64_t n, *ids = read_ints(problems, file, "ids", &n);
     if (!ids)
         return;

@@ -621,6 +621,28 @@ ANSWERS = {
     "depth_short": ({}, {"depth": np.array([0.5])}, ["depth", "2"]),
     "depth_whole": ({}, {"depth": np.array([0, 1])}, ["depth"]),
     "depth_square": ({}, {"depth": np.array([[0.5], [0.5]])}, ["depth"]),
+    "hops_flat": ({}, {"hops": np.array([0, 3]), "hop_offsets": np.array([0, 1, 2])}, ["hops"]),
+    "hops_threes": (
+        {},
+        {"hops": np.array([[0, 3, 4], [1, 2, 4]]), "hop_offsets": np.array([0, 1, 2])},
+        ["hops"],
+    ),
+    "hops_backwards": (
+        {},
+        {"hops": np.array([[3, 3], [1, 2]]), "hop_offsets": np.array([0, 1, 2])},
+        ["hops", "3 to 3"],
+    ),
+    "hops_beyond": (
+        {},
+        {"hops": np.array([[0, 3], [1, 10**6]]), "hop_offsets": np.array([0, 1, 2])},
+        ["hops", "1000000"],
+    ),
+    "hops_of_nobody": ({}, {"hops": np.array([[0, 3], [1, 2]])}, ["hop_offsets"]),
+    "hop_offsets_short": (
+        {},
+        {"hops": np.array([[0, 3], [1, 2]]), "hop_offsets": np.array([0, 2])},
+        ["hop_offsets"],
+    ),
 }
 
 

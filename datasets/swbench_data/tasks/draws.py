@@ -53,13 +53,24 @@ def letters(alphabet, length):
     )
 
 
+def noun(rng, purpose, *at):
+    return rng.choice(words("nouns"), purpose, *at)
+
+
+def two_threes(rng, purpose, *at):
+    first, second = (100 + rng.below(900, f"{purpose} {half}", *at) for half in ("high", "low"))
+    return f"{first} {second}"
+
+
 def five_digits(rng, purpose, *at):
     return str(10000 + rng.below(90000, purpose, *at))
 
 
 KINDS = {
     "word": word,
+    "noun": noun,
     "number": number,
+    "two threes": two_threes,
     "uuid": random_uuid,
     "five digits": five_digits,
     "three capitals": letters(string.ascii_uppercase, 3),

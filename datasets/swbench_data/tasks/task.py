@@ -90,3 +90,6 @@ class Sample:
     references: list[str] = field(default_factory=list)
     depth: float = math.nan  # of the needle: share of the haystack before it
     origin: str = ""  # where in the material the sample comes from
+    # Tokens [first, last) of the statements that the answer follows from, in the order in which
+    # they do; [] where the task does not say.
+    hops: list[tuple[int, int]] = field(default_factory=list)
