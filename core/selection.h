@@ -38,7 +38,7 @@ struct sw_selection {
     int32_t *indices; /* [capacity], of which indptr[last] are used */
     uint8_t *whole;   /* NULL or [capacity] */
     int window, sink; /* tokens; used where whole[e] == 0 */
-    /* a row may lack its own block (SpargeAttn's published rule); backends may refuse to attend */
+    /* a row may lack its own block (SpargeAttn's published rule); no row is empty */
     bool free_diagonal;
     /* NULL or [units, mask_ld], a token or an offset; used where whole[e] == 0 */
     uint8_t *columns, *slashes;

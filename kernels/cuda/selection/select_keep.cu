@@ -12,9 +12,10 @@ struct keep_args {
     int words;
 };
 
-__device__ inline bool keeps(const struct sw_select_keep &a, int u, int r, int j)
+/* Whether row r lists its own block: where it is free, if it is kept or no other (`others`) is. */
+__device__ inline bool lists_diagonal(const struct sw_select_keep &a, int u, int r, int64_t others)
 {
-    return j == a.row0 + r || keep_row(a.keep, u, r)[j];
+    return !a.free_diagonal || keep_row(a.keep, u, r)[a.row0 + r] || others == 0;
 }
 
 __global__ void __launch_bounds__(THREADS) keep_count(keep_args a)
@@ -22,25 +23,25 @@ __global__ void __launch_bounds__(THREADS) keep_count(keep_args a)
     __shared__ int lanes[2][THREADS / 32];
     int r = blockIdx.x, u = blockIdx.y, i = a.in.row0 + r;
     struct pair_sum mine = {0, 0}, total;
-    for (int j = threadIdx.x; j <= i; j += THREADS)
-        mine.a += keeps(a.in, u, r, j);
+    for (int j = threadIdx.x; j < i; j += THREADS)
+        mine.a += keep_row(a.in.keep, u, r)[j] != 0;
     (void)scan_pairs(mine, &total, lanes);
     if (threadIdx.x == 0)
-        a.counts[(int64_t)u * a.in.rows + r] = total.a;
+        a.counts[(int64_t)u * a.in.rows + r] = total.a + lists_diagonal(a.in, u, r, total.a);
 }
 
 __global__ void __launch_bounds__(THREADS) keep_fill(keep_args a)
 {
     __shared__ int lanes[2][THREADS / 32];
     int r = blockIdx.x, u = blockIdx.y, i = a.in.row0 + r;
-    int64_t at = a.indptr[(int64_t)u * a.in.rows + r];
+    int64_t first = a.indptr[(int64_t)u * a.in.rows + r], at = first;
     for (int base = 0; base <= i; base += THREADS) {
         int j = base + (int)threadIdx.x;
-        bool kept = j <= i && keeps(a.in, u, r, j);
+        bool kept = j < i && keep_row(a.in.keep, u, r)[j];
         struct pair_sum mine = {kept, 0}, total;
         struct pair_sum before = scan_pairs(mine, &total, lanes);
-        if (kept) {
-            int64_t e = at + before.a;
+        int64_t e = at + before.a; /* all others are before the diagonal */
+        if (kept || (j == i && lists_diagonal(a.in, u, r, e - first))) {
             a.indices[e] = j;
             if (a.whole)
                 a.whole[e] = a.in.queries && j == i;
@@ -58,9 +59,6 @@ enum sw_status sw_cuda_select_keep(struct sw_backend *be, const struct sw_select
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0,
             "select_keep");
-    if (a->free_diagonal)
-        return SW_FAIL(SW_EUNSUPPORTED, "lists without their diagonal block: the cuda backend's "
-                                        "attention counts on it (diagonal: forced)");
     int64_t rows = (int64_t)a->keep.units * a->rows,
             full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->keep.units;
     if (full > INT32_MAX)
@@ -75,6 +73,7 @@ enum sw_status sw_cuda_select_keep(struct sw_backend *be, const struct sw_select
     out->n = a->n;
     out->n_q = a->n_q;
     out->row0 = a->row0;
+    out->free_diagonal = a->free_diagonal;
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)rows * sizeof(int32_t), &counts));
     keep_args k = {

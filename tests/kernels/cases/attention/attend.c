@@ -11,7 +11,7 @@
 #include "tests/support/reference.h"
 
 enum { Q, K, V, LIST, OUT };
-enum rule { WHOLE, WINDOW, LINES, QUERIES }; /* of blocks kept in part */
+enum rule { WHOLE, WINDOW, LINES, QUERIES, FREE }; /* of blocks kept in part; a free diagonal */
 
 struct shape {
     int batch, n_q, n_k, H, Hkv, d, B; /* B 0: dense */
@@ -58,13 +58,19 @@ static void random_masks(struct sw_selection *s, const struct shape *c, uint64_t
         s->columns = NULL;
 }
 
-/* Random blocks, by `chance` in ten; a query sees at least itself. */
+static bool in_part(const struct shape *c)
+{
+    return c->rule == WINDOW || c->rule == LINES || c->rule == QUERIES;
+}
+
+/* Random blocks, by `chance` in ten; a query sees at least itself, or a block if its own is free.
+ */
 static void random_list(struct sw_selection *s, const struct shape *c, int chance, uint64_t seed)
 {
     int row0 = (c->n_k - c->n_q) / c->B, rows = sw_blocks(c->n_k, c->B) - row0,
         units = c->units * c->batch;
     sw_must(sw_selection_reserve(s, NULL, units, rows,
-                                 sw_selection_full_capacity(units, row0, rows), c->rule),
+                                 sw_selection_full_capacity(units, row0, rows), in_part(c)),
             "sw_selection_reserve");
     s->block = c->B;
     s->n = c->n_k;
@@ -72,7 +78,8 @@ static void random_list(struct sw_selection *s, const struct shape *c, int chanc
     s->row0 = row0;
     s->window = c->rule == WINDOW ? c->B + c->B / 3 + 1 : 0;
     s->sink = c->rule == WINDOW ? c->B / 2 : 0;
-    if (c->rule > WINDOW)
+    s->free_diagonal = c->rule == FREE;
+    if (c->rule == LINES || c->rule == QUERIES)
         random_masks(s, c, seed);
     int32_t at = 0;
     uint64_t draw = 0;
@@ -80,9 +87,10 @@ static void random_list(struct sw_selection *s, const struct shape *c, int chanc
         int i = row0 + (int)(row % rows);
         s->indptr[row] = at;
         for (int j = 0; j <= i; j++) {
-            if (j < i && sw_int(seed, draw++, 0, 9) >= chance)
+            bool forced = j == i && (c->rule != FREE || at == s->indptr[row]);
+            if (!forced && sw_int(seed, draw++, 0, 9) >= chance)
                 continue;
-            if (c->rule)
+            if (in_part(c))
                 s->whole[at] = sw_int(seed, draw++, 0, 1) || (c->rule == QUERIES && j == i);
             s->indices[at++] = j;
         }
@@ -358,6 +366,11 @@ static const struct shape shapes[] = {
     {1, 600, 600, 2, 1, 64, 256, 1, WINDOW, 0, 0},
     /* blocks that are no multiple of a vector */
     {1, 250, 250, 2, 1, 64, 24, 1, WINDOW, 0, 0}, {1, 250, 250, 2, 1, 64, 100, 2, WINDOW, 0, 0},
+    /* rows that lack their own block */
+    {1, 263, 263, 6, 2, 64, 32, 6, FREE, 0, 0},     {2, 150, 150, 4, 2, 64, 64, 4, FREE, 0, 0},
+    {1, 600, 600, 2, 1, 64, 256, 1, FREE, 0, 0},    {1, 250, 250, 2, 1, 64, 24, 2, FREE, 0, 0},
+    {1, 64, 160, 4, 2, 64, 32, 4, FREE, 0, 0},      {1, 1, 65, 4, 2, 64, 64, 4, FREE, 0, 0},
+    {2, 1, 300, 8, 2, 128, 16, 2, FREE, 0, 0},      {1, 1, 1, 2, 1, 64, 16, 2, FREE, 0, 0},
     /* lists for a chunk */
     {1, 7, 39, 4, 2, 64, 16, 1, WINDOW, 0, 0},    {1, 64, 160, 4, 2, 64, 32, 4, WHOLE, 0, 0},
     {1, 70, 134, 4, 2, 64, 64, 1, WINDOW, 0, 0},  {1, 1, 65, 4, 2, 64, 64, 4, WHOLE, 0, 0},
@@ -393,6 +406,9 @@ static const struct shape both_kernels[] = {
     {1, 1000, 1000, 32, 8, 128, 128, 8, WHOLE, 0, 0},
     {1, 900, 900, 14, 2, 64, 64, 14, WHOLE, 0, 0},  {1, 2500, 2500, 8, 2, 128, 64, 1, WHOLE, 0, 0},
     {1, 2500, 2500, 28, 4, 128, 0, 1, WHOLE, 0, 0},
+    {1, 1000, 1000, 32, 8, 128, 64, 32, FREE, 0, 0}, {1, 1000, 1000, 32, 8, 128, 128, 8, FREE, 0, 0},
+    {1, 900, 900, 14, 2, 64, 64, 1, FREE, 0, 0},    {2, 200, 200, 6, 2, 80, 16, 2, FREE, 0, 0},
+    {1, 70, 582, 28, 4, 128, 64, 28, FREE, 0, 0},   {1, 2500, 2500, 8, 2, 64, 128, 8, FREE, 0, 0},
 };
 /* CUDA: the library's kernel, at the shapes that it is timed at; decode with more than 16 heads a
  * group. */

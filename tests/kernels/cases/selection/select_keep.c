@@ -36,7 +36,6 @@ static void make(struct sw_case *c)
     const struct shape *s = c->shape;
     struct sw_select_keep a = keep_of(c, (void *[SW_SLOTS]){NULL});
     sw_take_flags(c, KEEP, cells(&a), 3);
-    c->refused = a.free_diagonal;
     sw_take_flags(c, COLUMNS, (size_t)s->units * (size_t)a.mask_ld, 4);
     sw_take_flags(c, SLASHES, (size_t)s->units * (size_t)a.mask_ld, 4);
     sw_take_words(c, QUERIES, cells(&a) * (size_t)sw_query_words(s->B));
