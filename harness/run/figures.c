@@ -13,7 +13,8 @@ enum sw_status sw_figures_make(struct sw_figures *f, const struct sw_shape *shap
     size_t metrics = 0;
     while (sw_metric_table[metrics].name)
         metrics++;
-    *f = (struct sw_figures){.layers = shape->n_layers, .heads = shape->n_heads};
+    *f = (struct sw_figures){
+        .layers = shape->n_layers, .heads = shape->n_heads, .kv_heads = shape->n_kv_heads};
     f->tallies = calloc(metrics, sizeof *f->tallies);
     return f->tallies ? SW_OK : out_of_memory();
 }
@@ -59,6 +60,20 @@ enum sw_status sw_figures_add_head(struct sw_figures *f, const char *metric, int
     SW_TRY(tally_of(f, metric, true, &tally));
     sw_tally_add_head(tally, layer, head, sum, count);
     return SW_OK;
+}
+
+enum sw_status sw_figures_add_densities(struct sw_figures *f, int layer,
+                                        const struct sw_selection *s)
+{
+    int per_unit = f->heads / s->units;
+    SW_TRY(sw_figures_add(f, "density", layer, sw_selection_density(s), 1));
+    for (int h = 0; h < f->heads; h++)
+        SW_TRY(sw_figures_add_head(f, "density", layer, h,
+                                   sw_selection_unit_density(s, h / per_unit), 1));
+    if (sw_selection_masked(s))
+        SW_TRY(sw_figures_add(f, "block_union_density", layer, sw_selection_block_density(s), 1));
+    return sw_figures_add(f, "kv_fetch_density", layer,
+                          sw_selection_kv_fetch_density(s, f->heads, f->kv_heads), 1);
 }
 
 /* The dense method, or dense_layers covers all: nothing was counted, and everything kept. */

@@ -7,10 +7,11 @@
 #define SW_FIGURES_H
 
 #include "core/model/shape.h"
+#include "core/selection.h"
 #include "harness/run/tally.h"
 
 struct sw_figures {
-    int layers, heads;
+    int layers, heads, kv_heads;
     /* one a row of sw_metric_table; empty where the metric is not pooled, or nothing was added */
     struct sw_tally *tallies;
     /* keys that the KV groups of all layers read, summed over decode steps */
@@ -26,6 +27,10 @@ SW_MUST_CHECK enum sw_status sw_figures_add(struct sw_figures *f, const char *me
                                             double sum, double count);
 SW_MUST_CHECK enum sw_status sw_figures_add_head(struct sw_figures *f, const char *metric,
                                                  int layer, int head, double sum, double count);
+
+/* What a layer's list keeps: densities of pairs and of fetched blocks. s: on the host. */
+SW_MUST_CHECK enum sw_status sw_figures_add_densities(struct sw_figures *f, int layer,
+                                                      const struct sw_selection *s);
 
 /* Every metric that something was added to, and those that follow from the density: of all layers,
  * and its spread over heads. Where no layer is sparse, all of them keep everything. On failure

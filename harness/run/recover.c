@@ -109,21 +109,6 @@ static enum sw_status add_rollout(struct recover *r, int layer, const struct sw_
     return SW_OK;
 }
 
-static enum sw_status add_density(struct recover *r, int layer, const struct sw_selection *s)
-{
-    int per_unit = r->shape.n_heads / s->units;
-    SW_TRY(sw_figures_add(r->figures, "density", layer, sw_selection_density(s), 1));
-    for (int h = 0; h < r->shape.n_heads; h++)
-        SW_TRY(sw_figures_add_head(r->figures, "density", layer, h,
-                                   sw_selection_unit_density(s, h / per_unit), 1));
-    if (sw_selection_masked(s))
-        SW_TRY(sw_figures_add(r->figures, "block_union_density", layer,
-                              sw_selection_block_density(s), 1));
-    return sw_figures_add(r->figures, "kv_fetch_density", layer,
-                          sw_selection_kv_fetch_density(s, r->shape.n_heads, r->shape.n_kv_heads),
-                          1);
-}
-
 /* Error of an output [rows, H, d] of a layer against the truth. */
 static enum sw_status add_error(struct recover *r, int layer, const float *output,
                                 const float *truth, int rows)
@@ -153,7 +138,7 @@ static enum sw_status count_prompt(struct recover *r, int layer)
     const float *truth;
     SW_TRY(sw_selection_to_host(&r->sp.selection, &r->lists));
     SW_TRY(sw_selection_validate(&r->lists));
-    SW_TRY(add_density(r, layer, &r->lists));
+    SW_TRY(sw_figures_add_densities(r->figures, layer, &r->lists));
     if (!r->recovery)
         return SW_OK;
     SW_TRY(sw_capture_mass(r->capture, layer, r->n, r->n, r->block, &truth));
@@ -245,7 +230,7 @@ static enum sw_status count_step(struct recover *r, int layer, const struct sw_s
     if (!counted)
         return SW_OK;
     if (!dense)
-        SW_TRY(add_density(r, layer, s));
+        SW_TRY(sw_figures_add_densities(r->figures, layer, s));
     if (!r->recovery || !r->sp.sequence)
         return SW_OK;
     /* of dense layers too: the rollout goes through them */

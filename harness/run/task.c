@@ -7,6 +7,7 @@
 
 #include "harness/run/attention.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/kept.h"
 #include "harness/run/recorder.h"
 #include "harness/run/scoring.h"
 #include "harness/run/timing.h"
@@ -34,6 +35,7 @@ struct ongoing {
     int done;   /* tokens generated, or scored */
     int32_t id; /* goes in next */
     struct mean step;
+    struct sw_kept *kept; /* counts its lists; NULL: nobody does */
 };
 
 struct task {
@@ -48,19 +50,22 @@ struct task {
     struct sw_times prompts, steps;
     struct sw_recorder recorder; /* of decode steps */
     long steps_run;
-    float *nll;      /* of a text window [together, scored_tokens] */
-    int32_t *made;   /* what was generated [n_samples, max_new_tokens] */
-    int *n_made;     /* [n_samples] */
-    double *ttft_ms; /* [n_samples] */
-    double *tpot_ms; /* mean step of a sample [n_samples] */
-    double *loss;    /* mean NLL of a window [n_samples] */
+    struct sw_kept kept; /* of the first sample, so that no order of samples is in a sum */
+    float *nll;          /* of a text window [together, scored_tokens] */
+    int32_t *made;       /* what was generated [n_samples, max_new_tokens] */
+    int *n_made;         /* [n_samples] */
+    double *ttft_ms;     /* [n_samples] */
+    double *tpot_ms;     /* mean step of a sample [n_samples] */
+    double *loss;        /* mean NLL of a window [n_samples] */
 };
 
 static enum sw_status attend(void *context, int layer, int n_q, int n_k, const void *q,
                              const void *k, const void *v, void *out)
 {
+    struct ongoing *o = context;
     SW_TRY(sw_interrupt_check());
-    return sw_sparse_attend(context, layer, n_q, n_k, q, k, v, out);
+    SW_TRY(sw_sparse_attend(&o->sp, layer, n_q, n_k, q, k, v, out));
+    return o->kept ? sw_kept_count(o->kept, &o->sp, layer, n_q, n_k) : SW_OK;
 }
 
 /* What is wanted of a run's last layer: losses of targets, or best ids, of rows row0 …; see
@@ -92,7 +97,7 @@ static enum sw_status queue_pass(void *context)
     const struct ids *p = context;
     struct task *t = p->task;
     return sw_pass_run(t->pass, p->slot, p->ids, p->n,
-                       (struct sw_attention_hook){attend, &t->ongoing[p->slot].sp});
+                       (struct sw_attention_hook){attend, &t->ongoing[p->slot]});
 }
 
 /* One pass and, where one row is asked for, its prediction: wall milliseconds of both together,
@@ -102,10 +107,12 @@ static enum sw_status timed_pass(struct ids p, struct sw_times *times, const str
                                  double *ms)
 {
     struct task *t = p.task;
-    struct sw_sparse *sp = &t->ongoing[p.slot].sp;
+    struct ongoing *o = &t->ongoing[p.slot];
+    struct sw_sparse *sp = &o->sp;
     struct sw_work work = {queue_pass, &p};
     struct sw_recorder one_by_one = {.backend = t->be}; /* a prompt is never recorded */
-    struct sw_recorder *recorder = p.n == 1 ? &t->recorder : &one_by_one;
+    bool counted = o->kept && sw_kept_wants_step(o->kept);
+    struct sw_recorder *recorder = p.n == 1 && !counted ? &t->recorder : &one_by_one;
     bool sparse_stamps = recorder->active && (times->n + times->n_parts) * 4 + 1 > t->steps_run,
          stamped = t->together == 1 && !sparse_stamps;
     sp->marks = stamped ? sw_times_marks(times) : SW_MARKS_NONE;
@@ -238,6 +245,7 @@ static enum sw_status start_sample(struct task *t, int slot, int sample)
     o->sample = sample;
     o->done = 0;
     o->step = (struct mean){0};
+    o->kept = sample == 0 ? &t->kept : NULL;
     return is_window(t) ? start_window(t, slot) : start_answer(t, slot);
 }
 
@@ -252,7 +260,7 @@ static enum sw_status step(struct task *t, const int *slots, int n)
     double ms = NAN;
     for (int r = 0; r < n; r++) {
         struct ongoing *o = &t->ongoing[slots[r]];
-        steps[r] = (struct sw_step){slots[r], o->id, {attend, &o->sp}};
+        steps[r] = (struct sw_step){slots[r], o->id, {attend, o}};
         targets[r] = window ? scored_ids(t, o)[o->done] : 0;
     }
     const struct ask ask = {0, n, window ? targets : NULL, window ? nll : NULL,
@@ -348,6 +356,7 @@ static void close_samples(struct task *t)
     for (int i = 0; t->ongoing && i < t->together; i++)
         sw_attention_close(&t->ongoing[i].sp);
     sw_pass_close(t->pass);
+    sw_kept_end(&t->kept);
     free(t->ongoing);
     free(t->nll);
     t->pass = NULL;
@@ -364,6 +373,7 @@ static enum sw_status open_samples(struct task *t, int together)
     t->nll = calloc((size_t)together * (size_t)d->scored_tokens + 1, sizeof *t->nll);
     if (!t->ongoing || !t->nll)
         return out_of_memory();
+    SW_TRY(sw_kept_begin(&t->kept, t->cell, &sw_model_config(t->input->model)->shape));
     /* nothing looks at a layer's queries after its attention */
     bool in_place =
         sw_attention_in_place(t->cell, t->be, &sw_model_config(t->input->model)->shape, d->context);
@@ -399,6 +409,7 @@ static enum sw_status report(struct task *t, struct sw_result *result)
     else if (t->input->vocab)
         SW_TRY(sw_score_answers(t->data, t->input->vocab, t->made, t->n_made, t->n_samples, seed,
                                 result));
+    SW_TRY(sw_kept_report(&t->kept, result));
     return t->cell->config->measure & SW_MEASURE_LATENCY ? report_time(t, result) : SW_OK;
 }
 

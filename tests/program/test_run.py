@@ -673,7 +673,9 @@ def test_samples_together_or_alone(world, tmp_path):
                 cells[experiment] = {
                     key: value
                     for key, value in everything(path).items()
-                    if key != "attributes" and "sm_clock" not in key
+                    if key not in ("attributes", "layer", "head")
+                    and "sm_clock" not in key
+                    and "density" not in key  # counted where no time is measured
                 }
                 together = (
                     measure == ["accuracy"]
@@ -799,26 +801,46 @@ def test_nothing_recovers_more_than_the_oracle(world, tmp_path, above, told):
     assert swbench("run", config, "-q", "--strict").returncode == (3 if told else 0)
 
 
-def test_recovery_only_where_it_is_asked_for(world, tmp_path):
-    """A dense run that keeps all layers' queries and keys is no price of an accuracy alone."""
+@pytest.mark.parametrize("phase", ["prefill", "decode", "both"])
+def test_recovery_only_where_it_is_asked_for(world, tmp_path, phase):
+    """A dense run that keeps all layers' queries and keys is no price of an accuracy alone. What a
+    method keeps is counted all the same, on its own lists: a matched budget's depend on no query,
+    so that they are those of a recovery's probe."""
     found = {}
-    methods = [{"name": "sketchwalk", "params": {"block_size": 16}}]
+    methods = ["dense", {"name": "sketchwalk", "params": {"block_size": 16}}]
     for name, measure, save in [
         ("alone", ["accuracy"], []),
         ("recovery", ["accuracy", "recovery"], []),
         ("error", ["accuracy", "output_error"], []),
         ("saved", ["accuracy"], ["selection"]),
+        ("timed", ["accuracy", "latency"], []),
     ]:
         folder = tmp_path / name
         folder.mkdir()
-        config = world.config(folder / "c.yaml", measure=measure, save=save, methods=methods)
+        config = world.config(
+            folder / "c.yaml",
+            measure=measure,
+            save=save,
+            methods=methods,
+            axes={"context": tiny.CONTEXT, "density": 0.4, "phase": phase},
+        )
         swbench("run", config, "-q", check=0)
-        rows = [row for row in table(folder / "out") if not row["layer"]]
-        found[name] = {row["metric"] for row in rows}
-        assert "ppl" in found[name]
-    assert "density" not in found["alone"] and "kv_fetch_density" not in found["alone"]
-    assert {"density", "mass_recall"} <= found["recovery"]
-    assert {"density", "output_rel_error"} <= found["error"] and "density" in found["saved"]
+        for row in table(folder / "out"):
+            found.setdefault((name, row["method"]), {})[row["metric"], row["layer"]] = row["value"]
+    sparse = {name: values for (name, method), values in found.items() if method != "dense"}
+    assert all(("ppl", "") in values for values in sparse.values())
+    assert not {"mass_recall", "output_rel_error"} & {metric for metric, _ in sparse["alone"]}
+    kept = [key for key in sparse["recovery"] if "density" in key[0]]
+    assert {"density", "density_all_layers", "kv_fetch_density"} <= {metric for metric, _ in kept}
+    assert set(kept) <= set(sparse["alone"])
+    if phase == "prefill":
+        assert all(sparse["alone"][key] == sparse["recovery"][key] for key in kept)
+    else:  # the scored tokens are more than the probe's steps: other prompts, other steps
+        assert 0.35 < float(sparse["alone"]["density", ""]) < 0.6
+    assert {"mass_recall"} <= {metric for metric, _ in sparse["recovery"]}
+    assert {"density", "output_rel_error"} <= {metric for metric, _ in sparse["error"]}
+    assert ("density", "") in sparse["saved"] and ("density", "") not in sparse["timed"]
+    assert float(found["alone", "dense"]["density", ""]) == 1
 
 
 def test_another_instruction_set_is_another_cell(world, tmp_path):
