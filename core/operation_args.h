@@ -142,6 +142,28 @@ struct sw_mean_units {
     struct sw_unit_matrix out;
 };
 
+/* The best of units of in / units of out consecutive units: out[u,i,j] = the largest of theirs, j <
+ * cols. by_rank: minus the best place that one of them gives j, best is 0: place = rank · units +
+ * unit, a unit's columns ranked by score descending, then j descending, so that the union of the
+ * units' lists in the order of rank, then of units, has j at the same place among all (LessIsMore,
+ * arXiv 2508.07101). causal: of row i the columns j <= row0 + i alone, 0 after them. */
+enum { SW_EXACT_PLACES = 1 << 24 }; /* units · cols where it ranks: fp32 counts so far */
+struct sw_best_units {
+    struct sw_unit_matrix in;
+    int rows, row0, cols;
+    bool by_rank, causal;
+    struct sw_unit_matrix out;
+};
+
+/* out = alpha·x + beta·y over rows × cols of each unit; x and y have out's shape, y may be out, and
+ * NULL where beta is 0. */
+struct sw_blend {
+    const float *x, *y;
+    float alpha, beta;
+    int rows, cols;
+    struct sw_unit_matrix out;
+};
+
 /* out[u,i,j] = hash of (seed, layer, u, row0+i, j) as a uniform in [0,1): SW_RNG_RANDOM_METHOD,
  * index = ((layer·units + u) << 40) | (i << 20) | j. */
 struct sw_hash_scores {

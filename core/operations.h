@@ -117,6 +117,8 @@ SW_OPERATION(OPTIONAL, pool_sketch,
               int count))
 SW_OPERATION(REQUIRED, block_scores, (struct sw_backend *be, const struct sw_block_scores *a))
 SW_OPERATION(REQUIRED, mean_units, (struct sw_backend *be, const struct sw_mean_units *a))
+SW_OPERATION(REQUIRED, best_units, (struct sw_backend *be, const struct sw_best_units *a))
+SW_OPERATION(REQUIRED, blend, (struct sw_backend *be, const struct sw_blend *a))
 SW_OPERATION(REQUIRED, hash_scores, (struct sw_backend *be, const struct sw_hash_scores *a))
 SW_OPERATION(REQUIRED, vertical_slash, (struct sw_backend *be, const struct sw_vertical_slash *a))
 SW_OPERATION(REQUIRED, pool_vertical_slash,

@@ -9,6 +9,7 @@
     X(random)      \
     X(onehop)      \
     X(sketchwalk)  \
+    X(reuse)       \
     X(minference)  \
     X(flexprefill) \
     X(xattention)  \

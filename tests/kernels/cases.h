@@ -130,7 +130,8 @@ struct sw_cases {
     /* device */    X(memory) X(conversions) X(time) X(recorded_prompt)                           \
     /* model */     X(linear) X(head) X(rmsnorm) X(rope) X(swiglu) X(embed)                        \
     /* attention */ X(attend) X(attend_extreme) X(block_mass)                                      \
-    /* selection */ X(pool) X(sketch) X(pool_sketch) X(mean_units) X(hash_scores)                  \
+    /* selection */ X(pool) X(sketch) X(pool_sketch) X(mean_units) X(best_units) X(blend)          \
+                    X(hash_scores)                                                                 \
                     X(block_scores) X(sharpen) X(walk) X(walk_top) X(walk_step) X(running)         \
                     X(select_top) X(select_quantile) X(select_keep)                                \
                     X(mark_top) X(count_mass) X(keep_vertical_slash) X(keep_mass)                  \

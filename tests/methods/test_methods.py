@@ -61,6 +61,7 @@ def each(name, common, *variations):
 B16 = {"block_size": 16}
 ARXIV, SOFTMAX, ICML = ({"variant": name} for name in ("arxiv", "softmax", "icml"))
 HEAD, GROUP = {"per_head": True}, {"per_group": True}
+MAP = {"heads": "0,1/1,0/1,1/0,0"}
 ALL_PHASES = ("prefill", "decode", "both")
 
 NAMES = methods.NAMES
@@ -198,6 +199,22 @@ SCENARIOS = {
         EVERY,
         (0.05,),
         ("prefill", "decode"),
+    ),
+    "lists_of_other_heads": Scenario(
+        lambda: generate.structured(seeded(18), 299, 4, 2, 64, 4, steps=24),
+        [
+            *each(
+                "reuse", {**B16, **MAP}, {"preset": "kascade", "anchors": "0,2"}, {"share": "group"}
+            ),
+        ],
+        (0.5,),
+        ALL_PHASES,
+    ),
+    "native_lists_of_other_heads": Scenario(
+        lambda: generate.structured(seeded(19), 299, 4, 2, 64, 4, steps=24),
+        [("reuse", {**B16, **MAP, "preset": "kascade", "anchors": "0,2", "token_budget": 70})],
+        phase=ALL_PHASES,
+        budget="native",
     ),
     "native": Scenario(
         lambda: generate.structured(seeded(13), 509, 4, 2, 64, 4, steps=24),

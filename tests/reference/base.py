@@ -57,7 +57,8 @@ class Method:
         raise NotImplementedError
 
     def native_decode(self, layer, step):
-        """(lists [U], margins [U]) by the method's own rule."""
+        """(lists [U], margins [U]) by the method's own rule; where it keeps single tokens, also
+        which [U, keys]."""
         raise NotImplementedError
 
 

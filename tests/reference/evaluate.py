@@ -80,7 +80,11 @@ class Evaluation:
                     [[step[part][u] for step in by_step] for u in range(len(by_step[0][part]))]
                     for part in (0, 1)
                 )
-                result[layer] = selection.Selection(self.block, lists, *rows, margin=margin)
+                masks = [step[2] for step in by_step if len(step) > 2 and step[2] is not None]
+                pairs = [[mask[u : u + 1] for mask in masks] for u in range(len(lists))]
+                result[layer] = selection.Selection(
+                    self.block, lists, *rows, margin=margin, pairs=pairs if masks else None
+                )
                 continue
             scores = [[step[u] for step in by_step] for u in range(len(by_step[0]))]
             if self.budget == "matched":

@@ -16,8 +16,8 @@ static int tokens_of(double share, int n)
     return tokens > 1 ? tokens : 1;
 }
 
-static enum sw_status choose(struct sw_sequence *seq, const struct sw_layer_input *in,
-                             struct sw_unit_matrix scores, struct sw_selection *out)
+enum sw_status sketchwalk_icml_choose(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                      struct sw_unit_matrix scores, struct sw_selection *out)
 {
     const struct sketchwalk_params *p = seq->params;
     const struct sketchwalk_state *s = seq->state;
@@ -86,34 +86,39 @@ static enum sw_status walk_prompt(struct sw_sequence *seq, const struct sw_layer
         SW_TRY(seq->backend->walk(seq->backend, &step));
         s->at = 1 - s->at;
     }
-    return choose(seq, in, sketchwalk_rows_from(s, s->x[s->at].data), out);
+    return sketchwalk_icml_choose(seq, in, sketchwalk_rows_from(s, s->x[s->at].data), out);
+}
+
+/* The layer's own matrix. */
+static enum sw_status prompt_scores(struct sw_sequence *seq, struct sketchwalk_layer *layer,
+                                    const struct sw_layer_input *in, struct sw_unit_matrix a)
+{
+    const struct sketchwalk_params *p = seq->params;
+    struct sketchwalk_state *s = seq->state;
+    int b = sw_blocks(in->n, sw_sequence_block(seq));
+    if (p->sketch == SKETCH_TOKENS)
+        return sketchwalk_mass_rows(seq, in, b, 1.0f, a);
+    SW_TRY(sketchwalk_sketch_prompt(seq, layer, in, &s->q_sums, &s->q_sketch));
+    struct sketchwalk_rows rows = {.q = s->q_sketch.data,
+                                   .q_ld = s->cap,
+                                   .rows = b,
+                                   .b = b,
+                                   .softmax = true,
+                                   .exponent = 1.0f,
+                                   .out = a};
+    SW_TRY(sketchwalk_score_rows(seq, layer, &rows));
+    return sketchwalk_decode_follows(seq, in) ? remember_queries(seq, layer, in) : SW_OK;
 }
 
 static enum sw_status prefill(struct sw_sequence *seq, struct sketchwalk_layer *layer,
                               const struct sw_layer_input *in, struct sw_selection *out)
 {
-    const struct sketchwalk_params *p = seq->params;
     struct sketchwalk_state *s = seq->state;
-    int b = sw_blocks(in->n, sw_sequence_block(seq));
     struct sw_unit_matrix a = sketchwalk_rows_from(s, layer->a.data);
-    if (p->sketch == SKETCH_TOKENS) {
-        SW_TRY(sketchwalk_mass_rows(seq, in, b, 1.0f, a));
-    } else {
-        SW_TRY(sketchwalk_sketch_prompt(seq, layer, in, &s->q_sums, &s->q_sketch));
-        struct sketchwalk_rows rows = {.q = s->q_sketch.data,
-                                       .q_ld = s->cap,
-                                       .rows = b,
-                                       .b = b,
-                                       .softmax = true,
-                                       .exponent = 1.0f,
-                                       .out = a};
-        SW_TRY(sketchwalk_score_rows(seq, layer, &rows));
-        if (sketchwalk_decode_follows(seq, in))
-            SW_TRY(remember_queries(seq, layer, in));
-    }
+    SW_TRY(prompt_scores(seq, layer, in, a));
     if (!out)
         return SW_OK; /* a dense prompt before sparse decode steps: no walk to take */
-    return s->walk ? walk_prompt(seq, in, a, out) : choose(seq, in, a, out);
+    return s->walk ? walk_prompt(seq, in, a, out) : sketchwalk_icml_choose(seq, in, a, out);
 }
 
 /* --- decode ----------------------------------------------------------------------------------- */
@@ -183,7 +188,26 @@ static enum sw_status decode(struct sw_sequence *seq, struct sketchwalk_layer *l
         SW_TRY(be->walk(be, &step));
         x = next->data;
     }
-    return choose(seq, in, sketchwalk_single_rows(s, x), out);
+    return sketchwalk_icml_choose(seq, in, sketchwalk_single_rows(s, x), out);
+}
+
+enum sw_status sketchwalk_icml_scores(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                      struct sw_unit_matrix *scores)
+{
+    struct sketchwalk_state *s = seq->state;
+    struct sketchwalk_layer *layer;
+    if (in->n_q == in->n) {
+        SW_TRY(sketchwalk_reserve_matrix(seq, in, &layer));
+        *scores = sketchwalk_rows_from(s, layer->a.data);
+        return prompt_scores(seq, layer, in, *scores);
+    }
+    layer = &s->layers[in->layer];
+    if (!layer->a.data)
+        return SW_FAIL(SW_EINTERNAL, "decode of layer %d before its prompt", in->layer);
+    SW_TRY(sketchwalk_sketch_last_key(seq, layer, in));
+    SW_TRY(pooled_row(seq, layer, in));
+    *scores = sketchwalk_single_rows(s, s->row.data);
+    return SW_OK;
 }
 
 const struct sketchwalk_form sketchwalk_icml = {prefill, decode, NULL};

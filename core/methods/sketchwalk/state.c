@@ -144,16 +144,24 @@ bool sketchwalk_decode_follows(const struct sw_sequence *seq, const struct sw_la
     return in->n < seq->max_tokens;
 }
 
-enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
-                                  struct sw_selection *out)
+enum sw_status sketchwalk_reserve_matrix(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                         struct sketchwalk_layer **layer)
 {
     struct sketchwalk_state *s = seq->state;
     bool follows = sketchwalk_decode_follows(seq, in);
-    struct sketchwalk_layer *layer = &s->layers[follows ? in->layer : 0];
     size_t bytes = sketchwalk_matrix_bytes(s, s->units);
-    SW_TRY(sw_scratch_reserve(seq->backend, &layer->a, bytes));
+    *layer = &s->layers[follows ? in->layer : 0];
+    SW_TRY(sw_scratch_reserve(seq->backend, &(*layer)->a, bytes));
     if (follows) /* rows and columns of blocks to come */
-        SW_TRY(seq->backend->zero(seq->backend, layer->a.data, bytes));
+        SW_TRY(seq->backend->zero(seq->backend, (*layer)->a.data, bytes));
+    return SW_OK;
+}
+
+enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                  struct sw_selection *out)
+{
+    struct sketchwalk_layer *layer;
+    SW_TRY(sketchwalk_reserve_matrix(seq, in, &layer));
     return form_of(seq->params)->prefill(seq, layer, in, out);
 }
 

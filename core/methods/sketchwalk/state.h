@@ -49,6 +49,9 @@ enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_
                                  struct sw_selection *out);
 size_t sketchwalk_matrix_bytes(const struct sketchwalk_state *s, int units);
 size_t sketchwalk_vector_bytes(int units, int rows, int width);
+/* A prompt's layer, with room for its matrix. */
+enum sw_status sketchwalk_reserve_matrix(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                         struct sketchwalk_layer **layer);
 /* Room for the walk's two states. */
 enum sw_status sketchwalk_reserve_walk(struct sw_sequence *seq);
 /* Block matrices of all units from `first` on: a whole one, or row c of it and the rows below. */
@@ -103,6 +106,15 @@ struct sketchwalk_form {
                                    const struct sw_layer_input *in, struct sw_selection *out,
                                    bool *done);
 };
+
+/* icml.c, for who ranks blocks by one-hop scores of more layers than this one: the layer's own
+ * scores, valid until the sequence's next call (of a prompt its rows, else the step's row), and the
+ * choice from scores of that shape. */
+enum sw_status sketchwalk_icml_scores(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                      struct sw_unit_matrix *scores);
+enum sw_status sketchwalk_icml_choose(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                      struct sw_unit_matrix scores, struct sw_selection *out);
+
 extern const struct sketchwalk_form sketchwalk_softmax, sketchwalk_printed, sketchwalk_icml;
 
 #endif
