@@ -73,6 +73,34 @@ enum sw_status sw_recovery_add(const struct sw_selection *s, int unit, const flo
     return SW_OK;
 }
 
+static bool keeps(const struct sw_selection *s, int64_t row, int block)
+{
+    for (int32_t e = s->indptr[row]; e < s->indptr[row + 1]; e++)
+        if (s->indices[e] == block)
+            return true;
+    return false;
+}
+
+static bool touches(const int64_t *spans, int count, int64_t from, int64_t to)
+{
+    for (int i = 0; i < count; i++)
+        if (spans[2 * i] < to && spans[2 * i + 1] > from)
+            return true;
+    return false;
+}
+
+double sw_spans_kept(const struct sw_selection *s, int unit, int row, const int64_t *spans,
+                     int count)
+{
+    int touched = 0, kept = 0;
+    for (int j = 0; j <= s->row0 + row; j++)
+        if (touches(spans, count, (int64_t)j * s->block, (int64_t)(j + 1) * s->block)) {
+            touched++;
+            kept += keeps(s, (int64_t)unit * s->rows + row, j);
+        }
+    return (double)kept / touched;
+}
+
 double sw_relative_error(const float *a, const float *b, int n, int heads, int d, double *per_head)
 {
     double difference = 0, norm = 0;

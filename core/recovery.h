@@ -26,6 +26,11 @@ SW_MUST_CHECK enum sw_status sw_recovery_add(const struct sw_selection *s, int u
                                              const float *truth, int ld,
                                              struct sw_recovery_sum *sum);
 
+/* Share of the blocks that spans touch which row `row` (0 …) of a unit keeps, whole or in part; a
+ * block once. spans [count, 2]: tokens [first, last), all before the end of the row's own block. */
+double sw_spans_kept(const struct sw_selection *s, int unit, int row, const int64_t *spans,
+                     int count);
+
 /* ||a - b||_F / ||b||_F over [n, heads, d], overall (returned) and per head (per_head [heads] or
  * NULL). */
 double sw_relative_error(const float *a, const float *b, int n, int heads, int d, double *per_head);

@@ -29,6 +29,8 @@ struct recover {
     struct sw_sparse sp;
     struct sw_shape shape;
     int n, m, block;
+    const int64_t *hops; /* [n_hops, 2], or NULL */
+    int n_hops;
     bool recovery, output_error, save_lists, save_output;
     void *out;                        /* attention output of one call, backend memory */
     float *host;                      /* the same on the host, [n, H, d] */
@@ -109,6 +111,16 @@ static enum sw_status add_rollout(struct recover *r, int layer, const struct sw_
     return SW_OK;
 }
 
+/* Of a selection's last row, which is the one that asks. */
+static enum sw_status add_hop_recall(struct recover *r, int layer, const struct sw_selection *s)
+{
+    int per_unit = r->shape.n_heads / s->units;
+    for (int h = 0; r->hops && h < r->shape.n_heads; h++)
+        SW_TRY(add_both(r, "hop_recall", layer, h,
+                        sw_spans_kept(s, h / per_unit, s->rows - 1, r->hops, r->n_hops), 1));
+    return SW_OK;
+}
+
 /* Error of an output [rows, H, d] of a layer against the truth. */
 static enum sw_status add_error(struct recover *r, int layer, const float *output,
                                 const float *truth, int rows)
@@ -141,6 +153,7 @@ static enum sw_status count_prompt(struct recover *r, int layer)
     SW_TRY(sw_figures_add_densities(r->figures, layer, &r->lists));
     if (!r->recovery)
         return SW_OK;
+    SW_TRY(add_hop_recall(r, layer, &r->lists));
     SW_TRY(sw_capture_mass(r->capture, layer, r->n, r->n, r->block, &truth));
     SW_TRY(add_recovery(r, layer, &r->lists, truth, b, b));
     SW_TRY(sw_capture_rollout(r->capture, layer, r->n, r->block, &truth));
@@ -239,6 +252,7 @@ static enum sw_status count_step(struct recover *r, int layer, const struct sw_s
     const float *rollout = sw_decode_rollout_step(&r->rollout, layer, r->mean, b);
     if (dense)
         return SW_OK;
+    SW_TRY(add_hop_recall(r, layer, s));
     SW_TRY(add_rollout(r, layer, s, rollout, b));
     return add_recovery(r, layer, s, truth, 1, b);
 }
@@ -414,25 +428,27 @@ static void clear(struct recover *r)
 }
 
 enum sw_status sw_recover(const struct sw_cell *cell, struct sw_backend *be,
-                          struct sw_capture *capture, int n, int m, struct sw_cell_writer *writer,
+                          const struct sw_recovered *of, struct sw_cell_writer *writer,
                           struct sw_figures *figures, struct sw_result *result)
 {
     unsigned measure = cell->config->measure, save = writer ? cell->config->save : 0;
     struct recover r = {.cell = cell,
                         .be = be,
-                        .capture = capture,
+                        .capture = of->capture,
                         .writer = writer,
                         .figures = figures,
-                        .shape = *sw_capture_shape(capture),
-                        .n = n,
-                        .m = cell->phase == SW_PHASE_PREFILL ? 0 : m,
+                        .shape = *sw_capture_shape(of->capture),
+                        .n = of->n,
+                        .m = cell->phase == SW_PHASE_PREFILL ? 0 : of->m,
+                        .hops = of->hops,
+                        .n_hops = of->n_hops,
                         .block = ((const struct sw_method_params *)cell->params)->block_size,
                         .recovery = measure & SW_MEASURE_RECOVERY,
                         .output_error = measure & SW_MEASURE_OUTPUT_ERROR,
                         .save_lists = save & SW_SAVE_SELECTION,
                         .save_output = save & SW_SAVE_OUTPUT};
-    if (n < 1 || r.m < 0 || r.block < 1)
-        return SW_FAIL(SW_EINTERNAL, "recovery of %d tokens and %d steps in blocks of %d", n, r.m,
+    if (r.n < 1 || r.m < 0 || r.block < 1)
+        return SW_FAIL(SW_EINTERNAL, "recovery of %d tokens and %d steps in blocks of %d", r.n, r.m,
                        r.block);
     enum sw_status st = run(&r, result);
     clear(&r);

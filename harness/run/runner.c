@@ -162,7 +162,8 @@ static enum sw_status run_capture(struct sw_runner *r, const struct sw_cell *cel
     struct sw_figures figures;
     enum sw_status st = sw_figures_make(&figures, sw_capture_shape(r->capture));
     if (st == SW_OK)
-        st = sw_recover(cell, r->be, r->capture, n, m, writer, &figures, result);
+        st = sw_recover(cell, r->be, &(struct sw_recovered){.capture = r->capture, .n = n, .m = m},
+                        writer, &figures, result);
     if (st == SW_OK)
         st = sw_figures_report(&figures, result);
     if (st == SW_OK && (cell->config->measure & SW_MEASURE_LATENCY))
@@ -260,7 +261,12 @@ static enum sw_status recover_sample(struct sw_runner *r, const struct sw_cell *
         SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
         name_capture(r, key);
     }
-    return sw_recover(cell, r->be, r->capture, tokens - m, m, writer, figures, result);
+    struct sw_recovered of = {.capture = r->capture, .n = tokens - m, .m = m};
+    if (d->hops) {
+        of.hops = d->hops + 2 * d->hop_offsets[sample];
+        of.n_hops = (int)(d->hop_offsets[sample + 1] - d->hop_offsets[sample]);
+    }
+    return sw_recover(cell, r->be, &of, writer, figures, result);
 }
 
 static enum sw_status recover_samples(struct sw_runner *r, const struct sw_cell *cell, int n,
@@ -401,10 +407,13 @@ static enum sw_status recover_prompt(struct sw_runner *r, const struct sw_cell *
         return recover_sample(r, cell, prompt, NULL, figures, result);
     case SW_WORKLOAD_TENSORS:
         SW_TRY(hold_bundle(r, input));
-        return sw_recover(cell, r->be, r->capture, input->n, 0, NULL, figures, result);
+        return sw_recover(cell, r->be, &(struct sw_recovered){.capture = r->capture, .n = input->n},
+                          NULL, figures, result);
     case SW_WORKLOAD_SYNTHETIC:
         SW_TRY(hold_synthetic(r, cell, cell->seed + (uint64_t)prompt));
-        return sw_recover(cell, r->be, r->capture, cell->context, 0, NULL, figures, result);
+        return sw_recover(cell, r->be,
+                          &(struct sw_recovered){.capture = r->capture, .n = cell->context}, NULL,
+                          figures, result);
     }
     return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
 }

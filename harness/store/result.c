@@ -59,6 +59,10 @@ const struct sw_metric_info sw_metric_table[] = {
     {"effective_gbps", "GB/s",
      "bytes of the keys and values that a decode step reads / time of the attention kernel", +1,
      SW_NOT_POOLED},
+    {"hop_recall", "1",
+     "share of the blocks with the statements that an answer follows from which the last row of a "
+     "prompt, or a decode step, keeps",
+     +1, SW_POOLED_HEADS_ALIKE},
     {.name = NULL},
 };
 enum { METRICS = sizeof sw_metric_table / sizeof sw_metric_table[0] - 1 };

@@ -122,10 +122,11 @@ static void test_keys_that_steps_read(void **state)
     open_world(&w);
     for (int i = 0; i < w.plan->count; i++) {
         const struct sw_cell *cell = &w.plan->cells[i];
+        const struct sw_recovered of = {.capture = w.capture, .n = N, .m = STEPS};
         struct sw_figures figures;
         struct sw_result result = {0};
         sw_test_ok(sw_figures_make(&figures, &cell->shape));
-        sw_test_ok(sw_recover(cell, w.be, w.capture, N, STEPS, NULL, &figures, &result));
+        sw_test_ok(sw_recover(cell, w.be, &of, NULL, &figures, &result));
         assert_int_equal(figures.decode_steps, STEPS);
         assert_true(fabs(figures.decode_keys - (double)count_keys(&w, cell)) < 1e-6);
         sw_test_ok(sw_figures_report(&figures, &result));
@@ -150,10 +151,11 @@ static void test_rate_of_decoding(void **state)
     double rate[2];
     for (int i = 0; i < 2; i++) {
         const struct sw_cell *cell = &w.plan->cells[1];
+        const struct sw_recovered of = {.capture = w.capture, .n = N, .m = STEPS};
         struct sw_figures figures;
         struct sw_result result = {0};
         sw_test_ok(sw_figures_make(&figures, &cell->shape));
-        sw_test_ok(sw_recover(cell, w.be, w.capture, N, STEPS, NULL, &figures, &result));
+        sw_test_ok(sw_recover(cell, w.be, &of, NULL, &figures, &result));
         sw_test_ok(sw_figures_report(&figures, &result));
         figures.decode_keys *= i == 0 ? 1 : 1e6;
         sw_test_ok(sw_latency(cell, w.be, w.capture, N, STEPS, &figures, &result));
