@@ -353,11 +353,9 @@ struct sw_keep_mass {
 };
 
 /* Lists from a keep matrix; the diagonal is always kept, or where it is free and another block of
- * the row is kept, as the matrix has it (SW_EUNSUPPORTED where the backend's attention counts on
- * it). Token rules (selection.h) when given,
- * copied into the selection: columns and slashes [units, mask_ld] a token, or queries [units,
- * ld_rows, ld, ceil(B / 64)] bits; then every listed block but the diagonal of a `queries` rule is
- * partial. */
+ * the row is kept, as the matrix has it. Token rules (selection.h) when given, copied into the
+ * selection: columns and slashes [units, mask_ld] a token, or queries [units, ld_rows, ld, ceil(B /
+ * 64)] bits; then every listed block but the diagonal of a `queries` rule is partial. */
 struct sw_select_keep {
     struct sw_keep_matrix keep;
     int row0, rows;

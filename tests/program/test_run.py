@@ -422,6 +422,34 @@ def test_two_workloads_of_one_name(world, tmp_path):
     assert len(said) == 2 and all("sketchwalk" in line and beaten.stem in line for line in said)
 
 
+def test_the_oracle_is_no_ceiling_of_single_pairs(world, tmp_path):
+    """Each token of moba's token form has blocks of its own; an oracle of block rows has not."""
+    config = world.config(
+        tmp_path / "c.yaml",
+        workloads=[{"kind": "synthetic", "shape": "smollm2-135m", "layers": 3}],
+        methods=[
+            {"name": "oracle", "params": {"block_size": 16}},
+            {"name": "moba", "params": {"block_size": 16, "form": ["block", "token"]}},
+        ],
+        axes={"context": 512, "density": 0.2, "phase": "prefill"},
+        dense_layers=0,
+        measure=["recovery"],
+    )
+    out = tmp_path / "out"
+    swbench("run", config, "--strict", "--output", out, "-q", check=0)
+    block, token, oracle = cells(out)  # in the order of names: form block, token
+    mass = []
+    for path in (block, oracle, token):
+        with h5py.File(path) as file:
+            mass.append(float(file["metrics/mass_recall"][()]))
+    assert mass == sorted(mass) and mass[0] < mass[1] < mass[2]
+    with edited(block) as file:
+        file["metrics/mass_recall"][()] = mass[2]
+    done = swbench("run", config, "--strict", "--output", out, "-q", check=3)
+    said = [line for line in done.stderr.splitlines() if line.startswith("sanity check: ")]
+    assert len(said) == 1 and block.stem in said[0]
+
+
 @pytest.mark.parametrize("form, mark", [("md", "|"), ("latex", "\\begin{tabular}")])
 def test_report(finished, form, mark):
     text = swbench("report", finished[0] / "out", "--format", form, check=0).stdout
