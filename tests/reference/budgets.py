@@ -62,22 +62,6 @@ def rows_proportional(n, block, density, sink=1, local=2):
     return m, False
 
 
-def rows_constant(n, block, density, sink=1, local=2):
-    """Policy U: every row keeps at most k, what is left over goes to the last rows."""
-    b = block_count(n, block)
-    e = (block + 1) / (2 * block)
-    blocks = math.floor(density * b * (b - 1) / 2 - (1 - density) * e * b + 0.5)
-    blocks = min(max(blocks, 0), b * (b - 1) // 2)
-    k = math.floor(((2 * b - 1) - math.sqrt((2 * b - 1) ** 2 - 8 * blocks)) / 2)
-    m = np.minimum(np.arange(b), k)
-    left = blocks - int(m.sum())
-    for i in reversed(range(b)):
-        if left > 0 and m[i] < i:
-            m[i] += 1
-            left -= 1
-    return np.maximum(m, forced_row_counts(n, block, sink, local))
-
-
 def decode_blocks(n, block, density, forced=2):
     """Blocks that one query with n keys, its own included, keeps: the current block counts."""
     b = block_count(n, block)
