@@ -25,6 +25,9 @@ static const struct {
     {"value", "a number"},
 };
 
+/* What only generated inputs have. An entry without them, of version 0.1, is for all of them. */
+static const char *const optional[] = {"layers", "whole_model"};
+
 static bool is(const json_t *value, const char *type)
 {
     return strcmp(type, "a text") == 0       ? json_is_string(value)
@@ -67,6 +70,8 @@ static char *what_for(const json_t *entry)
     for (size_t m = 0; m < sizeof members / sizeof *members; m++)
         if (strcmp(members[m].key, "value") != 0)
             (void)json_object_set(key, members[m].key, json_object_get(entry, members[m].key));
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
+        (void)json_object_set(key, optional[i], json_object_get(entry, optional[i]));
     char *text = json_dumps(key, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(DIGITS));
     json_decref(key);
     return text;
@@ -135,22 +140,35 @@ static json_t *other_params(const struct sw_cell *cell)
 static json_t *entry_of(const struct sw_calibrated *found)
 {
     const struct sw_cell *cell = found->cell;
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:f, s:s, s:f, s:f, s:i}", "workload",
-                     sw_cell_workload(cell), "model", sw_cell_model(cell), "task",
-                     sw_cell_task(cell), "context", cell->context, "dense_layers",
-                     cell->dense_layers, "method", cell->method->name, "params", other_params(cell),
-                     "density", cell->density, "parameter", cell->method->threshold, "value",
-                     found->value, "achieved", found->achieved, "prompts", found->prompts);
+    json_t *entry = json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:f, s:s, s:f, s:f, s:i}", "workload",
+        sw_cell_workload(cell), "model", sw_cell_model(cell), "task", sw_cell_task(cell), "context",
+        cell->context, "dense_layers", cell->dense_layers, "method", cell->method->name, "params",
+        other_params(cell), "density", cell->density, "parameter", cell->method->threshold, "value",
+        found->value, "achieved", found->achieved, "prompts", found->prompts);
+    if (cell->workload->kind == SW_WORKLOAD_SYNTHETIC)
+        (void)json_object_update_new(entry, json_pack("{s:i, s:b}", "layers", cell->shape.n_layers,
+                                                      "whole_model", cell->workload->whole_model));
+    return entry;
+}
+
+static const json_t *look_up(const struct sw_calibration *c, const json_t *entry)
+{
+    char *key = what_for(entry);
+    const json_t *found = key ? json_object_get(c->values, key) : NULL;
+    free(key);
+    return found;
 }
 
 bool sw_calibration_find(const struct sw_calibration *c, const struct sw_cell *cell, double *value)
 {
     json_t *entry = entry_of(&(struct sw_calibrated){.cell = cell});
-    char *key = what_for(entry);
-    const json_t *found = key ? json_object_get(c->values, key) : NULL;
+    const json_t *found = look_up(c, entry);
+    for (size_t i = 0; i < sizeof optional / sizeof *optional && !found; i++)
+        json_object_del(entry, optional[i]);
+    found = found ? found : look_up(c, entry);
     if (found)
         *value = json_number_value(found);
-    free(key);
     json_decref(entry);
     return found != NULL;
 }
