@@ -11,10 +11,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* of processor time: ten thousand answers of a dataset take a few milliseconds */
 enum { TRIAL_SECONDS = 10 };
+/* since a file's last change, for a trial of it to be remembered */
+enum { SETTLED_SECONDS = 2 };
 
 bool sw_foreign_trial = true;
 
@@ -77,15 +80,35 @@ static _Noreturn void try_it(const char *path, hsize_t size)
     _exit(0);
 }
 
+static bool is_same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* Nothing was written to the file in between. Whoever writes can set the time of that back, but not
+ * the time of the change. */
+static bool is_unchanged(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+           is_same_time(a->st_mtim, b->st_mtim) && is_same_time(a->st_ctim, b->st_ctim);
+}
+
+/* Whether times tell a later change: they go in steps of some milliseconds, within which a file can
+ * change twice. */
+static bool has_settled(const struct stat *about)
+{
+    struct timespec now;
+    return clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+           now.tv_sec - about->st_ctim.tv_sec >= SETTLED_SECONDS;
+}
+
 static bool survives(const char *path, const struct stat *about)
 {
     /* the one that was tried last: a run asks for its input with every cell */
     static struct stat last;
-    bool same = last.st_ino == about->st_ino && last.st_dev == about->st_dev &&
-                last.st_size == about->st_size && last.st_mtim.tv_sec == about->st_mtim.tv_sec &&
-                last.st_mtim.tv_nsec == about->st_mtim.tv_nsec;
-    if (same || !sw_foreign_trial)
+    if (!sw_foreign_trial || is_unchanged(&last, about))
         return true;
+    bool settled = has_settled(about);
     int status = 0;
     pid_t child = fork();
     if (child == 0)
@@ -94,7 +117,8 @@ static bool survives(const char *path, const struct stat *about)
         continue;
     if (status != 0) /* where there is no fork there is no trial */
         return false;
-    last = *about;
+    if (settled)
+        last = *about;
     return true;
 }
 

@@ -1,4 +1,6 @@
 /* HDF5 files of others: what is no file, no HDF5, or one that the library does not survive. */
+#include <dlfcn.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -94,10 +98,77 @@ static void spoiled_heaps(void **state)
     }
 }
 
+/* --- what has been tried ---------------------------------------------------------------------- */
+
+/* Ours goes before the C library's: each trial is a child process. */
+static int trials;
+static time_t ahead; /* seconds that the clock is set forward */
+
+pid_t fork(void)
+{
+    static union {
+        void *symbol;
+        pid_t (*call)(void);
+    } next;
+    if (!next.symbol)
+        next.symbol = dlsym(RTLD_NEXT, "fork");
+    trials++;
+    return next.call();
+}
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    int rc = (int)syscall(SYS_clock_gettime, clock, out);
+    out->tv_sec += ahead;
+    return rc;
+}
+
+static int trials_of_opening(const char *path)
+{
+    hid_t file;
+    int before = trials;
+    sw_test_ok(sw_foreign_open(path, &file));
+    H5Fclose(file);
+    return trials - before;
+}
+
+/* Other bytes in the same place, and the time set back. */
+static void write_beneath(const char *path)
+{
+    const struct timespec long_ago[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, LONG_TEXT, 1, 2000), 1);
+    close(fd);
+    assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+}
+
+/* A good file is tried once for all cells of a run; one into which somebody writes is tried again,
+ * though size and time of the last write are as they were, and though it all was in one tick of the
+ * clock. */
+static void a_file_that_changes_underneath(void **state)
+{
+    (void)state;
+    const char *path = sw_test_path("mine.h5");
+    write_text_file(path);
+    assert_int_equal(truncate(path, 20000), 0);
+    write_beneath(path);
+    ahead = 10;
+    assert_int_equal(trials_of_opening(path), 1);
+    assert_int_equal(trials_of_opening(path), 0);
+    usleep(20000);
+    write_beneath(path);
+    assert_int_equal(trials_of_opening(path), 1);
+    ahead = 0; /* it may be written to once more before its times tell */
+    usleep(20000);
+    write_beneath(path);
+    assert_int_equal(trials_of_opening(path), 1);
+    assert_int_equal(trials_of_opening(path), 1);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_no_hdf5),
-                                       cmocka_unit_test(a_good_one),
-                                       cmocka_unit_test(spoiled_heaps)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_no_hdf5), cmocka_unit_test(a_good_one),
+        cmocka_unit_test(spoiled_heaps), cmocka_unit_test(a_file_that_changes_underneath)};
     return cmocka_run_group_tests(tests, sw_test_folder_make, sw_test_folder_remove);
 }
