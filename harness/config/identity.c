@@ -60,6 +60,13 @@ static json_t *timing_json(const struct sw_timing *timing)
                      timing->target_error);
 }
 
+/* As asked for, by the config or, where that leaves it open, by the environment; 0: all cores. */
+static json_int_t asked_threads(const struct sw_config *config)
+{
+    const char *environment = getenv("SWBENCH_THREADS"); /* the backend has refused a bad one */
+    return config->threads > 0 || !environment ? config->threads : strtol(environment, NULL, 10);
+}
+
 /* NULL when out of memory, or when a text is not UTF-8. */
 static json_t *identity_json(const struct sw_cell *cell, const struct sw_backend *backend)
 {
@@ -77,9 +84,9 @@ static json_t *identity_json(const struct sw_cell *cell, const struct sw_backend
     if (cell->param_files.count)
         (void)json_object_set_new(out, "param_files", param_files_json(&cell->param_files));
     /* The number of threads decides no metric but time, so it counts only where that is measured,
-     * and as configured: a sweep that shares cores out among processes keeps its keys. */
+     * and as asked for: a sweep that shares cores out among processes keeps its keys. */
     if (c->measure & SW_MEASURE_LATENCY) {
-        (void)json_object_set_new(out, "threads", json_integer(c->threads));
+        (void)json_object_set_new(out, "threads", json_integer(asked_threads(c)));
         (void)json_object_set_new(out, "timing", timing_json(&c->timing));
     }
     return out;

@@ -50,25 +50,35 @@ char *sw_param_json_text(const json_t *value)
                : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
 }
 
-bool sw_param_json_is_default(const struct sw_param *param, const json_t *value)
+static bool is_text(const json_t *value, const char *wanted)
 {
     if (json_is_number(value))
-        return strtod(param->initial, NULL) == json_number_value(value);
+        return strtod(wanted, NULL) == json_number_value(value);
     if (json_is_null(value))
-        return !*param->initial;
+        return !*wanted;
     if (json_is_string(value))
-        return strcmp(param->initial, json_string_value(value)) == 0;
+        return strcmp(wanted, json_string_value(value)) == 0;
     char *text = sw_param_json_text(value);
-    bool same = text && strcmp(param->initial, text) == 0;
+    bool same = text && strcmp(wanted, text) == 0;
     free(text);
     return same;
 }
 
-void sw_param_json_drop_defaults(const struct sw_param *table, json_t *params)
+bool sw_param_json_is_default(const struct sw_param *param, const json_t *value)
+{
+    return is_text(value, param->initial);
+}
+
+void sw_param_json_drop_unset(const struct sw_param *table, json_t *params, bool native)
 {
     for (const struct sw_param *p = table; p && p->name; p++) {
         const json_t *value = json_object_get(params, p->name);
-        if (value && sw_param_json_is_default(p, value))
+        if (value && is_text(value, native && p->native ? p->native : p->initial))
             json_object_del(params, p->name);
     }
+}
+
+void sw_param_json_drop_defaults(const struct sw_param *table, json_t *params)
+{
+    sw_param_json_drop_unset(table, params, false);
 }

@@ -18,6 +18,10 @@ bool sw_param_json_is_default(const struct sw_param *param, const json_t *value)
 /* Removes the parameters that have their default value. Those that the table does not have stay. */
 void sw_param_json_drop_defaults(const struct sw_param *table, json_t *params);
 
+/* Removes the parameters that are as they are where nobody sets them; native: under a native
+ * budget. */
+void sw_param_json_drop_unset(const struct sw_param *table, json_t *params, bool native);
+
 /* A value as it is read and written: no quotes around texts. malloc'd, NULL when out of memory. */
 char *sw_param_json_text(const json_t *value);
 

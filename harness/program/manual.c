@@ -184,11 +184,13 @@ static void environment(FILE *out)
     static const struct {
         const char *name, *help;
     } variables[] = {
-        {"SWBENCH_THREADS", "CPU threads where the config says 0; results do not depend on it"},
+        {"SWBENCH_THREADS",
+         "CPU threads where the config says 0; no result but time depends on it"},
         {"SWBENCH_DATASETS",
          "a folder with models and prepared datasets, where ./datasets has not got them"},
         {"SWBENCH_ISA", "avx512, avx2, or sse2 (base where that is not x86): these vector "
                         "instructions, not the best that the processor has"},
+        {"SWBENCH_ATTEND", "portable: the portable CUDA attention kernel also on a Hopper GPU"},
     };
     section(out, "ENVIRONMENT");
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {

@@ -30,8 +30,8 @@ void sw_report_missing(struct sw_report *r)
 
 /* --- what the cells say about themselves ------------------------------------------------------ */
 
-enum { CODE, DEVICE, HOST, CONFIG, LIBRARIES, PARAMETERS, FACTS };
-static const char *const fact_names[FACTS] = {"code",   "device",    "host",
+enum { CODE, DEVICE, THREADS, HOST, CONFIG, LIBRARIES, PARAMETERS, FACTS };
+static const char *const fact_names[FACTS] = {"code",   "device",    "threads",   "host",
                                               "config", "libraries", "parameters"};
 
 /* Distinct values each; warnings with how many cells have them. */
@@ -68,15 +68,15 @@ static const char *provenance(struct sw_report *r, struct sw_cell_reader *reader
     return text;
 }
 
-/* "sketchwalk icml B=64: variant=icml block_size=64": the parameters that are no defaults; labels
- * have only what tells rows apart. */
+/* "sketchwalk icml B=64: variant=icml block_size=64": the parameters that are not as they are by
+ * themselves; labels have only what tells rows apart. */
 static const char *parameters(struct sw_report *r, const struct sw_report_cell *cell)
 {
     const struct sw_method *method = sw_method_find(cell->row->method);
     json_t *params = json_loads(cell->row->params, 0, NULL), *value;
     const char *name, *text = "";
     if (method)
-        sw_param_json_drop_defaults(method->params, params);
+        sw_param_json_drop_unset(method->params, params, strcmp(cell->row->budget, "native") == 0);
     json_object_foreach(params, name, value)
     {
         char *shown = sw_param_json_text(value);
@@ -97,9 +97,12 @@ static enum sw_status add_facts(struct sw_report *r, const struct sw_report_cell
     const char *variant = provenance(r, reader, "variant");
     const char *device = sw_report_text(r, "%s: %s%s%s", cell->row->backend, cell->row->device,
                                         *variant ? ", " : "", variant);
+    int64_t threads; /* what the machine, the config or SWBENCH_THREADS made of it */
+    SW_TRY(sw_cell_reader_threads(reader, &threads));
     const char *const values[FACTS] = {
         [CODE] = code,
         [DEVICE] = cell->row->device[0] ? device : "",
+        [THREADS] = threads > 0 ? sw_report_text(r, "%lld", (long long)threads) : "",
         [HOST] = provenance(r, reader, "host"),
         [CONFIG] = provenance(r, reader, "config_name"),
         [LIBRARIES] = provenance(r, reader, "libraries"),

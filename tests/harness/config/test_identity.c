@@ -243,6 +243,24 @@ static void code_is_in_the_key_alone(void **state)
     assert_string_equal(a.conditions, b.conditions);
 }
 
+/* Threads that the environment asks for are as good as the config's; a config's own count goes
+ * first. */
+static void threads_of_the_environment(void **state)
+{
+    (void)state;
+    const struct row plain = {nothing, ALL, true}, one = {threads, ALL, true};
+    struct sw_identity_hashes all = hashes_of(&plain, SW_WORKLOAD_SYNTHETIC),
+                              by_config = hashes_of(&one, SW_WORKLOAD_SYNTHETIC);
+    setenv("SWBENCH_THREADS", "1", true);
+    struct sw_identity_hashes by_environment = hashes_of(&plain, SW_WORKLOAD_SYNTHETIC);
+    setenv("SWBENCH_THREADS", "2", true);
+    struct sw_identity_hashes by_both = hashes_of(&one, SW_WORKLOAD_SYNTHETIC);
+    unsetenv("SWBENCH_THREADS");
+    assert_string_not_equal(by_environment.key, all.key);
+    assert_string_equal(by_environment.key, by_config.key);
+    assert_string_equal(by_both.key, by_config.key);
+}
+
 /* How results are read decides no figure: no cell is run again for it. */
 static void the_baseline_does_not_count(void **state)
 {
@@ -279,10 +297,12 @@ static void what_is_no_identity(void **state)
 
 int main(void)
 {
+    unsetenv("SWBENCH_THREADS"); /* of whoever runs the tests */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_change_counts),
         cmocka_unit_test(spelling_does_not_count),
         cmocka_unit_test(code_is_in_the_key_alone),
+        cmocka_unit_test(threads_of_the_environment),
         cmocka_unit_test(the_baseline_does_not_count),
         cmocka_unit_test(new_parameters_at_their_default),
         cmocka_unit_test(what_is_no_identity),

@@ -800,6 +800,7 @@ static void test_report(void **state)
     assert_non_null(strstr(text, "failed: said \"no\", twice"));
     assert_non_null(strstr(text, "density off by 1 block (2 cells)"));
     assert_non_null(strstr(text, "2 cells ok, 1 failed, 0 skipped"));
+    assert_non_null(strstr(text, "- threads: 2\n"));
     assert_true(strstr(text, "| dense") < strstr(text, "| sketchwalk"));
     text = VERB(sw_verb_report, SW_EXIT_OK, false, "report", folder, "--format", "latex");
     assert_non_null(strstr(text, "\\begin{tabular}"));
