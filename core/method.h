@@ -51,6 +51,22 @@ struct sw_method_params {
      .power_of_two = true,                                    \
      .help = "tokens a block (B)"}
 
+/* What `swbench calibrate` is to find for a method of which few layers select: how many such
+ * layers, and whose lists the others copy; as the method's TEXT parameters of these names. */
+enum sw_layer_search_kind {
+    SW_SEARCH_NONE,
+    SW_SEARCH_MASS, /* whose lists keep most of the later layers' attention mass */
+    SW_SEARCH_LOSS, /* without which, one after the other, the model's loss grows least */
+};
+struct sw_layer_search {
+    enum sw_layer_search_kind kind;
+    int count;          /* of layers that select, the first one that the method sees among them */
+    int units;          /* lists a layer: 1, Hkv or H */
+    const char *layers; /* the layers' numbers, ascending, by commas */
+    const char
+        *sources; /* a layer's units' sources by commas, layers by slashes; NULL: not wanted */
+};
+
 struct sw_sequence;
 struct sw_layer_input;
 
@@ -73,6 +89,9 @@ struct sw_method {
     /* Whether the density axis decides anything under these parameters; NULL: yes. Below are two
      * common answers. */
     bool (*uses_density)(const void *params, enum sw_budget_mode mode);
+    /* Which layers are still to be found by a search; NULL: the method has no such thing. Until
+     * then all layers select. */
+    struct sw_layer_search (*layer_search)(const void *params, const struct sw_shape *shape);
     /* DENSE methods: which kernel attends; NULL: the best there is. */
     enum sw_attend_kernel (*dense_kernel)(const void *params);
     /* Allocates for one sequence of at most seq->max_tokens. May be NULL. */

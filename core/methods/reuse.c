@@ -45,6 +45,15 @@ static const struct sw_param params[] = {
      .min = 0,
      .max = 1000,
      .help = "layers 0, 1, 1 + every, … select; 0: as the preset has it, 4"},
+    {.name = "anchor_count",
+     .type = SW_PARAM_INT,
+     .offset = FIELD(anchor_count),
+     .initial = "0",
+     .min = 0,
+     .max = 1000,
+     .help =
+         "choose: dp or greedy_nll: how many layers select; 0: as many as the preset has of 32, "
+         "at this depth, or a quarter"},
     {CHOICE(source, "auto", "auto|exact|sketch|quest"),
      .help = "scores: the true mass of attention; one-hop's sketch; or, in decode, Quest's bounds"},
     {CHOICE(unit, "auto", "auto|block|token"),
@@ -91,15 +100,12 @@ static const struct sw_param params[] = {
 static enum sw_status check_names(const struct reuse_params *p, const struct reuse_rules *rules,
                                   enum sw_budget_mode mode)
 {
-    if ((p->choose == CHOOSE_DP || p->choose == CHOOSE_GREEDY_NLL) && !p->anchors)
-        return SW_FAIL(SW_EINPUT, "choose: dp and greedy_nll need the anchors that 'swbench "
-                                  "calibrate' finds, found none");
     if (p->anchors && (p->choose == CHOOSE_EVERY || p->every))
         return SW_FAIL(SW_EINPUT, "anchors and every are both given; expected one of them");
     if (p->choose == CHOOSE_GIVEN && !p->anchors && !rules->n_anchors)
         return SW_FAIL(SW_EINPUT, "choose: given needs anchors: the preset has no layers of its "
                                   "own");
-    if (p->map == MAP_SIMILARITY && !p->heads)
+    if (p->map == MAP_SIMILARITY && !p->heads && p->choose != CHOOSE_DP)
         return SW_FAIL(SW_EINPUT, "map: similarity needs heads, which 'swbench calibrate' finds");
     if (p->map == MAP_IDENTITY && p->heads)
         return SW_FAIL(SW_EINPUT, "heads is given with map: identity, which has no use for it");
@@ -143,6 +149,24 @@ static enum sw_status check(const void *params_, const struct sw_shape *shape,
     free(s.layers);
     free(s.maps);
     return st;
+}
+
+/* Kascade's program and IndexCache's greedy search. Only the first one looks at heads, where there
+ * is more than one list and the map is left to it. */
+static struct sw_layer_search layer_search(const void *params_, const struct sw_shape *shape)
+{
+    const struct reuse_params *p = params_;
+    struct reuse_rules rules = reuse_rules_of(p, SW_BUDGET_MATCHED);
+    bool dp = p->choose == CHOOSE_DP, wanted = dp || p->choose == CHOOSE_GREEDY_NLL;
+    if (!wanted || p->anchors)
+        return (struct sw_layer_search){.kind = SW_SEARCH_NONE};
+    int units = reuse_units(&rules, shape);
+    bool map = dp && units > 1 && p->map != MAP_IDENTITY && !p->heads;
+    return (struct sw_layer_search){.kind = dp ? SW_SEARCH_MASS : SW_SEARCH_LOSS,
+                                    .count = reuse_anchor_count(p, shape),
+                                    .units = units,
+                                    .layers = "anchors",
+                                    .sources = map ? "heads" : NULL};
 }
 
 static enum sw_status begin(struct sw_sequence *seq)
@@ -208,6 +232,7 @@ const struct sw_method sw_method_reuse = {
     .state_size = sizeof(struct reuse_state),
     .check = check,
     .uses_density = sw_density_unless_native,
+    .layer_search = layer_search,
     .begin = begin,
     .prefill = choose_or_copy,
     .decode = choose_or_copy,

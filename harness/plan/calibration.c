@@ -18,11 +18,15 @@ enum { DIGITS = 9 }; /* of the numbers in a file */
 static const struct {
     const char *key, *type;
 } members[] = {
-    {"model", "a text"},       {"task", "a text"},
-    {"context", "an integer"}, {"dense_layers", "an integer"},
-    {"method", "a text"},      {"params", "an object"},
-    {"density", "a number"},   {"parameter", "a text"},
-    {"value", "a number"},
+    {"model", "a text"},
+    {"task", "a text"},
+    {"context", "an integer"},
+    {"dense_layers", "an integer"},
+    {"method", "a text"},
+    {"params", "an object"},
+    {"density", "a number"},
+    {"parameter", "a text"},
+    {"value", "a number or a text"},
 };
 
 /* What only generated inputs have. An entry without them, of version 0.1, is for all of them. */
@@ -30,7 +34,9 @@ static const char *const optional[] = {"layers", "whole_model"};
 
 static bool is(const json_t *value, const char *type)
 {
-    return strcmp(type, "a text") == 0       ? json_is_string(value)
+    return strcmp(type, "a text") == 0 ? json_is_string(value)
+           : strcmp(type, "a number or a text") == 0
+               ? json_is_number(value) || json_is_string(value)
            : strcmp(type, "an integer") == 0 ? json_is_integer(value)
            : strcmp(type, "a number") == 0   ? json_is_number(value)
                                              : json_is_object(value);
@@ -128,24 +134,33 @@ void sw_calibration_free(struct sw_calibration *c)
     free(c);
 }
 
-/* The cell's parameters but for the threshold itself. NULL when out of memory. */
+/* The cell's parameters but for those that are found. NULL when out of memory. */
 static json_t *other_params(const struct sw_cell *cell)
 {
     json_t *params = json_loads(cell->params_json, 0, NULL);
-    if (params)
-        json_object_del(params, cell->method->threshold);
+    if (!params || !cell->method->layer_search) {
+        if (params && cell->method->threshold)
+            (void)json_object_del(params, cell->method->threshold);
+        return params;
+    }
+    struct sw_layer_search search = cell->method->layer_search(cell->params, &cell->shape);
+    if (search.layers)
+        (void)json_object_del(params, search.layers);
+    if (search.sources)
+        (void)json_object_del(params, search.sources);
     return params;
 }
 
 static json_t *entry_of(const struct sw_calibrated *found)
 {
     const struct sw_cell *cell = found->cell;
+    json_t *value = found->text ? json_string(found->text) : json_real(found->value);
     json_t *entry = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:f, s:s, s:f, s:f, s:i}", "workload",
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:o, s:f, s:s, s:o, s:f, s:i}", "workload",
         sw_cell_workload(cell), "model", sw_cell_model(cell), "task", sw_cell_task(cell), "context",
         cell->context, "dense_layers", cell->dense_layers, "method", cell->method->name, "params",
-        other_params(cell), "density", cell->density, "parameter", cell->method->threshold, "value",
-        found->value, "achieved", found->achieved, "prompts", found->prompts);
+        other_params(cell), "density", cell->density, "parameter", found->parameter, "value", value,
+        "achieved", found->achieved, "prompts", found->prompts);
     if (cell->workload->kind == SW_WORKLOAD_SYNTHETIC)
         (void)json_object_update_new(entry, json_pack("{s:i, s:b}", "layers", cell->shape.n_layers,
                                                       "whole_model", cell->workload->whole_model));
@@ -160,17 +175,26 @@ static const json_t *look_up(const struct sw_calibration *c, const json_t *entry
     return found;
 }
 
-bool sw_calibration_find(const struct sw_calibration *c, const struct sw_cell *cell, double *value)
+static char *text_of(const json_t *value)
 {
-    json_t *entry = entry_of(&(struct sw_calibrated){.cell = cell});
+    char number[64];
+    if (json_is_string(value))
+        return strdup(json_string_value(value));
+    snprintf(number, sizeof number, "%.17g", json_number_value(value));
+    return strdup(number);
+}
+
+char *sw_calibration_find(const struct sw_calibration *c, const struct sw_cell *cell,
+                          const char *parameter)
+{
+    json_t *entry = entry_of(&(struct sw_calibrated){.cell = cell, .parameter = parameter});
     const json_t *found = look_up(c, entry);
     for (size_t i = 0; i < sizeof optional / sizeof *optional && !found; i++)
         json_object_del(entry, optional[i]);
     found = found ? found : look_up(c, entry);
-    if (found)
-        *value = json_number_value(found);
+    char *text = found ? text_of(found) : NULL;
     json_decref(entry);
-    return found != NULL;
+    return text;
 }
 
 static enum sw_status write_all(const char *path, const char *text)

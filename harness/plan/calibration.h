@@ -1,5 +1,6 @@
-/* calibration.h: thresholds that bring a method's own rule to a density (budget: calibrated), found
- * by `swbench calibrate` on held-out prompts and kept in a small JSON file that a config names. */
+/* calibration.h: thresholds that bring a method's own rule to a density, and layers that are to
+ * select (budget: calibrated), found by `swbench calibrate` on held-out prompts and kept in a small
+ * JSON file that a config names. */
 #ifndef SW_CALIBRATION_H
 #define SW_CALIBRATION_H
 
@@ -11,16 +12,20 @@ struct sw_calibration;
 SW_MUST_CHECK enum sw_status sw_calibration_read(const char *path, struct sw_calibration **out);
 void sw_calibration_free(struct sw_calibration *calibration); /* NULL is fine */
 
-/* The threshold for this cell's model, task, context, dense layers, method, other parameters and
- * density. False when there is none. */
-bool sw_calibration_find(const struct sw_calibration *calibration, const struct sw_cell *cell,
-                         double *value);
+/* The parameter's value for this cell's model, task, context, dense layers, method, other
+ * parameters and density, as text, the caller's to free. NULL when there is none. */
+char *sw_calibration_find(const struct sw_calibration *calibration, const struct sw_cell *cell,
+                          const char *parameter);
 
-/* What was found for a cell. */
+/* A parameter's value that was found for a cell: a number, or a text where that is not NULL. */
 struct sw_calibrated {
     const struct sw_cell *cell;
-    /* the threshold, and the mean density over layers, heads and prompts that it gave */
-    double value, achieved;
+    const char *parameter;
+    double value;
+    const char *text;
+    /* what it gave, as the mean over prompts: of a threshold the density, itself a mean over layers
+     * and heads; of layers what they were searched by, the share of mass kept or the loss */
+    double achieved;
     int prompts;
 };
 

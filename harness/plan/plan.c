@@ -110,32 +110,52 @@ static enum sw_status decide_budget(const struct maker *m, struct budget *out)
     return SW_OK;
 }
 
-/* The threshold that keeps the cell's density, as its parameter. */
+static enum sw_status set_found(const struct maker *m, struct sw_cell *cell, const char *parameter,
+                                const char *text)
+{
+    enum sw_status st =
+        sw_param_set(sw_param_find(cell->method->params, parameter), cell->params, text);
+    return st == SW_OK ? st
+                       : sw_context(st, "%s: %s of %s", m->config->calibration, parameter,
+                                    cell->method->name);
+}
+
+/* What 'swbench calibrate' has found for the cell, as its parameters: the threshold that keeps its
+ * density, or the layers that select. */
 static enum sw_status calibrate(const struct maker *m, struct sw_cell *cell)
 {
-    const char *threshold = cell->method->threshold;
-    double value;
-    if (cell->budget != SW_BUDGET_CALIBRATED || m->config->calibrating ||
-        cell->method->flags & SW_METHOD_DENSE)
+    struct sw_layer_search search = {0};
+    const struct sw_method *method = cell->method;
+    if (method->layer_search)
+        search = method->layer_search(cell->params, &cell->shape);
+    const char *wanted[] = {
+        cell->budget == SW_BUDGET_CALIBRATED ? method->threshold : search.layers, search.sources};
+    enum { WANTED = sizeof wanted / sizeof *wanted };
+    char *found[WANTED] = {0};
+    if (!wanted[0] || m->config->calibrating || method->flags & SW_METHOD_DENSE)
         return SW_OK;
     if (!m->calibration)
-        return skip(
-            cell,
-            "a calibrated %s needs the file that 'swbench calibrate' writes (key calibration)",
-            threshold);
-    if (!sw_calibration_find(m->calibration, cell, &value))
+        return skip(cell,
+                    "a calibrated %s needs the file that 'swbench calibrate' writes (key "
+                    "calibration, with budget: calibrated)",
+                    wanted[0]);
+    enum sw_status st = SW_OK;
+    const char *missing = NULL;
+    for (int i = 0; i < WANTED; i++)
+        if (wanted[i] && !(found[i] = sw_calibration_find(m->calibration, cell, wanted[i])))
+            missing = wanted[i];
+    for (int i = 0; i < WANTED; i++) {
+        if (st == SW_OK && !missing && found[i])
+            st = set_found(m, cell, wanted[i], found[i]);
+        free(found[i]);
+    }
+    SW_TRY(st);
+    if (missing)
         return skip(cell, "%s has no %s for this input and density; run 'swbench calibrate' again",
-                    m->config->calibration, threshold);
-    char text[64];
-    snprintf(text, sizeof text, "%.17g", value);
-    enum sw_status st =
-        sw_param_set(sw_param_find(cell->method->params, threshold), cell->params, text);
-    if (st != SW_OK)
-        return sw_context(st, "%s: %s of %s", m->config->calibration, threshold,
-                          cell->method->name);
+                    m->config->calibration, missing);
     free(cell->params_json);
     cell->params_json = NULL;
-    return sw_param_json(cell->method->params, cell->params, &cell->params_json);
+    return sw_param_json(method->params, cell->params, &cell->params_json);
 }
 
 /* The content of files that parameters name. */

@@ -1,6 +1,7 @@
 /* swbench calibrate: for every method of a config that has a threshold of its own, the threshold at
  * which it keeps the densities of the axes, on prompts that the config does not use. Density grows
- * with the threshold, so that bisection finds it. */
+ * with the threshold, so that bisection finds it. And the layers that are to select, for methods
+ * that ask for a search (harness/run/layer_search.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "harness/plan/plan.h"
 #include "harness/program/cli.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/layer_search.h"
 #include "harness/run/runner.h"
 #include "kernels/open.h"
 
@@ -127,12 +129,13 @@ static enum sw_status collect(struct sw_plan *plan, const struct sw_label *label
     return SW_OK;
 }
 
-static bool is_bundle(const struct search *s)
+/* A bundle has one prompt, and none but those that the config uses. */
+static bool is_bundle(const struct sw_cell *cell)
 {
-    return s->cell->workload->kind == SW_WORKLOAD_TENSORS;
+    return cell->workload->kind == SW_WORKLOAD_TENSORS;
 }
 
-/* All searches, those over one input together. A bundle has one prompt. */
+/* All searches, those over one input together. */
 static enum sw_status search_all(struct sw_runner *runner, struct search *s, int n, int prompts,
                                  bool quiet)
 {
@@ -140,26 +143,96 @@ static enum sw_status search_all(struct sw_runner *runner, struct search *s, int
         end = i + 1;
         while (end < n && s[end].cell->input == s[i].cell->input)
             end++;
-        SW_TRY(search_input(runner, s + i, end - i, is_bundle(&s[i]) ? 1 : prompts));
+        SW_TRY(search_input(runner, s + i, end - i, is_bundle(s[i].cell) ? 1 : prompts));
         for (int k = i; k < end; k++)
             tell(&s[k], quiet);
     }
     return SW_OK;
 }
 
-/* held_out: a bundle has no prompts but those that the config uses. */
-static enum sw_status write_found(const char *path, const struct search *s, int n, int prompts)
+/* --- layers ----------------------------------------------------------------------------------- */
+
+struct layers {
+    struct sw_cell *cell;
+    const char *name; /* as of a search */
+    struct sw_layer_search search;
+    struct sw_layers_found found;
+};
+
+/* The cells of which layers are to be found. */
+static enum sw_status collect_layers(struct sw_plan *plan, const struct sw_label *labels,
+                                     struct layers **out, int *n)
+{
+    struct layers *s = calloc((size_t)plan->count + 1, sizeof *s);
+    *n = 0;
+    if (!s)
+        return SW_FAIL(SW_ENOMEM, "calibration: out of host memory");
+    for (int i = 0; i < plan->count; i++) {
+        struct sw_cell *cell = &plan->cells[i];
+        if (cell->state == SW_CELL_SKIPPED || !cell->method->layer_search)
+            continue;
+        struct sw_layer_search search = cell->method->layer_search(cell->params, &cell->shape);
+        if (search.kind != SW_SEARCH_NONE)
+            s[(*n)++] = (struct layers){.cell = cell, .name = labels[i].full, .search = search};
+    }
+    *out = s;
+    return SW_OK;
+}
+
+static enum sw_status search_layers(struct sw_runner *runner, struct layers *s, int n, int prompts,
+                                    bool quiet)
+{
+    for (int i = 0; i < n; i++) {
+        SW_TRY(sw_layer_search(runner, s[i].cell, &s[i].search, is_bundle(s[i].cell) ? 1 : prompts,
+                               &s[i].found));
+        if (!quiet)
+            fprintf(stderr, "%s: %s %s, %s %.4f\n", s[i].name, s[i].search.layers,
+                    s[i].found.layers,
+                    s[i].search.kind == SW_SEARCH_LOSS ? "loss" : "share of mass kept",
+                    s[i].found.score);
+    }
+    return SW_OK;
+}
+
+static void free_layers(struct layers *s, int n)
+{
+    for (int i = 0; s && i < n; i++)
+        sw_layers_found_clear(&s[i].found);
+    free(s);
+}
+
+/* --- the file --------------------------------------------------------------------------------- */
+
+static enum sw_status write_found(const char *path, const struct search *s, int n,
+                                  const struct layers *layers, int n_layers, int prompts)
 {
     bool held_out = true;
-    struct sw_calibrated *found = calloc((size_t)n, sizeof *found);
+    int count = 0;
+    struct sw_calibrated *found = calloc((size_t)n + 2 * (size_t)n_layers, sizeof *found);
     if (!found)
         return SW_FAIL(SW_ENOMEM, "calibration: out of host memory");
-    for (int i = 0; i < n; i++) {
-        found[i] = (struct sw_calibrated){s[i].cell, s[i].best, s[i].achieved,
-                                          is_bundle(&s[i]) ? 1 : prompts};
-        held_out = held_out && !is_bundle(&s[i]);
+    for (int i = 0; i < n; i++)
+        found[count++] = (struct sw_calibrated){.cell = s[i].cell,
+                                                .parameter = s[i].cell->method->threshold,
+                                                .value = s[i].best,
+                                                .achieved = s[i].achieved};
+    for (int i = 0; i < n_layers; i++) {
+        const struct layers *l = &layers[i];
+        struct sw_calibrated one = {.cell = l->cell,
+                                    .parameter = l->search.layers,
+                                    .text = l->found.layers,
+                                    .achieved = l->found.score};
+        found[count++] = one;
+        one.parameter = l->search.sources;
+        one.text = l->found.sources;
+        if (one.text)
+            found[count++] = one;
     }
-    enum sw_status st = sw_calibration_write(path, found, n, held_out);
+    for (int i = 0; i < count; i++) {
+        found[i].prompts = is_bundle(found[i].cell) ? 1 : prompts;
+        held_out = held_out && !is_bundle(found[i].cell);
+    }
+    enum sw_status st = sw_calibration_write(path, found, count, held_out);
     free(found);
     return st;
 }
@@ -180,7 +253,8 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     struct sw_label *labels = NULL;
     struct sw_runner *runner = NULL;
     struct search *searches = NULL;
-    int n = 0;
+    struct layers *layers = NULL;
+    int n = 0, n_layers = 0;
     enum sw_status st;
     SW_TRY_GOTO(st, done, sw_backend_open(config->backend, config->threads, &backend));
     st = sw_plan_make(&held_out, backend, NULL, &plan);
@@ -190,7 +264,8 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
                                (unsigned long long)held_out.seed));
     SW_TRY_GOTO(st, done, sw_label_plan(plan, &labels));
     SW_TRY_GOTO(st, done, collect(plan, labels, &searches, &n));
-    if (n == 0)
+    SW_TRY_GOTO(st, done, collect_layers(plan, labels, &layers, &n_layers));
+    if (n + n_layers == 0)
         SW_TRY_GOTO(st, done,
                     SW_FAIL(SW_EINPUT,
                             "%s: found no method with a threshold, expected one of those that "
@@ -199,8 +274,10 @@ static enum sw_status calibrate(const struct sw_config *config, int prompts, boo
     SW_TRY_GOTO(st, done, sw_calibration_writable(config->calibration));
     SW_TRY_GOTO(st, done, sw_runner_new(backend, "", &runner));
     SW_TRY_GOTO(st, done, search_all(runner, searches, n, prompts, quiet));
-    st = write_found(config->calibration, searches, n, prompts);
+    SW_TRY_GOTO(st, done, search_layers(runner, layers, n_layers, prompts, quiet));
+    st = write_found(config->calibration, searches, n, layers, n_layers, prompts);
 done:
+    free_layers(layers, n_layers);
     free(searches);
     sw_runner_free(runner);
     sw_labels_free(labels, plan ? plan->count : 0);
@@ -228,7 +305,8 @@ int sw_verb_calibrate(int argc, char **argv)
         sw_interrupt_install();
         st = calibrate(config, prompts, sw_cli_has(&cli, "-q"));
         if (st == SW_OK && !sw_cli_has(&cli, "-q"))
-            fprintf(stderr, "%s: thresholds written to %s\n", config->name, config->calibration);
+            fprintf(stderr, "%s: what was found is written to %s\n", config->name,
+                    config->calibration);
     }
     int code = sw_cli_exit(st);
     sw_config_free(config);

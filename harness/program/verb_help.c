@@ -37,13 +37,19 @@ static enum sw_status help_verbs(void)
     return st;
 }
 
-/* "methods with a threshold: spargeattn (cdfthreshd), …" */
-static void print_thresholds(void)
+/* "methods with a threshold: spargeattn (cdfthreshd), …", and likewise those with layers. */
+static void print_calibrated(void)
 {
     const char *separator = "methods with a threshold to find: ";
     for (int i = 0; sw_methods[i]; i++)
         if (sw_methods[i]->threshold) {
             printf("%s%s (%s)", separator, sw_methods[i]->name, sw_methods[i]->threshold);
+            separator = ", ";
+        }
+    separator = "\nmethods with layers to find: ";
+    for (int i = 0; sw_methods[i]; i++)
+        if (sw_methods[i]->layer_search) {
+            printf("%s%s", separator, sw_methods[i]->name);
             separator = ", ";
         }
     putchar('\n');
@@ -64,7 +70,7 @@ static enum sw_status help_verb(const struct sw_verb *verb)
         st = sw_table_print(&table, stdout);
     }
     if (st == SW_OK && verb->run == sw_verb_calibrate)
-        print_thresholds();
+        print_calibrated();
     sw_table_free(&table);
     return st;
 }

@@ -90,8 +90,8 @@ const struct sw_verb sw_verbs[] = {
      "list the cells that run would run: cached, skipped and why, estimates", plan_flags,
      sw_verb_plan},
     {"calibrate", "CONFIG [flags]",
-     "find the thresholds of calibrated budgets on held-out prompts, into the file that the "
-     "config's key calibration names",
+     "find thresholds of calibrated budgets, and layers that select, on held-out prompts, into the "
+     "file that the config's key calibration names",
      calibrate_flags, sw_verb_calibrate},
     {"ls", "methods|models|tasks|shapes|backends", "what this build can do here", none, sw_verb_ls},
     {"validate", "FILE…", "check configs, tensor bundles, datasets, model folders or results", none,

@@ -245,22 +245,32 @@ static enum sw_status run_random_model(struct sw_runner *r, const struct sw_cell
     return st;
 }
 
+/* The tensors of a dense run over one sample of the dataset. */
+static enum sw_status hold_sample(struct sw_runner *r, const struct sw_cell *cell, int sample,
+                                  int *tokens)
+{
+    const struct sw_dataset *d = r->dataset;
+    char key[sizeof r->capture_key];
+    *tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]);
+    snprintf(key, sizeof key, "task %s %d", cell->input->hash, sample);
+    if (have_capture(r, key))
+        return SW_OK;
+    SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], *tokens, &r->capture));
+    name_capture(r, key);
+    return SW_OK;
+}
+
 /* Recovery on one sample of the dataset: on the tensors of a dense run over it. */
 static enum sw_status recover_sample(struct sw_runner *r, const struct sw_cell *cell, int sample,
                                      struct sw_cell_writer *writer, struct sw_figures *figures,
                                      struct sw_result *result)
 {
     const struct sw_dataset *d = r->dataset;
-    int tokens = (int)(d->offsets[sample + 1] - d->offsets[sample]),
-        m = RECOVERY_STEPS < tokens - 1 ? RECOVERY_STEPS : tokens - 1;
+    int tokens, m;
+    SW_TRY(hold_sample(r, cell, sample, &tokens));
+    m = RECOVERY_STEPS < tokens - 1 ? RECOVERY_STEPS : tokens - 1;
     if (cell->phase == SW_PHASE_PREFILL)
         m = 0;
-    char key[sizeof r->capture_key];
-    snprintf(key, sizeof key, "task %s %d", cell->input->hash, sample);
-    if (!have_capture(r, key)) {
-        SW_TRY(sw_capture_model(r->be, r->model, d->ids + d->offsets[sample], tokens, &r->capture));
-        name_capture(r, key);
-    }
     struct sw_recovered of = {.capture = r->capture, .n = tokens - m, .m = m};
     if (d->hops) {
         of.hops = d->hops + 2 * d->hop_offsets[sample];
@@ -393,29 +403,48 @@ enum sw_status sw_runner_cell(struct sw_runner *r, const struct sw_cell *cell,
     return st;
 }
 
+/* --- held-out prompts ------------------------------------------------------------------------- */
+
+static enum sw_status need_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt)
+{
+    const struct sw_input *input = cell->input;
+    SW_TRY(need_model(r, input->model_folder));
+    SW_TRY(need_dataset(r, input->file));
+    if (prompt >= r->dataset->n_samples)
+        return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file,
+                       r->dataset->n_samples, prompt + 1);
+    return SW_OK;
+}
+
+/* Makes r->capture the prompt's, n its tokens. */
+static enum sw_status hold_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt,
+                                  int *n)
+{
+    switch (cell->workload->kind) {
+    case SW_WORKLOAD_TASK:
+        SW_TRY(need_prompt(r, cell, prompt));
+        return hold_sample(r, cell, prompt, n);
+    case SW_WORKLOAD_TENSORS:
+        *n = cell->input->n;
+        return hold_bundle(r, cell->input);
+    case SW_WORKLOAD_SYNTHETIC:
+        *n = cell->context;
+        return hold_synthetic(r, cell, cell->seed + (uint64_t)prompt);
+    }
+    return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
+}
+
 static enum sw_status recover_prompt(struct sw_runner *r, const struct sw_cell *cell, int prompt,
                                      struct sw_figures *figures, struct sw_result *result)
 {
-    const struct sw_input *input = cell->input;
-    switch (cell->workload->kind) {
-    case SW_WORKLOAD_TASK:
-        SW_TRY(need_model(r, input->model_folder));
-        SW_TRY(need_dataset(r, input->file));
-        if (prompt >= r->dataset->n_samples)
-            return SW_FAIL(SW_EINPUT, "%s: found %d prompts, expected at least %d", input->file,
-                           r->dataset->n_samples, prompt + 1);
+    if (cell->workload->kind == SW_WORKLOAD_TASK) { /* decode steps are its own last tokens */
+        SW_TRY(need_prompt(r, cell, prompt));
         return recover_sample(r, cell, prompt, NULL, figures, result);
-    case SW_WORKLOAD_TENSORS:
-        SW_TRY(hold_bundle(r, input));
-        return sw_recover(cell, r->be, &(struct sw_recovered){.capture = r->capture, .n = input->n},
-                          NULL, figures, result);
-    case SW_WORKLOAD_SYNTHETIC:
-        SW_TRY(hold_synthetic(r, cell, cell->seed + (uint64_t)prompt));
-        return sw_recover(cell, r->be,
-                          &(struct sw_recovered){.capture = r->capture, .n = cell->context}, NULL,
-                          figures, result);
     }
-    return SW_FAIL(SW_EINTERNAL, "a workload of no kind");
+    int n = 0;
+    SW_TRY(hold_prompt(r, cell, prompt, &n));
+    return sw_recover(cell, r->be, &(struct sw_recovered){.capture = r->capture, .n = n}, NULL,
+                      figures, result);
 }
 
 enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell, int prompt,
@@ -431,6 +460,33 @@ enum sw_status sw_runner_density(struct sw_runner *r, const struct sw_cell *cell
     if (st == SW_OK)
         *density = sw_result_metric(&result, "density")->value;
     sw_figures_free(&figures);
+    sw_result_clear(&result);
+    return st;
+}
+
+enum sw_status sw_runner_mass(struct sw_runner *r, const struct sw_cell *cell, int prompt,
+                              int layer, const float **mass, int *n)
+{
+    int block = ((const struct sw_method_params *)cell->params)->block_size;
+    SW_TRY(hold_prompt(r, cell, prompt, n));
+    return sw_capture_mass(r->capture, layer, *n, *n, block, mass);
+}
+
+enum sw_status sw_runner_loss(struct sw_runner *r, const struct sw_cell *cell, int prompts,
+                              double *loss)
+{
+    struct sw_result result = {0};
+    if (cell->workload->kind == SW_WORKLOAD_TASK)
+        SW_TRY(need_prompt(r, cell, prompts - 1));
+    if (cell->workload->kind != SW_WORKLOAD_TASK || r->dataset->scored_tokens == 0)
+        return SW_FAIL(SW_EINPUT,
+                       "%s %s has no loss, expected a task that scores text, like "
+                       "ppl_book",
+                       sw_cell_workload(cell), sw_cell_task(cell));
+    enum sw_status st = sw_task_run(
+        cell, r->be, &(struct sw_task_input){r->model, r->dataset, r->vocab, prompts}, &result);
+    if (st == SW_OK)
+        *loss = sw_result_metric(&result, "nll")->value;
     sw_result_clear(&result);
     return st;
 }

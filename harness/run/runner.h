@@ -30,4 +30,13 @@ SW_MUST_CHECK enum sw_status sw_runner_cell(struct sw_runner *runner, const stru
 SW_MUST_CHECK enum sw_status sw_runner_density(struct sw_runner *runner, const struct sw_cell *cell,
                                                int prompt, double *density);
 
+/* The true block mass of one such prompt's layer, in host memory until the next call: [H, b, b]. */
+SW_MUST_CHECK enum sw_status sw_runner_mass(struct sw_runner *runner, const struct sw_cell *cell,
+                                            int prompt, int layer, const float **mass, int *n);
+
+/* The model's mean loss (nats a token) over the first `prompts` windows under the cell's method.
+ * SW_EINPUT where the cell is no task that scores text. */
+SW_MUST_CHECK enum sw_status sw_runner_loss(struct sw_runner *runner, const struct sw_cell *cell,
+                                            int prompts, double *loss);
+
 #endif

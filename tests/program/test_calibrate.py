@@ -166,3 +166,54 @@ def test_calibrate_needs_a_file_to_write_and_a_method_to_calibrate(tmp_path):
         check=2,
     )
     assert "cannot be written" in done.stderr
+
+
+# --- layers that select ---------------------------------------------------------------------------
+LAYERS = {"kind": "synthetic", "shape": "smollm2-135m", "generator": "planted", "layers": 6}
+REUSE = {"preset": "kascade", "block_size": 32, "choose": "dp", "anchor_count": 3}
+
+
+def found_layers(folder):
+    entries = json.loads((folder / "thresholds.json").read_text())["entries"]
+    return {entry["parameter"]: entry for entry in entries}
+
+
+def test_layers_are_found_and_used(tmp_path):
+    path = write(
+        tmp_path,
+        workloads=[LAYERS],
+        methods=[{"name": "reuse", "params": REUSE}],
+        axes=ONE_DENSITY,
+        dense_layers=1,
+        save=["selection"],
+    )
+    swbench("calibrate", path, "-q", check=0)
+    found = found_layers(tmp_path)
+    layers = [int(layer) for layer in found["anchors"]["value"].split(",")]
+    assert len(layers) == 3 and layers[0] == 1 and layers == sorted(set(layers))
+    sources = [row.split(",") for row in found["heads"]["value"].split("/")]
+    assert len(sources) == 6 and {len(row) for row in sources} == {3}
+    for layer in layers:  # itself, list by list
+        assert sources[layer] == ["0", "1", "2"]
+    assert 0 < found["anchors"]["achieved"] <= 1
+    swbench("run", path, "-q", check=0)
+    ((_, params, _, _),) = kept(tmp_path)
+    assert [params["anchors"], params["heads"]] == [found[k]["value"] for k in ("anchors", "heads")]
+
+
+def test_without_their_file_its_cells_are_skipped(tmp_path):
+    changes = {"workloads": [LAYERS], "methods": [{"name": "reuse", "params": REUSE}]}
+    for more in ({"calibration": None}, {"budget": "matched"}):
+        plan = swbench("plan", write(tmp_path, **changes, **more), check=0).stdout
+        assert "skipped" in plan and "'swbench calibrate'" in plan
+
+
+def test_a_loss_needs_a_task_that_scores_text(tmp_path):
+    by_loss = {**REUSE, "choose": "greedy_nll"}
+    path = write(
+        tmp_path,
+        workloads=[LAYERS],
+        methods=[{"name": "reuse", "params": by_loss}],
+        axes=ONE_DENSITY,
+    )
+    assert "expected a task that scores text" in swbench("calibrate", path, "-q", check=2).stderr

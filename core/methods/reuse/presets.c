@@ -82,6 +82,8 @@ struct reuse_rules reuse_rules_of(const struct reuse_params *p, enum sw_budget_m
         r.every = 0;
     if (p->anchors)
         r.every = 0;
+    else if (p->choose == CHOOSE_DP || p->choose == CHOOSE_GREEDY_NLL)
+        r.every = 1; /* until they are found */
     r.source = p->source ? p->source : r.source;
     r.unit = p->unit ? p->unit : r.unit;
     r.aggregate = p->aggregate ? p->aggregate : r.aggregate;
@@ -103,6 +105,15 @@ int reuse_units(const struct reuse_rules *rules, const struct sw_shape *shape)
     return rules->share == SHARE_HEAD    ? shape->n_heads
            : rules->share == SHARE_GROUP ? shape->n_kv_heads
                                          : 1;
+}
+
+int reuse_anchor_count(const struct reuse_params *p, const struct sw_shape *shape)
+{
+    int quarter = PUBLISHED_LAYERS / 4, of_preset = presets[p->preset].n_anchors;
+    int of_32 = of_preset ? of_preset : quarter, L = shape->n_layers;
+    int count = p->anchor_count ? p->anchor_count
+                                : (2 * of_32 * L + PUBLISHED_LAYERS) / (2 * PUBLISHED_LAYERS);
+    return count < 1 ? 1 : count > L ? L : count;
 }
 
 /* Reads an integer 0 … limit - 1 at *text and moves past it; -1 when there is none. */

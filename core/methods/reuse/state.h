@@ -25,7 +25,8 @@ enum reuse_dense { DENSE_TRUE = 1, DENSE_FALSE };
 
 struct reuse_params {
     struct sw_method_params common;
-    int preset, source, unit, aggregate, share, map, choose, every, dense_anchors, token_budget;
+    int preset, source, unit, aggregate, share, map, choose, every, anchor_count, dense_anchors,
+        token_budget;
     double token_share;
     char *anchors, *heads;
 };
@@ -87,6 +88,8 @@ struct reuse_rules reuse_rules_of(const struct reuse_params *p, enum sw_budget_m
  * the state, whose rules and units are set. SW_EINPUT: `anchors` or `heads` is not such a list. */
 enum sw_status reuse_plan_layers(const struct reuse_params *p, const struct sw_shape *shape,
                                  int first, struct reuse_state *s);
+/* How many a search is to find, at least one. */
+int reuse_anchor_count(const struct reuse_params *p, const struct sw_shape *shape);
 int reuse_units(const struct reuse_rules *rules, const struct sw_shape *shape);
 
 /* scores.c: of this layer, [units, rows, ld]. out NULL: only what later steps need is taken in. */

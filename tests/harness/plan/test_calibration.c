@@ -37,18 +37,21 @@ static void make(struct made *m)
 static void write_one(const struct made *m, const char *name)
 {
     const struct sw_calibrated found = {
-        .cell = &m->cell, .value = 0.75, .achieved = 0.21, .prompts = 3};
+        .cell = &m->cell, .parameter = "threshold", .value = 0.75, .achieved = 0.21, .prompts = 3};
     sw_test_ok(sw_calibration_write(sw_test_path(name), &found, 1, true));
 }
 
 static bool finds(const char *name, const struct made *m)
 {
     struct sw_calibration *c;
-    double value = 0;
     sw_test_ok(sw_calibration_read(sw_test_path(name), &c));
-    bool found = sw_calibration_find(c, &m->cell, &value);
+    char *value = sw_calibration_find(c, &m->cell, "threshold"),
+         *other = sw_calibration_find(c, &m->cell, "block_size");
     sw_calibration_free(c);
-    assert_true(!found || value == 0.75);
+    bool found = value != NULL;
+    assert_true(!found || strtod(value, NULL) == 0.75);
+    assert_null(other);
+    free(value);
     return found;
 }
 

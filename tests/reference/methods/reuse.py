@@ -56,6 +56,7 @@ class Reuse(Method):
         "anchors": None,
         "choose": "auto",
         "every": 0,
+        "anchor_count": 0,
         "source": "auto",
         "unit": "auto",
         "aggregate": "auto",
