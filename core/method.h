@@ -102,6 +102,10 @@ struct sw_method {
                               struct sw_selection *out);
     enum sw_status (*decode)(struct sw_sequence *seq, const struct sw_layer_input *in,
                              struct sw_selection *out);
+    /* After prefill or decode of `in`: the raw scores of its rows of blocks, in the backend's
+     * memory, where the method makes something else of them before it ranks; NULL data: it has
+     * none. May be NULL. */
+    struct sw_unit_matrix (*raw_scores)(struct sw_sequence *seq, const struct sw_layer_input *in);
     /* Frees what begin and later calls allocated; also called after a failed begin. May be NULL. */
     void (*end)(struct sw_sequence *seq);
 };

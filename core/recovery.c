@@ -1,4 +1,4 @@
-/* Recall of blocks and of attention mass, and the relative error of an output. */
+/* Recall of blocks and of attention mass, the relative error of an output, and signs of scores. */
 #include "core/recovery.h"
 
 #include <math.h>
@@ -119,4 +119,24 @@ double sw_relative_error(const float *a, const float *b, int n, int heads, int d
         norm += head_norm;
     }
     return norm > 0 ? sqrt(difference / norm) : 0;
+}
+
+enum sw_status sw_count_negative(struct sw_backend *be, struct sw_unit_matrix scores, int row0,
+                                 int rows, int64_t *negative, int64_t *all)
+{
+    size_t ld = (size_t)scores.ld, used = (size_t)(rows - 1) * ld + (size_t)(row0 + rows);
+    float *host = malloc(used * sizeof *host);
+    if (!host)
+        return SW_FAIL(SW_ENOMEM, "scores: asked %zu bytes of host memory", used * sizeof *host);
+    enum sw_status st = SW_OK;
+    *negative = *all = 0;
+    for (int u = 0; u < scores.units && st == SW_OK; u++) {
+        st = be->download(be, host, scores.data + (size_t)u * (size_t)scores.ld_rows * ld,
+                          used * sizeof *host);
+        for (int r = 0; r < rows && st == SW_OK; r++)
+            for (int j = 0; j <= row0 + r; j++, ++*all)
+                *negative += host[(size_t)r * ld + (size_t)j] < 0;
+    }
+    free(host);
+    return st;
 }

@@ -1,8 +1,10 @@
-/* recovery.h: how much of the true attention a selection recovers. Host memory throughout.
+/* recovery.h: how much of the true attention a selection recovers. Host memory, but for
+ * the scores of sw_count_negative.
  * Definitions: docs/measuring.md. */
 #ifndef SW_RECOVERY_H
 #define SW_RECOVERY_H
 
+#include "core/backend.h"
 #include "core/selection.h"
 
 #ifdef __cplusplus
@@ -34,6 +36,11 @@ double sw_spans_kept(const struct sw_selection *s, int unit, int row, const int6
 /* ||a - b||_F / ||b||_F over [n, heads, d], overall (returned) and per head (per_head [heads] or
  * NULL). */
 double sw_relative_error(const float *a, const float *b, int n, int heads, int d, double *per_head);
+
+/* How many scores of causal pairs of blocks are below zero, of how many: of all units, rows row0 …
+ * row0 + rows - 1 (scores' first is row0). SW_ENOMEM. */
+SW_MUST_CHECK enum sw_status sw_count_negative(struct sw_backend *be, struct sw_unit_matrix scores,
+                                               int row0, int rows, int64_t *negative, int64_t *all);
 
 #ifdef __cplusplus
 }

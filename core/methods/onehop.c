@@ -23,5 +23,6 @@ const struct sw_method sw_method_onehop = {
     .begin = begin,
     .prefill = sketchwalk_prefill,
     .decode = sketchwalk_decode,
+    .raw_scores = sketchwalk_raw_scores,
     .end = sketchwalk_end,
 };

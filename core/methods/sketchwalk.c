@@ -69,5 +69,6 @@ const struct sw_method sw_method_sketchwalk = {
     .begin = begin,
     .prefill = sketchwalk_prefill,
     .decode = sketchwalk_decode,
+    .raw_scores = sketchwalk_raw_scores,
     .end = sketchwalk_end,
 };

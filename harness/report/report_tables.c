@@ -214,6 +214,7 @@ static const struct {
     {"share", "decode_attention_us", SHARE},
     {"decode speed-up", "decode_attention_us", SPEED_UP},
     {"per token ms", "tpot_ms", FIGURE},
+    {"negative scores", "negative_scores", FIGURE},
 };
 enum { FIGURES = sizeof figures / sizeof figures[0], FIXED = 4, PER_TASK = 6 };
 

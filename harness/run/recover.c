@@ -121,6 +121,23 @@ static enum sw_status add_hop_recall(struct recover *r, int layer, const struct 
     return SW_OK;
 }
 
+/* Signs of what a method takes to a power: an even one ranks strongly negative scores like strongly
+ * positive ones. */
+static enum sw_status add_negative_scores(struct recover *r, int layer,
+                                          const struct sw_selection *s)
+{
+    struct sw_sequence *seq = r->sp.sequence;
+    if (!seq->method->raw_scores)
+        return SW_OK;
+    struct sw_layer_input in = {.layer = layer, .n = s->n, .n_q = s->n_q};
+    struct sw_unit_matrix scores = seq->method->raw_scores(seq, &in);
+    int64_t negative, all;
+    if (!scores.data)
+        return SW_OK;
+    SW_TRY(sw_count_negative(r->be, scores, s->row0, s->rows, &negative, &all));
+    return sw_figures_add(r->figures, "negative_scores", layer, (double)negative, (double)all);
+}
+
 /* Error of an output [rows, H, d] of a layer against the truth. */
 static enum sw_status add_error(struct recover *r, int layer, const float *output,
                                 const float *truth, int rows)
@@ -153,6 +170,7 @@ static enum sw_status count_prompt(struct recover *r, int layer)
     SW_TRY(sw_figures_add_densities(r->figures, layer, &r->lists));
     if (!r->recovery)
         return SW_OK;
+    SW_TRY(add_negative_scores(r, layer, &r->lists));
     SW_TRY(add_hop_recall(r, layer, &r->lists));
     SW_TRY(sw_capture_mass(r->capture, layer, r->n, r->n, r->block, &truth));
     SW_TRY(add_recovery(r, layer, &r->lists, truth, b, b));
@@ -252,6 +270,7 @@ static enum sw_status count_step(struct recover *r, int layer, const struct sw_s
     const float *rollout = sw_decode_rollout_step(&r->rollout, layer, r->mean, b);
     if (dense)
         return SW_OK;
+    SW_TRY(add_negative_scores(r, layer, s));
     SW_TRY(add_hop_recall(r, layer, s));
     SW_TRY(add_rollout(r, layer, s, rollout, b));
     return add_recovery(r, layer, s, truth, 1, b);

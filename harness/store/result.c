@@ -63,6 +63,11 @@ const struct sw_metric_info sw_metric_table[] = {
      "share of the blocks with the statements that an answer follows from which the last row of a "
      "prompt, or a decode step, keeps",
      +1, SW_POOLED_HEADS_ALIKE},
+    {"negative_scores", "1",
+     "share of a layer's raw scores of causal pairs of blocks that are below zero, where the "
+     "method "
+     "takes them to a power",
+     0, SW_POOLED_BY_LAYER},
     {.name = NULL},
 };
 enum { METRICS = sizeof sw_metric_table / sizeof sw_metric_table[0] - 1 };

@@ -596,6 +596,32 @@ def assert_metric(name, found, wanted):
 
 
 @every_case
+def test_share_of_negative_scores(cells_of, case):
+    """Of what variant arxiv takes to a power, layer by layer; other methods have no such figure."""
+    name, method, params, density, phase = case
+    cell = cell_of(cells_of, name, method, params, phase, density)
+    found = cell.metrics.get("negative_scores")
+    reference = evaluation(name, method, tuple(params.items()), density)
+    raw = getattr(reference.method, "raw_rows", None)
+    if raw is None:
+        assert found is None
+        pytest.skip("no powers of raw scores")
+    layers = reference.sparse_layers("decode" if phase == "decode" else "prefill")
+    for layer in range(reference.n_layers):
+        if layer not in layers:
+            assert math.isnan(found["per_layer"][layer])
+            continue
+        steps = [
+            key for key in raw if key[0] == layer and (key[1] is not None) == (phase == "decode")
+        ]
+        scores = np.concatenate([raw[key].ravel() for key in steps])
+        # Single precision may turn the sign of what all but cancels.
+        doubtful = np.mean(abs(scores) < NEAR_TIE * abs(scores).max())
+        assert abs(found["per_layer"][layer] - np.mean(scores < 0)) <= doubtful + 1e-12
+    assert found["value"] == pytest.approx(np.nanmean(found["per_layer"]), abs=1e-12)
+
+
+@every_case
 def test_metrics(cells_of, case):
     name, method, params, density, phase = case
     cell = cell_of(cells_of, name, method, params, phase, density)

@@ -117,6 +117,7 @@ RECOVERY = {
     "block_recall_rollout",
     "mass_recall",
     "output_rel_error",
+    "negative_scores",
 }
 
 

@@ -183,3 +183,17 @@ enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_
         SW_TRY(sketchwalk_sketch_last_key(seq, layer, in));
     return form->decode(seq, layer, in, out);
 }
+
+struct sw_unit_matrix sketchwalk_raw_scores(struct sw_sequence *seq,
+                                            const struct sw_layer_input *in)
+{
+    const struct sketchwalk_params *p = seq->params;
+    struct sketchwalk_state *s = seq->state;
+    if (p->variant != SKETCHWALK_ARXIV)
+        return (struct sw_unit_matrix){.data = NULL};
+    /* as sketchwalk_reserve_matrix and sketchwalk_decode find it */
+    bool alone = in->n_q == in->n && !sketchwalk_decode_follows(seq, in);
+    size_t row0 = (size_t)((in->n - in->n_q) / sw_sequence_block(seq));
+    float *a = s->layers[alone ? 0 : in->layer].a.data;
+    return sketchwalk_rows_from(s, a + row0 * (size_t)s->cap);
+}

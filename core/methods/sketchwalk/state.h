@@ -47,6 +47,9 @@ enum sw_status sketchwalk_prefill(struct sw_sequence *seq, const struct sw_layer
                                   struct sw_selection *out);
 enum sw_status sketchwalk_decode(struct sw_sequence *seq, const struct sw_layer_input *in,
                                  struct sw_selection *out);
+/* Of variant arxiv: what it takes to a power. */
+struct sw_unit_matrix sketchwalk_raw_scores(struct sw_sequence *seq,
+                                            const struct sw_layer_input *in);
 size_t sketchwalk_matrix_bytes(const struct sketchwalk_state *s, int units);
 size_t sketchwalk_vector_bytes(int units, int rows, int width);
 /* A prompt's layer, with room for its matrix. */

@@ -15,6 +15,7 @@ class Printed(AveragedHeads):
     def __init__(self, *args, **params):
         super().__init__(*args, **params)
         self.scores, self.query_sums, self.state, self.row_state = {}, {}, None, None
+        self.raw_rows = {}  # layer, step (None: prompt) -> scores of causal pairs, before the power
 
     def causal(self):
         return False
@@ -38,6 +39,8 @@ class Printed(AveragedHeads):
         else:
             query = self.query_sketch(q, layer)
             self.scores[layer] = self.products(query, self.key_sketch(k, layer), layer)
+        i, j = np.tril_indices(self.scores[layer].shape[1])
+        self.raw_rows[layer, None] = self.scores[layer][:, i, j]
         w = self.power(self.scores[layer])
         if self.params["walk"] == "none":
             return w
@@ -57,6 +60,7 @@ class Printed(AveragedHeads):
         a[:, c] = self.products(self.single_query(layer, step), key, layer)[:, 0]
         a[:, :, c] = self.products(query, key[:, c:], layer)[:, :, 0]
         self.scores[layer] = a
+        self.raw_rows[layer, step] = a[:, c]
         w = self.power(a)
         row = w[:, c]
         if self.params["walk"] == "none":
