@@ -238,17 +238,38 @@ static int64_t causal_pairs(const struct sw_selection *s, int i)
     return queries * (queries + 1) / 2 + queries * first; /* query t sees t + 1 keys */
 }
 
-/* Of query t and the keys u0 … end-1 (end <= t + 1), those that the rules of partial blocks keep,
- * the queries' rule aside. */
-static int64_t ruled_keys(const struct sw_selection *s, int unit, int t, int u0, int end)
+/* The rules of partial blocks for a unit, the queries' rule aside. */
+struct rules {
+    int window, sink;
+    const uint8_t *columns, *slashes;
+};
+
+static struct rules rules_of(const struct sw_selection *s, int unit)
 {
-    const uint8_t *columns = s->columns ? s->columns + (int64_t)unit * s->mask_ld : NULL;
-    const uint8_t *slashes = s->slashes ? s->slashes + (int64_t)unit * s->mask_ld : NULL;
-    int keys = 0;
-    for (int u = u0; u < end; u++)
-        keys += (u < s->sink) | (t - u < s->window) | (columns && columns[u]) |
-                (slashes && slashes[t - u]);
-    return keys;
+    int64_t row = (int64_t)unit * s->mask_ld;
+    return (struct rules){s->window, s->sink, s->columns ? s->columns + row : NULL,
+                          s->slashes ? s->slashes + row : NULL};
+}
+
+static bool ruled_key(const struct rules *r, int t, int u)
+{
+    return (u < r->sink) | (t - u < r->window) | (r->columns && r->columns[u]) |
+           (r->slashes && r->slashes[t - u]);
+}
+
+/* Whether all causal pairs of query t of block i are kept in entry e, wherever its keys lie. */
+static bool query_keeps_all(const struct sw_selection *s, int i, int64_t e, int t)
+{
+    const uint64_t *queries = s->queries ? s->queries + e * sw_query_words(s->block) : NULL;
+    int at = t - i * s->block;
+    return !s->whole || s->whole[e] || (queries && queries[at / 64] >> (at % 64) & 1);
+}
+
+bool sw_selection_keeps(const struct sw_selection *s, int unit, int64_t e, int t, int u)
+{
+    struct rules rules = rules_of(s, unit);
+    return u <= t && u / s->block == s->indices[e] &&
+           (query_keeps_all(s, t / s->block, e, t) || ruled_key(&rules, t, u));
 }
 
 int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, int64_t e)
@@ -260,15 +281,16 @@ int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, 
     int u0 = j * s->block, u_end = u0 + s->block < s->n ? u0 + s->block : s->n;
     if (whole && j < i)
         return (int64_t)(end - first) * (u_end - u0);
-    const uint64_t *queries = s->queries ? s->queries + e * sw_query_words(s->block) : NULL;
-    bool ruled = s->columns || s->slashes || s->window > 0 || s->sink > 0;
+    struct rules rules = rules_of(s, unit);
+    bool ruled = rules.columns || rules.slashes || rules.window > 0 || rules.sink > 0;
     for (int t = first; t < end; t++) {
         /* causal keys of this block: u0 … last-1 */
-        int last = u_end < t + 1 ? u_end : t + 1, at = t - i * s->block;
-        if (whole || (queries && queries[at / 64] >> (at % 64) & 1))
+        int last = u_end < t + 1 ? u_end : t + 1;
+        if (query_keeps_all(s, i, e, t))
             pairs += last - u0;
         else if (ruled)
-            pairs += ruled_keys(s, unit, t, u0, last);
+            for (int u = u0; u < last; u++)
+                pairs += ruled_key(&rules, t, u);
     }
     return pairs;
 }

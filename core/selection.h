@@ -93,6 +93,10 @@ SW_MUST_CHECK enum sw_status sw_selection_full(struct sw_selection *s, int n, in
  * capacity, masks long enough). SW_EINTERNAL: which row. */
 SW_MUST_CHECK enum sw_status sw_selection_validate(const struct sw_selection *s);
 
+/* Whether entry e, of a row of `unit`, keeps the pair of query t (a query of that row) and key u.
+ */
+bool sw_selection_keeps(const struct sw_selection *s, int unit, int64_t e, int t, int u);
+
 /* Token pairs kept in entry e of row i of a unit (baselines: off-diagonal b_i·B, diagonal d_i,
  * partial ones counted pair by pair). */
 int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, int64_t e);

@@ -11,6 +11,7 @@
 #include "harness/run/attention.h"
 #include "harness/run/decode_rollout.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/step_lists.h"
 
 /* The lists and outputs of a layer's decode steps. They are saved as one array a layer, and a step
  * visits all layers: they wait here until the last step is done. */
@@ -208,7 +209,8 @@ static enum sw_status prefill_layer(struct recover *r, int layer, bool counted)
     else if (r->save_lists)
         SW_TRY(sw_selection_full(&r->lists, r->n, r->block, 1));
     if (r->save_lists)
-        SW_TRY(sw_cell_writer_selection(r->writer, false, layer, is_dense(r, layer), &r->lists));
+        SW_TRY(
+            sw_cell_writer_selection(r->writer, false, layer, is_dense(r, layer), &r->lists, NULL));
     return prompt_output(r, layer);
 }
 
@@ -297,43 +299,15 @@ static enum sw_status decode_step(struct recover *r, int layer, int step, bool c
     return count_step(r, layer, s, counted);
 }
 
-/* All steps' lists of a layer as one selection: unit-major, then steps. */
 static enum sw_status save_steps(struct recover *r, int layer)
 {
     struct steps *steps = &r->steps[layer];
-    int units = steps->lists[0].units;
-    bool partial = false;
-    int64_t total = 0;
-    for (int s = 0; s < r->m; s++) {
-        if (sw_selection_masked(&steps->lists[s])) /* no method makes them: a decode step is one
-                                                     query, whose blocks are whole */
-            return SW_FAIL(SW_EUNSUPPORTED,
-                           "lists of decode steps with token masks cannot be saved");
-        total += steps->lists[s].indptr[units];
-        partial = partial || steps->lists[s].whole;
-    }
-    struct sw_selection all = {0};
-    enum sw_status st = sw_selection_reserve(&all, NULL, units, r->m, total, partial);
-    if (st == SW_OK) {
-        all.block = r->block;
-        all.n = r->n + r->m;
-        all.n_q = r->m;
-        all.row0 = steps->lists[0].row0;
-        int32_t at = 0;
-        for (int u = 0; u < units; u++)
-            for (int s = 0; s < r->m; s++) {
-                const struct sw_selection *one = &steps->lists[s];
-                all.indptr[(int64_t)u * r->m + s] = at;
-                for (int32_t e = one->indptr[u]; e < one->indptr[u + 1]; e++, at++) {
-                    all.indices[at] = one->indices[e];
-                    if (partial)
-                        all.whole[at] = one->whole ? one->whole[e] : 1;
-                }
-            }
-        all.indptr[(int64_t)units * r->m] = at;
-        st = sw_cell_writer_selection(r->writer, true, layer, steps->dense, &all);
-    }
-    sw_selection_free(&all);
+    struct sw_step_lists joined = {0};
+    enum sw_status st = sw_step_lists_join(&joined, steps->lists, r->m);
+    if (st == SW_OK)
+        st = sw_cell_writer_selection(r->writer, true, layer, steps->dense, &joined.lists,
+                                      &joined.parts);
+    sw_step_lists_free(&joined);
     return st;
 }
 

@@ -21,11 +21,19 @@ struct sw_cell_writer;
 SW_MUST_CHECK enum sw_status sw_cell_writer_open(const char *folder, const struct sw_cell *cell,
                                                  const struct sw_backend *backend,
                                                  struct sw_cell_writer **out);
-/* decode: under /decode/layer_NNN; selection in host memory. rows of several decode steps are
- * appended by the caller beforehand. */
+/* What decode steps keep of the blocks that they keep in part. A selection has one window and one
+ * sink, but each step has its own. */
+struct sw_kept_in_part {
+    const int32_t *window, *sink; /* [steps] tokens */
+    /* NULL, or [entries, ceil(B / 64)]: bit u mod B, the step keeps key u; windows and sinks too */
+    const uint64_t *keys;
+};
+/* selection in host memory. decode: under /decode/layer_NNN, and rows are steps, which the caller
+ * has joined (run/step_lists.h); parts says what they keep of partial blocks, NULL in a prompt. */
 SW_MUST_CHECK enum sw_status sw_cell_writer_selection(struct sw_cell_writer *w, bool decode,
                                                       int layer, bool dense,
-                                                      const struct sw_selection *selection);
+                                                      const struct sw_selection *selection,
+                                                      const struct sw_kept_in_part *parts);
 SW_MUST_CHECK enum sw_status sw_cell_writer_output(struct sw_cell_writer *w, bool decode, int layer,
                                                    const float *output, int n, int heads,
                                                    int head_dim);

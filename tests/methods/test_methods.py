@@ -14,6 +14,7 @@ import os
 import numpy as np
 import pytest
 
+import swbench_results
 from reference import budgets, generate, methods
 from reference.attention import Tensors
 from reference.blocks import block_count
@@ -542,6 +543,40 @@ def test_block_lists(cells_of, case):
     assert verdicts.count("near") <= max(1, SCENARIOS[name].near_ties * len(verdicts)), (
         f"{verdicts.count('near')} ties of {len(verdicts)} rows"
     )
+
+
+@every_case
+def test_saved_selections_say_which_tokens_are_kept(cells_of, case):
+    """Where blocks are kept in part: read back by the Python reader, token by token. Rows whose
+    lists differ in a tie are left to the comparison of lists."""
+    name, method, params, density, phase = case
+    cell = cell_of(cells_of, name, method, params, phase, density)
+    reference, compared, rows = evaluation(name, method, tuple(params.items()), density), 0, 0
+    partial = [
+        (part, layer, getattr(reference, part)[layer])
+        for part in parts(phase)
+        for layer in reference.sparse_layers(part)
+        if getattr(reference, part)[layer].whole or getattr(reference, part)[layer].pairs
+    ]
+    if not partial:
+        pytest.skip("blocks are kept whole")
+    for part, layer, want in partial:
+        lists = cell.selection(layer, part == "decode")
+        for u, r in itertools.product(range(want.units), range(want.rows)):
+            rows += 1
+            if not np.array_equal(lists[u][r], want.lists[u][r]):
+                continue
+            first, last = int(want.first[r]), int(want.last[r])
+            mask = want.mask(u, r, int(want.last[-1]) + 1)
+            same = [
+                swbench_results.kept(cell.path, "", layer, query, u).tolist()
+                == mask[query - first, : query + 1].tolist()
+                for query in (first, last)
+            ]
+            # Where tokens are chosen, they can tie in blocks that both list.
+            assert all(same) or want.pairs is not None, f"{part} layer {layer} unit {u} row {r}"
+            compared += all(same)
+    assert compared >= (1 - SCENARIOS[name].near_ties) * rows, f"{compared} of {rows} rows"
 
 
 @every_case

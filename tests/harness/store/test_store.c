@@ -157,7 +157,7 @@ static enum sw_status write_cell(const struct sw_cell *cell, bool decode, double
     float *output = calloc(200 * HEADS * 16, sizeof *output);
     assert_non_null(output);
     output[17] = 1.5f;
-    st = sw_cell_writer_selection(w, decode, 2, false, &selection);
+    st = sw_cell_writer_selection(w, decode, 2, false, &selection, NULL);
     if (st == SW_OK)
         st = sw_cell_writer_output(w, decode, 2, output, 200, HEADS, 16);
     sw_selection_free(&selection);
@@ -377,7 +377,7 @@ static void test_saved_masks(void **state)
     }
     for (int i = 0; i < UNITS * WORDS; i++)
         s.queries[i] = 0x8000000000000001u + (uint64_t)i;
-    assert_int_equal(sw_cell_writer_selection(w, false, 1, false, &s), SW_OK);
+    assert_int_equal(sw_cell_writer_selection(w, false, 1, false, &s, NULL), SW_OK);
     struct sw_result result = {0};
     fill_result(&result, 0.5);
     assert_int_equal(sw_cell_writer_commit(w, &result), SW_OK);
@@ -540,7 +540,7 @@ static void test_abort_leaves_nothing(void **state)
     assert_int_equal(sw_cell_writer_open(folder, &cell, &backend, &w), SW_OK);
     struct sw_selection selection;
     fill_selection(&selection, 1000);
-    assert_int_equal(sw_cell_writer_selection(w, false, 0, false, &selection), SW_OK);
+    assert_int_equal(sw_cell_writer_selection(w, false, 0, false, &selection, NULL), SW_OK);
     sw_selection_free(&selection);
     sw_cell_writer_abort(w);
     sw_cell_writer_abort(NULL);
