@@ -282,6 +282,19 @@ static void check_window(struct reader *r, const struct family *family, int cont
     }
 }
 
+/* "llama, mistral, qwen2 or qwen3" */
+static void unknown_family(struct reader *r, const char *type)
+{
+    enum { N = sizeof families / sizeof *families };
+    char known[256] = "";
+    for (int i = 0; i < N; i++) {
+        size_t used = strlen(known);
+        const char *separator = i == N - 1 ? " or " : ", ";
+        snprintf(known + used, sizeof known - used, "%s%s", i ? separator : "", families[i].type);
+    }
+    problem(r, "'model_type' is '%s', expected %s", type ? type : "(missing)", known);
+}
+
 static const struct family *read_family(struct reader *r, struct sw_model_config *c)
 {
     const char *type = json_string_value(json_object_get(r->json, "model_type"));
@@ -290,8 +303,7 @@ static const struct family *read_family(struct reader *r, struct sw_model_config
         if (strcmp(type, families[i].type) == 0)
             family = &families[i];
     if (!family) {
-        problem(r, "'model_type' is '%s', expected llama, mistral, qwen2 or qwen3",
-                type ? type : "(missing)");
+        unknown_family(r, type);
         return &families[0];
     }
     snprintf(c->type, sizeof c->type, "%s", type);

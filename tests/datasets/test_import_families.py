@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from swbench_data.importer.architectures import ARCHITECTURES
 from swbench_data.model_folder import ModelFolder
 from tiny_models import HEAD_DIM, family_tensors, hf_tensors, vocabulary, write_gguf, write_hf
 
@@ -82,7 +83,8 @@ def test_gguf(tmp_path, run, family):
         (
             "mistral",
             {"model_type": "mixtral"},
-            "expected one of: llama, mistral, qwen2, qwen3; did you mean mistral?",
+            f"expected one of: {', '.join(a.model_type for a in ARCHITECTURES)}; did you mean "
+            "mistral?",
         ),
         ("llama-bias", {"attention_bias": False}, "unknown tensor model.layers.0.self_attn."),
         (

@@ -4,6 +4,7 @@ the lists that the same run saved."""
 import h5py
 import numpy as np
 import pytest
+
 import tiny
 from conftest import swbench
 
