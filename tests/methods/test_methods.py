@@ -211,6 +211,19 @@ SCENARIOS = {
         (0.5,),
         ALL_PHASES,
     ),
+    "pages_of_few_layers": Scenario(
+        lambda: generate.structured(seeded(20), 299, 4, 2, 64, 4, steps=24),
+        each(
+            "reuse",
+            {**B16, "source": "quest"},
+            {},
+            {"share": "group"},
+            {"share": "head", "every": 2},
+            {"aggregate": "max", "share": "group"},
+        ),
+        (0.5,),
+        ("decode",),
+    ),
     "native_lists_of_other_heads": Scenario(
         lambda: generate.structured(seeded(19), 299, 4, 2, 64, 4, steps=24),
         [("reuse", {**B16, **MAP, "preset": "kascade", "anchors": "0,2", "token_budget": 70})],

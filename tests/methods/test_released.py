@@ -11,8 +11,8 @@ import pathlib
 import h5py
 import numpy as np
 import pytest
-import swbench_results
 
+import swbench_results
 from reference.program import run, write_bundle
 
 CASES = sorted((pathlib.Path(__file__).parent / "released").glob("*.json"))

@@ -62,6 +62,11 @@ TASK = {"kind": "task", "model": "m", "tasks": ["t"]}
 SYNTHETIC = {"kind": "synthetic", "shape": "smollm2-135m"}
 AXES = {"context": 64, "density": 0.5}
 
+
+def reuse(**params):
+    return {"methods": [{"name": "reuse", "params": params}]}
+
+
 CHANGES = {
     "unknown_key": ({"mesure": []}, ["c.yaml:", "mesure", "unknown key", "'measure'"]),
     "key_elsewhere": ({"density": 0.5}, ["density", "axes"]),
@@ -113,6 +118,13 @@ CHANGES = {
         {"methods": [{"name": "onehop", "params": {"per_head": True, "per_group": True}}]},
         ["per_head", "per_group"],
     ),
+    "anchors_not_ascending": (reuse(anchors="3,2"), ["anchors", "'3,2'", "ascending"]),
+    "anchors_no_numbers": (reuse(anchors="all"), ["anchors", "'all'", "2,8,13"]),
+    "anchors_and_every": (reuse(anchors="2", every=3), ["anchors and every"]),
+    "anchors_of_no_preset": (reuse(choose="given"), ["choose: given", "anchors"]),
+    "heads_too_few": (reuse(heads="0,1", share="group"), ["heads: layer 0, list 1", "below 3"]),
+    "heads_missing": (reuse(map="similarity"), ["map: similarity needs heads"]),
+    "heads_for_nothing": (reuse(map="identity", heads="0"), ["heads", "map: identity"]),
     "method_twice": ({"methods": ["dense", "dense"]}, ["methods[1]", "methods[0]"]),
     "unknown_kind": (
         {"workloads": [{"kind": "tensor", "path": "x"}]},

@@ -36,7 +36,7 @@ static enum sw_status token_scores(struct sw_sequence *seq, const struct sw_laye
     struct reuse_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     int heads = seq->shape.n_heads, n = in->n;
-    size_t bytes = sizeof(float) * (size_t)n;
+    size_t bytes = sizeof(float) * (size_t)seq->max_tokens; /* so that no later step allocates */
     SW_TRY(sw_scratch_reserve(be, &s->columns, bytes * (size_t)heads));
     struct sw_attend attend = {.batch = 1,
                                .n_q = 1,
@@ -85,7 +85,7 @@ enum sw_status reuse_choose_tokens(struct sw_sequence *seq, const struct sw_laye
     struct sw_backend *be = seq->backend;
     struct token_rule rule = rule_of(seq, in->n);
     s->by_token = true;
-    SW_TRY(sw_scratch_reserve(be, &s->flags, (size_t)s->units * (size_t)in->n));
+    SW_TRY(sw_scratch_reserve(be, &s->flags, (size_t)s->units * (size_t)seq->max_tokens));
     if (rule.end > rule.sinks) {
         const float *scores;
         SW_TRY(token_scores(seq, in, &rule, &scores));
@@ -111,13 +111,13 @@ enum sw_status reuse_emit_tokens(struct sw_sequence *seq, const struct sw_layer_
     int n = in->n, block = sw_sequence_block(seq), b = sw_blocks(n, block);
     const uint8_t *flags = s->flags.data;
     if (layer->map && !layer->selects) {
-        SW_TRY(sw_scratch_reserve(be, &s->mapped, (size_t)s->units * (size_t)n));
+        SW_TRY(sw_scratch_reserve(be, &s->mapped, (size_t)s->units * (size_t)seq->max_tokens));
         for (int u = 0; u < s->units; u++)
             SW_TRY(be->copy(be, (uint8_t *)s->mapped.data + (size_t)u * (size_t)n,
                             flags + (size_t)layer->map[u] * (size_t)n, (size_t)n));
         flags = s->mapped.data;
     }
-    SW_TRY(sw_scratch_reserve(be, &s->keep, (size_t)s->units * (size_t)b));
+    SW_TRY(sw_scratch_reserve(be, &s->keep, (size_t)s->units * (size_t)s->cap));
     struct sw_keep_matrix keep = {s->keep.data, s->units, 1, b};
     SW_TRY(be->keep_vertical_slash(be, &(struct sw_keep_vertical_slash){.columns = flags,
                                                                         .row0 = b - 1,
