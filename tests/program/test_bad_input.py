@@ -62,11 +62,6 @@ TASK = {"kind": "task", "model": "m", "tasks": ["t"]}
 SYNTHETIC = {"kind": "synthetic", "shape": "smollm2-135m"}
 AXES = {"context": 64, "density": 0.5}
 
-
-def reuse(**params):
-    return {"methods": [{"name": "reuse", "params": params}]}
-
-
 CHANGES = {
     "unknown_key": ({"mesure": []}, ["c.yaml:", "mesure", "unknown key", "'measure'"]),
     "key_elsewhere": ({"density": 0.5}, ["density", "axes"]),
@@ -118,13 +113,6 @@ CHANGES = {
         {"methods": [{"name": "onehop", "params": {"per_head": True, "per_group": True}}]},
         ["per_head", "per_group"],
     ),
-    "anchors_not_ascending": (reuse(anchors="3,2"), ["anchors", "'3,2'", "ascending"]),
-    "anchors_no_numbers": (reuse(anchors="all"), ["anchors", "'all'", "2,8,13"]),
-    "anchors_and_every": (reuse(anchors="2", every=3), ["anchors and every"]),
-    "anchors_of_no_preset": (reuse(choose="given"), ["choose: given", "anchors"]),
-    "heads_too_few": (reuse(heads="0,1", share="group"), ["heads: layer 0, list 1", "below 3"]),
-    "heads_missing": (reuse(map="similarity"), ["map: similarity needs heads"]),
-    "heads_for_nothing": (reuse(map="identity", heads="0"), ["heads", "map: identity"]),
     "method_twice": ({"methods": ["dense", "dense"]}, ["methods[1]", "methods[0]"]),
     "unknown_kind": (
         {"workloads": [{"kind": "tensor", "path": "x"}]},
@@ -169,6 +157,25 @@ def test_config_value(world, tmp_path, case):
         "contradicting_params",
     ):  # these need more than the file
         judge(swbench("validate", config), words)
+
+
+LAYERS = {
+    "anchors_not_ascending": (dict(anchors="3,2"), ["anchors", "'3,2'", "ascending"]),
+    "anchors_no_numbers": (dict(anchors="all"), ["anchors", "'all'", "2,8,13"]),
+    "anchors_and_every": (dict(anchors="2", every=3), ["anchors and every"]),
+    "anchors_of_no_preset": (dict(choose="given"), ["choose: given", "anchors"]),
+    "heads_too_few": (dict(heads="0,1", share="group"), ["heads: layer 0, list 1", "below 3"]),
+    "heads_missing": (dict(map="similarity"), ["map: similarity needs heads"]),
+    "heads_for_nothing": (dict(map="identity", heads="0"), ["heads", "map: identity"]),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_layers_of_reuse(world, tmp_path, case):
+    params, words = LAYERS[case]
+    methods = [{"name": "reuse", "params": params}]
+    config = world.config(tmp_path / "c.yaml", workloads=[SYNTHETIC], axes=AXES, methods=methods)
+    refused(tmp_path, config, "reuse", *words)
 
 
 TEXTS = {
