@@ -1,4 +1,4 @@
-"""hop_recall: the share of the blocks with an answer's statements that the asking row keeps, against
+"""hop_recall: share of the blocks with an answer's statements that the asking row keeps, against
 the lists that the same run saved."""
 
 import h5py
