@@ -100,11 +100,14 @@ static enum sw_status copy_indices(struct sw_sequence *seq, const int *map,
     return SW_OK;
 }
 
-static enum sw_status copy_kept(struct sw_sequence *seq, const int *map, struct sw_selection *out)
+static enum sw_status copy_kept(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                const int *map, struct sw_selection *out)
 {
     const struct reuse_state *s = seq->state;
     const struct sw_selection *kept = &s->kept;
     struct sw_backend *be = seq->backend;
+    if (!kept->indptr || kept->n != in->n || kept->n_q != in->n_q)
+        return SW_FAIL(SW_EINTERNAL, "layer %d of %d tokens has no list to copy", in->layer, in->n);
     SW_TRY(sw_selection_reserve(out, be, kept->units, kept->rows, kept->capacity,
                                 kept->whole != NULL));
     out->block = kept->block;
@@ -131,5 +134,5 @@ enum sw_status reuse_emit(struct sw_sequence *seq, const struct sw_layer_input *
                                         SW_FORCED_DIAGONAL, out);
     if (s->by_token)
         return reuse_emit_tokens(seq, in, out);
-    return copy_kept(seq, layer->selects ? NULL : layer->map, out);
+    return copy_kept(seq, in, layer->selects ? NULL : layer->map, out);
 }

@@ -72,18 +72,23 @@ static const struct reuse_rules presets[] = {
                            .token_budget = 2048},
 };
 
+/* Every which layer selects; 0: those that are listed. */
+static int every_of(const struct reuse_params *p)
+{
+    int preset = presets[p->preset].every;
+    if (p->anchors || p->choose == CHOOSE_GIVEN)
+        return 0;
+    if (p->choose == CHOOSE_DP || p->choose == CHOOSE_GREEDY_NLL)
+        return 1; /* until they are found */
+    if (p->every || preset)
+        return p->every ? p->every : preset;
+    return p->choose == CHOOSE_EVERY ? presets[PRESET_INDEXCACHE].every : 0;
+}
+
 struct reuse_rules reuse_rules_of(const struct reuse_params *p, enum sw_budget_mode mode)
 {
     struct reuse_rules r = presets[p->preset];
-    int every = p->every ? p->every : r.every ? r.every : presets[PRESET_INDEXCACHE].every;
-    if (p->choose == CHOOSE_EVERY || (p->choose == REUSE_AUTO && (p->every || r.every)))
-        r.every = every;
-    else
-        r.every = 0;
-    if (p->anchors)
-        r.every = 0;
-    else if (p->choose == CHOOSE_DP || p->choose == CHOOSE_GREEDY_NLL)
-        r.every = 1; /* until they are found */
+    r.every = every_of(p);
     r.source = p->source ? p->source : r.source;
     r.unit = p->unit ? p->unit : r.unit;
     r.aggregate = p->aggregate ? p->aggregate : r.aggregate;
@@ -205,8 +210,11 @@ enum sw_status reuse_plan_layers(const struct reuse_params *p, const struct sw_s
         first_anchor++;
     if (first < n_layers)
         mark_dense(r, first, n_layers, first_anchor, s->layers);
-    /* before the first layer that a method sees there is no list */
-    if (first < n_layers && !s->layers[first].dense)
-        s->layers[first].selects = true;
+    /* the first layer that needs a list and has none before it makes its own */
+    for (int l = first; l < n_layers && !s->layers[l].selects; l++)
+        if (!s->layers[l].dense) {
+            s->layers[l].selects = true;
+            break;
+        }
     return SW_OK;
 }

@@ -48,7 +48,6 @@ struct reuse_rules {
     int token_budget, sinks, recent_window, own_tile;
     double token_share, recent_share;
     bool prompt_only;
-    const char *published; /* where */
 };
 
 struct reuse_pages {

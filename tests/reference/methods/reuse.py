@@ -116,7 +116,12 @@ class Reuse(Method):
                 self.dense |= set(after)
         if self.preset == "kascade" and (dense == "true" or published):
             self.dense |= {0}
-        return listed if first in self.dense else listed | {first}
+        for layer in range(first, self.n_layers):
+            if layer in listed:
+                break
+            if layer not in self.dense:
+                return listed | {layer}
+        return listed
 
     def map(self, layer):
         """Of each unit of this layer, the unit of the selecting layer that it follows."""
@@ -303,6 +308,7 @@ NATIVE_VARIATIONS = [
     {"preset": "kascade"},
     {"preset": "kascade", "token_budget": 70},
     {"preset": "kascade", "token_budget": 70, "unit": "block"},
+    {"preset": "kascade", "token_budget": 70, "anchors": "2"},
     {"preset": "tidal", "token_budget": 60},
     {"preset": "tidal", "token_budget": 60, "unit": "block", "dense_anchors": "false"},
     {"preset": "omnikv"},
