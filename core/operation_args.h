@@ -354,14 +354,14 @@ struct sw_keep_mass {
 
 /* Lists from a keep matrix; the diagonal is always kept, or where it is free and another block of
  * the row is kept, as the matrix has it. Token rules (selection.h) when given, copied into the
- * selection: columns and slashes [units, mask_ld] a token, or queries [units, ld_rows, ld, ceil(B /
- * 64)] bits; then every listed block but the diagonal of a `queries` rule is partial. */
+ * selection: columns and slashes [units, mask_ld] a token, or queries or keys [units, ld_rows, ld,
+ * ceil(B / 64)] bits; then every listed block but the diagonal of a `queries` rule is partial. */
 struct sw_select_keep {
     struct sw_keep_matrix keep;
     int row0, rows;
     const uint8_t *columns, *slashes;
     int mask_ld;
-    const uint64_t *queries;
+    const uint64_t *queries, *keys; /* one of them */
     bool free_diagonal;
     int block, n, n_q;
 };

@@ -66,7 +66,7 @@ enum sw_status sw_selection_reserve(struct sw_selection *s, struct sw_backend *b
     s->window = s->sink = 0;
     s->free_diagonal = false;
     s->columns = s->slashes = NULL;
-    s->queries = NULL;
+    s->queries = s->keys = NULL;
     s->mask_ld = 0;
     s->launch = 0;
     return SW_OK;
@@ -150,13 +150,18 @@ enum sw_status sw_selection_to_host(const struct sw_selection *s, struct sw_sele
         SW_TRY(fetch(be, host->whole, s->whole, (size_t)last));
     if (!sw_selection_masked(s))
         return SW_OK;
-    int words = s->queries ? sw_query_words(s->block) : 0;
+    const uint64_t *bits = s->keys ? s->keys : s->queries;
+    int words = bits ? sw_query_words(s->block) : 0;
     SW_TRY(sw_selection_reserve_masks(host, s->columns || s->slashes ? s->n : 0, words));
     SW_TRY(fetch_masks(s, s->columns, &host->columns));
     SW_TRY(fetch_masks(s, s->slashes, &host->slashes));
-    return s->queries ? fetch(be, host->queries, s->queries,
-                              (size_t)last * (size_t)words * sizeof *s->queries)
-                      : SW_OK;
+    if (bits)
+        SW_TRY(fetch(be, host->queries, bits, (size_t)last * (size_t)words * sizeof *bits));
+    if (s->keys) {
+        host->keys = host->queries;
+        host->queries = NULL;
+    }
+    return SW_OK;
 }
 
 int64_t sw_selection_full_capacity(int units, int row0, int rows)
@@ -238,23 +243,29 @@ static int64_t causal_pairs(const struct sw_selection *s, int i)
     return queries * (queries + 1) / 2 + queries * first; /* query t sees t + 1 keys */
 }
 
-/* The rules of partial blocks for a unit, the queries' rule aside. */
+/* The rules of partial blocks for an entry of a unit, the queries' rule aside. */
 struct rules {
-    int window, sink;
+    int window, sink, block;
     const uint8_t *columns, *slashes;
+    const uint64_t *keys;
 };
 
-static struct rules rules_of(const struct sw_selection *s, int unit)
+static struct rules rules_of(const struct sw_selection *s, int unit, int64_t e)
 {
     int64_t row = (int64_t)unit * s->mask_ld;
-    return (struct rules){s->window, s->sink, s->columns ? s->columns + row : NULL,
-                          s->slashes ? s->slashes + row : NULL};
+    return (struct rules){.window = s->window,
+                          .sink = s->sink,
+                          .block = s->block,
+                          .columns = s->columns ? s->columns + row : NULL,
+                          .slashes = s->slashes ? s->slashes + row : NULL,
+                          .keys = s->keys ? s->keys + e * sw_query_words(s->block) : NULL};
 }
 
 static bool ruled_key(const struct rules *r, int t, int u)
 {
+    int bit = u % r->block;
     return (u < r->sink) | (t - u < r->window) | (r->columns && r->columns[u]) |
-           (r->slashes && r->slashes[t - u]);
+           (r->slashes && r->slashes[t - u]) | (r->keys && r->keys[bit / 64] >> (bit % 64) & 1);
 }
 
 /* Whether all causal pairs of query t of block i are kept in entry e, wherever its keys lie. */
@@ -267,7 +278,7 @@ static bool query_keeps_all(const struct sw_selection *s, int i, int64_t e, int 
 
 bool sw_selection_keeps(const struct sw_selection *s, int unit, int64_t e, int t, int u)
 {
-    struct rules rules = rules_of(s, unit);
+    struct rules rules = rules_of(s, unit, e);
     return u <= t && u / s->block == s->indices[e] &&
            (query_keeps_all(s, t / s->block, e, t) || ruled_key(&rules, t, u));
 }
@@ -281,8 +292,8 @@ int64_t sw_selection_entry_pairs(const struct sw_selection *s, int unit, int i, 
     int u0 = j * s->block, u_end = u0 + s->block < s->n ? u0 + s->block : s->n;
     if (whole && j < i)
         return (int64_t)(end - first) * (u_end - u0);
-    struct rules rules = rules_of(s, unit);
-    bool ruled = rules.columns || rules.slashes || rules.window > 0 || rules.sink > 0;
+    struct rules rules = rules_of(s, unit, e);
+    bool ruled = rules.columns || rules.slashes || rules.keys || rules.window > 0 || rules.sink > 0;
     for (int t = first; t < end; t++) {
         /* causal keys of this block: u0 … last-1 */
         int last = u_end < t + 1 ? u_end : t + 1;

@@ -8,9 +8,9 @@
  * Token causality inside the diagonal block is the kernel's job. A block listed with whole[e] == 0
  * is kept only in part, whole == NULL means that every listed block is kept whole. In part: of the
  * causal pairs (t, u) those with t - u < window, or u < sink, or, where the array is there,
- * columns[unit, u], or slashes[unit, t - u], or bit t mod B of queries[e]. The arrays are the token
- * masks of methods whose unit is not a block (MInference's vertical-slash, MoBA a token): their
- * accuracy is measured with them, their time in block form. */
+ * columns[unit, u], or slashes[unit, t - u], or bit t mod B of queries[e], or bit u mod B of
+ * keys[e]. The arrays are the token masks of methods whose unit is not a block (MInference, MoBA a
+ * token): their accuracy is measured with them, their time in block form. */
 #ifndef SW_SELECTION_H
 #define SW_SELECTION_H
 
@@ -43,7 +43,8 @@ struct sw_selection {
     /* NULL or [units, mask_ld], a token or an offset; used where whole[e] == 0 */
     uint8_t *columns, *slashes;
     int mask_ld;
-    uint64_t *queries;     /* NULL or [capacity, ceil(block / 64)]; used where whole[e] == 0 */
+    /* NULL or [capacity, ceil(block / 64)], one of them; used where whole[e] == 0 */
+    uint64_t *queries, *keys;
     int64_t capacity;      /* entries allocated in indices (and whole) */
     int64_t rows_capacity; /* entries allocated in indptr, less one */
     /* the memory that columns, slashes and queries lie in, kept for the next selection */
@@ -56,10 +57,13 @@ struct sw_selection {
 };
 
 static inline int sw_blocks(int n, int block) { return (n + block - 1) / block; }
-static inline int sw_query_words(int block) { return (block + 63) / 64; } /* of queries, an entry */
+static inline int sw_query_words(int block)
+{
+    return (block + 63) / 64;
+} /* of queries or keys, an entry */
 static inline bool sw_selection_masked(const struct sw_selection *s)
 {
-    return s->columns || s->slashes || s->queries;
+    return s->columns || s->slashes || s->queries || s->keys;
 }
 
 /* Allocates room for `units` × `rows` rows and `capacity` entries, whole flags too when
@@ -70,8 +74,9 @@ SW_MUST_CHECK enum sw_status sw_selection_reserve(struct sw_selection *s,
                                                   int64_t capacity, bool with_partial);
 
 /* Room for token masks, after sw_selection_reserve with partial blocks (which leaves a selection
- * without any): mask_ld > 0 for columns and slashes, query_words = ceil(block / 64) or 0.
- * Uninitialised; who has only one of columns and slashes sets the other to NULL. SW_ENOMEM. */
+ * without any): mask_ld > 0 for columns and slashes, query_words = ceil(block / 64) or 0 for
+ * queries, which a selection by keys moves to keys. Uninitialised; who has only one of columns and
+ * slashes sets the other to NULL. SW_ENOMEM. */
 SW_MUST_CHECK enum sw_status sw_selection_reserve_masks(struct sw_selection *s, int mask_ld,
                                                         int query_words);
 

@@ -5,16 +5,20 @@
  *   A-shape         the first and the most recent tokens.
  * Native budgets: so many columns, slashes or blocks, times `scale`. Which head has which pattern
  * is searched for offline and read from a file; without one all heads have `pattern`. Columns and
- * slashes are cut out of blocks only with token_mask; else every block they touch is kept. */
+ * slashes are cut out of blocks only with token_mask; else every block they touch is kept. What is
+ * cut out of a vertical-slash head is the lines themselves (form: lines), or what the released
+ * kernel reads, slashes as merged tiles (form: kernel). */
 #include <math.h>
 #include <stdlib.h>
 
 #include "core/methods/shared/head_config.h"
 #include "core/methods/shared/keep.h"
+#include "core/methods/shared/slash_tiles.h"
 #include "core/methods/shared/vertical_slash.h"
 
 extern const struct sw_method sw_method_minference;
 
+enum form { FORM_LINES, FORM_KERNEL };
 enum { FIRST_COLUMNS = 30, FIRST_SLASHES = 100 }; /* always kept by vertical-slash */
 
 struct minference_params {
@@ -22,6 +26,7 @@ struct minference_params {
     int pattern; /* enum sw_head_pattern */
     int vertical_size, slash_size, last_queries, init_tokens, local_tokens, top_blocks;
     bool token_mask;
+    int form; /* enum form */
     double scale;
     char *head_config;
 };
@@ -32,6 +37,7 @@ struct minference_state {
     struct sw_vertical_slash_state vertical_slash;
     struct block_means q, k;
     struct sw_scratch scores, keep; /* [H, b, b] fp32, uint8 */
+    struct sw_scratch keys;         /* form: kernel: [H, b, b, ceil(B / 64)] uint64 */
 };
 
 #define FIELD(name) offsetof(struct minference_params, name)
@@ -95,8 +101,20 @@ static const struct sw_param params[] = {
      .type = SW_PARAM_BOOL,
      .offset = FIELD(token_mask),
      .initial = "false",
+     .native = "true",
+     .published = "its kernels",
      .help = "native, calibrated: keep exactly the tokens of columns and slashes, not the blocks "
              "that they touch"},
+    {.name = "form",
+     .type = SW_PARAM_CHOICE,
+     .offset = FIELD(form),
+     .initial = "lines",
+     .native = "kernel",
+     .published = "csrc/vertical_slash_index.cu",
+     .choices = "lines|kernel",
+     .help =
+         "native, calibrated: a vertical_slash head keeps the lines, or what the released kernel "
+         "reads: slashes as tiles of 64 keys, merged, and columns"},
     {.name = "scale",
      .type = SW_PARAM_REAL,
      .offset = FIELD(scale),
@@ -161,6 +179,11 @@ static bool any(const struct sw_head_rule *heads, int n_heads, enum sw_head_patt
         if (heads[h].pattern == pattern)
             return true;
     return false;
+}
+
+static bool all_vertical_slash(const struct sw_head_rule *heads, int n_heads)
+{
+    return !any(heads, n_heads, SW_HEAD_A_SHAPE) && !any(heads, n_heads, SW_HEAD_BLOCK_SPARSE);
 }
 
 static int least(int a, int b) { return a < b ? a : b; }
@@ -279,6 +302,46 @@ static enum sw_status mark_run(struct sw_sequence *seq, const struct sw_head_rul
                                   .flags = slashes});
 }
 
+/* What the released kernel reads for the vertical-slash heads, in the place of their lines: made on
+ * the host, head by head. masks: into s->keys too, whose other heads have none. */
+static enum sw_status read_by_kernel(struct sw_sequence *seq, const struct sw_head_rule *heads,
+                                     int n, bool masks)
+{
+    struct minference_state *s = seq->state;
+    struct sw_backend *be = seq->backend;
+    int block = sw_sequence_block(seq), b = sw_blocks(n, block);
+    size_t tokens = (size_t)n, blocks = (size_t)b * (size_t)b,
+           words = masks ? blocks * (size_t)sw_query_words(block) : 0;
+    uint8_t *flags = malloc(2 * tokens + blocks);
+    uint64_t *keys = malloc((words ? words : 1) * sizeof *keys);
+    enum sw_status st = flags && keys ? SW_OK
+                                      : SW_FAIL(SW_ENOMEM, "asked %zu bytes of host memory",
+                                                2 * tokens + blocks + words * sizeof *keys);
+    uint8_t *columns = s->vertical_slash.column_flags.data,
+            *slashes = s->vertical_slash.slash_flags.data;
+    for (size_t h = 0; h < (size_t)seq->shape.n_heads && st == SW_OK; h++) {
+        if (heads[h].pattern != SW_HEAD_VERTICAL_SLASH)
+            continue;
+        uint8_t *keep = flags + 2 * tokens;
+        st = be->download(be, flags, columns + h * tokens, tokens);
+        if (st == SW_OK)
+            st = be->download(be, flags + tokens, slashes + h * tokens, tokens);
+        if (st == SW_OK)
+            st = sw_slash_tiles(flags, flags + tokens, n, block, keep, masks ? keys : NULL);
+        if (st == SW_OK)
+            st = be->upload(be, (uint8_t *)s->keep.data + h * blocks, keep, blocks);
+        if (st == SW_OK && masks)
+            st = be->upload(be, (uint64_t *)s->keys.data + h * words, keys, words * sizeof *keys);
+        if (st == SW_OK)
+            st = be->zero(be, columns + h * tokens, tokens);
+        if (st == SW_OK)
+            st = be->zero(be, slashes + h * tokens, tokens);
+    }
+    free(flags);
+    free(keys);
+    return st;
+}
+
 /* Every column, for heads whose blocks are kept whole beside others' token masks. */
 static enum sw_status mark_all_columns(struct sw_sequence *seq, int h0, int h1, int n)
 {
@@ -297,6 +360,28 @@ static enum sw_status mark_all_columns(struct sw_sequence *seq, int h0, int h1, 
                               .flags = (uint8_t *)s->vertical_slash.column_flags.data + at});
 }
 
+/* A row's best blocks, of the heads that have these. masks: of all their keys. */
+static enum sw_status keep_best_blocks(struct sw_sequence *seq, const struct sw_layer_input *in,
+                                       const struct sw_head_rule *heads, bool masks)
+{
+    const struct minference_params *p = seq->params;
+    struct minference_state *s = seq->state;
+    int n_heads = seq->shape.n_heads, b = sw_blocks(in->n, p->common.block_size);
+    SW_TRY(sw_scratch_reserve(seq->backend, &s->scores,
+                              sizeof(float) * (size_t)n_heads * (size_t)b * (size_t)b));
+    SW_TRY(mean_scores(seq, in, b));
+    for (int h = 0, end; h < n_heads; h = end) {
+        end = run_end(heads, h, n_heads);
+        if (heads[h].pattern != SW_HEAD_BLOCK_SPARSE)
+            continue;
+        SW_TRY(sw_keep_top(seq, s->scores.data, h, end, b, scaled(p->top_blocks, p->scale, 0, b),
+                           s->keep.data));
+        if (masks)
+            SW_TRY(mark_all_columns(seq, h, end, in->n));
+    }
+    return SW_OK;
+}
+
 static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_input *in,
                              const struct sw_head_rule *heads, struct sw_selection *out)
 {
@@ -308,6 +393,7 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
     struct sw_vertical_slash_state *vs = &s->vertical_slash;
     bool masks = p->token_mask && (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH) ||
                                    any(heads, n_heads, SW_HEAD_A_SHAPE));
+    bool by_kernel = p->form == FORM_KERNEL && any(heads, n_heads, SW_HEAD_VERTICAL_SLASH);
     if (any(heads, n_heads, SW_HEAD_VERTICAL_SLASH))
         SW_TRY(sw_vertical_slash_measure(seq, in, least(p->last_queries, n), vs));
     SW_TRY(sw_scratch_reserve(be, &vs->columns, tokens * sizeof(float)));
@@ -327,25 +413,24 @@ static enum sw_status native(struct sw_sequence *seq, const struct sw_layer_inpu
                                              .ld_in = n,
                                              .clear = true,
                                              .keep = {s->keep.data, n_heads, b, b}}));
-    if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE)) {
-        SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
-        SW_TRY(mean_scores(seq, in, b));
-        for (int h = 0, end; h < n_heads; h = end) {
-            end = run_end(heads, h, n_heads);
-            if (heads[h].pattern != SW_HEAD_BLOCK_SPARSE)
-                continue;
-            SW_TRY(sw_keep_top(seq, s->scores.data, h, end, b,
-                               scaled(p->top_blocks, p->scale, 0, b), s->keep.data));
-            if (masks)
-                SW_TRY(mark_all_columns(seq, h, end, n));
-        }
+    bool keys = masks && by_kernel;
+    size_t key_bytes = keys ? entries * (size_t)sw_query_words(p->common.block_size) * 8 : 0;
+    if (keys) {
+        SW_TRY(sw_scratch_reserve(be, &s->keys, key_bytes));
+        SW_TRY(be->zero(be, s->keys.data, key_bytes));
     }
+    if (by_kernel)
+        SW_TRY(read_by_kernel(seq, heads, n, masks));
+    if (any(heads, n_heads, SW_HEAD_BLOCK_SPARSE))
+        SW_TRY(keep_best_blocks(seq, in, heads, masks));
+    bool lines = masks && !(by_kernel && all_vertical_slash(heads, n_heads));
     return be->select_keep(be,
                            &(struct sw_select_keep){.keep = {s->keep.data, n_heads, b, b},
                                                     .rows = b,
-                                                    .columns = masks ? vs->column_flags.data : NULL,
-                                                    .slashes = masks ? vs->slash_flags.data : NULL,
+                                                    .columns = lines ? vs->column_flags.data : NULL,
+                                                    .slashes = lines ? vs->slash_flags.data : NULL,
                                                     .mask_ld = n,
+                                                    .keys = keys ? s->keys.data : NULL,
                                                     .block = p->common.block_size,
                                                     .n = n,
                                                     .n_q = n},
@@ -371,6 +456,7 @@ static void end(struct sw_sequence *seq)
     block_means_free(seq->backend, &s->k);
     sw_scratch_free(seq->backend, &s->scores);
     sw_scratch_free(seq->backend, &s->keep);
+    sw_scratch_free(seq->backend, &s->keys);
     free(s->heads);
     free(s->columns);
     free(s->slashes);

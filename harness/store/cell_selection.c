@@ -62,6 +62,19 @@ static enum sw_status write_bits(hid_t file, hid_t group, hid_t indices,
     return st;
 }
 
+static enum sw_status write_keys(hid_t file, hid_t group, hid_t indices,
+                                 const struct sw_selection *s, const uint64_t *keys,
+                                 hsize_t entries)
+{
+    return write_bits(file, group, indices,
+                      &(struct sw_h5_array){.name = "keys",
+                                            .long_name =
+                                                "bit u mod block, lowest first: a block that is "
+                                                "not whole keeps key u [entry, word]",
+                                            .dims = {entries, words_of(s)},
+                                            .data = keys});
+}
+
 /* Token masks beside the lists: what is there of columns, slashes [units, n] and queries [entries,
  * words]. */
 static enum sw_status write_masks(hid_t file, hid_t group, const struct sw_selection *s,
@@ -98,6 +111,8 @@ static enum sw_status write_masks(hid_t file, hid_t group, const struct sw_selec
         sw_h5_close(dataset);
         SW_TRY(st);
     }
+    if (s->keys)
+        return write_keys(file, group, indices, s, s->keys, entries);
     if (!s->queries)
         return SW_OK;
     return write_bits(file, group, indices,
@@ -138,13 +153,7 @@ static enum sw_status write_steps(hid_t file, hid_t group, const struct sw_selec
     }
     if (!parts->keys)
         return SW_OK;
-    return write_bits(file, group, indices,
-                      &(struct sw_h5_array){.name = "keys",
-                                            .long_name =
-                                                "bit u mod block, lowest first: a block that is "
-                                                "not whole keeps key u [entry, word]",
-                                            .dims = {entries, words_of(s)},
-                                            .data = parts->keys});
+    return write_keys(file, group, indices, s, parts->keys, entries);
 }
 
 /* Which kept blocks are whole, and what says which tokens are kept of the others. */

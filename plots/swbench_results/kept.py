@@ -70,4 +70,4 @@ def _lines(group: h5py.Group, query: int, unit: int, row: int, decoded: bool) ->
 
 
 def _bit(of_entry: dict, name: str, entry: int, bit: int) -> bool:
-    return name in of_entry and bool(int(of_entry[name][entry][bit // 64]) >> (bit % 64) & 1)
+    return name in of_entry and bool(int(of_entry[name][entry][bit // 64]) >> int(bit % 64) & 1)

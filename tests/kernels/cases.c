@@ -271,7 +271,8 @@ static void upload_list(struct sw_backend *be, const struct sw_selection *host,
 {
     size_t rows = (size_t)host->units * (size_t)host->rows, entries = (size_t)host->indptr[rows],
            lines = (size_t)host->units * (size_t)host->mask_ld;
-    int words = host->queries ? sw_query_words(host->block) : 0;
+    const uint64_t *bits = host->keys ? host->keys : host->queries;
+    int words = bits ? sw_query_words(host->block) : 0;
     sw_must(sw_selection_reserve(out, be, host->units, host->rows, (int64_t)entries,
                                  host->whole != NULL),
             "sw_selection_reserve");
@@ -279,7 +280,7 @@ static void upload_list(struct sw_backend *be, const struct sw_selection *host,
         sw_must(sw_selection_reserve_masks(out, host->mask_ld, words), "reserve_masks");
     const struct sw_selection memory = *out;
     const void *from[] = {host->indptr,  host->indices, host->whole,
-                          host->columns, host->slashes, host->queries};
+                          host->columns, host->slashes, bits};
     void *to[] = {memory.indptr,  memory.indices, memory.whole,
                   memory.columns, memory.slashes, memory.queries};
     const size_t bytes[] = {(rows + 1) * sizeof(int32_t),
@@ -298,6 +299,7 @@ static void upload_list(struct sw_backend *be, const struct sw_selection *host,
     out->columns = host->columns ? memory.columns : NULL;
     out->slashes = host->slashes ? memory.slashes : NULL;
     out->queries = host->queries ? memory.queries : NULL;
+    out->keys = host->keys ? memory.queries : NULL;
     out->capacity = memory.capacity;
     out->rows_capacity = memory.rows_capacity;
     out->masks = memory.masks;
@@ -531,7 +533,7 @@ void sw_same_lists(const char *what, const struct sw_selection *x, const struct 
                 x->block == y->block && x->n == y->n && x->n_q == y->n_q &&
                 x->window == y->window && x->sink == y->sink && !x->whole == !y->whole &&
                 !x->columns == !y->columns && !x->slashes == !y->slashes &&
-                !x->queries == !y->queries && x->mask_ld == y->mask_ld &&
+                !x->queries == !y->queries && !x->keys == !y->keys && x->mask_ld == y->mask_ld &&
                 memcmp(x->indptr, y->indptr, (rows + 1) * sizeof *x->indptr) == 0;
     sw_holds(same, "%s: other shape or lengths (%d and %d entries)", what, x->indptr[rows],
              y->indptr[rows]);
@@ -544,7 +546,8 @@ void sw_same_lists(const char *what, const struct sw_selection *x, const struct 
     sw_holds(!x->whole || memcmp(x->whole, y->whole, entries) == 0, "%s: other whole flags", what);
     sw_holds((!x->columns || memcmp(x->columns, y->columns, lines) == 0) &&
                  (!x->slashes || memcmp(x->slashes, y->slashes, lines) == 0) &&
-                 (!x->queries || memcmp(x->queries, y->queries, words * sizeof *x->queries) == 0),
+                 (!x->queries || memcmp(x->queries, y->queries, words * sizeof *x->queries) == 0) &&
+                 (!x->keys || memcmp(x->keys, y->keys, words * sizeof *x->keys) == 0),
              "%s: other masks", what);
 }
 

@@ -137,7 +137,8 @@ def results(world, tmp_path_factory):
         "samples": 2,
     }
     masks = [
-        {"name": "minference", "params": {"block_size": 16, "token_mask": True, "vertical_size": 8,
+        {"name": "minference", "params": {"block_size": 16, "form": ["lines", "kernel"],
+                                          "token_mask": True, "vertical_size": 8,
                                           "slash_size": 8}},
         {"name": "moba", "params": {"block_size": 16, "form": "token", "topk": 2}},
         {"name": "dense", "params": {"kernel": "library"}},  # skipped on a CPU

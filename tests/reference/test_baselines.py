@@ -456,11 +456,35 @@ def test_native_lists_cover_the_token_mask():
     """The block lists hold every pair of the lines, and no block that a whole row of tokens would
     not touch."""
     t = structured(14, 480)
-    params = {"block_size": 16, "vertical_size": 33, "slash_size": 110}
+    params = {
+        "block_size": 16,
+        "vertical_size": 33,
+        "slash_size": 110,
+        "form": "lines",
+        "token_mask": False,
+    }
     blocks = Evaluation(t, "minference", params, budget="native").prefill[0]
     tokens = Evaluation(t, "minference", {**params, "token_mask": True}, budget="native").prefill[0]
     assert as_lists(blocks) == as_lists(tokens)
     assert selection.density(tokens)[0].mean() < selection.density(blocks)[0].mean() < 1
+
+
+def test_tiles_of_the_released_kernel_by_hand():
+    """Row 3 of blocks of 64 ends before token 256."""
+    t = structured(15, 500)
+    method = methods.make("minference", t, 64, 0, 1, form="kernel", token_mask=True)
+
+    def keys(columns, offsets):
+        mask = method.by_kernel([(columns, offsets, np.inf)]).token_mask(500)[0]
+        return np.flatnonzero(mask[255]).tolist()
+
+    # 200 would begin before key 0; 70 has the keys 122 to 185; column 30 lies in a tile.
+    apart = [*range(64), 100, *range(122, 186), *range(192, 256)]
+    assert keys([30, 100], [0, 70, 200]) == apart
+    # 60 begins at 132, ten keys after 70: their range grows by 64, and again for 0.
+    assert keys([], [0, 60, 70]) == list(range(122, 256))
+    # It would reach 250 for keys up to 195.
+    assert keys([], [60, 70]) == list(range(122, 250))
 
 
 def test_a_token_mask_by_hand():

@@ -4,13 +4,15 @@
 /* The rules of a block kept in part, as core/selection.h writes them. */
 static bool rule_keeps(const struct sw_selection *sel, int unit, int32_t e, int t, int u)
 {
-    int words = (sel->block + 63) / 64, bit = t % sel->block;
+    int words = (sel->block + 63) / 64, bit = t % sel->block, key = u % sel->block;
     if (t - u < sel->window || u < sel->sink)
         return true;
     if (sel->columns && sel->columns[(size_t)unit * (size_t)sel->mask_ld + (size_t)u])
         return true;
     if (sel->slashes && sel->slashes[(size_t)unit * (size_t)sel->mask_ld + (size_t)(t - u)])
         return true;
+    if (sel->keys)
+        return sel->keys[(size_t)e * (size_t)words + (size_t)(key / 64)] >> (key % 64) & 1;
     return sel->queries &&
            (sel->queries[(size_t)e * (size_t)words + (size_t)(bit / 64)] >> (bit % 64) & 1);
 }

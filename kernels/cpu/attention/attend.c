@@ -73,6 +73,7 @@ struct sw_key_list sw_cpu_key_list(const struct sw_selection *s, int64_t row, in
                                 .columns = s->columns ? s->columns + line : NULL,
                                 .slashes = s->slashes ? s->slashes + line : NULL,
                                 .queries = s->queries ? s->queries + at * words : NULL,
+                                .keys = s->keys ? s->keys + at * words : NULL,
                                 .words = words};
 }
 

@@ -45,7 +45,7 @@ struct sw_key_list {
     int n_blocks;
     int window, sink;
     const uint8_t *columns, *slashes; /* of the unit, or NULL */
-    const uint64_t *queries;          /* [n_blocks, words], or NULL */
+    const uint64_t *queries, *keys;   /* [n_blocks, words], or NULL */
     int words;
 };
 

@@ -44,10 +44,10 @@ static void keep_task(void *ctx, long task, int worker)
         p->out->indices[e] = j;
         if (p->out->whole)
             p->out->whole[e] = a->queries && j == i;
-        if (a->queries)
-            memcpy(p->out->queries + (size_t)e * (size_t)p->words,
-                   a->queries + (at + (size_t)j) * (size_t)p->words,
-                   (size_t)p->words * sizeof *a->queries);
+        const uint64_t *bits = a->keys ? a->keys : a->queries;
+        if (bits)
+            memcpy((a->keys ? p->out->keys : p->out->queries) + (size_t)e * (size_t)p->words,
+                   bits + (at + (size_t)j) * (size_t)p->words, (size_t)p->words * sizeof *bits);
         e++;
     }
 }
@@ -55,7 +55,7 @@ static void keep_task(void *ctx, long task, int worker)
 static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep *a, int64_t total,
                               int words, struct sw_selection *out)
 {
-    bool by_token = a->columns || a->slashes, masked = by_token || a->queries;
+    bool by_token = a->columns || a->slashes, masked = by_token || a->queries || a->keys;
     if (total > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED,
                        "select_keep: %lld list entries; 32-bit offsets end at 2^31",
@@ -64,6 +64,10 @@ static enum sw_status reserve(struct sw_backend *be, const struct sw_select_keep
     if (!masked)
         return SW_OK;
     SW_TRY(sw_selection_reserve_masks(out, by_token ? a->mask_ld : 0, words));
+    if (a->keys) {
+        out->keys = out->queries;
+        out->queries = NULL;
+    }
     size_t bytes = (size_t)a->keep.units * (size_t)a->mask_ld;
     if (a->columns)
         memcpy(out->columns, a->columns, bytes);
@@ -84,11 +88,14 @@ enum sw_status sw_cpu_select_keep(struct sw_backend *be, const struct sw_select_
     CPU_NEED(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) &&
              a->n > (a->row0 + a->rows - 1) * (int64_t)a->block);
     CPU_NEED(!(a->columns || a->slashes) || (a->mask_ld >= a->n && !a->queries));
+    CPU_NEED(!a->queries || !a->keys);
     size_t rows = (size_t)a->keep.units * (size_t)a->rows;
     void *scratch;
     SW_TRY(sw_cpu_scratch(be, rows * sizeof(int32_t), &scratch));
-    struct keep p = {
-        .a = a, .out = out, .count = scratch, .words = a->queries ? sw_query_words(a->block) : 0};
+    struct keep p = {.a = a,
+                     .out = out,
+                     .count = scratch,
+                     .words = a->queries || a->keys ? sw_query_words(a->block) : 0};
     int32_t *count = scratch;
     sw_workers_run(cpu_of(be)->workers, (long)rows, keep_task, &p);
     int64_t total = 0;

@@ -69,6 +69,7 @@ enum sw_status sw_cuda_attend_args(struct cuda_state *s, const struct sw_attend 
         r.columns = sel->columns;
         r.slashes = sel->slashes;
         r.queries = sel->queries;
+        r.keys = sel->keys;
         r.mask_ld = sel->mask_ld;
         r.query_words = (B + 63) / 64;
     }

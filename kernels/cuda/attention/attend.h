@@ -25,7 +25,7 @@ struct attend_args {
     int block_log2, rows, row0, units_per_seq, window, sink;
     /* token masks of partial blocks (selection.h); NULL: none */
     const uint8_t *columns, *slashes;
-    const uint64_t *queries;
+    const uint64_t *queries, *keys;
     int mask_ld, query_words;
 };
 
@@ -35,7 +35,7 @@ struct key_list {
     int block_log2, count;
     int n_k, window, sink;
     const uint8_t *columns, *slashes; /* of this unit */
-    const uint64_t *queries;          /* of the first entry */
+    const uint64_t *queries, *keys;   /* of the first entry */
     int query_words;
 };
 
@@ -49,7 +49,7 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     l.window = a.window;
     l.sink = a.sink;
     l.columns = l.slashes = nullptr;
-    l.queries = nullptr;
+    l.queries = l.keys = nullptr;
     l.query_words = a.query_words;
     if (!a.indices) {
         l.index = nullptr;
@@ -69,6 +69,8 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
         l.slashes = a.slashes + lines;
     if (a.queries)
         l.queries = a.queries + (int64_t)from * a.query_words;
+    if (a.keys)
+        l.keys = a.keys + (int64_t)from * a.query_words;
     l.count = a.indptr[row + 1] - from;
     return l;
 }
@@ -122,9 +124,10 @@ __device__ inline bool pair_kept(const key_list &l, int t, int key, int slot, bo
     if (!partial || t - key < l.window || key < l.sink || (l.columns && l.columns[key]) ||
         (l.slashes && l.slashes[t - key]))
         return true;
-    int bit = t & ((1 << l.block_log2) - 1);
-    return l.queries &&
-           l.queries[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
+    const uint64_t *bits = l.keys ? l.keys : l.queries;
+    int bit = (l.keys ? key : t) & ((1 << l.block_log2) - 1);
+    return bits &&
+           bits[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
 }
 __device__ inline bool slot_partial(const key_list &l, int slot)
 {

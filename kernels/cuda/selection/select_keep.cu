@@ -8,7 +8,8 @@ struct keep_args {
     struct sw_select_keep in;
     int32_t *counts, *indptr, *indices;
     uint8_t *whole;
-    uint64_t *queries;
+    const uint64_t *bits; /* queries or keys, and where they go */
+    uint64_t *bits_out;
     int words;
 };
 
@@ -45,9 +46,9 @@ __global__ void __launch_bounds__(THREADS) keep_fill(keep_args a)
             a.indices[e] = j;
             if (a.whole)
                 a.whole[e] = a.in.queries && j == i;
-            for (int w = 0; a.queries && w < a.words; w++)
-                a.queries[e * a.words + w] =
-                    a.in.queries[(keep_row(a.in.keep, u, r) - a.in.keep.data + j) * a.words + w];
+            for (int w = 0; w < a.words; w++)
+                a.bits_out[e * a.words + w] =
+                    a.bits[(keep_row(a.in.keep, u, r) - a.in.keep.data + j) * a.words + w];
         }
         at += total.a;
     }
@@ -59,13 +60,14 @@ enum sw_status sw_cuda_select_keep(struct sw_backend *be, const struct sw_select
     struct cuda_state *s = state_of(be);
     REQUIRE(sw_keep_holds(&a->keep, a->rows, a->row0 + a->rows) && a->rows >= 1 && a->row0 >= 0,
             "select_keep");
+    REQUIRE(!a->queries || !a->keys, "select_keep");
     int64_t rows = (int64_t)a->keep.units * a->rows,
             full = (int64_t)a->rows * (2 * (int64_t)a->row0 + a->rows + 1) / 2 * a->keep.units;
     if (full > INT32_MAX)
         return SW_FAIL(SW_EUNSUPPORTED, "selection: %lld blocks are more than a list can hold",
                        (long long)full);
-    bool by_token = a->columns || a->slashes, masked = by_token || a->queries;
-    int words = a->queries ? (a->block + 63) / 64 : 0;
+    bool by_token = a->columns || a->slashes, masked = by_token || a->queries || a->keys;
+    int words = a->queries || a->keys ? (a->block + 63) / 64 : 0;
     SW_TRY(sw_cuda_selection_reserve(out, be, a->keep.units, a->rows, full, masked));
     if (masked)
         SW_TRY(sw_cuda_selection_reserve_masks(out, by_token ? a->mask_ld : 0, words));
@@ -76,9 +78,12 @@ enum sw_status sw_cuda_select_keep(struct sw_backend *be, const struct sw_select
     out->free_diagonal = a->free_diagonal;
     void *counts;
     SW_TRY(sw_cuda_scratch(s, SCRATCH_ROWS, (size_t)rows * sizeof(int32_t), &counts));
-    keep_args k = {
-        *a,   static_cast<int32_t *>(counts), out->indptr, out->indices, out->whole, out->queries,
-        words};
+    keep_args k = {*a,         static_cast<int32_t *>(counts), out->indptr,  out->indices,
+                   out->whole, a->keys ? a->keys : a->queries, out->queries, words};
+    if (a->keys) {
+        out->keys = out->queries;
+        out->queries = NULL;
+    }
     dim3 grid((unsigned)a->rows, (unsigned)a->keep.units);
     keep_count<<<grid, THREADS, 0, queue_on(s)>>>(k);
     LAUNCHED(s, "select_keep, count");

@@ -34,8 +34,11 @@ class MInference(Method):
         "local_tokens": 3968,
         "top_blocks": 100,
         "token_mask": False,
+        "form": "lines",
         "scale": 1.0,
     }
+
+    native_defaults = {"form": "kernel", "token_mask": True}
 
     def prefill(self, layer):
         q, k, _ = self.tensors.layers[layer]
@@ -80,6 +83,9 @@ class MInference(Method):
         a, n = self.last_rows(layer), self.tensors.n
         heads = [self.kept_lines(v, s) for v, s in zip(lines.columns(a), lines.diagonals(a))]
 
+        if self.params["form"] == "kernel":
+            return self.by_kernel(heads)
+
         def met(offsets):
             return lambda i: set().union(
                 *(lines.offset_blocks(i, int(d), self.block) for d in offsets)
@@ -100,6 +106,46 @@ class MInference(Method):
             [(np.isin(u, kept) | np.isin(t - u, offsets)) & (u <= t) for kept, offsets, _ in heads]
         )
         return self.from_mask(mask, [margin for *_, margin in heads], blocks.lists)
+
+    def by_kernel(self, heads):
+        """What the released kernel reads. A tile of 64 queries (of a block where that is larger)
+        that ends before token e takes slash δ as the keys [e - δ - 64, e - δ), from the farthest
+        slash on; one that begins within 64 keys after the range so far lengthens it by 64."""
+        n, tile = self.tensors.n, max(64, self.block)
+
+        def read(kept, offsets, t):
+            e = (t // tile + 1) * tile
+            ends = np.sort([max(e - d, tile) for d in offsets if d < e])
+            ranges = []
+            for end in ends:
+                if not ranges or end > ranges[-1][1] + tile:
+                    ranges.append([end - tile, end])
+                elif end > ranges[-1][1]:
+                    ranges[-1][1] += tile
+            keys = np.isin(np.arange(n), kept)
+            for begin, end in ranges:
+                keys[begin:end] = True
+            return keys & (np.arange(n) <= t)
+
+        mask = np.stack([[read(v, s, t) for t in range(n)] for v, s, _ in heads])
+        first, last = selection.prefill_rows(n, self.block)
+        # Blocks that the tile reads, up to the row's own, whether or not a query may see the keys.
+        lists = [
+            [
+                np.unique(
+                    np.append(
+                        np.flatnonzero(unit[f : t + 1].any(axis=0)) // self.block, t // self.block
+                    )
+                )
+                for f, t in zip(first, last)
+            ]
+            for unit in mask
+        ]
+        margins = [margin for *_, margin in heads]
+        if self.params["token_mask"]:
+            return self.from_mask(mask, margins, lists)
+        margin = [[m] * len(first) for m in margins]
+        return selection.Selection(self.block, lists, first, last, margin=margin)
 
     def a_shape(self, layer):
         n, heads, block = self.tensors.n, self.tensors.heads, self.block
@@ -156,12 +202,16 @@ REFERENCE = MInference
 VARIATIONS = [{"last_queries": 20}, {"pattern": "block_sparse"}, {"pattern": "a_shape"}]
 LINES = {"vertical_size": 40, "slash_size": 110}
 A_SHAPE = {"pattern": "a_shape", "init_tokens": 20, "local_tokens": 50}
+BLOCKS = {"form": "lines", "token_mask": False}
 NATIVE_VARIATIONS = [
     LINES,
-    {**LINES, "token_mask": True},
-    {**LINES, "scale": 1.5},
-    {**LINES, "last_queries": 20},
+    {**LINES, "token_mask": False},
+    {**LINES, **BLOCKS},
+    {**LINES, "form": "lines"},
+    {**LINES, **BLOCKS, "scale": 1.5},
+    {**LINES, "scale": 0.4},
+    {**LINES, **BLOCKS, "last_queries": 20},
     {"pattern": "block_sparse", "top_blocks": 4},
+    {**A_SHAPE, "token_mask": False},
     A_SHAPE,
-    {**A_SHAPE, "token_mask": True},
 ]

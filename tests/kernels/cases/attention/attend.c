@@ -11,7 +11,14 @@
 #include "tests/support/reference.h"
 
 enum { Q, K, V, LIST, OUT };
-enum rule { WHOLE, WINDOW, LINES, QUERIES, FREE }; /* of blocks kept in part; a free diagonal */
+enum rule {
+    WHOLE,
+    WINDOW,
+    LINES,
+    QUERIES,
+    FREE,
+    KEYS
+}; /* of blocks kept in part; a free diagonal */
 
 struct shape {
     int batch, n_q, n_k, H, Hkv, d, B; /* B 0: dense */
@@ -46,7 +53,7 @@ static struct sw_attend call(const struct shape *s, void *const *at)
 static void random_masks(struct sw_selection *s, const struct shape *c, uint64_t seed)
 {
     int mask_ld = c->rule == LINES ? c->n_k + 2 : 0,
-        words = c->rule == QUERIES ? sw_query_words(c->B) : 0;
+        words = c->rule == QUERIES || c->rule == KEYS ? sw_query_words(c->B) : 0;
     sw_must(sw_selection_reserve_masks(s, mask_ld, words), "reserve_masks");
     for (int x = 0; x < s->units * mask_ld; x++) {
         s->columns[x] = sw_int(seed, (uint64_t)x, 0, 5) == 0;
@@ -56,12 +63,13 @@ static void random_masks(struct sw_selection *s, const struct shape *c, uint64_t
         s->queries[w] = sw_rng_u64(seed, SW_RNG_TEST, (uint64_t)w);
     if (seed % 500 == 0 && mask_ld)
         s->columns = NULL;
+    if (c->rule == KEYS) {
+        s->keys = s->queries;
+        s->queries = NULL;
+    }
 }
 
-static bool in_part(const struct shape *c)
-{
-    return c->rule == WINDOW || c->rule == LINES || c->rule == QUERIES;
-}
+static bool in_part(const struct shape *c) { return c->rule != WHOLE && c->rule != FREE; }
 
 /* Random blocks, by `chance` in ten; a query sees at least itself, or a block if its own is free.
  */
@@ -79,7 +87,7 @@ static void random_list(struct sw_selection *s, const struct shape *c, int chanc
     s->window = c->rule == WINDOW ? c->B + c->B / 3 + 1 : 0;
     s->sink = c->rule == WINDOW ? c->B / 2 : 0;
     s->free_diagonal = c->rule == FREE;
-    if (c->rule == LINES || c->rule == QUERIES)
+    if (in_part(c) && c->rule != WINDOW)
         random_masks(s, c, seed);
     int32_t at = 0;
     uint64_t draw = 0;
@@ -91,7 +99,7 @@ static void random_list(struct sw_selection *s, const struct shape *c, int chanc
             if (!forced && sw_int(seed, draw++, 0, 9) >= chance)
                 continue;
             if (in_part(c))
-                s->whole[at] = sw_int(seed, draw++, 0, 1) || (c->rule == QUERIES && j == i);
+                s->whole[at] = sw_int(seed, draw++, 0, 1) || (c->rule > LINES && j == i);
             s->indices[at++] = j;
         }
     }
@@ -390,6 +398,10 @@ static const struct shape shapes[] = {
     {2, 1, 64, 6, 2, 96, 16, 6, LINES, 0, 0},       {2, 1, 64, 6, 2, 96, 16, 6, QUERIES, 0, 0},
     {1, 1, 1500, 4, 2, 64, 128, 2, LINES, 0, 0},    {1, 1, 1500, 4, 2, 64, 128, 2, QUERIES, 0, 0},
     {2, 1, 65, 3, 3, 40, 32, 1, LINES, 0, 0},       {2, 1, 65, 3, 3, 40, 32, 1, QUERIES, 0, 0},
+    {2, 100, 100, 6, 2, 64, 16, 2, KEYS, 0, 0},     {1, 199, 199, 3, 3, 128, 64, 1, KEYS, 0, 0},
+    {2, 330, 330, 4, 2, 80, 128, 4, KEYS, 0, 0},    {2, 250, 250, 2, 1, 64, 24, 1, KEYS, 0, 0},
+    {1, 600, 600, 2, 1, 64, 256, 2, KEYS, 0, 0},    {1, 1, 300, 8, 1, 64, 64, 1, KEYS, 0, 0},
+    {2, 1, 64, 6, 2, 96, 16, 6, KEYS, 0, 0},        {1, 1, 1500, 4, 2, 64, 128, 2, KEYS, 0, 0},
     {1, 250, 250, 2, 1, 64, 100, 2, LINES, 0, 0},   {1, 250, 250, 2, 1, 64, 100, 2, QUERIES, 0, 0},
 };
 /* CUDA: blocks of 16 and 256, other head dimensions, batches, chunks, more tiles than fit at once;

@@ -3,7 +3,7 @@
 
 enum { KEEP, COLUMNS, SLASHES, QUERIES, LIST };
 /* a variant */
-enum { NO_RULE, BY_COLUMNS, BY_SLASHES, BY_BOTH, BY_QUERIES, FREE_DIAGONAL, RULES };
+enum { NO_RULE, BY_COLUMNS, BY_SLASHES, BY_BOTH, BY_QUERIES, BY_KEYS, FREE_DIAGONAL, RULES };
 
 struct shape {
     int n, n_q, B, units;
@@ -20,6 +20,7 @@ static struct sw_select_keep keep_of(const struct sw_case *c, void *const *at)
                                    .slashes = v == BY_SLASHES || v == BY_BOTH ? at[SLASHES] : NULL,
                                    .mask_ld = s->n + 5,
                                    .queries = v == BY_QUERIES ? at[QUERIES] : NULL,
+                                   .keys = v == BY_KEYS ? at[QUERIES] : NULL,
                                    .free_diagonal = v == FREE_DIAGONAL,
                                    .block = s->B,
                                    .n = s->n,
@@ -69,6 +70,9 @@ static int wrong_in(const struct sw_case *c, const struct sw_selection *list, in
         size_t at = (size_t)(keep + j - a.keep.data) * words;
         wrong += list->indices[e] != j;
         wrong += list->whole && list->whole[e] != (a.queries && j == i);
+        wrong += a.keys && memcmp(list->keys + (size_t)e * words,
+                                  a.keys + (size_t)(keep + j - a.keep.data) * words,
+                                  words * sizeof *a.keys) != 0;
         wrong += a.queries && memcmp(list->queries + (size_t)e * words, a.queries + at,
                                      words * sizeof *a.queries) != 0;
         e++;
@@ -90,7 +94,7 @@ static void check(struct sw_case *c, struct sw_backend *be, const struct sw_resu
     bool ruled = c->variant != NO_RULE && c->variant != FREE_DIAGONAL;
     bool right = !list->whole == !ruled && list->free_diagonal == a.free_diagonal &&
                  !list->columns == !a.columns && !list->slashes == !a.slashes &&
-                 !list->queries == !a.queries;
+                 !list->queries == !a.queries && !list->keys == !a.keys;
     sw_holds(right, "other rules");
     for (int row = 0; right && row < s->units * a.rows; row++) {
         int wrong = wrong_in(c, list, row / a.rows, row % a.rows);
