@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -45,6 +46,9 @@ NAMES = {
     "xattention": "XAttention",
     "moba": "MoBA (untrained)",
     "nsa": "NSA (untrained)",
+    "reuse kascade": "Kascade: true mass in few layers, copied between (`reuse`)",
+    "reuse last_anchor": "one-hop in every fourth layer, copied between (`reuse`, `last_anchor`)",
+    "reuse running_mean": "mean of one-hop scores of all layers below (`reuse`, `running_mean`)",
     "minference": "MInference",
     "flexprefill": "FlexPrefill",
     "spargeattn": "SpargeAttn",
@@ -197,83 +201,98 @@ def quickstart_says():
     )
 
 
+@dataclass(frozen=True)
 class Walk:
-    """compare-walk.md: its two lengths, and what is asked of it."""
+    """A report of one model with 32 windows, and what is asked of it. cells: (tokens, density)."""
 
-    lengths = (2048, 4096)
-    densities = ("0.1", "0.2", "0.4")
+    name: str
+    model: str
+    cells: tuple[tuple[int, str], ...]
 
-    @staticmethod
-    def where(length, method, density, column):
-        section = f"smollm2-135m-instruct (task), prefill, {length} tokens"
-        return section, method, density, column
+    @property
+    def lengths(self):
+        return tuple(dict.fromkeys(length for length, _ in self.cells))
 
-    @classmethod
-    def figure(cls, *where):
-        return report("compare-walk").figure(*cls.where(*where))
+    def where(self, length, method, density, column):
+        return f"{self.model} (task), prefill, {length} tokens", method, density, column
 
-    @classmethod
-    def number(cls, *where):
-        return report("compare-walk").number(*cls.where(*where))
+    def figure(self, *where):
+        return report(self.name).figure(*self.where(*where))
 
-    @classmethod
-    def everywhere(cls, method, column):
+    def number(self, *where):
+        return report(self.name).number(*self.where(*where))
+
+    def text(self, *where):
+        return report(self.name).text(*self.where(*where))
+
+    def everywhere(self, method, column):
         """Ends of the intervals at each length and density."""
         return [
-            report("compare-walk").interval(*cls.where(length, method, density, column))
-            for length in cls.lengths
-            for density in cls.densities
+            report(self.name).interval(*self.where(length, method, density, column))
+            for length, density in self.cells
         ]
 
-    @classmethod
-    def worse(cls, method, than):
+    def worse(self, method, than):
         """Worse perplexity, at each length and density?"""
         return all(
-            cls.number(length, method, density, PPL) > cls.number(length, than, density, PPL)
-            for length in cls.lengths
-            for density in cls.densities
+            self.number(length, method, density, PPL) > self.number(length, than, density, PPL)
+            for length, density in self.cells
         )
 
 
-def walk_table():
-    methods = sorted(
-        (
-            "oracle",
-            "xattention",
-            "moba",
-            "nsa",
-            "sketchwalk icml",
-            "onehop icml",
-            "onehop softmax",
-            "sink_window",
-            "sketchwalk softmax",
-            "random",
-            "sketchwalk arxiv signed",
-            "sketchwalk arxiv",
-            "onehop arxiv",
-        ),
-        key=lambda method: Walk.number(2048, method, "0.2", PPL),
-    )
+SMOLLM2 = Walk(
+    "compare-walk",
+    "smollm2-135m-instruct",
+    tuple((length, density) for length in (2048, 4096) for density in ("0.1", "0.2", "0.4")),
+)
+QWEN = Walk(
+    "compare-walk-qwen",
+    "qwen2.5-coder-0.5b-instruct",
+    ((4096, "0.1"), (4096, "0.2"), (4096, "0.4"), (16384, "0.1"), (16384, "0.2")),
+)
+ONE_HOP = (
+    "oracle",
+    "xattention",
+    "moba",
+    "nsa",
+    "sketchwalk icml",
+    "onehop icml",
+    "onehop softmax",
+    "sink_window",
+    "sketchwalk softmax",
+    "random",
+    "sketchwalk arxiv signed",
+    "sketchwalk arxiv",
+    "onehop arxiv",
+)
+ACROSS_LAYERS = ("reuse kascade", "reuse last_anchor", "reuse running_mean")
+
+
+def tokens_of(length):
+    return f"{length // 1024}K"
+
+
+def walk_table(walk, methods):
+    first, second = walk.lengths
     rows = []
-    for method in ("dense", *methods):
+    for method in ("dense", *sorted(methods, key=lambda m: walk.number(first, m, "0.2", PPL))):
         row = [NAMES[method]]
-        for length in Walk.lengths:
-            row.append(Walk.figure(length, method, "0.2", PPL))
+        for length in walk.lengths:
+            row.append(walk.figure(length, method, "0.2", PPL))
             # The ablation has no one-hop of its own: signs matter before the walk too.
             own = method in ("sketchwalk icml", "sketchwalk softmax", "sketchwalk arxiv")
-            row.append(
-                report("compare-walk").text(*Walk.where(length, method, "0.2", NLL)) if own else ""
-            )
-        row.append(Walk.figure(2048, method, "0.2", "block recall"))
-        row.append(Walk.figure(2048, method, "0.2", "rollout recall"))
+            own = own or method in ACROSS_LAYERS
+            row.append(walk.text(length, method, "0.2", NLL) if own else "")
+        row.append(walk.figure(first, method, "0.2", "block recall"))
+        row.append(walk.figure(first, method, "0.2", "rollout recall"))
         rows.append(row)
     head = [
         "density 0.2",
-        "ppl 2K",
-        "ΔNLL to its one-hop, 2K",
-        "ppl 4K",
-        "ΔNLL to its one-hop, 4K",
-        "top blocks found, 2K",
+        f"ppl {tokens_of(first)}",
+        f"ΔNLL to its one-hop, {tokens_of(first)}",
+        f"ppl {tokens_of(second)}",
+        f"ΔNLL to its one-hop, {tokens_of(second)}",
+        f"top blocks found, {tokens_of(first)}",
         "of rolled-out attention",
     ]
     return table(head, rows)
@@ -281,22 +300,22 @@ def walk_table():
 
 def walk_says():
     def figure(method, column=PPL):
-        return Walk.figure(2048, method, "0.2", column)
+        return SMOLLM2.figure(2048, method, "0.2", column)
 
     printed, signed = "sketchwalk arxiv", "sketchwalk arxiv signed"
     released, softmax = "sketchwalk icml", "sketchwalk softmax"
     yield (
-        Walk.worse(printed, "random") and Walk.worse(printed, signed),
+        SMOLLM2.worse(printed, "random") and SMOLLM2.worse(printed, signed),
         "The algorithm **as printed** (`arxiv`) is worse than random blocks on this model, at "
         f"every density and both lengths: {figure(printed)} against {figure('random')} at density "
         "0.2 and 2K. Its even power ranks a strongly negative score like a strongly positive one. "
         f"Keeping the sign through the power mends a part of it: {figure(signed)}.",
     )
-    gains = Walk.everywhere(released, NLL)
+    gains = SMOLLM2.everywhere(released, NLL)
     apart = [ends for ends in gains if ends[0] > 0 or ends[1] < 0]
     furthest = max(abs(end) for ends in gains for end in ends)
     yield (
-        Walk.worse(printed, released) and Walk.worse(softmax, released) and len(apart) <= 1,
+        SMOLLM2.worse(printed, released) and SMOLLM2.worse(softmax, released) and len(apart) <= 1,
         "The **released** code's form (`icml`) is the best of the three at every density and both "
         f"lengths; its walk is level with its own one-hop scores: of {len(gains)} intervals of the "
         f"difference {len(gains) - len(apart)} hold zero, and none reaches further from it than "
@@ -304,10 +323,54 @@ def walk_says():
     )
     walk, hop = (figure(m, "rollout recall") for m in (softmax, "onehop softmax"))
     yield (
-        all(low > 0 for low, _ in Walk.everywhere(softmax, NLL)) and float(walk) > float(hop),
+        all(low > 0 for low, _ in SMOLLM2.everywhere(softmax, NLL)) and float(walk) > float(hop),
         "A causal softmax before the power, our **softmax form** (`softmax`), makes a walk that "
         f"finds the blocks of rolled-out attention ({walk} of them at 0.2 and 2K, its one-hop "
         f"{hop}), and costs perplexity for it at every density and both lengths.",
+    )
+
+
+def apart(intervals):
+    return [ends for ends in intervals if ends[0] > 0 or ends[1] < 0]
+
+
+def qwen_says():
+    def figure(method):
+        return QWEN.figure(4096, method, "0.2", PPL)
+
+    printed, released, softmax = "sketchwalk arxiv", "sketchwalk icml", "sketchwalk softmax"
+    yield (
+        QWEN.worse(printed, "random") and QWEN.worse(softmax, "onehop softmax"),
+        "Here too the algorithm **as printed** is worse than random blocks at every density and "
+        f"length ({figure(printed)} against {figure('random')} at density 0.2 and 4K), and the "
+        f"softmax form's walk costs perplexity ({figure(softmax)}, its one-hop "
+        f"{figure('onehop softmax')}).",
+    )
+    gains = QWEN.everywhere(released, NLL)
+    furthest = max(abs(end) for ends in gains for end in ends)
+    yield (
+        len(apart(gains)) <= 1 and all(ends[1] > 0 for ends in gains),
+        f"The **released** walk is level with its own one-hop scores: of {len(gains)} intervals "
+        f"{len(gains) - len(apart(gains))} hold zero, none lies below it, and none reaches further "
+        f"from it than {furthest:.4f} nats.",
+    )
+    copied = QWEN.everywhere("reuse last_anchor", NLL)
+    furthest = max(abs(end) for ends in copied for end in ends)
+    summed = QWEN.everywhere("reuse running_mean", NLL)
+    yield (
+        furthest < 0.02 and all(high > 0 for _, high in summed),
+        "Earlier layers **without** a hop: copying the list of the last of every fourth layer "
+        f"(`last_anchor`) is within {furthest:.4f} nats of one-hop scores in every layer, at a "
+        "quarter of their selections; the mean of the scores of all layers below "
+        "(`running_mean`) is never better than the layer's own.",
+    )
+    better = QWEN.everywhere("reuse kascade", NLL)
+    yield (
+        all(high < 0 for _, high in better),
+        "What helps here is a better score, not a way through the layers: Kascade's anchors take "
+        "the true mass of attention, a list for each KV group, and the layers between them, which "
+        "only copy those lists, beat sketches made anew in each layer, one list for all heads, at "
+        f"every density and length: {figure('reuse kascade')} against {figure('onehop icml')}.",
     )
 
 
@@ -321,12 +384,12 @@ def front_says():
         "random",
         "sketchwalk arxiv",
     )
-    figures = [Walk.figure(2048, name, "0.2", PPL) for name in names]
+    figures = [SMOLLM2.figure(2048, name, "0.2", PPL) for name in names]
     dense, released, hop, softmax, random, printed = figures
-    gains = Walk.everywhere("sketchwalk icml", NLL)
+    gains = SMOLLM2.everywhere("sketchwalk icml", NLL)
     yield (
         sorted(figures, key=float) == figures
-        and Walk.worse("sketchwalk arxiv", "random")
+        and SMOLLM2.worse("sketchwalk arxiv", "random")
         and sum(low > 0 or high < 0 for low, high in gains) <= 1,
         "With 32 windows and the same model, at density 0.2: "
         f"dense {dense}, released {released} (its one-hop scores {hop}), softmax form {softmax}, "
@@ -441,8 +504,10 @@ BLOCKS = {
     "quickstart": quickstart,
     "quickstart-says": lambda: said(quickstart_says()),
     "front": lambda: said(front_says(), bullet=""),
-    "walk": walk_table,
+    "walk": lambda: walk_table(SMOLLM2, ONE_HOP),
     "walk-says": lambda: said(walk_says()),
+    "walk-qwen": lambda: walk_table(QWEN, (*ONE_HOP, *ACROSS_LAYERS)),
+    "walk-qwen-says": lambda: said(qwen_says()),
     "field": field_table,
     "field-says": lambda: said(field_says()),
 }
