@@ -6,7 +6,7 @@
  *
  * Errors: SW_ENOMEM (message has the bytes asked and free), SW_EDEVICE (sticky device error),
  * SW_EUNSUPPORTED (a shape that a kernel of this backend does not handle; `why` in the message),
- * SW_EINTERNAL for arguments that break a contract of those two headers. */
+ * SW_EINTERNAL for arguments that break what those two headers ask. */
 #ifndef SW_BACKEND_H
 #define SW_BACKEND_H
 

@@ -12,7 +12,7 @@ enum { RESAMPLES = 2000, FEW = 8 };
 double sw_mean(const double *x, int n)
 {
     double sum = 0;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         sum += x[i];
     return n > 0 ? sum / n : NAN;
 }
@@ -74,7 +74,7 @@ enum sw_status sw_median_error(const double *x, int n, double *median, double *e
         *error = (sorted[n - c] - sorted[c - 1]) / (2 * z);
     } else if (n > 1) {
         double mean = sw_mean(x, n), squares = 0;
-        for (int i = 0; i < n; ++i)
+        for (int i = 0; i < n; i++)
             squares += (x[i] - mean) * (x[i] - mean);
         *error = 1.2533141373155003 * sqrt(squares / (n - 1) / n);
     }
@@ -104,9 +104,9 @@ enum sw_status sw_interval_mean(const double *x, int n, uint64_t seed, struct sw
     double *means = malloc(RESAMPLES * sizeof *means);
     if (!means)
         return SW_FAIL(SW_ENOMEM, "out of memory (bootstrap of %d samples)", n);
-    for (int r = 0; r < RESAMPLES; ++r) {
+    for (int r = 0; r < RESAMPLES; r++) {
         double sum = 0;
-        for (int i = 0; i < n; ++i)
+        for (int i = 0; i < n; i++)
             sum += x[draw(seed, r, (uint64_t)i, n)];
         means[r] = sum / n;
     }
@@ -121,7 +121,7 @@ enum sw_status sw_interval_paired(const double *a, const double *b, int n, uint6
     double *difference = malloc(((size_t)(n > 0 ? n : 0) + 1) * sizeof *difference);
     if (!difference)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d paired samples)", n);
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         difference[i] = a[i] - b[i];
     enum sw_status st = sw_interval_mean(difference, n, seed, out);
     free(difference);
@@ -132,7 +132,7 @@ enum sw_status sw_interval_paired(const double *a, const double *b, int n, uint6
 static double resampled_median(const double *x, int n, uint64_t seed, int r, uint64_t offset,
                                double *scratch)
 {
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         scratch[i] = x[draw(seed, r, offset + (uint64_t)i, n)];
     qsort(scratch, (size_t)n, sizeof *scratch, ascending);
     return sorted_percentile(scratch, n, 50);
@@ -145,7 +145,7 @@ enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_s
     if (error)
         *error = NAN;
     int most = 0, least = 2;
-    for (int s = 0; s < n_sets; ++s) {
+    for (int s = 0; s < n_sets; s++) {
         double median;
         SW_TRY(sw_percentile(sets[s].x, sets[s].n, 50, &median));
         out->value += sets[s].sign * log(median);
@@ -159,14 +159,14 @@ enum sw_status sw_interval_log_medians(const struct sw_sample_set *sets, int n_s
     if (!estimates)
         return SW_FAIL(SW_ENOMEM, "out of memory (bootstrap of %d samples)", most);
     double mean = 0, squares = 0;
-    for (int r = 0; r < RESAMPLES; ++r) {
+    for (int r = 0; r < RESAMPLES; r++) {
         estimates[r] = 0;
-        for (int s = 0; s < n_sets; ++s)
+        for (int s = 0; s < n_sets; s++)
             estimates[r] += sets[s].sign * log(resampled_median(sets[s].x, sets[s].n, seed, r,
                                                                 (uint64_t)s << 32, scratch));
         mean += estimates[r] / RESAMPLES;
     }
-    for (int r = 0; r < RESAMPLES; ++r)
+    for (int r = 0; r < RESAMPLES; r++)
         squares += (estimates[r] - mean) * (estimates[r] - mean);
     if (error)
         *error = sqrt(squares / (RESAMPLES - 1));

@@ -76,14 +76,14 @@ static enum sw_status check_pair(struct sw_compare_work *w, const struct sw_comp
 static enum sw_status compare_cells(struct sw_compare_work *w)
 {
     sw_compare_pair_cells(&w->base, &w->now);
-    for (int i = 0; i < w->base.n; ++i) {
+    for (int i = 0; i < w->base.n; i++) {
         const struct sw_compared_cell *base = &w->base.cells[i];
         if (base->partner)
             SW_TRY(check_pair(w, base, base->partner));
         else if (!has_status(base, SW_RESULT_SKIPPED))
             SW_TRY(add_finding(w, SW_FINDING_MISSING, base, "not in NEW"));
     }
-    for (int i = 0; i < w->now.n; ++i) {
+    for (int i = 0; i < w->now.n; i++) {
         const struct sw_compared_cell *now = &w->now.cells[i];
         if (!now->partner)
             SW_TRY(add_finding(w, SW_FINDING_EXTRA, now,
@@ -106,7 +106,7 @@ static enum sw_status correct_p(struct sw_compare_work *w, double *noise)
     if (!x)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d figures)", c->n_figures);
     int times = 0;
-    for (int i = 0; i < c->n_figures; ++i) {
+    for (int i = 0; i < c->n_figures; i++) {
         bool tells =
             is_timed(&w->pending[i]) && w->pending[i].relative && !isnan(w->pending[i].error);
         x[i] = tells ? log(c->figures[i].change) : NAN;
@@ -114,7 +114,7 @@ static enum sw_status correct_p(struct sw_compare_work *w, double *noise)
     }
     enum sw_status st = sw_timing_noise(x, c->n_figures, noise);
     c->noise = times ? *noise : NAN;
-    for (int i = 0; i < c->n_figures; ++i) {
+    for (int i = 0; i < c->n_figures; i++) {
         struct sw_figure *f = &c->figures[i];
         if (is_timed(&w->pending[i])) /* NaN with too few samples */
             f->p = erfc(fabs(log(f->change)) / hypot(w->pending[i].error, *noise) / sqrt(2));
@@ -122,7 +122,7 @@ static enum sw_status correct_p(struct sw_compare_work *w, double *noise)
     }
     if (st == SW_OK)
         st = sw_holm(x, c->n_figures);
-    for (int i = 0; i < c->n_figures; ++i)
+    for (int i = 0; i < c->n_figures; i++)
         c->figures[i].p = x[i];
     free(x);
     return st;
@@ -150,7 +150,7 @@ static enum sw_status give_verdicts(struct sw_compare_work *w)
     double noise = NAN;
     SW_TRY(correct_p(w, &noise));
     c->too_noisy = !isnan(c->noise) && !sw_timing_tells(noise, w->rules->slowdown);
-    for (int i = 0; i < c->n_figures; ++i) {
+    for (int i = 0; i < c->n_figures; i++) {
         struct sw_figure *f = &c->figures[i];
         if (f->verdict != SW_VERDICT_INCOMPARABLE)
             f->verdict = w->pending[i].broken ? SW_VERDICT_WORSE
@@ -196,10 +196,10 @@ void sw_comparison_clear(struct sw_comparison *c)
 enum sw_verdict sw_comparison_verdict(const struct sw_comparison *c)
 {
     int found[SW_VERDICTS] = {0};
-    for (int i = 0; i < SW_FIGURE_CLASSES; ++i)
-        for (int v = 0; v < SW_VERDICTS; ++v)
+    for (int i = 0; i < SW_FIGURE_CLASSES; i++)
+        for (int v = 0; v < SW_VERDICTS; v++)
             found[v] += c->counts[i][v];
-    for (int i = 0; i < c->n_findings; ++i) {
+    for (int i = 0; i < c->n_findings; i++) {
         found[SW_VERDICT_WORSE] += c->findings[i].kind == SW_FINDING_FAILED;
         found[SW_VERDICT_INCOMPARABLE] += c->findings[i].kind == SW_FINDING_MISSING ||
                                           c->findings[i].kind == SW_FINDING_INCOMPARABLE;
@@ -207,7 +207,7 @@ enum sw_verdict sw_comparison_verdict(const struct sw_comparison *c)
     found[SW_VERDICT_INCOMPARABLE] += c->pairs == 0;
     static const enum sw_verdict order[] = {SW_VERDICT_WORSE, SW_VERDICT_INCOMPARABLE,
                                             SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER};
-    for (size_t i = 0; i < sizeof order / sizeof order[0]; ++i)
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
         if (found[order[i]])
             return order[i];
     return SW_VERDICT_SAME;

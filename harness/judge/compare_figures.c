@@ -133,7 +133,7 @@ static enum sw_status incomparable(struct sw_compare_work *w, struct sw_figure *
 static bool has_lost(const double *base, const double *now, int n)
 {
     bool lost = false;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         lost |= isfinite(base[i]) && !isfinite(now[i]);
     return lost;
 }
@@ -161,7 +161,7 @@ static enum sw_status compare_paired(struct sw_compare_work *w, const struct sw_
                     sw_interval_paired(v.now, v.base, n, (uint64_t)pair->base->row->seed, &x));
         f->lo = x.lo;
         f->hi = x.hi;
-        for (int i = 0; i < n; ++i)
+        for (int i = 0; i < n; i++)
             v.now[i] -= v.base[i];
         SW_TRY_GOTO(st, out, sw_sign_flip(v.now, n, (uint64_t)pair->base->row->seed, &f->p));
         f->note = sw_compare_text(w, "%d of %d samples moved", moved, n);
@@ -181,7 +181,7 @@ static enum sw_status compare_exact(struct sw_compare_work *w, const struct sw_c
     double tolerance = pair->same_kernels ? pending->tolerance : LAYER_ACROSS * pending->tolerance;
     pending->moved = sw_differing(&f->base, &f->now, 1, pending->tolerance);
     f->change = f->now - f->base;
-    for (int g = 0; g < (pair->same_kernels ? 2 : 1); ++g) {
+    for (int g = 0; g < (pair->same_kernels ? 2 : 1); g++) {
         struct values v;
         enum sw_status st = read_values(pair, groups[g], f->metric, &v);
         if (st == SW_OK && v.n_base != v.n_now)
@@ -214,7 +214,7 @@ static struct baseline baseline_of(const struct sw_compare_work *w,
     const struct sw_tidy_row *const *rows = sw_same_all_dense(w->base.same, base_row, &n);
     if (strcmp(base_row->method, "dense") == 0)
         return found;
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n; i++) {
         const struct sw_compared_cell
             *dense = &w->base.cells[w->base.cell_of[rows[i] - w->base.tidy->rows]],
             *partner = dense->partner;
@@ -246,7 +246,7 @@ static enum sw_status time_ratio(struct sw_figure *f, struct sw_compare_pending 
 {
     struct sw_interval x;
     bool enough = true;
-    for (int i = 0; i < n_sets; ++i)
+    for (int i = 0; i < n_sets; i++)
         enough &= sets[i].n >= TIMED_AT_LEAST;
     SW_TRY(sw_interval_log_medians(sets, n_sets, seed, &x, &pending->error));
     if (!enough) {
@@ -337,7 +337,7 @@ enum sw_status sw_compare_figures(struct sw_compare_work *w, struct sw_compare_p
     SW_TRY(sw_cell_reader_open(w->base.results, pair->base->row->cell, &pair->base_reader));
     enum sw_status st =
         sw_cell_reader_open(w->now.results, pair->now->row->cell, &pair->now_reader);
-    for (const struct sw_watched *what = watched; what->metric && st == SW_OK; ++what)
+    for (const struct sw_watched *what = watched; what->metric && st == SW_OK; what++)
         st = compare_metric(w, pair, what);
     sw_cell_reader_close(pair->base_reader);
     sw_cell_reader_close(pair->now_reader);

@@ -9,7 +9,7 @@
 void sw_compare_clear_side(struct sw_compare_side *s)
 {
     sw_labels_free(s->labels, s->n);
-    for (int i = 0; i < s->n; ++i) {
+    for (int i = 0; i < s->n; i++) {
         free(s->cells[i].experiment);
         free(s->cells[i].identity);
         free(s->cells[i].input);
@@ -54,10 +54,10 @@ static enum sw_status label_cells(struct sw_compare_side *side)
     const char **identities = calloc((size_t)side->n + 1, sizeof *identities);
     if (!identities)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", side->n);
-    for (int i = 0; i < side->n; ++i)
+    for (int i = 0; i < side->n; i++)
         identities[i] = side->cells[i].identity;
     enum sw_status st = sw_labels_make(identities, side->n, &side->labels);
-    for (int i = 0; i < side->n && st == SW_OK; ++i)
+    for (int i = 0; i < side->n && st == SW_OK; i++)
         side->cells[i].label = side->labels[i].full;
     free(identities);
     return st;
@@ -79,7 +79,7 @@ static enum sw_status collect_cells(struct sw_compare_side *side)
     side->by_experiment = calloc((size_t)tidy->count + 1, sizeof(struct sw_compared_cell *));
     if (!side->cells || !side->cell_of || !side->by_experiment)
         return SW_FAIL(SW_ENOMEM, "out of memory (%lld rows)", (long long)tidy->count);
-    for (int64_t i = 0; i < tidy->count; ++i) {
+    for (int64_t i = 0; i < tidy->count; i++) {
         if (i == 0 || strcmp(tidy->rows[i].cell, tidy->rows[i - 1].cell) != 0) {
             side->by_experiment[side->n] = &side->cells[side->n];
             side->cells[side->n++] = (struct sw_compared_cell){.row = &tidy->rows[i], .from = i};
@@ -98,7 +98,7 @@ enum sw_status sw_compare_read_side(const char *results, struct sw_compare_side 
     SW_TRY(sw_tidy_read(results, &side->tidy));
     SW_TRY(sw_same_make(side->tidy, &side->same));
     SW_TRY(collect_cells(side));
-    for (int i = 0; i < side->n; ++i)
+    for (int i = 0; i < side->n; i++)
         SW_TRY(describe_cell(side, &side->cells[i]));
     qsort(side->by_experiment, (size_t)side->n, sizeof(struct sw_compared_cell *), by_experiment);
     return label_cells(side);
@@ -107,7 +107,7 @@ enum sw_status sw_compare_read_side(const char *results, struct sw_compare_side 
 const struct sw_tidy_row *sw_compare_row(const struct sw_compare_side *side,
                                          const struct sw_compared_cell *cell, const char *metric)
 {
-    for (int64_t i = cell->from; i < cell->to; ++i)
+    for (int64_t i = cell->from; i < cell->to; i++)
         if (side->tidy->rows[i].layer < 0 && strcmp(side->tidy->rows[i].metric, metric) == 0)
             return &side->tidy->rows[i];
     return NULL;
@@ -143,7 +143,7 @@ static struct sw_compared_cell *find_partner(const struct sw_compare_side *side,
 {
     struct sw_compared_cell *best = NULL;
     for (int i = first_of(side, cell->experiment);
-         i < side->n && strcmp(side->by_experiment[i]->experiment, cell->experiment) == 0; ++i) {
+         i < side->n && strcmp(side->by_experiment[i]->experiment, cell->experiment) == 0; i++) {
         struct sw_compared_cell *other = side->by_experiment[i];
         if (!other->partner && (!best || likeness(cell, other) > likeness(cell, best)))
             best = other;
@@ -153,7 +153,7 @@ static struct sw_compared_cell *find_partner(const struct sw_compare_side *side,
 
 void sw_compare_pair_cells(struct sw_compare_side *base_side, struct sw_compare_side *now)
 {
-    for (int i = 0; i < base_side->n; ++i) {
+    for (int i = 0; i < base_side->n; i++) {
         struct sw_compared_cell *base = &base_side->cells[i];
         base->partner = find_partner(now, base);
         if (base->partner)

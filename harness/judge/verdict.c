@@ -19,11 +19,11 @@ static uint64_t enumerate(const double *d, int n, double least)
 {
     uint64_t hits = 0;
     double sum = 0;
-    for (uint64_t i = 0; i < (uint64_t)1 << n; ++i) {
+    for (uint64_t i = 0; i < (uint64_t)1 << n; i++) {
         uint64_t gray = i ^ (i >> 1);
         if (i % 1024 == 0) {
             sum = 0;
-            for (int k = 0; k < n; ++k)
+            for (int k = 0; k < n; k++)
                 sum += gray >> k & 1 ? -d[k] : d[k];
         } else {
             int k = __builtin_ctzll(i);
@@ -37,10 +37,10 @@ static uint64_t enumerate(const double *d, int n, double least)
 static uint64_t draw(const double *d, int n, double least, uint64_t seed)
 {
     uint64_t hits = 0;
-    for (uint64_t r = 0; r < DRAWS; ++r) {
+    for (uint64_t r = 0; r < DRAWS; r++) {
         double sum = 0;
         uint64_t bits = 0;
-        for (int k = 0; k < n; ++k) {
+        for (int k = 0; k < n; k++) {
             if (k % 64 == 0)
                 bits = sw_rng_u64(seed, SW_RNG_BOOTSTRAP, r << 32 | (uint64_t)(k / 64));
             sum += bits >> (k % 64) & 1 ? -d[k] : d[k];
@@ -57,7 +57,7 @@ enum sw_status sw_sign_flip(const double *d, int n, uint64_t seed, double *p)
     if (!moved)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d differences)", n);
     int m = 0;
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n; i++) {
         if (d[i] == 0)
             continue;
         moved[m++] = d[i];
@@ -90,12 +90,12 @@ enum sw_status sw_holm(double *p, int n)
     if (!order)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d tests)", n);
     int m = 0;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         if (!isnan(p[i]))
             order[m++] = (struct ranked){p[i], i};
     qsort(order, (size_t)m, sizeof *order, by_p);
     double highest = 0;
-    for (int i = 0; i < m; ++i) {
+    for (int i = 0; i < m; i++) {
         double adjusted = fmin(1, (m - i) * order[i].p);
         highest = fmax(highest, adjusted);
         p[order[i].at] = highest;
@@ -111,13 +111,13 @@ enum sw_status sw_timing_noise(const double *log_ratio, int n, double *noise)
     if (!x)
         return SW_FAIL(SW_ENOMEM, "out of memory (%d times)", n);
     int m = 0;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         if (!isnan(log_ratio[i]))
             x[m++] = log_ratio[i];
     enum sw_status st = SW_OK;
     if (m >= TELLING) {
         st = sw_percentile(x, m, 50, &centre);
-        for (int i = 0; i < m; ++i)
+        for (int i = 0; i < m; i++)
             x[i] = fabs(x[i] - centre);
         if (st == SW_OK)
             st = sw_percentile(x, m, 50, noise);
@@ -142,7 +142,7 @@ enum sw_verdict sw_verdict_paired(double change, bool moved, int better, double 
 int sw_differing(const double *base, const double *now, int n, double tolerance)
 {
     int count = 0;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         if (isnan(base[i]) || isnan(now[i]))
             count += isnan(base[i]) != isnan(now[i]);
         else

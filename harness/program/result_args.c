@@ -10,7 +10,7 @@
 static enum sw_status check_format(const char *format, const char *const *formats)
 {
     char list[64] = "";
-    for (const char *const *f = formats; *f; ++f) {
+    for (const char *const *f = formats; *f; f++) {
         if (strcmp(*f, format) == 0)
             return SW_OK;
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", f == formats ? "" : "|",
@@ -25,7 +25,7 @@ static enum sw_status check_metric(const char *name)
         return SW_OK;
     char shown[80], hint[SW_HINT_SIZE];
     struct sw_nearest nearest = sw_nearest_begin(name);
-    for (const struct sw_metric_info *m = sw_metric_table; m->name; ++m)
+    for (const struct sw_metric_info *m = sw_metric_table; m->name; m++)
         sw_nearest_offer(&nearest, m->name);
     return SW_FAIL(SW_EINPUT,
                    "--metric: found %s, expected one that `swbench help metrics` lists%s",
@@ -50,7 +50,7 @@ enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *fo
            sw_metric_find(cli.positional[folder]))
         ++folder;
     out->results = cli.positional[folder];
-    for (int i = 0; i < cli.n_positional; ++i) {
+    for (int i = 0; i < cli.n_positional; i++) {
         if (i == folder)
             continue;
         if (!sw_cli_has(&cli, "--metric"))
@@ -58,7 +58,7 @@ enum sw_status sw_result_args_parse(int argc, char **argv, const char *const *fo
                            cli.positional[i], out->results);
         out->metrics[out->n_metrics++] = cli.positional[i];
     }
-    for (int i = 0; i < out->n_metrics; ++i)
+    for (int i = 0; i < out->n_metrics; i++)
         SW_TRY(check_metric(out->metrics[i]));
     return SW_OK;
 }

@@ -49,7 +49,7 @@ static enum sw_status parse(const struct sw_cli *cli, struct options *o)
         SW_PARAM_END,
     };
     *o = (struct options){.rules = {.accuracy_drop = 1, .slowdown = 1.10}, .ambiguous = PASS};
-    for (const struct sw_param *p = params; p->name; ++p)
+    for (const struct sw_param *p = params; p->name; p++)
         SW_TRY(take(cli, p, o));
     o->all = sw_cli_has(cli, "--all");
     o->rules.absolute_time = sw_cli_has(cli, "--absolute-time");

@@ -12,7 +12,7 @@
 /* Fewest digits that read back to the same value. */
 static const char *shortest(double value, char text[32])
 {
-    for (int digits = 15; digits <= 17; ++digits) {
+    for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, 32, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
             break;
@@ -29,7 +29,7 @@ static void csv_text(const char *text)
         return;
     }
     putchar('"');
-    for (; *text; ++text) {
+    for (; *text; text++) {
         if (*text == '"')
             putchar('"');
         putchar(*text);
@@ -40,7 +40,7 @@ static void csv_text(const char *text)
 static void json_text(const char *text)
 {
     putchar('"');
-    for (const unsigned char *s = (const unsigned char *)text; *s; ++s) {
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
         if (*s == '"' || *s == '\\')
             printf("\\%c", *s);
         else if (*s < 0x20)
@@ -80,7 +80,7 @@ static void print_row(const struct sw_tidy_row *row, bool json)
 {
     if (json)
         putchar('{');
-    for (const struct sw_tidy_column *c = sw_tidy_columns; c->name; ++c) {
+    for (const struct sw_tidy_column *c = sw_tidy_columns; c->name; c++) {
         char text[32];
         if (c != sw_tidy_columns)
             putchar(',');
@@ -102,7 +102,7 @@ static void print_row(const struct sw_tidy_row *row, bool json)
 static bool wanted(const struct sw_tidy_row *row, const struct sw_result_args *args)
 {
     bool found = args->n_metrics == 0 || row->metric[0] == '\0';
-    for (int i = 0; i < args->n_metrics && !found; ++i)
+    for (int i = 0; i < args->n_metrics && !found; i++)
         found = strcmp(row->metric, args->metrics[i]) == 0;
     return found;
 }
@@ -115,11 +115,11 @@ static enum sw_status print_table(int argc, char **argv)
     SW_TRY(sw_result_args_parse(argc, argv, formats, &args));
     SW_TRY(sw_derived_read(args.results, &tidy, NULL));
     bool json = strcmp(args.format, "jsonl") == 0;
-    for (const struct sw_tidy_column *c = sw_tidy_columns; !json && c->name; ++c)
+    for (const struct sw_tidy_column *c = sw_tidy_columns; !json && c->name; c++)
         printf("%s%s", c == sw_tidy_columns ? "" : ",", c->name);
     if (!json)
         putchar('\n');
-    for (int64_t i = 0; i < tidy->count; ++i)
+    for (int64_t i = 0; i < tidy->count; i++)
         if (wanted(&tidy->rows[i], &args))
             print_row(&tidy->rows[i], json);
     sw_tidy_free(tidy);

@@ -32,7 +32,7 @@ struct merge {
 
 static void clear(struct merge *m)
 {
-    for (int i = 0; i < m->n; ++i) {
+    for (int i = 0; i < m->n; i++) {
         free(m->cells[i].path);
         free(m->cells[i].key);
     }
@@ -86,7 +86,7 @@ static enum sw_status read_folder(struct merge *m, const char *folder, int order
         st = SW_FAIL(SW_ENOMEM, "out of memory (%d cells)", files.count);
     if (grown)
         m->cells = grown;
-    for (int i = 0; i < files.count && st == SW_OK; ++i) {
+    for (int i = 0; i < files.count && st == SW_OK; i++) {
         st = read_cell(files.items[i], &m->cells[m->n]);
         if (st != SW_OK)
             break;
@@ -103,7 +103,7 @@ static enum sw_status read_folder(struct merge *m, const char *folder, int order
 static bool is_of_the_moment(const struct sw_metric_info *info)
 {
     static const char *const units[] = {"ms", "us", "TFLOP/s", "GB/s", "byte"};
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; ++i)
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
         if (strcmp(info->unit, units[i]) == 0)
             return true;
     return false;
@@ -114,7 +114,7 @@ static enum sw_status differs_in(struct sw_cell_reader *a, struct sw_cell_reader
 {
     static const char *const groups[] = {"metrics", "per_layer", "per_layer_head", "samples"};
     *differs = false;
-    for (size_t g = 0; g < sizeof groups / sizeof groups[0] && !*differs; ++g) {
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0] && !*differs; g++) {
         double *x = NULL, *y = NULL;
         int n, m;
         enum sw_status st = sw_cell_reader_values(a, groups[g], metric, &x, &n);
@@ -136,7 +136,7 @@ static enum sw_status difference(const char *one, const char *other, char *names
     if (st == SW_OK)
         st = sw_cell_reader_open(other, "", &b);
     names[0] = '\0';
-    for (const struct sw_metric_info *info = sw_metric_table; info->name && st == SW_OK; ++info) {
+    for (const struct sw_metric_info *info = sw_metric_table; info->name && st == SW_OK; info++) {
         bool differs = false;
         if (!is_of_the_moment(info))
             st = differs_in(a, b, info->name, &differs);
@@ -171,7 +171,7 @@ static int by_key(const void *left, const void *right)
 static enum sw_status settle(struct merge *m, int first, int last)
 {
     const struct found *kept = &m->cells[first];
-    for (int i = first + 1; i < last; ++i) {
+    for (int i = first + 1; i < last; i++) {
         const struct found *other = &m->cells[i];
         char names[1024];
         if (!other->ok || same_file(kept->path, other->path))
@@ -232,7 +232,7 @@ static enum sw_status merge_folders(const struct sw_cli *cli, struct merge *m)
         return SW_FAIL(SW_EINPUT, "%s: found a file, expected a result folder to merge into", out);
     if (has_cells(out))
         SW_TRY(read_folder(m, out, 0));
-    for (int i = 1; i < cli->n_positional; ++i)
+    for (int i = 1; i < cli->n_positional; i++)
         SW_TRY(read_folder(m, cli->positional[i], i));
     return merge(m, out);
 }

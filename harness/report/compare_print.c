@@ -85,8 +85,8 @@ static enum sw_status add_figures(const struct sw_comparison *c, bool all, struc
                                             SW_VERDICT_AMBIGUOUS, SW_VERDICT_BETTER,
                                             SW_VERDICT_SAME};
     for (int judged = 1; judged >= 0; --judged)
-        for (size_t v = 0; v < sizeof order / sizeof order[0]; ++v)
-            for (int i = 0; i < c->n_figures; ++i)
+        for (size_t v = 0; v < sizeof order / sizeof order[0]; v++)
+            for (int i = 0; i < c->n_figures; i++)
                 if (c->figures[i].judged == judged && c->figures[i].verdict == order[v] &&
                     shown(&c->figures[i], all))
                     SW_TRY(add_figure(t, &c->figures[i]));
@@ -126,16 +126,16 @@ static enum sw_status print_findings(const struct sw_comparison *c, const char *
         free(alike_of);
         return SW_FAIL(SW_ENOMEM, "out of memory (%d findings)", c->n_findings);
     }
-    for (int i = 0; i < c->n_findings; ++i)
+    for (int i = 0; i < c->n_findings; i++)
         order[i] = &c->findings[i];
     qsort(order, (size_t)c->n_findings, sizeof *order, by_text);
-    for (int i = 0; i < c->n_findings; ++i) {
+    for (int i = 0; i < c->n_findings; i++) {
         if (!firsts || !alike(order[firsts - 1], order[i]))
             order[firsts++] = order[i];
         alike_of[order[firsts - 1] - c->findings]++;
     }
     qsort(order, (size_t)firsts, sizeof *order, by_place);
-    for (int i = 0; i < firsts; ++i) {
+    for (int i = 0; i < firsts; i++) {
         const struct sw_finding *f = order[i];
         int more = alike_of[f - c->findings] - 1;
         printf("%s%s: %s", bullet, sw_finding_names[f->kind], f->cell);
@@ -152,15 +152,15 @@ static enum sw_status print_findings(const struct sw_comparison *c, const char *
 
 static void print_summary(const struct sw_comparison *c, const char *bullet)
 {
-    for (int i = 0; i < SW_FIGURE_CLASSES; ++i) {
+    for (int i = 0; i < SW_FIGURE_CLASSES; i++) {
         int total = 0;
-        for (int v = 0; v < SW_VERDICTS; ++v)
+        for (int v = 0; v < SW_VERDICTS; v++)
             total += c->counts[i][v];
         if (!total)
             continue;
         printf("%s%s: %d figures:", bullet, sw_figure_class_names[i], total);
         const char *comma = "";
-        for (int v = 0; v < SW_VERDICTS; ++v)
+        for (int v = 0; v < SW_VERDICTS; v++)
             if (c->counts[i][v]) {
                 printf("%s %d %s", comma, c->counts[i][v], sw_verdict_names[v]);
                 comma = ",";
@@ -220,7 +220,7 @@ static json_t *real(double value) { return isfinite(value) ? json_real(value) : 
 static enum sw_status print_json(const struct sw_comparison *c, bool all)
 {
     json_t *figures = json_array(), *findings = json_array(), *counts = json_object();
-    for (int i = 0; i < c->n_figures; ++i) {
+    for (int i = 0; i < c->n_figures; i++) {
         const struct sw_figure *f = &c->figures[i];
         if (shown(f, all))
             json_array_append_new(
@@ -232,13 +232,13 @@ static enum sw_status print_json(const struct sw_comparison *c, bool all)
                           "lo", real(f->lo), "hi", real(f->hi), "p", real(f->p), "judged",
                           f->judged, "note", f->note));
     }
-    for (int i = 0; i < c->n_findings; ++i)
+    for (int i = 0; i < c->n_findings; i++)
         json_array_append_new(
             findings, json_pack("{s:s, s:s, s:s}", "kind", sw_finding_names[c->findings[i].kind],
                                 "cell", c->findings[i].cell, "text", c->findings[i].text));
-    for (int i = 0; i < SW_FIGURE_CLASSES; ++i) {
+    for (int i = 0; i < SW_FIGURE_CLASSES; i++) {
         json_t *class = json_object();
-        for (int v = 0; v < SW_VERDICTS; ++v)
+        for (int v = 0; v < SW_VERDICTS; v++)
             json_object_set_new(class, sw_verdict_names[v], json_integer(c->counts[i][v]));
         json_object_set_new(counts, sw_figure_class_names[i], class);
     }
@@ -260,7 +260,7 @@ static enum sw_status print_json(const struct sw_comparison *c, bool all)
 /* Text of XML 1.0; control characters, which it cannot hold, become '?'. */
 static void xml(const char *text)
 {
-    for (; *text; ++text) {
+    for (; *text; text++) {
         unsigned char ch = (unsigned char)*text;
         if (ch == '&')
             fputs("&amp;", stdout);
@@ -323,14 +323,14 @@ static enum sw_verdict finding_verdict(const struct sw_finding *f)
 static enum sw_status print_junit(const struct sw_comparison *c, bool ambiguous_fails)
 {
     int tests = 0, failures = 0, errors = 0, skipped = 0;
-    for (int pass = 0; pass < 2; ++pass) { /* counts stand before the cases */
+    for (int pass = 0; pass < 2; pass++) { /* counts stand before the cases */
         if (pass) {
             puts("<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
             printf("<testsuite name=\"swbench compare\" tests=\"%d\" failures=\"%d\" errors=\"%d\" "
                    "skipped=\"%d\">\n",
                    tests, failures, errors, skipped);
         }
-        for (int i = 0; i < c->n_figures + c->n_findings; ++i) {
+        for (int i = 0; i < c->n_figures + c->n_findings; i++) {
             const struct sw_figure *f = i < c->n_figures ? &c->figures[i] : NULL;
             const struct sw_finding *found = f ? NULL : &c->findings[i - c->n_figures];
             if (f && !f->judged)

@@ -18,7 +18,7 @@
 static hid_t text_type(const char *const *texts, int64_t n)
 {
     size_t width = 1;
-    for (int64_t i = 0; i < n; ++i) {
+    for (int64_t i = 0; i < n; i++) {
         size_t length = strlen(texts[i]);
         width = length > width ? length : width;
     }
@@ -69,7 +69,7 @@ static enum sw_status write_texts(hid_t group, const struct sw_tidy_column *c,
     hid_t type = text_type(texts, n);
     size_t width = type < 0 ? 1 : H5Tget_size(type);
     char *values = calloc((size_t)n + 1, width);
-    for (int64_t i = 0; values && i < n; ++i)
+    for (int64_t i = 0; values && i < n; i++)
         memcpy(values + (size_t)i * width, texts[i], strlen(texts[i])); /* the rest is zero */
     enum sw_status st = values ? write_values(group, c, type, n, values) : no_memory(c, n);
     if (!values)
@@ -86,7 +86,7 @@ static enum sw_status write_numbers(hid_t group, const struct sw_tidy *tidy,
                                                     : H5T_NATIVE_DOUBLE);
     size_t width = type < 0 ? 1 : H5Tget_size(type);
     char *values = calloc((size_t)tidy->count + 1, width);
-    for (int64_t i = 0; values && type >= 0 && i < tidy->count; ++i)
+    for (int64_t i = 0; values && type >= 0 && i < tidy->count; i++)
         memcpy(values + (size_t)i * width, (const char *)&tidy->rows[i] + c->offset, width);
     enum sw_status st =
         values ? write_values(group, c, type, tidy->count, values) : no_memory(c, tidy->count);
@@ -104,7 +104,7 @@ static enum sw_status write_column(hid_t group, const struct sw_tidy *tidy,
     const char **texts = malloc(((size_t)tidy->count + 1) * sizeof *texts);
     if (!texts)
         return no_memory(c, tidy->count);
-    for (int64_t i = 0; i < tidy->count; ++i)
+    for (int64_t i = 0; i < tidy->count; i++)
         texts[i] = *(const char *const *)((const char *)&tidy->rows[i] + c->offset);
     enum sw_status st = write_texts(group, c, texts, tidy->count);
     free(texts);
@@ -126,13 +126,13 @@ static enum sw_status write_labels(hid_t group, const struct sw_tidy *tidy)
     struct sw_label *labels = NULL;
     int n = 0;
     enum sw_status st = texts ? SW_OK : no_memory(&column, tidy->count);
-    for (int64_t i = 0; i < tidy->count && st == SW_OK; ++i)
+    for (int64_t i = 0; i < tidy->count && st == SW_OK; i++)
         if (begins_cell(tidy, i))
             texts[n++] = tidy->rows[i].identity;
     if (st == SW_OK)
         st = sw_labels_make(texts, n, &labels);
     int cell = -1;
-    for (int64_t i = 0; i < tidy->count && st == SW_OK; ++i) {
+    for (int64_t i = 0; i < tidy->count && st == SW_OK; i++) {
         cell += begins_cell(tidy, i);
         texts[i] = labels[cell].name;
     }
@@ -148,7 +148,7 @@ static enum sw_status write_links(hid_t file, const struct sw_tidy *tidy)
     hid_t group;
     SW_TRY(sw_h5_group(file, "cells", &group));
     enum sw_status st = SW_OK;
-    for (int64_t i = 0; i < tidy->count && st == SW_OK; ++i) {
+    for (int64_t i = 0; i < tidy->count && st == SW_OK; i++) {
         const char *key = tidy->rows[i].cell;
         char target[PATH_MAX];
         if (!begins_cell(tidy, i))
@@ -166,7 +166,7 @@ static enum sw_status write_tidy(hid_t file, const struct sw_tidy *tidy)
     hid_t group;
     SW_TRY(sw_h5_group(file, "tidy", &group));
     enum sw_status st = SW_OK;
-    for (const struct sw_tidy_column *c = sw_tidy_columns; c->name && st == SW_OK; ++c)
+    for (const struct sw_tidy_column *c = sw_tidy_columns; c->name && st == SW_OK; c++)
         st = write_column(group, tidy, c);
     if (st == SW_OK)
         st = write_labels(group, tidy);

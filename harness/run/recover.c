@@ -214,8 +214,8 @@ static enum sw_status prefill_layer(struct recover *r, int layer, bool counted)
     return prompt_output(r, layer);
 }
 
-/* Gate: a matched budget keeps what was asked, within half a block a prompt, unless the forced set
- * alone is more. */
+/* Sanity check: a matched budget keeps what was asked, within half a block a prompt, unless the
+ * forced set alone is more. */
 static enum sw_status check_density(const struct recover *r, struct sw_result *result)
 {
     if (!r->lists.indptr || !r->sp.sequence || r->cell->budget != SW_BUDGET_MATCHED ||

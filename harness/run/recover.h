@@ -19,7 +19,7 @@ struct sw_recovered {
 
 /* Adds to `figures` what the cell's method keeps: densities, and what the config measures of
  * recovery and output error. Lists and outputs that the config saves go to writer (NULL: not this
- * time). A sanity gate that does not hold becomes a warning of the result. */
+ * time). A sanity check that does not hold becomes a warning of the result. */
 SW_MUST_CHECK enum sw_status sw_recover(const struct sw_cell *cell, struct sw_backend *be,
                                         const struct sw_recovered *of,
                                         struct sw_cell_writer *writer, struct sw_figures *figures,

@@ -11,7 +11,7 @@ static enum sw_status make_scale(struct sw_cell_writer *w, const char *name, int
     int32_t *numbers = malloc(((size_t)n + 1) * sizeof *numbers);
     if (!numbers)
         return SW_FAIL(SW_ENOMEM, "%d numbers: out of host memory", n);
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         numbers[i] = i;
     enum sw_status st = sw_h5_write(w->file.id,
                                     &(struct sw_h5_array){.name = name,
@@ -114,9 +114,9 @@ enum sw_status sw_cell_write_metrics(struct sw_cell_writer *w, const struct sw_r
     enum { VALUES, LAYERS, LAYER_HEADS, SAMPLES, KINDS };
     static const char *const groups[KINDS] = {"metrics", "per_layer", "per_layer_head", "samples"};
     enum sw_status st = SW_OK;
-    for (int kind = 0; kind < KINDS && st == SW_OK; ++kind) {
+    for (int kind = 0; kind < KINDS && st == SW_OK; kind++) {
         hid_t group = -1;
-        for (int i = 0; i < result->n_metrics && st == SW_OK; ++i) {
+        for (int i = 0; i < result->n_metrics && st == SW_OK; i++) {
             const struct sw_metric *m = &result->metrics[i];
             bool there = kind == VALUES || (kind == LAYERS && m->per_layer) ||
                          (kind == LAYER_HEADS && m->per_layer_head) ||

@@ -26,7 +26,7 @@ static void free_columns(struct prediction_columns *c)
 static enum sw_status make_columns(const struct sw_result *result, struct prediction_columns *c)
 {
     size_t n = (size_t)result->n_answers, r = 0;
-    for (size_t i = 0; i < n; ++i)
+    for (size_t i = 0; i < n; i++)
         r += (size_t)result->answers[i].n_references;
     *c = (struct prediction_columns){
         calloc(n + 1, sizeof *c->prediction), calloc(r + 1, sizeof *c->references),
@@ -34,13 +34,13 @@ static enum sw_status make_columns(const struct sw_result *result, struct predic
         calloc(n + 1, sizeof *c->depth),      .n = (int)n};
     if (!c->prediction || !c->references || !c->offsets || !c->score || !c->depth)
         return SW_FAIL(SW_ENOMEM, "%zu predictions: out of host memory", n);
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         const struct sw_answer *answer = &result->answers[i];
         c->prediction[i] = answer->prediction;
         c->score[i] = answer->score;
         c->depth[i] = answer->depth;
         c->any_depth |= !isnan(answer->depth);
-        for (int k = 0; k < answer->n_references; ++k)
+        for (int k = 0; k < answer->n_references; k++)
             c->references[c->n_references++] = answer->references[k];
         c->offsets[i + 1] = c->n_references;
     }

@@ -58,7 +58,7 @@ enum sw_status sw_cell_reader_values(struct sw_cell_reader *r, const char *group
     if (st != SW_OK)
         return sw_context(st, "%s", r->path);
     size_t count = 1;
-    for (int i = 0; i < rank; ++i)
+    for (int i = 0; i < rank; i++)
         count *= dims[i];
     if (count <= INT_MAX) {
         *n = (int)count;
@@ -109,7 +109,7 @@ static enum sw_status read_figures(hid_t group, const char *name, struct sw_answ
     if (H5Lexists(group, name, H5P_DEFAULT) > 0)
         SW_TRY(sw_h5_read_reals(group, name, &values, dims, &rank));
     bool good = !values || (rank == 1 && dims[0] == (hsize_t)a->count);
-    for (int i = 0; good && i < a->count; ++i)
+    for (int i = 0; good && i < a->count; i++)
         *(double *)((char *)&a->items[i] + field) = values ? values[i] : NAN;
     free(values);
     return good ? SW_OK
@@ -125,7 +125,7 @@ static enum sw_status read_references(hid_t group, struct sw_answers *a)
     SW_TRY(sw_h5_read_texts(group, "references", &a->references));
     SW_TRY(sw_h5_read_ints(group, "reference_offsets", &offsets, &n));
     bool good = n == a->count + 1 && offsets[0] == 0 && offsets[a->count] == a->references.count;
-    for (int i = 0; good && i < a->count; ++i) {
+    for (int i = 0; good && i < a->count; i++) {
         good = offsets[i + 1] >= offsets[i];
         a->items[i].references = (const char *const *)a->references.items + offsets[i];
         a->items[i].n_references = good ? (int)(offsets[i + 1] - offsets[i]) : 0;
@@ -147,7 +147,7 @@ static enum sw_status read_source(hid_t group, struct sw_answers_source *source)
         {"dataset_hash", &source->dataset_hash},
         {"model_folder", &source->model_folder},
     };
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i)
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (H5Aexists(group, texts[i].name) > 0)
             SW_TRY(sw_h5_get_text(group, texts[i].name, texts[i].to));
     return SW_OK;
@@ -160,7 +160,7 @@ static enum sw_status read_answers(hid_t group, struct sw_answers *a)
     a->items = calloc((size_t)a->count + 1, sizeof *a->items);
     if (!a->items)
         return SW_FAIL(SW_ENOMEM, "%d predictions: out of host memory", a->count);
-    for (int i = 0; i < a->count; ++i)
+    for (int i = 0; i < a->count; i++)
         a->items[i].prediction = a->predictions.items[i];
     SW_TRY(read_figures(group, "score", a, offsetof(struct sw_answer, score)));
     SW_TRY(read_figures(group, "depth", a, offsetof(struct sw_answer, depth)));

@@ -44,9 +44,9 @@ void sw_cell_writer_abort(struct sw_cell_writer *w)
 enum sw_status sw_cell_set_attributes(hid_t object, const struct sw_text_attribute *texts,
                                       const struct sw_int_attribute *ints)
 {
-    for (; texts->name; ++texts)
+    for (; texts->name; texts++)
         SW_TRY(sw_h5_set_text(object, texts->name, texts->value));
-    for (; ints->name; ++ints)
+    for (; ints->name; ints++)
         SW_TRY(sw_h5_set_int(object, ints->name, ints->value));
     return SW_OK;
 }

@@ -211,7 +211,7 @@ static bool set_layout(hid_t create, const struct sw_h5_array *a, hsize_t elemen
 enum sw_status sw_h5_write(hid_t group, const struct sw_h5_array *a, hid_t *out)
 {
     hsize_t elements = 1;
-    for (int i = 0; i < a->rank; ++i)
+    for (int i = 0; i < a->rank; i++)
         elements *= a->dims[i];
     hid_t space = a->rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(a->rank, a->dims, NULL);
     hid_t create = H5Pcreate(H5P_DATASET_CREATE), dataset = -1;
@@ -245,7 +245,7 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
     enum sw_status st = SW_OK;
     if (!valid || type < 0)
         st = SW_FAIL(SW_ENOMEM, "%d texts of %s: out of host memory", n, name);
-    for (int i = 0; i < n && st == SW_OK; ++i)
+    for (int i = 0; i < n && st == SW_OK; i++)
         st = sw_utf8_valid(texts[i] ? texts[i] : "", &valid[i]);
     if (st == SW_OK)
         st = sw_h5_write(group,
@@ -257,7 +257,7 @@ enum sw_status sw_h5_write_texts(hid_t group, const char *name, const char *long
                                                .dims = {(hsize_t)n},
                                                .data = valid},
                          out);
-    for (int i = 0; valid && i < n; ++i)
+    for (int i = 0; valid && i < n; i++)
         free(valid[i]);
     free(valid);
     sw_h5_close(type);
@@ -359,7 +359,7 @@ enum sw_status sw_h5_read_reals(hid_t group, const char *name, double **out, hsi
     *out = NULL;
     SW_TRY(open_dataset(group, name, H5T_FLOAT, &dataset, dims, rank));
     size_t count = 1;
-    for (int i = 0; i < *rank; ++i)
+    for (int i = 0; i < *rank; i++)
         count *= dims[i];
     enum sw_status st = SW_OK;
     double *values = malloc((count ? count : 1) * sizeof *values);
@@ -420,9 +420,9 @@ enum sw_status sw_h5_read_texts(hid_t group, const char *name, struct sw_texts *
         st = SW_FAIL(SW_ENOMEM, "%zu texts of %s: out of host memory", count, name);
     else if (count && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) < 0)
         st = SW_H5_FAIL(SW_EINPUT, name);
-    for (size_t i = 0; i < count && st == SW_OK; ++i)
+    for (size_t i = 0; i < count && st == SW_OK; i++)
         st = sw_texts_add(out, texts[i]);
-    for (size_t i = 0; texts && i < count; ++i)
+    for (size_t i = 0; texts && i < count; i++)
         H5free_memory(texts[i]);
     if (st != SW_OK)
         sw_texts_clear(out);

@@ -27,7 +27,7 @@ static void append_quoted(const char *word)
     size_t used = strlen(argv_text), room = sizeof argv_text - used;
     bool bare = *word && word[strspn(word, plain)] == '\0';
     char quoted[4096], *to = quoted;
-    for (const char *s = word; *s && to < quoted + sizeof quoted - 8; ++s) {
+    for (const char *s = word; *s && to < quoted + sizeof quoted - 8; s++) {
         if (*s == '\'') {
             memcpy(to, "'\\''", 4);
             to += 4;
@@ -43,7 +43,7 @@ static void append_quoted(const char *word)
 void sw_provenance_init(int argc, char **argv)
 {
     argv_text[0] = '\0';
-    for (int i = 0; i < argc; ++i)
+    for (int i = 0; i < argc; i++)
         append_quoted(argv[i]);
 }
 

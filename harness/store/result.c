@@ -74,7 +74,7 @@ enum { METRICS = sizeof sw_metric_table / sizeof sw_metric_table[0] - 1 };
 
 const struct sw_metric_info *sw_metric_find(const char *name)
 {
-    for (const struct sw_metric_info *info = sw_metric_table; info->name; ++info)
+    for (const struct sw_metric_info *info = sw_metric_table; info->name; info++)
         if (strcmp(info->name, name) == 0)
             return info;
     return NULL;
@@ -85,7 +85,7 @@ struct sw_metric *sw_result_metric(struct sw_result *result, const char *name)
     const struct sw_metric_info *info = sw_metric_find(name);
     if (!info)
         return NULL;
-    for (int i = 0; i < result->n_metrics; ++i)
+    for (int i = 0; i < result->n_metrics; i++)
         if (result->metrics[i].info == info)
             return &result->metrics[i];
     if (!result->metrics) /* room for all there are, so that pointers handed out stay good */
@@ -170,7 +170,7 @@ enum sw_status sw_result_warn(struct sw_result *result, const char *fmt, ...)
 
 static void free_answer(struct sw_answer *answer)
 {
-    for (int i = 0; answer->references && i < answer->n_references; ++i)
+    for (int i = 0; answer->references && i < answer->n_references; i++)
         free((char *)answer->references[i]);
     free((char **)answer->references);
     free((char *)answer->prediction);
@@ -185,7 +185,7 @@ enum sw_status sw_result_predict(struct sw_result *result, const struct sw_answe
         result->answers = grown;
     char **references = calloc((size_t)row.n_references + 1, sizeof *references);
     bool copied = references != NULL;
-    for (int i = 0; copied && i < row.n_references; ++i)
+    for (int i = 0; copied && i < row.n_references; i++)
         copied = (references[i] = strdup(answer->references[i])) != NULL;
     row.references = (const char *const *)references;
     row.prediction = strdup(answer->prediction);
@@ -219,10 +219,10 @@ enum sw_status sw_result_set_source(struct sw_result *result, const char *datase
 void sw_result_clear(struct sw_result *result)
 {
     sw_result_keep_metrics(result, 0);
-    for (int i = 0; i < result->n_answers; ++i)
+    for (int i = 0; i < result->n_answers; i++)
         free_answer(&result->answers[i]);
     clear_source(&result->source);
-    for (int i = 0; i < result->n_warnings; ++i)
+    for (int i = 0; i < result->n_warnings; i++)
         free(result->warnings[i]);
     free(result->metrics);
     free(result->answers);

@@ -22,7 +22,7 @@ static enum sw_status make_folder(const char *path)
     if (length == 0 || length >= sizeof part)
         return SW_FAIL(SW_EINPUT, "result folder: found a name of %zu characters, expected 1…%d",
                        length, PATH_MAX - 1);
-    for (size_t end = 1; end <= length; ++end) {
+    for (size_t end = 1; end <= length; end++) {
         if (path[end] != '/' && path[end] != '\0')
             continue;
         memcpy(part, path, end);

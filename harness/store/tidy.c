@@ -192,7 +192,7 @@ static enum sw_status read_layers(struct reader *r, hid_t file, const char *name
     struct sw_tidy_row row = *overall;
     row.lo = row.hi = NAN;
     row.n = 0;
-    for (hsize_t l = 0; st == SW_OK && l < dims[0]; ++l) {
+    for (hsize_t l = 0; st == SW_OK && l < dims[0]; l++) {
         row.layer = (int)l;
         row.value = values[l];
         if (!isnan(row.value))
@@ -225,7 +225,7 @@ static enum sw_status read_root(struct reader *r, hid_t file)
     SW_TRY(sw_h5_get_int(file, "version", &version));
     if (version != 1)
         return SW_FAIL(SW_EINPUT, "found version %lld, expected 1", (long long)version);
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i)
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         SW_TRY(keep_attribute(r, file, texts[i].name, texts[i].to));
     SW_TRY(sw_h5_get_int(file, "context", &c->context));
     SW_TRY(sw_h5_get_int(file, "seed", &c->seed));
@@ -296,12 +296,12 @@ static int newest_last(const void *left, const void *right)
 static void drop_superseded(struct sw_tidy *tidy, struct source *sources, int n)
 {
     qsort(sources, (size_t)n, sizeof *sources, newest_last);
-    for (int i = 0; i + 1 < n; ++i)
+    for (int i = 0; i + 1 < n; i++)
         if (strcmp(sources[i].experiment, sources[i + 1].experiment) == 0)
-            for (int64_t row = sources[i].from; row < sources[i].to; ++row)
+            for (int64_t row = sources[i].from; row < sources[i].to; row++)
                 tidy->rows[row].metric = NULL; /* marked */
     int64_t kept = 0;
-    for (int64_t row = 0; row < tidy->count; ++row)
+    for (int64_t row = 0; row < tidy->count; row++)
         if (tidy->rows[row].metric)
             tidy->rows[kept++] = tidy->rows[row];
     tidy->count = kept;
@@ -319,7 +319,7 @@ static enum sw_status read_cell(struct reader *r, const char *path, struct sourc
     SW_TRY_GOTO(st, out, sw_h5_members(file, "metrics", &names));
     if (names.count == 0) /* failed or skipped: one row says so */
         SW_TRY_GOTO(st, out, add_row(r, &r->common));
-    for (int i = 0; i < names.count; ++i) {
+    for (int i = 0; i < names.count; i++) {
         struct sw_tidy_row row;
         SW_TRY_GOTO(st, out, read_value(r, file, names.items[i], &row));
         SW_TRY_GOTO(st, out, read_layers(r, file, names.items[i], &row));
@@ -377,7 +377,7 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
     sources = calloc((size_t)files.count + 1, sizeof *sources);
     if (!sources)
         SW_TRY_GOTO(st, out, SW_FAIL(SW_ENOMEM, "out of memory (tidy table)"));
-    for (int i = 0; i < files.count && st == SW_OK; ++i) {
+    for (int i = 0; i < files.count && st == SW_OK; i++) {
         int64_t before = r.tidy->count;
         st = read_cell(&r, files.items[i], &sources[n_sources++]);
         if (st == SW_EINPUT && damaged) {
@@ -395,7 +395,7 @@ enum sw_status sw_tidy_read_intact(const char *results, struct sw_tidy **out,
     }
 out:
     sw_texts_clear(&files);
-    for (int i = 0; i < n_sources; ++i)
+    for (int i = 0; i < n_sources; i++)
         free(sources[i].ended);
     free(sources);
     if (st == SW_OK)

@@ -39,8 +39,8 @@ static void test_median_error(void **state)
     (void)state;
     enum { N = 100, REPEATS = 400 };
     double x[N], median, error, errors = 0, squares = 0;
-    for (int r = 0; r < REPEATS; ++r) {
-        for (int i = 0; i < N; ++i)
+    for (int r = 0; r < REPEATS; r++) {
+        for (int i = 0; i < N; i++)
             x[i] = 10 + sw_rng_normal(7, SW_RNG_TEST, (uint64_t)(r * N + i));
         assert_int_equal(sw_median_error(x, N, &median, &error), SW_OK);
         errors += error / REPEATS;
@@ -57,8 +57,8 @@ static void test_mean_interval(void **state)
     struct sw_interval interval, again;
     int covered = 0;
     double lower = 0, upper = 0;
-    for (int r = 0; r < REPEATS; ++r) {
-        for (int i = 0; i < N; ++i)
+    for (int r = 0; r < REPEATS; r++) {
+        for (int i = 0; i < N; i++)
             x[i] = 3 + sw_rng_normal(11, SW_RNG_TEST, (uint64_t)(r * N + i));
         assert_int_equal(sw_interval_mean(x, N, 1, &interval), SW_OK);
         assert_true(interval.lo <= interval.value && interval.value <= interval.hi);
@@ -85,7 +85,7 @@ static void test_paired(void **state)
     (void)state;
     enum { N = 30 };
     double a[N], b[N];
-    for (int i = 0; i < N; ++i) {
+    for (int i = 0; i < N; i++) {
         b[i] = 100 * sw_rng_normal(3, SW_RNG_TEST, (uint64_t)i);
         a[i] = b[i] + 0.5 + 0.01 * sw_rng_normal(4, SW_RNG_TEST, (uint64_t)i);
     }
@@ -102,9 +102,9 @@ static void test_median_ratio(void **state)
 {
     (void)state;
     double a[25], b[31];
-    for (int i = 0; i < 25; ++i)
+    for (int i = 0; i < 25; i++)
         a[i] = 30 + sw_rng_uniform(5, SW_RNG_TEST, (uint64_t)i);
-    for (int i = 0; i < 31; ++i)
+    for (int i = 0; i < 31; i++)
         b[i] = 10 + 0.3 * sw_rng_uniform(6, SW_RNG_TEST, (uint64_t)i);
     struct sw_interval x;
     assert_int_equal(sw_interval_median_ratio(a, 25, b, 31, 1, &x), SW_OK);

@@ -1,4 +1,4 @@
-/* pages.c: extremes of a page's keys, and the largest logit that they allow (Quest). */
+/* page_bounds.c: extremes of a page's keys, and the largest logit that they allow (Quest). */
 #include <math.h>
 #include <string.h>
 

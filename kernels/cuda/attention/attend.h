@@ -62,11 +62,11 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     int from = a.indptr[row];
     l.index = a.indices + from;
     l.whole = a.whole ? a.whole + from : nullptr;
-    int64_t lines = ((int64_t)seq * a.units_per_seq + unit) * a.mask_ld;
+    int64_t masks = ((int64_t)seq * a.units_per_seq + unit) * a.mask_ld;
     if (a.columns)
-        l.columns = a.columns + lines;
+        l.columns = a.columns + masks;
     if (a.slashes)
-        l.slashes = a.slashes + lines;
+        l.slashes = a.slashes + masks;
     if (a.queries)
         l.queries = a.queries + (int64_t)from * a.query_words;
     if (a.keys)

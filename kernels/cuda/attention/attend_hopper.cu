@@ -187,15 +187,15 @@ enum sw_status launch(const params &p, int processors, cudaStream_t stream)
     if (e != cudaSuccess)
         return cuda_failed(e, "shared memory of the attention kernel");
     int ctas = (p.tiles + layout<D>::PAIRS - 1) / layout<D>::PAIRS;
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute dependent = {};
+    dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    dependent.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)(ctas < processors ? ctas : processors));
     config.blockDim = dim3(layout<D>::THREADS);
     config.dynamicSmemBytes = layout<D>::BYTES;
     config.stream = stream;
-    config.attrs = &early;
+    config.attrs = &dependent;
     config.numAttrs = 1;
     e = cudaLaunchKernelEx(&config, attend_kernel<D>, p);
     if (e == cudaSuccess)

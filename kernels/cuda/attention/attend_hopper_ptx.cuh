@@ -242,7 +242,7 @@ __device__ __forceinline__ void wgmma_rs_n64_t(float (&d)[N], const uint32_t *a,
 }
 
 /* volatile: exponentials stay in the order in which they are written, so that their unit, which
- * sets the pace, has its first early. */
+ * sets the pace, has its first sooner. */
 __device__ __forceinline__ float exp2_fast(float x)
 {
     float y;

@@ -387,6 +387,26 @@ __device__ __forceinline__ void store_share(float *ml, float *sh_o, const float 
     }
 }
 
+/* All shares of a group of heads, where there are several: splits · (D + 2) · 4 bytes a head, from
+ * L2. */
+template <int D>
+__device__ __forceinline__ void join_shares(const attend_args &a, const decode_plan &p, int group,
+                                            int split, int splits, int heads, float *parts,
+                                            bf16 *out)
+{
+    if (splits > 1 && !p.done) {
+        /* the last CTAs add: those that they wait for got their places before them, also where
+         * another process holds some of the places */
+        int first = splits - 1 - split;
+        if (first < heads)
+            add_shares<D>(p, group, splits, heads, first, splits, a.scale_log2, parts + WARPS * D,
+                          parts, out, a.d);
+    } else if (splits > 1 && last_of(p.done + group, (unsigned)splits)) {
+        add_shares<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out,
+                      a.d);
+    }
+}
+
 template <int D>
 __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decode_plan p)
 {
@@ -464,7 +484,7 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
                          end - ahead, lane);
         copy_commit();
         ahead += stride;
-        if (ahead < end) /* its place in the list, one turn early */
+        if (ahead < end) /* its place in the list, a turn before it is needed */
             ahead_key = first_key(ahead);
         copy_wait<STAGES - 1>();
         __syncwarp();
@@ -499,19 +519,8 @@ __global__ void __launch_bounds__(WARPS * 32) decode_kernel(attend_args a, decod
     add_warps<D>({sh_ml, sh_o, heads, heads, PITCH}, a.scale_log2, splits == 1 ? out : nullptr, a.d,
                  p.o + share * p.heads * D, p.ml + share * p.heads * 2);
 
-    /* All shares of this group of heads: splits · (D + 2) · 4 bytes a head, from L2. */
-    float *parts = sh_o + WARPS * 16 * PITCH; /* the warps' shares may still be read */
-    if (splits > 1 && !p.done) {
-        /* the last CTAs add: those that they wait for got their places before them, also where
-         * another process holds some of the places */
-        int first = splits - 1 - split;
-        if (first < heads)
-            add_shares<D>(p, group, splits, heads, first, splits, a.scale_log2, parts + WARPS * D,
-                          parts, out, a.d);
-    } else if (splits > 1 && last_of(p.done + group, (unsigned)splits)) {
-        add_shares<D>(p, group, splits, heads, 0, 1, a.scale_log2, parts + WARPS * D, parts, out,
-                      a.d);
-    }
+    /* behind the warps' shares, which may still be read */
+    join_shares<D>(a, p, group, split, splits, heads, sh_o + WARPS * 16 * PITCH, out);
     while (!seen)
         seen = load_now(written);
 }
@@ -572,8 +581,8 @@ static enum sw_status launch(struct cuda_state *s, const attend_args &a, decode_
     CUDA_TRY(s, cudaFuncSetAttribute(decode_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      bytes));
     dim3 grid((unsigned)p.splits, (unsigned)(a.Hkv * p.head_tiles), (unsigned)a.batch);
-    /* Early only behind a selection, which does not write q: a dense call may follow the kernel
-     * that does. */
+    /* It begins before the launch ahead of it ends only behind a selection, which does not write q:
+     * a dense call may follow the kernel that does. */
     CUDA_TRY(
         s, dependent_launch(s, a.indices != NULL, decode_kernel<D>, grid, WARPS * 32, bytes, a, p));
     LAUNCHED(s, "attention decode");

@@ -36,11 +36,11 @@ static double naive(const double *d, int n)
 {
     double sum = 0;
     int hits = 0;
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; i++)
         sum += d[i];
-    for (int s = 0; s < 1 << n; ++s) {
+    for (int s = 0; s < 1 << n; s++) {
         double flipped = 0;
-        for (int i = 0; i < n; ++i)
+        for (int i = 0; i < n; i++)
             flipped += s >> i & 1 ? -d[i] : d[i];
         hits += fabs(flipped) >= fabs(sum) - 1e-12;
     }
@@ -50,10 +50,10 @@ static double naive(const double *d, int n)
 static void test_sign_flip_against_enumeration(void **state)
 {
     (void)state;
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < 30; round++) {
         double d[14];
         int n = 2 + round % 13;
-        for (int i = 0; i < n; ++i)
+        for (int i = 0; i < n; i++)
             d[i] = sw_rng_normal(3, SW_RNG_TEST, (uint64_t)(100 * round + i)) + 0.5;
         assert_true(sign_flip(d, n) == naive(d, n));
     }
@@ -65,15 +65,15 @@ static void test_sign_flip_drawn(void **state)
 {
     (void)state;
     double d[64], p;
-    for (int i = 0; i < 64; ++i)
+    for (int i = 0; i < 64; i++)
         d[i] = 1;
     assert_true(sign_flip(d, 40) <= 1.0 / 50000);
-    for (int i = 0; i < 48; ++i)
+    for (int i = 0; i < 48; i++)
         d[i] = i % 2 ? 1 : -1;
     assert_true(sign_flip(d, 48) == 1);
     /* 21 ones: P(|sum| >= 9) = 2 P(Binomial(21, 1/2) >= 15) = 0.0784, four standard errors
      * 0.0034 */
-    for (int i = 0; i < 21; ++i)
+    for (int i = 0; i < 21; i++)
         d[i] = i < 15 ? 1 : -1;
     p = sign_flip(d, 21);
     assert_true(fabs(p - 0.0784) < 0.0034);
@@ -99,11 +99,11 @@ static void test_noise(void **state)
     (void)state;
     enum { N = 400 };
     double x[N], noise;
-    for (int i = 0; i < N; ++i)
+    for (int i = 0; i < N; i++)
         x[i] = 0.3 + 0.05 * sw_rng_normal(9, SW_RNG_TEST, (uint64_t)i);
     assert_int_equal(sw_timing_noise(x, N, &noise), SW_OK);
     assert_true(fabs(noise / (sqrt(2) * 0.05) - 1) < 0.15); /* what all share is no noise */
-    for (int i = 0; i < N / 5; ++i)
+    for (int i = 0; i < N / 5; i++)
         x[i] += 1; /* nor what a fifth does */
     assert_int_equal(sw_timing_noise(x, N, &noise), SW_OK);
     assert_true(noise < 1.5 * sqrt(2) * 0.05);

@@ -112,9 +112,9 @@ static void fill_result(struct sw_result *result, double level)
 {
     static const char *const references[] = {"a, \"b\"", "größer"};
     double layers[LAYERS] = {NAN, NAN, level, level / 3}, heads[LAYERS * HEADS], samples[SAMPLES];
-    for (int i = 0; i < LAYERS * HEADS; ++i)
+    for (int i = 0; i < LAYERS * HEADS; i++)
         heads[i] = i * level;
-    for (int i = 0; i < SAMPLES; ++i)
+    for (int i = 0; i < SAMPLES; i++)
         samples[i] = level + 0.1 * i;
     struct sw_metric *recall = sw_result_metric(result, "block_recall"),
                      *nll = sw_result_metric(result, "nll");
@@ -222,7 +222,7 @@ static int entries(const char *name)
 static const struct sw_tidy_row *find_row(const struct sw_tidy *tidy, const char *cell,
                                           const char *metric, int layer)
 {
-    for (int64_t i = 0; i < tidy->count; ++i)
+    for (int64_t i = 0; i < tidy->count; i++)
         if (strcmp(tidy->rows[i].cell, cell) == 0 && strcmp(tidy->rows[i].metric, metric) == 0 &&
             tidy->rows[i].layer == layer)
             return &tidy->rows[i];
@@ -256,7 +256,7 @@ static void test_metric_table(void **state)
                                            "effective_gbps"};
     struct sw_result result = {0};
     struct sw_metric *first = sw_result_metric(&result, "density");
-    for (size_t i = 0; i < sizeof contract / sizeof contract[0]; ++i) {
+    for (size_t i = 0; i < sizeof contract / sizeof contract[0]; i++) {
         assert_non_null(sw_metric_find(contract[i]));
         assert_non_null(sw_result_metric(&result, contract[i]));
     }
@@ -337,7 +337,7 @@ static void test_saved_arrays(void **state)
     assert_int_equal(sw_h5_open(cell_path(cell.key), &file), SW_OK);
     /* the second is a link */
     static const char *const groups[] = {"decode/layer_002/selection", "layer_002/selection"};
-    for (int g = 0; g < 2; ++g) {
+    for (int g = 0; g < 2; g++) {
         hid_t group = H5Gopen2(file, groups[g], H5P_DEFAULT);
         assert_true(group >= 0);
         int64_t units = 0;
@@ -431,7 +431,7 @@ static void test_damage_is_found(void **state)
     struct stat info;
     assert_int_equal(stat(path, &info), 0);
     bool failed;
-    for (off_t k = 0; k < 200; ++k) { /* bits all over the file */
+    for (off_t k = 0; k < 200; k++) { /* bits all over the file */
         off_t at = k < 60 ? k : info.st_size * (k - 60) / 140;
         damage(path, at, (unsigned char)(1u << (k % 8)));
         assert_false(sw_store_has_cell(folder, cell.key, &failed));
@@ -439,7 +439,7 @@ static void test_damage_is_found(void **state)
     }
     assert_true(sw_store_has_cell(folder, cell.key, &failed));
     static const double cuts[] = {0.999, 0.5, 0.01, 0};
-    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; ++c) {
+    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
         damage(path, (off_t)(cuts[c] * (double)info.st_size), 0);
         assert_false(sw_store_has_cell(folder, cell.key, &failed));
         struct sw_tidy *tidy;
@@ -642,7 +642,7 @@ static void test_folders(void **state)
     char host[256] = "";
     gethostname(host, sizeof host - 1);
     const int pids[] = {dead, getpid()};
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/cells/.%d.%d@%.60s.tmp", folder, i, pids[i], host);
         close(open(path, O_WRONLY | O_CREAT, 0666));
     }
@@ -660,7 +660,7 @@ static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, in
     char path[2][128];
     int saved[2];
     fflush(NULL);
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/output-%d", folder, i);
         saved[i] = dup(1 + i);
         int fd = open(path[i], O_RDWR | O_CREAT | O_TRUNC, 0666);
@@ -669,7 +669,7 @@ static const char *run_verb(int (*verb)(int, char **), int argc, char **argv, in
     }
     int rc = verb(argc, argv);
     fflush(NULL);
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         dup2(saved[i], 1 + i);
         close(saved[i]);
     }
