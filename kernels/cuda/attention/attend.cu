@@ -1,9 +1,9 @@
-/* Which attention kernel takes a call. Lists without their own block: the portable kernel, which
- * masks by what is in the list; the others count on the diagonal as the list's last block. One
- * query: decode. Else on Hopper the wgmma kernel where it supports the case (it is faster than
- * cuDNN at every length measured, NOTES.md); else, dense, cuDNN where there is one; else the
- * portable tensor-core kernel. A call may ask for the library (cuDNN) or for our own kernel;
- * SWBENCH_ATTEND=portable leaves only the last, for tests. */
+/* Which attention kernel takes a call. Lists without their own block, or of single keys: the
+ * portable kernel, which masks by what is in the list; the others count on the diagonal as the
+ * list's last block. One query: decode. Else on Hopper the wgmma kernel where it supports the case
+ * (it is faster than cuDNN at every length measured, NOTES.md); else, dense, cuDNN where there is
+ * one; else the portable tensor-core kernel. A call may ask for the library (cuDNN) or for our own
+ * kernel; SWBENCH_ATTEND=portable leaves only the last, for tests. */
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -103,7 +103,7 @@ static enum route route_of(const struct cuda_state *s, const struct sw_attend *a
     (void)s; /* not asked in a build without Hopper's kernel */
     if (a->kernel == SW_ATTEND_LIBRARY)
         return LIBRARY;
-    if (a->sel && a->sel->free_diagonal)
+    if (a->sel && (a->sel->free_diagonal || a->sel->keys))
         return PORTABLE;
     if (a->n_q == 1)
         return DECODE;

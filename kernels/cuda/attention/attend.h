@@ -35,7 +35,7 @@ struct key_list {
     int block_log2, count;
     int n_k, window, sink;
     const uint8_t *columns, *slashes; /* of this unit */
-    const uint64_t *queries, *keys;   /* of the first entry */
+    const uint64_t *queries;          /* of the first entry */
     int query_words;
 };
 
@@ -49,7 +49,7 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
     l.window = a.window;
     l.sink = a.sink;
     l.columns = l.slashes = nullptr;
-    l.queries = l.keys = nullptr;
+    l.queries = nullptr;
     l.query_words = a.query_words;
     if (!a.indices) {
         l.index = nullptr;
@@ -69,8 +69,6 @@ __device__ inline key_list list_of(const attend_args &a, int seq, int h, int i, 
         l.slashes = a.slashes + masks;
     if (a.queries)
         l.queries = a.queries + (int64_t)from * a.query_words;
-    if (a.keys)
-        l.keys = a.keys + (int64_t)from * a.query_words;
     l.count = a.indptr[row + 1] - from;
     return l;
 }
@@ -124,15 +122,25 @@ __device__ inline bool pair_kept(const key_list &l, int t, int key, int slot, bo
     if (!partial || t - key < l.window || key < l.sink || (l.columns && l.columns[key]) ||
         (l.slashes && l.slashes[t - key]))
         return true;
-    const uint64_t *bits = l.keys ? l.keys : l.queries;
-    int bit = (l.keys ? key : t) & ((1 << l.block_log2) - 1);
-    return bits &&
-           bits[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
+    int bit = t & ((1 << l.block_log2) - 1);
+    return l.queries &&
+           l.queries[(int64_t)(slot >> l.block_log2) * l.query_words + bit / 64] >> (bit % 64) & 1;
 }
+/* Is the slot's block kept in part? */
 __device__ inline bool slot_partial(const key_list &l, int slot)
 {
     int entry = slot >> l.block_log2;
     return l.whole && entry < l.count && !l.whole[entry];
+}
+/* The same, but for keys that every query of the row keeps. From the call's own arguments: a
+ * pointer more in the list costs registers that the kernels do not have. */
+__device__ inline bool key_partial(const attend_args &a, const key_list &l, int slot)
+{
+    if (!slot_partial(l, slot))
+        return false;
+    int bit = slot & ((1 << l.block_log2) - 1);
+    int64_t entry = l.index - a.indices + (slot >> l.block_log2);
+    return !(a.keys && a.keys[entry * a.query_words + bit / 64] >> (bit % 64) & 1);
 }
 
 /* out may be q: a CTA's queries are in shared memory before it writes its outputs, which lie

@@ -75,8 +75,9 @@ __device__ __forceinline__ void add_scores(float (&s)[MT][8][4], uint32_t q_tile
 /* Pairs of the 64 slots from s0 on that are not kept: -infinity. position: this lane's first query
  * of each tile of rows; the other is eight later. */
 template <int MT>
-__device__ __forceinline__ void mask_scores(float (&s)[MT][8][4], const key_list &list, int s0,
-                                            const int (&position)[MT], int lane)
+__device__ __forceinline__ void mask_scores(float (&s)[MT][8][4], const attend_args &a,
+                                            const key_list &list, int s0, const int (&position)[MT],
+                                            int lane)
 {
 #pragma unroll
     for (int nt = 0; nt < 8; nt++)
@@ -84,7 +85,7 @@ __device__ __forceinline__ void mask_scores(float (&s)[MT][8][4], const key_list
         for (int c = 0; c < 2; c++) {
             int slot = s0 + nt * 8 + (lane & 3) * 2 + c;
             int key = key_of(list, slot);
-            bool partial = slot_partial(list, slot);
+            bool partial = MT == 1 ? key_partial(a, list, slot) : slot_partial(list, slot);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 if (!pair_kept(list, position[m], key, slot, partial))
@@ -244,7 +245,7 @@ __global__ void __launch_bounds__(128) prefill_kernel(attend_args a, prefill_pla
         copy_commit();
 
         if (tile_needs_mask<64>(list, s0, qmin))
-            mask_scores(s, list, s0, position, lane);
+            mask_scores(s, a, list, s0, position, lane);
         softmax_step<D>(s, o, row_max, row_sum, a.scale_log2);
 
         copy_wait<1>(); /* V is here */
@@ -292,8 +293,8 @@ enum sw_status sw_cuda_prefill(struct cuda_state *s, const attend_args &a)
     p.rows = std::min(block, 64);
     bool shared_list = !a.indices || a.units_per_seq != a.H || a.G == 1;
     /* Two heads a warp halve the reads of K and V from shared memory; heads side by side fill the
-     * warps that small blocks leave. */
-    int mt = shared_list && a.G % 2 == 0 && a.d <= 128 ? 2 : 1;
+     * warps that small blocks leave. Lists of single keys: one, which has the registers for it. */
+    int mt = shared_list && a.G % 2 == 0 && a.d <= 128 && !a.keys ? 2 : 1;
     p.head_slots = 1;
     while (shared_list && p.rows * p.head_slots < 64 && a.G % (p.head_slots * 2 * mt) == 0)
         p.head_slots *= 2;
