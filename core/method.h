@@ -79,8 +79,10 @@ struct sw_method {
     const struct sw_param *params; /* its table */
     size_t state_size;             /* bytes of per-sequence state, zeroed before begin */
 
-    /* calibrated budgets: the REAL parameter whose growth keeps more; NULL: the method has none */
+    /* calibrated budgets: the REAL parameter whose growth keeps more, or with threshold_falls less;
+     * NULL: the method has none */
     const char *threshold;
+    bool threshold_falls;
 
     /* Checks parameters against each other and the shape: SW_EINPUT or SW_EUNSUPPORTED, with the
      * reason. May be NULL. */

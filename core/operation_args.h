@@ -332,7 +332,7 @@ struct sw_keep_vertical_slash {
     struct sw_keep_matrix keep;
 };
 
-/* Marks the best entries of scores by cumulative score, entries j <= i only:
+/* Marks the best entries of scores by a share of the scores, entries j <= i only:
  *   REACH   a row: blocks 0 and i, then the best until the kept sum is at least limit · the row's
  *   total (XAttention, arXiv 2503.16428);
  *   REACH_LATE  a row: as that, but block i alone counts first, one block more than needed is kept
@@ -340,9 +340,17 @@ struct sw_keep_vertical_slash {
  *   WITHIN  a row: the longest run of best entries whose inclusive sum is <= limit, at least one
  *   (SpargeAttn, arXiv 2502.18137);
  *   UNIT    all entries of a unit sorted together (ties: later row, then later block): those with
- *   inclusive sums <= limit · rows (FlexPrefill).
+ *   inclusive sums <= limit · rows (FlexPrefill);
+ *   FRACTION  a row: the entries of at least limit · the row's largest (FlashPrefill, arXiv
+ *   2603.06199).
  * limit: host [units]; negative marks nothing in that unit. Adds to keep; clear: zeroed first. */
-enum sw_mass_rule { SW_MASS_REACH, SW_MASS_REACH_LATE, SW_MASS_WITHIN, SW_MASS_UNIT };
+enum sw_mass_rule {
+    SW_MASS_REACH,
+    SW_MASS_REACH_LATE,
+    SW_MASS_WITHIN,
+    SW_MASS_UNIT,
+    SW_MASS_FRACTION,
+};
 struct sw_keep_mass {
     struct sw_unit_matrix scores;
     int row0, rows;
@@ -420,10 +428,13 @@ struct sw_token_gates {
 
 /* out[u,i,j] = Σ_{t in block i} Σ_{h in unit u} softmax_{j <= block(t)}(g[h,t,·])_j (NSA's form,
  * arXiv 2502.11089, with means for its compressor). complete: over the blocks that end at or before
- * t, and 0 where there is none. units divides H; rows: the query blocks of the n_q tokens. */
+ * t, and 0 where there is none. units divides H; rows: the query blocks of the n_q tokens.
+ * row_softmax: one softmax a row of blocks in the place of one a token, so that tokens with large
+ * gates weigh more: Σ_t exp(g[h,t,j] - m), m the largest gate that a token of the row sees, divided
+ * by the row's sum (FlashPrefill, arXiv 2603.06199). A unit is a head then. */
 struct sw_gate_scores {
     struct sw_token_gates in;
-    bool complete;
+    bool complete, row_softmax;
     struct sw_unit_matrix out;
 };
 

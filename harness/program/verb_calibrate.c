@@ -1,7 +1,7 @@
 /* swbench calibrate: for every method of a config that has a threshold of its own, the threshold at
  * which it keeps the densities of the axes, on prompts that the config does not use. Density grows
- * with the threshold, so that bisection finds it. And the layers that are to select, for methods
- * that ask for a search (harness/run/layer_search.h). */
+ * with the threshold, or falls, so that bisection finds it. And the layers that are to select, for
+ * methods that ask for a search (harness/run/layer_search.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +67,7 @@ static void narrow(struct search *s, int prompts)
         s->best = s->at;
         s->achieved = density;
     }
-    if (density < wanted)
+    if ((density < wanted) != s->cell->method->threshold_falls)
         s->low = s->at;
     else
         s->high = s->at;
@@ -116,14 +116,15 @@ static enum sw_status collect(struct sw_plan *plan, const struct sw_label *label
             cell->method->flags & SW_METHOD_DENSE)
             continue;
         const struct sw_param *p = sw_param_find(cell->method->params, cell->method->threshold);
-        double range = p->max - p->min;
-        s[(*n)++] = (struct search){.cell = cell,
-                                    .name = labels[i].full,
-                                    .low = p->min,
-                                    .high = p->max,
-                                    .at = p->min + FINEST * range,
-                                    .range = range,
-                                    .achieved = NAN};
+        double range = p->max - p->min, finest = FINEST * range;
+        s[(*n)++] =
+            (struct search){.cell = cell,
+                            .name = labels[i].full,
+                            .low = p->min,
+                            .high = p->max,
+                            .at = cell->method->threshold_falls ? p->max - finest : p->min + finest,
+                            .range = range,
+                            .achieved = NAN};
     }
     *out = s;
     return SW_OK;

@@ -15,7 +15,12 @@ METHODS = [
     {"name": "onehop", "params": {"block_size": 16}},
     {"name": "xattention", "params": {"block_size": 16}},
     {"name": "spargeattn", "params": {"block_size": 16, "simthreshd1": 0.0}},
+    {
+        "name": "flashprefill",
+        "params": {"block_size": 16, "sink_blocks": 1, "window_blocks": 1, "dense_rows": 0},
+    },
 ]
+THRESHOLDS = ("xattention", "spargeattn", "flashprefill")
 ONE_DENSITY = {"context": 512, "density": 0.5, "phase": "prefill"}
 
 
@@ -68,11 +73,12 @@ def test_thresholds_keep_the_density(folder):
     entries = json.loads((folder / "thresholds.json").read_text())
     assert entries["format"] == "swbench-calibration" and entries["held_out"] is True
     found = {(e["method"], e["density"]): e for e in entries["entries"]}
-    assert set(found) == {(m, d) for m in ("xattention", "spargeattn") for d in (0.3, 0.5)}
+    assert set(found) == {(m, d) for m in THRESHOLDS for d in (0.3, 0.5)}
     for (_, density), entry in found.items():
         assert abs(entry["achieved"] - density) <= 0.02 * density
-    for method in ("xattention", "spargeattn"):
-        assert found[method, 0.3]["value"] < found[method, 0.5]["value"]
+    for method in THRESHOLDS:
+        more, less = found[method, 0.5]["value"], found[method, 0.3]["value"]
+        assert more < less if method == "flashprefill" else less < more
 
 
 def test_runs_use_them_and_realise_the_density(folder):
@@ -81,7 +87,7 @@ def test_runs_use_them_and_realise_the_density(folder):
         for e in json.loads((folder / "thresholds.json").read_text())["entries"]
     }
     rows = kept(folder)
-    assert len(rows) == 6
+    assert len(rows) == 8
     for method, params, density, value in rows:
         assert abs(value - density) <= 0.05 * density, (
             f"{method} keeps {value}"
@@ -114,7 +120,8 @@ def test_a_method_without_a_threshold_has_the_matched_budget(folder, tmp_path):
 
 def test_without_the_file_its_cells_are_skipped_with_the_reason(tmp_path):
     plan = swbench("plan", write(tmp_path, calibration=None), check=0).stdout
-    assert plan.count("'swbench calibrate'") == 4 and plan.count("skipped") >= 4
+    cells = 2 * len(THRESHOLDS)
+    assert plan.count("'swbench calibrate'") == cells and plan.count("skipped") >= cells
 
 
 @pytest.mark.parametrize(

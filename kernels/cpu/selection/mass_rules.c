@@ -89,6 +89,16 @@ static void within(const float *scores, int i, double limit, uint64_t *keys, uin
         keep[sw_key_index(keys[e])] = 1;
 }
 
+static void fraction(const float *scores, int i, double limit, uint8_t *keep)
+{
+    float top = scores[i];
+    for (int j = 0; j < i; j++)
+        top = scores[j] > top ? scores[j] : top;
+    for (int j = 0; j <= i; j++)
+        if ((double)scores[j] >= limit * (double)top)
+            keep[j] = 1;
+}
+
 static void row_task(void *ctx, long task, int worker)
 {
     const struct keep_mass *p = ctx;
@@ -105,6 +115,8 @@ static void row_task(void *ctx, long task, int worker)
     if (a->rule == SW_MASS_REACH || a->rule == SW_MASS_REACH_LATE)
         reach(a->scores.data + at, i, a->rule == SW_MASS_REACH_LATE, a->limit[unit], keys,
               a->keep + at);
+    else if (a->rule == SW_MASS_FRACTION)
+        fraction(a->scores.data + at, i, a->limit[unit], a->keep + at);
     else
         within(a->scores.data + at, i, a->limit[unit], keys, a->keep + at);
 }
@@ -139,7 +151,7 @@ enum sw_status sw_cpu_keep_mass(struct sw_backend *be, const struct sw_keep_mass
     CPU_NEED(a && a->keep && a->limit && a->rows > 0 && a->row0 >= 0 &&
              sw_unit_holds(&a->scores, a->rows, a->row0 + a->rows));
     CPU_NEED((int64_t)a->rows * a->scores.ld <= UINT32_MAX);
-    CPU_NEED(a->rule >= SW_MASS_REACH && a->rule <= SW_MASS_UNIT);
+    CPU_NEED(a->rule >= SW_MASS_REACH && a->rule <= SW_MASS_FRACTION);
     struct keep_mass p = {.a = a, .cols = a->row0 + a->rows};
     p.entries = a->rule == SW_MASS_UNIT ? (size_t)sw_selection_full_capacity(1, a->row0, a->rows)
                                         : (size_t)p.cols;

@@ -1,6 +1,7 @@
 /* token_gates.c: a token's own gates, its query times the means of key blocks (NSA's and MoBA's
  * form). n·b·d FLOPs a head over the causal half, as products of TASK_TOKENS queries each; the
  * gates of one such piece are all that is ever in memory. */
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -66,10 +67,53 @@ struct gate_scores {
     const struct sw_gate_scores *a;
 };
 
+/* Blocks that the token at position t of row i sees. */
+static int seen_blocks(const struct gate_scores *p, int t, int i)
+{
+    return p->a->complete ? (t + 1) / p->g.in->block : i + 1;
+}
+
+/* One softmax a row: of `tokens` more tokens from t on, whose gates are x. sums are of exp(g -
+ * *top), and are brought to the new top where it grows. x is used up. */
+static void add_to_row(const struct gate_scores *p, int i, int t, int tokens, float *x, float *sums,
+                       float *top)
+{
+    const struct sw_vec *vec = p->g.vec;
+    float best = *top;
+    for (int r = 0; r < tokens; r++)
+        best = fmaxf(best, vec->max(x + (size_t)r * (size_t)p->g.b, seen_blocks(p, t + r, i)));
+    if (best == -INFINITY)
+        return;
+    float shrink = expf(*top - best);
+    for (int j = 0; j <= i; j++)
+        sums[j] *= shrink;
+    *top = best;
+    for (int r = 0; r < tokens; r++) {
+        float *restrict of_token = x + (size_t)r * (size_t)p->g.b;
+        int blocks = seen_blocks(p, t + r, i);
+        if (blocks == 0)
+            continue;
+        float weight = vec->sum_exp(of_token, best, blocks);
+        vec->softmax(of_token, blocks);
+        for (int j = 0; j < blocks; j++)
+            sums[j] += weight * of_token[j];
+    }
+}
+
+static void divide_by_sum(float *row, int n)
+{
+    float sum = 0;
+    for (int j = 0; j < n; j++)
+        sum += row[j];
+    for (int j = 0; sum > 0 && j < n; j++)
+        row[j] /= sum;
+}
+
 static void scores_task(void *ctx, long task, int worker)
 {
     const struct gate_scores *p = ctx;
     const struct gates *g = &p->g;
+    float top = -INFINITY;
     /* long rows first */
     int unit = (int)(task % p->a->out.units), row = g->rows - 1 - (int)(task / p->a->out.units),
         i = g->row0 + row;
@@ -82,20 +126,27 @@ static void scores_task(void *ctx, long task, int worker)
         for (int t = first; t < end; t += TASK_TOKENS) {
             int tokens = end - t < TASK_TOKENS ? end - t : TASK_TOKENS;
             token_gates(g, h, t, tokens, i + 1, x);
+            if (p->a->row_softmax) {
+                add_to_row(p, i, t, tokens, x, out, &top);
+                continue;
+            }
             for (int r = 0; r < tokens; r++) {
                 float *restrict of_token = x + (size_t)r * (size_t)g->b;
-                int blocks = p->a->complete ? (t + r + 1) / g->in->block : i + 1;
+                int blocks = seen_blocks(p, t + r, i);
                 if (blocks > 0)
                     g->vec->softmax(of_token, blocks);
                 for (int j = 0; j < blocks; j++)
                     out[j] += of_token[j];
             }
         }
+    if (p->a->row_softmax)
+        divide_by_sum(out, i + 1);
 }
 
 enum sw_status sw_cpu_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a)
 {
     CPU_NEED(a && a->out.data && a->out.units > 0 && a->in.n_heads % a->out.units == 0);
+    CPU_NEED(!a->row_softmax || a->out.units == a->in.n_heads);
     struct gate_scores p = {.a = a};
     SW_TRY(sw_cpu_token_gates(be, &a->in, a->out.ld_rows, a->out.ld, false, &p.g));
     sw_workers_run(cpu_of(be)->workers, (long)a->out.units * p.g.rows, scores_task, &p);

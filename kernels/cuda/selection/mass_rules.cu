@@ -11,6 +11,7 @@
 #include <cub/device/device_segmented_radix_sort.cuh>
 
 #include "kernels/cuda/device/device.h"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/selection/radix_select.cuh"
 
 /* keys, places [count] in two buffers each; offsets [segments + 1] on the device. Descending by
@@ -240,6 +241,25 @@ __global__ void __launch_bounds__(THREADS) mark_row_mass(mass_args a)
     }
 }
 
+/* One CTA a row; nothing is sorted. */
+__global__ void __launch_bounds__(THREADS) mark_row_fraction(mass_args a)
+{
+    __shared__ float lanes[32];
+    int r = blockIdx.x, u = blockIdx.y, n = a.in.row0 + r + 1;
+    double limit = a.limit[u];
+    if (limit < 0)
+        return;
+    const float *row = unit_row(a.in.scores, u, r);
+    uint8_t *keep = a.in.keep + (row - a.in.scores.data);
+    float top = -INFINITY;
+    for (int j = threadIdx.x; j < n; j += THREADS)
+        top = fmaxf(top, row[j]);
+    top = block_max(top, lanes);
+    for (int j = threadIdx.x; j < n; j += THREADS)
+        if ((double)row[j] >= limit * (double)top)
+            keep[j] = 1;
+}
+
 /* One CTA a unit: rows compete. */
 __global__ void __launch_bounds__(THREADS) mark_unit_mass(mass_args a)
 {
@@ -284,6 +304,12 @@ enum sw_status sw_cuda_keep_mass(struct sw_backend *be, const struct sw_keep_mas
     SW_TRY(sw_cuda_scratch(s, SCRATCH_STATS, (size_t)in->scores.units * sizeof(double), &limits));
     SW_TRY(sw_cuda_memory_upload(s, limits, in->limit, (size_t)in->scores.units * sizeof(double)));
     a.limit = static_cast<const double *>(limits);
+    if (in->rule == SW_MASS_FRACTION) {
+        mark_row_fraction<<<dim3((unsigned)in->rows, (unsigned)in->scores.units), THREADS, 0,
+                            queue_on(s)>>>(a);
+        LAUNCHED(s, "keep_mass, fraction");
+        return SW_OK;
+    }
     bool whole_units = in->rule == SW_MASS_UNIT;
     /* 512 MiB of sort buffers at once */
     int chunk = (int)std::max<int64_t>(

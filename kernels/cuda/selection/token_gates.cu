@@ -85,6 +85,48 @@ static enum sw_status gate_logits(struct cuda_state *s, const struct gates *g, i
     return sw_cuda_gemm(s, g->q, g->k, NULL, rows, 2 * d, g->columns, false, true, g->x);
 }
 
+/* row_softmax: one CTA a query block, a thread a key block by turns, so that reads are coalesced.
+ * The strip's logits are read twice, n·b·4 bytes a head and time, the second time mostly from L2.
+ * Shared memory: b sums. */
+__global__ void __launch_bounds__(256) row_softmax(gather_args a)
+{
+    extern __shared__ float sums[];
+    __shared__ float lanes[32];
+    int first = a.rows0 + blockIdx.x * a.per_block, last = min(first + a.per_block, a.total_rows),
+        i = first / a.per_block;
+    const float *x = a.x + (int64_t)(first - a.rows0) * a.ld;
+    float top = -INFINITY;
+    for (int j = threadIdx.x; j <= a.block0 + i; j += blockDim.x)
+        for (int row = first; row < last; row++)
+            if (a.complete == 0 || (int64_t)(j + 1) * a.complete <= a.position0 + row + 1)
+                top = fmaxf(top, a.scale * x[(int64_t)(row - first) * a.ld + j]);
+    top = block_max(top, lanes);
+    float all = 0;
+    for (int j = threadIdx.x; j < a.b; j += blockDim.x) {
+        float sum = 0;
+        for (int row = first; j <= a.block0 + i && row < last; row++)
+            if (a.complete == 0 || (int64_t)(j + 1) * a.complete <= a.position0 + row + 1)
+                sum += expf(a.scale * x[(int64_t)(row - first) * a.ld + j] - top);
+        sums[j] = sum; /* read by this thread alone */
+        all += sum;
+    }
+    all = block_sum(all, lanes);
+    float *out = a.out + (int64_t)i * a.ld_out;
+    for (int j = threadIdx.x; j < a.b; j += blockDim.x)
+        out[j] = all > 0 ? sums[j] / all : 0.0f;
+}
+
+static enum sw_status gather_row_softmax(struct cuda_state *s, const gather_args &a, int rows)
+{
+    size_t shared = (size_t)a.b * sizeof(float);
+    if (shared > 48 << 10)
+        CUDA_TRY(s, cudaFuncSetAttribute(row_softmax, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         (int)shared));
+    row_softmax<<<(unsigned)div_up(rows, a.per_block), 256, shared, queue_on(s)>>>(a);
+    LAUNCHED(s, "gate_scores, softmax of rows");
+    return SW_OK;
+}
+
 enum sw_status sw_cuda_gate_scores(struct sw_backend *be, const struct sw_gate_scores *a)
 {
     struct cuda_state *s = state_of(be);
@@ -93,6 +135,7 @@ enum sw_status sw_cuda_gate_scores(struct sw_backend *be, const struct sw_gate_s
     SW_TRY(begin_gates(s, in, &g));
     REQUIRE(sw_unit_holds(&a->out, g.b - g.row0, g.b) && in->n_heads % a->out.units == 0,
             "gate_scores");
+    REQUIRE(!a->row_softmax || a->out.units == in->n_heads, "gate_scores");
     int per_unit = in->n_heads / a->out.units;
     for (int h = 0; h < in->n_heads; h++)
         for (int at = 0; at < in->n_q; at += g.strip) {
@@ -114,7 +157,7 @@ enum sw_status sw_cuda_gate_scores(struct sw_backend *be, const struct sw_gate_s
                              sw_unit_row(&a->out, (size_t)(h / per_unit), 0),
                              a->out.ld,
                              g.b};
-            SW_TRY(gather(s, p, rows));
+            SW_TRY(a->row_softmax ? gather_row_softmax(s, p, rows) : gather(s, p, rows));
         }
     return SW_OK;
 }

@@ -258,7 +258,7 @@ static const struct slash_shape slash_large[] = {{1000, 64, 0, 3}, {4000, 32, 0,
 /* --- keep_mass -------------------------------------------------------------------------------- */
 
 enum { SCORES, LIMIT, MASS_KEEP };
-enum { RULES = 4, LIMITS = 6, MASS_VARIANTS = 48 };
+enum { RULES = 5, LIMITS = 6, MASS_VARIANTS = 2 * RULES * LIMITS };
 struct mass_shape {
     int rows, row0, units;
 };
@@ -344,6 +344,12 @@ static void mass_of_rows(struct sw_case *c, const struct sw_keep_mass *a, int u,
     bool late = a->rule == SW_MASS_REACH_LATE;
     const float *row = sw_unit_row(&a->scores, (size_t)u, (size_t)from);
     double sum = 0, total = 0, limit = a->limit[u];
+    if (a->rule == SW_MASS_FRACTION) { /* e[0]: the largest */
+        for (int x = 0; x < n; x++)
+            if ((double)e[x].score >= limit * (double)e[0].score)
+                mark(c, u, e[x].row, e[x].j);
+        return;
+    }
     if (a->rule != SW_MASS_REACH && !late) {
         for (int x = 0; x < n; x++) {
             sum += (double)e[x].score;
@@ -399,7 +405,10 @@ static void more_mass(struct sw_backend *be)
                     {SW_MASS_REACH_LATE, 0.8, {0.05f, 0.20f, 0.50f, 0.25f}, 4, 0xf},
                     {SW_MASS_REACH_LATE, 0, {0.05f, 0.20f, 0.50f, 0.25f}, 4, 0x9},
                     {SW_MASS_REACH, 0.75, {0.25f, 0.25f, 0.25f, 0.25f}, 4, 0xd},
-                    {SW_MASS_WITHIN, 0.98, {0, 0, 0}, 3, 0x7}};
+                    {SW_MASS_WITHIN, 0.98, {0, 0, 0}, 3, 0x7},
+                    {SW_MASS_FRACTION, 0.5, {0.25f, 0.125f, 0.5f, 0.125f}, 4, 0x5},
+                    {SW_MASS_FRACTION, 0.75, {0.25f, 0.125f, 0.5f, 0.125f}, 4, 0x4},
+                    {SW_MASS_FRACTION, 0, {0.25f, 0, 0.5f}, 3, 0x7}};
     for (size_t e = 0; e < sizeof examples / sizeof *examples; e++) {
         uint8_t keep[4];
         float scores[4];

@@ -67,15 +67,22 @@ static const struct shape large[] = {
 
 /* --- gate_scores ------------------------------------------------------------------------------ */
 
-enum { TOGETHER, A_GROUP, A_HEAD, UNITS, VARIANTS = 2 * UNITS }; /* a variant; then complete */
-static bool complete(const struct sw_case *c) { return c->variant >= UNITS; }
+/* A variant; then the first three with `complete`, then the last one with one softmax a row, and
+ * that with `complete`. */
+enum { TOGETHER, A_GROUP, A_HEAD, UNITS, ROWS = 2 * UNITS, ROWS_COMPLETE, VARIANTS };
+static bool row_softmax(const struct sw_case *c) { return c->variant >= ROWS; }
+static bool complete(const struct sw_case *c)
+{
+    return row_softmax(c) ? c->variant == ROWS_COMPLETE : c->variant >= UNITS;
+}
 
 static float scale_of(const struct shape *s) { return 1.5f / sqrtf((float)s->d); }
 
 static void make_scores(struct sw_case *c)
 {
     const struct shape *s = c->shape;
-    int b = sw_blocks(s->n, s->B), rows = b - first_row(s), unit = c->variant % UNITS,
+    int b = sw_blocks(s->n, s->B), rows = b - first_row(s),
+        unit = row_softmax(c) ? A_HEAD : c->variant % UNITS,
         units = unit == TOGETHER  ? 1
                 : unit == A_GROUP ? s->Hkv
                                   : s->H;
@@ -88,12 +95,38 @@ static enum sw_status run_scores(struct sw_case *c, struct sw_backend *be, void 
     return be->gate_scores(
         be, &(struct sw_gate_scores){.in = gates_of(c->shape, at, scale_of(c->shape)),
                                      .complete = complete(c),
+                                     .row_softmax = row_softmax(c),
                                      .out = sw_matrix(c, at, OUT)});
+}
+
+/* One softmax over all tokens of row i of a head. */
+static void reference_row(struct sw_case *c, int h, int i)
+{
+    const struct shape *s = c->shape;
+    int b = sw_blocks(s->n, s->B);
+    double top = -INFINITY, all = 0, *mass = sw_need((size_t)b * sizeof *mass);
+    for (int pass = 0; pass < 2; pass++)
+        for (int t = first_token(s, i); t < end_token(s, i); t++)
+            for (int j = 0; j <= (complete(c) ? (t + 1) / s->B - 1 : i); j++) {
+                double g = gate(c, h, t, j) * (double)scale_of(s), e = exp(g - top);
+                top = pass ? top : fmax(top, g);
+                mass[j] += pass ? e : 0;
+                all += pass ? e : 0;
+            }
+    for (int j = 0; j < b; j++)
+        sw_want(c, OUT, h, i - first_row(s), j, all > 0 ? mass[j] / all : 0,
+                all > 0 ? 2e-5 * mass[j] / all : 0);
+    free(mass);
 }
 
 static void reference_scores(struct sw_case *c)
 {
     const struct shape *s = c->shape;
+    for (int h = 0; row_softmax(c) && h < s->H; h++)
+        for (int i = first_row(s); i < sw_blocks(s->n, s->B); i++)
+            reference_row(c, h, i);
+    if (row_softmax(c))
+        return;
     int b = sw_blocks(s->n, s->B), units = c->slot[OUT].of.units, share = s->H / units;
     double *p = sw_need(2 * (size_t)b * sizeof *p), *mass = p + b;
     for (int row = 0; row < units * (b - first_row(s)); row++) {
@@ -273,6 +306,9 @@ static void more(struct sw_backend *be)
                                   .out = {out, 2, BLOCKS, BLOCKS}},
                           a = good;
     a.out.units = 4; /* of six heads */
+    sw_refused(be->gate_scores(be, &a), SW_EINTERNAL);
+    a = good;
+    a.row_softmax = true; /* a unit is two heads */
     sw_refused(be->gate_scores(be, &a), SW_EINTERNAL);
     a = good;
     a.out.ld = BLOCKS - 1;
