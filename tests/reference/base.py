@@ -19,6 +19,8 @@ class Method:
     # A native rule that needs the scores alone: a function (scores, first, last, query_blocks) ->
     # Selection of rows of the tokens first ... last; query_blocks: of the prompt, None in decode.
     native_on_scores = None
+    # Whether a native rule that chooses single tokens may leave the query's own one out.
+    free_token = False
 
     def __init__(self, tensors, block, dense_layers, seed, native=False, density=1.0, **params):
         """native: under the native budget; density: asked for."""

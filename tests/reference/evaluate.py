@@ -83,7 +83,12 @@ class Evaluation:
                 masks = [step[2] for step in by_step if len(step) > 2 and step[2] is not None]
                 pairs = [[mask[u : u + 1] for mask in masks] for u in range(len(lists))]
                 result[layer] = selection.Selection(
-                    self.block, lists, *rows, margin=margin, pairs=pairs if masks else None
+                    self.block,
+                    lists,
+                    *rows,
+                    margin=margin,
+                    pairs=pairs if masks else None,
+                    free_token=self.method.free_token,
                 )
                 continue
             scores = [[step[u] for step in by_step] for u in range(len(by_step[0]))]

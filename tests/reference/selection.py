@@ -31,6 +31,7 @@ class Selection:
     margin: list = None
 
     free_diagonal: bool = False  # a row may lack its own block
+    free_token: bool = False  # a query may lack its own key, though its block is listed
 
     @property
     def units(self):

@@ -51,6 +51,7 @@ def united(heads):
 
 
 class Reuse(Method):
+    free_token = True  # the published rules rank it among the others
     defaults = {
         "preset": "last_anchor",
         "anchors": None,
