@@ -276,15 +276,16 @@ struct sw_vertical_slash {
     float *columns, *slashes;
 };
 
-/* Sums over blocks: out[r,j] = scale · Σ_{x in block j} in[r,x], x < n. split (slashes): entry δ
- * gives 1 - (δ mod B)/B of itself to ⌊δ/B⌋ and the rest to the block after, dropped where that is
- * past the last. from_end (not with split): blocks are counted from n - 1 back, so that the first
- * one may be short, not the last. in [rows, ld], out [rows, ld_out], ceil(n / B) entries. */
+/* Sums over blocks: out[r,j] = scale · Σ_{x in block j} in[r,x], x < n. largest: the largest
+ * instead of the sum. split (slashes): entry δ gives 1 - (δ mod B)/B of itself to ⌊δ/B⌋ and the
+ * rest to the block after, dropped where that is past the last; not with largest. from_end (not
+ * with split): blocks are counted from n - 1 back, so that the first one may be short, not the
+ * last. in [rows, ld], out [rows, ld_out], ceil(n / B) entries. */
 struct sw_pool_vertical_slash {
     const float *in;
     int rows, n, ld, block;
     bool from_end;
-    bool split;
+    bool split, largest;
     float scale;
     float *out;
     int ld_out;
@@ -414,6 +415,58 @@ struct sw_bound_scores {
     const void *q;
     int n_heads, n_kv_heads, head_dim, b, ld_in;
     const float *low, *high;
+    struct sw_unit_matrix out;
+};
+
+/* Compact codes of key tokens, by which a decode step ranks single tokens; words [heads, ld,
+ * sw_code_words], ld tokens of room.
+ *
+ * HADAMARD (Adamas, arXiv 2510.18413): of the unnormalised Walsh–Hadamard transform y of a head's
+ * key (zeros up to p, a power of two), how many of -10, 0 and 10 lie below y_c: 0 … 3. A token has
+ * p / 32 words of the codes' high bits, then as many of their low bits: bit c mod 32 of word c
+ * / 32.
+ *
+ * MINMAX4 (Double Sparsity, Twilight): 4 bits, round((k_c - low) / step), step = (high - low) / 15,
+ * of the token's own extremes over the channels at hand. A token has 8 channels a word, the first
+ * in the lowest bits, then low and step as fp32. channels [heads, n_channels]: which ones, in this
+ * order; NULL: all of them, n_channels == head_dim. */
+enum sw_code_kind { SW_CODES_HADAMARD, SW_CODES_MINMAX4 };
+struct sw_token_codes {
+    enum sw_code_kind kind;
+    int heads, head_dim, n_channels, ld;
+    const int32_t *channels;
+    uint32_t *words;
+};
+static inline int sw_code_transform(int head_dim)
+{
+    int p = 32;
+    while (p < head_dim)
+        p *= 2;
+    return p;
+}
+static inline int sw_code_words(const struct sw_token_codes *c)
+{
+    return c->kind == SW_CODES_HADAMARD ? sw_code_transform(c->head_dim) / 16
+                                        : (c->n_channels + 7) / 8 + 2;
+}
+
+/* Writes the codes of tokens t0 … t1-1; x [*, heads, d] activations points at token t0's row. */
+struct sw_code_tokens {
+    struct sw_token_codes to;
+    const void *x;
+    int t0, t1;
+};
+
+/* One query token q [n_heads, d] against the codes of tokens 0 … n-1: out[h,0,u] = minus the L1
+ * distance of the codes of q and of the key (HADAMARD), or scale · <q, the key that its code stands
+ * for> over its channels (MINMAX4). last_is_best: out[h,0,n-1] is infinite. A unit of out is a
+ * query head, its one row has a column a token. */
+struct sw_code_scores {
+    struct sw_token_codes from;
+    const void *q;
+    int n_heads, n;
+    float scale;
+    bool last_is_best;
     struct sw_unit_matrix out;
 };
 

@@ -129,6 +129,8 @@ SW_OPERATION(REQUIRED, antidiagonal, (struct sw_backend *be, const struct sw_ant
 SW_OPERATION(REQUIRED, similarity, (struct sw_backend *be, const struct sw_similarity *a))
 SW_OPERATION(REQUIRED, extremes, (struct sw_backend *be, const struct sw_extremes *a))
 SW_OPERATION(REQUIRED, bound_scores, (struct sw_backend *be, const struct sw_bound_scores *a))
+SW_OPERATION(REQUIRED, code_tokens, (struct sw_backend *be, const struct sw_code_tokens *a))
+SW_OPERATION(REQUIRED, code_scores, (struct sw_backend *be, const struct sw_code_scores *a))
 SW_OPERATION(REQUIRED, gate_scores, (struct sw_backend *be, const struct sw_gate_scores *a))
 
 /* --- the walk --------------------------------------------------------------------------------- */

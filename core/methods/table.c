@@ -15,6 +15,7 @@
     X(xattention)   \
     X(flashprefill) \
     X(quest)        \
+    X(adamas)       \
     X(spargeattn)   \
     X(moba)         \
     X(nsa)          \

@@ -137,7 +137,7 @@ struct sw_cases {
                     X(mark_top) X(count_mass) X(keep_vertical_slash) X(keep_mass)                  \
                     X(vertical_slash) X(pool_vertical_slash) X(vertical_slash_scores)              \
                     X(antidiagonal) X(similarity) X(extremes) X(bound_scores)                      \
-                    X(gate_scores) X(gate_top)
+                    X(code_tokens) X(code_scores) X(gate_scores) X(gate_top)
 /* clang-format on */
 #define SW_CASES(name_, ...) \
     const struct sw_cases sw_cases_##name_ = {.file = __FILE__, .name = #name_, __VA_ARGS__}

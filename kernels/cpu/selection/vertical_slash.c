@@ -1,6 +1,7 @@
 /* vertical_slash.c: how the last queries attend, by key (columns) and by distance (slashes); their
  * sums over blocks, and block scores made of them. last·n·d multiply-adds a head, half a million a
  * key at last = 64 and 64 heads of 128; a few rows of probabilities at a time. */
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/device/cpu.h"
@@ -73,13 +74,16 @@ static void pool_task(void *ctx, long row, int worker)
         end = j == 0 ? first : from + a->block;
         int count = a->n < end ? a->n - from : end - from;
         double sum = passed, after = 0;
-        for (int x = 0; x < count; x++) {
+        float most = -INFINITY;
+        for (int x = 0; a->largest && x < count; x++)
+            most = in[from + x] > most ? in[from + x] : most;
+        for (int x = 0; !a->largest && x < count; x++) {
             /* of this entry, to the next block */
             double share = a->split ? (double)x / a->block : 0.0;
             sum += (1.0 - share) * (double)in[from + x];
             after += share * (double)in[from + x];
         }
-        out[j] = (float)((double)a->scale * sum);
+        out[j] = a->largest ? a->scale * most : (float)((double)a->scale * sum);
         passed = after;
     }
 }
@@ -88,7 +92,7 @@ enum sw_status sw_cpu_pool_vertical_slash(struct sw_backend *be,
                                           const struct sw_pool_vertical_slash *a)
 {
     CPU_NEED(a && a->in && a->out && a->rows > 0 && a->n > 0 && a->block > 0 && a->ld >= a->n &&
-             !(a->split && a->from_end) && a->ld_out >= sw_blocks(a->n, a->block));
+             !(a->split && (a->from_end || a->largest)) && a->ld_out >= sw_blocks(a->n, a->block));
     struct sw_pool_vertical_slash copy = *a;
     sw_workers_run(cpu_of(be)->workers, a->rows, pool_task, &copy);
     return SW_OK;

@@ -170,12 +170,15 @@ __global__ void pool_vertical_slash_blocks(struct sw_pool_vertical_slash a, int 
     const float *in = a.in + (int64_t)blockIdx.y * a.ld;
     /* entries by which blocks counted from the end begin earlier */
     int back = a.from_end ? blocks * a.block - a.n : 0;
-    float sum = 0;
+    float sum = a.largest ? -INFINITY : 0;
     if (a.split && j > 0) /* what the block before gives on */
         for (int x = (j - 1) * a.block; x < j * a.block; x++)
             sum += in[x] * ((float)(x % a.block) / (float)a.block);
     for (int x = max(j * a.block - back, 0); x < min((j + 1) * a.block - back, a.n); x++)
-        sum += a.split ? in[x] * (1.0f - (float)(x % a.block) / (float)a.block) : in[x];
+        if (a.largest)
+            sum = fmaxf(sum, in[x]);
+        else
+            sum += a.split ? in[x] * (1.0f - (float)(x % a.block) / (float)a.block) : in[x];
     a.out[(int64_t)blockIdx.y * a.ld_out + j] = a.scale * sum;
 }
 
@@ -185,7 +188,7 @@ enum sw_status sw_cuda_pool_vertical_slash(struct sw_backend *be,
     struct cuda_state *s = state_of(be);
     int blocks = div_up(a->n, a->block);
     REQUIRE(a->rows >= 1 && a->rows <= 65535 && a->n >= 1 && a->n <= a->ld && blocks <= a->ld_out &&
-                !(a->split && a->from_end),
+                !(a->split && (a->from_end || a->largest)),
             "pool_vertical_slash");
     pool_vertical_slash_blocks<<<dim3((unsigned)div_up(blocks, 64), (unsigned)a->rows), 64, 0,
                                  queue_on(s)>>>(*a, blocks);

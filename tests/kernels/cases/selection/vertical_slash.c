@@ -108,7 +108,7 @@ SW_CASES(vertical_slash, .fields = "n n_q H Hkv d last", .variants = VARIANTS,
 /* --- pool_vertical_slash: sums over blocks ---------------------------------------------------- */
 
 enum { IN, OUT };
-enum { WHOLE, SPLIT, FROM_END, POOLS }; /* a variant */
+enum { WHOLE, SPLIT, FROM_END, LARGEST, LARGEST_FROM_END, POOLS }; /* a variant */
 struct pool_shape {
     int rows, n, B;
 };
@@ -131,7 +131,9 @@ static enum sw_status run_pool(struct sw_case *c, struct sw_backend *be, void *c
                                              .ld = s->n + 1,
                                              .block = s->B,
                                              .split = c->variant == SPLIT,
-                                             .from_end = c->variant == FROM_END,
+                                             .from_end = c->variant == FROM_END ||
+                                                         c->variant == LARGEST_FROM_END,
+                                             .largest = c->variant >= LARGEST,
                                              .scale = 0.125f,
                                              .out = at[OUT],
                                              .ld_out = c->slot[OUT].of.ld});
@@ -142,14 +144,20 @@ static void reference_pool(struct sw_case *c)
     const struct pool_shape *s = c->shape;
     int b = sw_blocks(s->n, s->B);
     double *sum = sw_need((size_t)(b + 1) * sizeof *sum);
+    bool from_end = c->variant == FROM_END || c->variant == LARGEST_FROM_END;
     for (int r = 0; r < s->rows; r++) {
-        memset(sum, 0, (size_t)(b + 1) * sizeof *sum);
+        for (int j = 0; j <= b; j++)
+            sum[j] = c->variant >= LARGEST ? -INFINITY : 0;
         for (int x = 0; x < s->n; x++) {
             double next = c->variant == SPLIT ? (double)(x % s->B) / s->B : 0,
                    value = (double)((float *)c->slot[IN].host)[r * (s->n + 1) + x] * 0.125;
-            int j = c->variant == FROM_END ? b - 1 - (s->n - 1 - x) / s->B : x / s->B;
-            sum[j] += (1 - next) * value;
-            sum[j + 1] += next * value;
+            int j = from_end ? b - 1 - (s->n - 1 - x) / s->B : x / s->B;
+            if (c->variant >= LARGEST) {
+                sum[j] = fmax(sum[j], value);
+            } else {
+                sum[j] += (1 - next) * value;
+                sum[j + 1] += next * value;
+            }
         }
         for (int j = 0; j < b; j++)
             sw_want(c, OUT, 0, r, j, sum[j], 1e-6);
