@@ -5,13 +5,18 @@ sentences alike: `make figures` after a report changed, `make reference` to make
     figures.py --check                nothing written; says which pages are stale, and exits with 1
     figures.py --take RESULTS NAME    RESULTS' report as results/reference/NAME.md and each sample's
                                       score or loss as NAME-samples.txt, then the blocks
+    figures.py --take-layers RESULTS NAME
+                                      block recall by layer as results/reference/NAME-layers.csv
 
 A page marks a block by a comment of its own line, `<!-- figures: NAME -->` … `<!-- end -->`; the
 functions of BLOCKS write what stands between. Each sentence names what must hold for it to be said,
 and rendering fails where the reports no longer say so."""
 
 import argparse
+import csv
 import functools
+import io
+import json
 import re
 import subprocess
 import sys
@@ -334,6 +339,49 @@ def apart(intervals):
     return [ends for ends in intervals if ends[0] > 0 or ends[1] < 0]
 
 
+class Layers:
+    """Block recall of QWEN's first length at density 0.2, over thirds of the layers."""
+
+    def __init__(self):
+        with (REPORTS / f"{QWEN.name}-layers.csv").open() as file:
+            self.rows = [
+                row
+                for row in csv.DictReader(file)
+                if row["context"] == str(QWEN.lengths[0]) and row["density"] == "0.2"
+            ]
+        layers = sorted({int(row["layer"]) for row in self.rows})
+        third = -(-len(layers) // 3)
+        self.parts = [layers[:third], layers[third : 2 * third], layers[2 * third :]]
+
+    def means(self, method):
+        name, _, variant = method.partition(" ")
+        found = {
+            int(row["layer"]): float(row["block_recall"])
+            for row in self.rows
+            if row["method"] == name and row["variant"] == variant
+        }
+        return [sum(found[layer] for layer in part) / len(part) for part in self.parts]
+
+
+def layers_table():
+    layers = Layers()
+    methods = (
+        "xattention",
+        "moba",
+        "onehop icml",
+        "sketchwalk icml",
+        *reversed(ACROSS_LAYERS),
+        "sketchwalk arxiv",
+        "random",
+    )
+    head = ["top blocks found, 4K, density 0.2"]
+    head += [f"layers {part[0]} to {part[-1]}" for part in layers.parts]
+    return table(
+        head,
+        [[NAMES[method], *(f"{mean:.3f}" for mean in layers.means(method))] for method in methods],
+    )
+
+
 def qwen_says():
     def figure(method):
         return QWEN.figure(4096, method, "0.2", PPL)
@@ -353,6 +401,16 @@ def qwen_says():
         f"The **released** walk is level with its own one-hop scores: of {len(gains)} intervals "
         f"{len(gains) - len(apart(gains))} hold zero, none lies below it, and none reaches further "
         f"from it than {furthest:.4f} nats.",
+    )
+    layers, walked = Layers(), ("sketchwalk icml", *ACROSS_LAYERS)
+    yield (
+        all(
+            other < own
+            for method in walked
+            for other, own in zip(layers.means(method), layers.means("onehop icml"))
+        ),
+        "By layer, the walk finds fewer of a layer's own top blocks than the layer's own scores "
+        "do, in each third of the model, and so does every other way to use the layers below.",
     )
     copied = QWEN.everywhere("reuse last_anchor", NLL)
     furthest = max(abs(end) for ends in copied for end in ends)
@@ -507,6 +565,7 @@ BLOCKS = {
     "walk": lambda: walk_table(SMOLLM2, ONE_HOP),
     "walk-says": lambda: said(walk_says()),
     "walk-qwen": lambda: walk_table(QWEN, (*ONE_HOP, *ACROSS_LAYERS)),
+    "walk-qwen-layers": layers_table,
     "walk-qwen-says": lambda: said(qwen_says()),
     "field": field_table,
     "field-says": lambda: said(field_says()),
@@ -528,6 +587,26 @@ def take(results, name):
         (REPORTS / file).write_text(text)
 
 
+def take_layers(results, name):
+    """Keep a run's block recall by layer."""
+    program = [ROOT / "build/release/bin/swbench", "export", results, "--format", "csv"]
+    program += ["--metric", "block_recall"]
+    text = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    kept = [row for row in csv.DictReader(io.StringIO(text)) if row["layer"]]
+    with (REPORTS / f"{name}-layers.csv").open("w", newline="") as file:
+        columns = ("method", "variant", "context", "density", "layer", "block_recall")
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(columns)
+        for row in sorted(kept, key=lambda row: (row["method"], row["params"], int(row["layer"]))):
+            params = json.loads(row["params"])
+            words = [params.get("variant", params.get("preset", ""))]
+            words += ["signed"] if params.get("signed") else []
+            out.writerow(
+                [row["method"], " ".join(words), row["context"], row["density"], row["layer"],
+                 f"{float(row['value']):.4f}"]
+            )  # fmt: skip
+
+
 def stale():
     """The pages whose blocks are not what the reports say, and what they would be."""
     pages = {page: (ROOT / page).read_text() for page in PAGES}
@@ -538,9 +617,12 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     arguments.add_argument("--check", action="store_true")
     arguments.add_argument("--take", nargs=2, metavar=("RESULTS", "NAME"))
+    arguments.add_argument("--take-layers", nargs=2, metavar=("RESULTS", "NAME"))
     arguments = arguments.parse_args()
     if arguments.take:
         take(*arguments.take)
+    if arguments.take_layers:
+        take_layers(*arguments.take_layers)
     pages = stale()
     if arguments.check and pages:
         sys.exit(f"{', '.join(pages)}: not what results/reference says; run `make figures`")

@@ -18,7 +18,7 @@ spec.loader.exec_module(figures)
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
     """A copy of the reports, to change."""
-    for file in figures.REPORTS.glob("*.md"):
+    for file in (*figures.REPORTS.glob("*.md"), *figures.REPORTS.glob("*.csv")):
         shutil.copy(file, tmp_path)
     monkeypatch.setattr(figures, "REPORTS", tmp_path)
     figures.report.cache_clear()
@@ -88,6 +88,15 @@ def test_a_sentence_that_no_longer_holds_is_not_written(reports, name, row, old,
     change(reports / f"{name}.md", row, old, new)
     with pytest.raises(figures.Missing, match=f"no longer say: .*{said}"):
         figures.stale()
+
+
+def test_the_layers_are_read_from_their_own_file(reports):
+    file = reports / "compare-walk-qwen-layers.csv"
+    row = next(
+        row for row in file.read_text().splitlines() if row.startswith("xattention,,4096,0.2,3,")
+    )
+    file.write_text(file.read_text().replace(row, "xattention,,4096,0.2,3,0.0"))
+    assert list(figures.stale()) == ["docs/results.md"]
 
 
 def test_a_row_that_is_gone_is_named(reports):
