@@ -119,6 +119,7 @@ struct sw_layer_input {
     int n, n_q;    /* key tokens, query tokens */
     const void *q; /* [n_q, H, d] after RoPE, backend memory */
     const void *k; /* [n, Hkv, d] */
+    const void *v; /* likewise; NULL where the caller has none, which most methods do not need */
 };
 
 /* One sequence being attended to by one method. */

@@ -388,6 +388,19 @@ struct sw_antidiagonal {
     struct sw_unit_matrix out;
 };
 
+/* Stem's scores (arXiv 2603.06274): the mean over the groups a of block i and c of block j of scale
+ * · Z[a,c] / stride, Z as above but of all pairs, and bonus times the mean over block j's groups of
+ * max(0, z). z: how far the log of a group's largest ‖v‖ (+ 1e-6) is above the mean of its KV
+ * head's whole groups, in standard deviations (n - 1; + 1e-6); 0 of fewer than two. Groups that the
+ * last block lacks count as zeros. After the diagonal: -infinity, so that rows can be ranked
+ * together. in as in sw_antidiagonal, with v; stride divides B. b²·stride·d FLOPs a head. */
+struct sw_stride_scores {
+    const struct sw_attend *in;
+    int stride, block;
+    float bonus;
+    struct sw_unit_matrix out;
+};
+
 /* Mean cosine similarity of a block's tokens, self pairs included (SpargeAttn): out[h,i] =
  * ‖(1/count)·Σ_t x_t/‖x_t‖‖², x_t = x[t,h] - shift[h]; a zero vector adds nothing. x [n, heads, d]
  * activations, shift [heads, d] fp32 or NULL, out [heads, ld]. */

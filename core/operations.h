@@ -126,6 +126,7 @@ SW_OPERATION(REQUIRED, pool_vertical_slash,
 SW_OPERATION(REQUIRED, vertical_slash_scores,
              (struct sw_backend *be, const struct sw_vertical_slash_scores *a))
 SW_OPERATION(REQUIRED, antidiagonal, (struct sw_backend *be, const struct sw_antidiagonal *a))
+SW_OPERATION(REQUIRED, stride_scores, (struct sw_backend *be, const struct sw_stride_scores *a))
 SW_OPERATION(REQUIRED, similarity, (struct sw_backend *be, const struct sw_similarity *a))
 SW_OPERATION(REQUIRED, extremes, (struct sw_backend *be, const struct sw_extremes *a))
 SW_OPERATION(REQUIRED, bound_scores, (struct sw_backend *be, const struct sw_bound_scores *a))

@@ -44,7 +44,7 @@ enum sw_status sw_sparse_attend(struct sw_sparse *s, int layer, int n_q, int n_k
     bool prompt = n_q == n_k, wanted = prompt ? s->sparse_prefill : s->sparse_decode;
     bool seen = s->sequence && layer >= s->dense_layers;
     bool sparse = seen && wanted;
-    struct sw_layer_input in = {.layer = layer, .n = n_k, .n_q = n_q, .q = q, .k = k};
+    struct sw_layer_input in = {.layer = layer, .n = n_k, .n_q = n_q, .q = q, .k = k, .v = v};
     SW_TRY(mark(s, layer, MARK_BEGIN));
     if (seen && prompt &&
         (sparse ||

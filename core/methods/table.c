@@ -14,6 +14,7 @@
     X(flexprefill)  \
     X(xattention)   \
     X(flashprefill) \
+    X(stem)         \
     X(quest)        \
     X(adamas)       \
     X(spargeattn)   \

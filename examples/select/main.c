@@ -38,7 +38,8 @@ static enum sw_status run(struct sw_backend *be, const struct sw_method *method,
     SW_TRY(sw_param_defaults(method->params, params));
     SW_TRY(sw_sequence_begin(&seq, method, params, be, &shape, N, 0.2, SW_BUDGET_MATCHED, 1, 0));
     SW_TRY(sw_sequence_prefill(
-        seq, &(struct sw_layer_input){.layer = 0, .n = N, .n_q = N, .q = q, .k = k}, &selection));
+        seq, &(struct sw_layer_input){.layer = 0, .n = N, .n_q = N, .q = q, .k = k, .v = v},
+        &selection));
     SW_TRY(be->attend(be, &(struct sw_attend){.batch = 1,
                                               .n_q = N,
                                               .n_k = N,

@@ -136,7 +136,8 @@ struct sw_cases {
                     X(select_top) X(select_quantile) X(select_keep)                                \
                     X(mark_top) X(count_mass) X(keep_vertical_slash) X(keep_mass)                  \
                     X(vertical_slash) X(pool_vertical_slash) X(vertical_slash_scores)              \
-                    X(antidiagonal) X(similarity) X(extremes) X(bound_scores)                      \
+                    X(antidiagonal) X(stride_scores) X(similarity) X(extremes)                     \
+                    X(bound_scores)                                                                \
                     X(code_tokens) X(code_scores) X(gate_scores) X(gate_top)
 /* clang-format on */
 #define SW_CASES(name_, ...) \
