@@ -2,25 +2,26 @@
  * beside this one and one line here. */
 #include "core/method.h"
 
-#define METHODS(X)  \
-    X(dense)        \
-    X(oracle)       \
-    X(sink_window)  \
-    X(random)       \
-    X(onehop)       \
-    X(sketchwalk)   \
-    X(reuse)        \
-    X(minference)   \
-    X(flexprefill)  \
-    X(xattention)   \
-    X(flashprefill) \
-    X(stem)         \
-    X(quest)        \
-    X(adamas)       \
-    X(spargeattn)   \
-    X(moba)         \
-    X(nsa)          \
-    X(snapkv)       \
+#define METHODS(X)    \
+    X(dense)          \
+    X(oracle)         \
+    X(sink_window)    \
+    X(random)         \
+    X(onehop)         \
+    X(sketchwalk)     \
+    X(reuse)          \
+    X(minference)     \
+    X(flexprefill)    \
+    X(xattention)     \
+    X(flashprefill)   \
+    X(stem)           \
+    X(quest)          \
+    X(adamas)         \
+    X(doublesparsity) \
+    X(spargeattn)     \
+    X(moba)           \
+    X(nsa)            \
+    X(snapkv)         \
     X(h2o)
 
 #define DECLARE(name) extern const struct sw_method sw_method_##name;

@@ -86,7 +86,6 @@ enum sw_status sw_token_top_tokens(struct sw_sequence *seq, const struct sw_laye
                                                     .rows = 1,
                                                     .columns = t->flags.data,
                                                     .mask_ld = seq->max_tokens,
-                                                    .free_diagonal = true,
                                                     .block = block,
                                                     .n = in->n,
                                                     .n_q = in->n_q},

@@ -38,7 +38,9 @@ def as_tokens(scores, count, block, forced=()):
         chosen, margin = best_of(unit, min(count, len(unit)), forced)
         kept[chosen] = True
         margins.append(margin)
-    return [np.unique(np.flatnonzero(kept) // block) for kept in mask], margins, mask
+    current = (scores.shape[1] - 1) // block  # listed, whether a token of it is kept or not
+    lists = [np.union1d(np.flatnonzero(kept) // block, [current]) for kept in mask]
+    return lists, margins, mask
 
 
 class Adamas(Method):
