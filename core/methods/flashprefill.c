@@ -97,7 +97,7 @@ static enum sw_status threshold(struct sw_sequence *seq, const struct sw_layer_i
                                                     .limit = s->limits,
                                                     .clear = true,
                                                     .keep = s->keep.data}));
-    struct forced_rule rule = {p->sink_blocks, p->window_blocks, p->dense_rows, false};
+    struct forced_rule rule = {p->sink_blocks, p->window_blocks, p->dense_rows};
     SW_TRY(forced_lines_keep(seq, in, rule, &s->forced,
                              (struct sw_keep_matrix){s->keep.data, heads, b, b}));
     return sw_keep_select(seq, in, s->keep.data, false, out);

@@ -7,6 +7,7 @@
     X(oracle)         \
     X(sink_window)    \
     X(random)         \
+    X(powerattention) \
     X(onehop)         \
     X(sketchwalk)     \
     X(reuse)          \

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-static bool is_power_of_two(int x) { return x > 0 && (x & (x - 1)) == 0; }
-
 /* All units have the same flags. */
 static enum sw_status upload(struct sw_sequence *seq, struct forced_rule rule, int units, int b,
                              struct forced_lines *lines)
@@ -16,7 +14,7 @@ static enum sw_status upload(struct sw_sequence *seq, struct forced_rule rule, i
     for (size_t at = 0; at < count; at++) {
         int x = (int)(at % (size_t)b);
         flags[at] = x < rule.sink;
-        flags[count + at] = x < rule.window || (rule.powers && is_power_of_two(x));
+        flags[count + at] = x < rule.window;
         flags[2 * count + at] = x >= b - rule.dense_rows;
     }
     enum sw_status st = sw_scratch_reserve(seq->backend, &lines->flags, 3 * count);

@@ -12,11 +12,10 @@ struct forced_lines {
 };
 
 /* Marks in keep, [units, b, b] of a prompt, the first `sink` blocks, the `window` latest ones of
- * each row (1: the diagonal), with `powers` those 1, 2, 4, 8, … blocks back, and the last
- * `dense_rows` rows whole. They are the same in all layers, so that they are uploaded once. */
+ * each row (1: the diagonal), and the last `dense_rows` rows whole. They are the same in all
+ * layers, so that they are uploaded once. */
 struct forced_rule {
     int sink, window, dense_rows;
-    bool powers;
 };
 SW_MUST_CHECK enum sw_status forced_lines_keep(struct sw_sequence *seq,
                                                const struct sw_layer_input *in,
