@@ -1166,7 +1166,10 @@ def test_blocks_hold_whatever_the_block_size():
     t = generate.tensors(generate.gaussian(seeded(50), 21, 4, 2, 16, 1, steps=3))
     for name in methods.NAMES:
         for block in (1, 64):
-            params = {"block_size": block, **({"stride": 1} if name == "xattention" else {})}
+            params = {
+                "block_size": block,
+                **({"stride": 1} if name in ("xattention", "stem") else {}),
+            }
             for budget in ("matched", "native"):
                 if budget == "native" and name in ("oracle", "random", "onehop", "sketchwalk"):
                     continue
