@@ -20,7 +20,8 @@ from tiny_models import SMOLLM2
 
 ADJECTIVES, NOUNS = words("adjectives"), words("nouns")
 NIAH = [name for name in TASKS if name.startswith("niah")]
-RULER = [*NIAH, "vt", "cwe", "fwe"]
+HOPS = {"vt": 4, "vt_1": 1, "vt_2": 2, "vt_8": 8}
+RULER = [*NIAH, *HOPS, "cwe", "fwe"]
 KEY = {"niah_multikey_3": "[0-9a-f-]{36}"}
 VALUE = {"niah_multikey_3": "[0-9a-f-]{36}", "niah_single_3": "[0-9a-f-]{36}"}
 # What RULER's synthetic.yaml says: keys, values of each key, keys asked for.
@@ -142,14 +143,15 @@ HAYSTACK |= {"niah_multikey_2": "needles", "niah_multikey_3": "needles"}
 
 def check_vt(name, text, sample):
     value = re.findall(r"assigned the value (\d{5}) in the text above", text)[-1]
+    count = HOPS[name] + 1
     example, asked = text.split("Memorize and track")[1:]
     for part, length in ((example, 3), (asked, 5)):
         assigned = re.findall(r"VAR ([A-Z]+) = (?:VAR )?(\w+)\n", part)
-        assert len(assigned) == 5 and all(len(name) == length for name, _ in assigned)
+        assert len(assigned) == count and all(len(name) == length for name, _ in assigned)
         assert [source for _, source in assigned[1:]] == [name for name, _ in assigned[:-1]]
     assert assigned[0][1] == value and sample.references == [name for name, _ in assigned]
     assert example.split("they are: ")[1].split() == re.findall(r"VAR ([A-Z]+) =", example)
-    assert text.endswith(f"5 variables are assigned the value {value}, they are: ")
+    assert text.endswith(f"{count} variables are assigned the value {value}, they are: ")
 
 
 def check_cwe(name, text, sample, context):
@@ -202,7 +204,11 @@ def check(name, model, context, samples):
         elif name == "cwe":
             check_cwe(name, text, sample, context)
         else:
-            {"vt": check_vt, "fwe": check_fwe}[name](name, text, sample)
+            (check_vt if name in HOPS else check_fwe)(name, text, sample)
+            told = [decode(model, sample.ids[slice(*span)]) for span in sample.hops]
+            chained = sample.references if name in HOPS and name != "vt" else []
+            assert len(told) == len(chained)
+            assert all(f"VAR {name} =" in line for name, line in zip(chained, told))
 
 
 @pytest.mark.parametrize("name", RULER)
