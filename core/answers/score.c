@@ -83,6 +83,9 @@ const struct sw_scorer sw_scorers[] = {
     {.name = "code",
      .summary = "LongBench: similarity of the first line of code (difflib's ratio, whole per cent)",
      .pair = sw_score_code},
+    {.name = "set_f1",
+     .summary = "graphwalks: F1 of the set of words and that of all references, as f1 takes words",
+     .pair = sw_score_set_f1},
     {.name = NULL},
 };
 

@@ -1,4 +1,4 @@
-/* F1 of words, as SQuAD's evaluation introduced it and LongBench uses it. */
+/* F1 of words, as SQuAD's evaluation introduced it and LongBench uses it; F1 of sets of words. */
 #include <stdlib.h>
 #include <string.h>
 #include <unictype.h>
@@ -93,5 +93,81 @@ enum sw_status sw_score_f1(const char *answer, const char *reference,
     free(wanted.items);
     free(texts[0].at);
     free(texts[1].at);
+    return st;
+}
+
+/* --- sets ------------------------------------------------------------------------------------- */
+
+/* All references with blanks between them. free() it. */
+static char *join(const struct sw_expected *expected)
+{
+    size_t length = 1;
+    for (int i = 0; i < expected->n; i++)
+        length += strlen(expected->references[i]) + 1;
+    char *all = malloc(length), *end = all;
+    for (int i = 0; all && i < expected->n; i++) {
+        end = stpcpy(end, expected->references[i]);
+        end = stpcpy(end, " ");
+    }
+    if (all)
+        *end = '\0';
+    return all;
+}
+
+static bool is_and(const struct sw_word *word)
+{
+    return word->n == 3 && word->at[0] == 'a' && word->at[1] == 'n' && word->at[2] == 'd';
+}
+
+enum { SAID = 1, WANTED = 2, BOTH = 3 };
+
+/* Marks which words a list has; words are numbered. */
+static void mark(const struct sw_words *words, char *in, char list)
+{
+    for (size_t i = 0; i < words->n; i++)
+        if (!is_and(&words->items[i]))
+            in[words->items[i].number] |= list;
+}
+
+static enum sw_status f1_of_sets(struct sw_words *said, struct sw_words *wanted, double *score)
+{
+    int distinct;
+    SW_TRY(sw_words_number(said, wanted, &distinct));
+    char *in = calloc((size_t)distinct + 1, 1);
+    if (!in)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%d words)", distinct);
+    mark(said, in, SAID);
+    mark(wanted, in, WANTED);
+    long sizes = 0, common = 0;
+    for (int i = 0; i < distinct; i++) {
+        sizes += (in[i] & SAID) != 0;
+        sizes += (in[i] & WANTED) != 0;
+        common += in[i] == BOTH;
+    }
+    free(in);
+    *score = sizes > 0 ? 2.0 * (double)common / (double)sizes : 0;
+    return SW_OK;
+}
+
+enum sw_status sw_score_set_f1(const char *answer, const char *reference,
+                               const struct sw_expected *expected, double *score)
+{
+    (void)reference;
+    *score = 0;
+    char *all = join(expected);
+    if (!all)
+        return SW_FAIL(SW_ENOMEM, "out of memory (%d references)", expected->n);
+    struct sw_points texts[2] = {{0}, {0}};
+    struct sw_words said = {0}, wanted = {0};
+    enum sw_status st = words_of(answer, &texts[0], &said);
+    if (st == SW_OK)
+        st = words_of(all, &texts[1], &wanted);
+    if (st == SW_OK)
+        st = f1_of_sets(&said, &wanted, score);
+    free(said.items);
+    free(wanted.items);
+    free(texts[0].at);
+    free(texts[1].at);
+    free(all);
     return st;
 }

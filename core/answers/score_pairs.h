@@ -9,6 +9,12 @@
 SW_MUST_CHECK enum sw_status sw_score_f1(const char *answer, const char *reference,
                                          const struct sw_expected *expected, double *score);
 
+/* F1 of two sets of words, the answer's and that of all references together: 2 |common| /
+ * (|answer| + |references|). Words as in F1, and without "and". The one reference is not looked
+ * at. */
+SW_MUST_CHECK enum sw_status sw_score_set_f1(const char *answer, const char *reference,
+                                             const struct sw_expected *expected, double *score);
+
 /* ROUGE-L at summary level. */
 SW_MUST_CHECK enum sw_status sw_score_rouge_l(const char *answer, const char *reference,
                                               const struct sw_expected *expected, double *score);

@@ -2,6 +2,7 @@
 
 from swbench_data.tasks import (
     chain,
+    graphwalks,
     longbench,
     niah,
     perplexity,
@@ -10,7 +11,16 @@ from swbench_data.tasks import (
     word_counts,
 )
 
-FAMILIES = (perplexity, niah, variable_tracking, chain, word_counts, questions, longbench)
+FAMILIES = (
+    perplexity,
+    niah,
+    variable_tracking,
+    chain,
+    graphwalks,
+    word_counts,
+    questions,
+    longbench,
+)
 TASKS = {task.name: task for family in FAMILIES for task in family.TASKS}
 # By option of prepare.py: what the families say their tasks are made from.
 MATERIALS = {task.material.option: task.material for task in TASKS.values() if task.material}

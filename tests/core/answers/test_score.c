@@ -116,6 +116,9 @@ static void test_by_hand(void **state)
     assert_true(score_of("retrieval", "Paragraph 12", "Paragraph 12") == 100);
     assert_true(score_of("classification", "it is reference x", "reference x") == 100);
     assert_true(score_of("code", "```\nx = 1\n", "x = 2") == 80);
+    /* {oak, lion} of {oak, lion, swan, they}: 2 * 2 / (2 + 4) */
+    assert_true(fabs(score_of("set_f1", "They: Oak, swan, oak and the lion.", "lion oak") -
+                     100 * 4.0 / 6) < 1e-12);
     assert_true(score_of("all", "THE ÉTÉ", "été") == 100);
 }
 
