@@ -2,6 +2,7 @@
 
 from swbench_data.tasks import (
     chain,
+    facts,
     graphwalks,
     longbench,
     niah,
@@ -16,6 +17,7 @@ FAMILIES = (
     niah,
     variable_tracking,
     chain,
+    facts,
     graphwalks,
     word_counts,
     questions,
