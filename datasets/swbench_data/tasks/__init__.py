@@ -2,6 +2,7 @@
 
 from swbench_data.tasks import (
     chain,
+    echo,
     facts,
     graphwalks,
     longbench,
@@ -17,6 +18,7 @@ FAMILIES = (
     niah,
     variable_tracking,
     chain,
+    echo,
     facts,
     graphwalks,
     word_counts,
