@@ -204,6 +204,8 @@ GENERATED = {
         "graphwalks_1": "bf82c2d984bea62e",
         "graphwalks_2": "cbb18a52dd10934b",
         "graphwalks_3": "cda4123ad6ea5f4b",
+        "latent_1": "0db4289a387bc970",
+        "latent_2": "ee27d9dad81d75a7",
         "cwe": "5559d52ae0ae6d4b",
         "fwe": "69c92e560063b11c",
         "qa_1": "54bcae3ebaa101f7",
