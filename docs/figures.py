@@ -28,7 +28,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "results/reference"
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "datasets/hops/README.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.S)
 
 # What a label of a report leaves unsaid, because it is the method's default.
@@ -558,7 +558,25 @@ def field_says():
     )
 
 
+def hops_accuracy():
+    """The trained model's own figures: means over the orders of statements."""
+    cells = json.loads((ROOT / "datasets/hops/hops-64/accuracy.json").read_text())
+    orders = ("forward", "reverse", "random")
+
+    def mean(length, question):
+        return f"{100 * sum(cells[length][f'{question} {order}'] for order in orders) / 3:.0f}"
+
+    rows = []
+    for length in cells:
+        direct = [mean(length, f"direct {hops}") for hops in range(5)]
+        least = f"{100 * min(cells[length].values()):.0f}"
+        rows.append([length, *direct, mean(length, "list 4"), least])
+    hops = [f"{hops} hop{'' if hops == 1 else 's'}" for hops in range(5)]
+    return table(["tokens", *hops, "list of 4", "least of any order and question"], rows)
+
+
 BLOCKS = {
+    "hops-accuracy": hops_accuracy,
     "quickstart": quickstart,
     "quickstart-says": lambda: said(quickstart_says()),
     "front": lambda: said(front_says(), bullet=""),
