@@ -19,7 +19,9 @@ static enum sw_status add_finding(struct sw_compare_work *w, enum sw_finding_kin
     if (!grown)
         return SW_FAIL(SW_ENOMEM, "out of memory (findings)");
     c->findings = grown;
-    grown[c->n_findings++] = (struct sw_finding){kind, sw_compare_text(w, "%s", cell->label), why};
+    /* copies: the cells, and what they say, do not outlive the work */
+    grown[c->n_findings++] = (struct sw_finding){kind, sw_compare_text(w, "%s", cell->label),
+                                                 sw_compare_text(w, "%s", why)};
     return SW_OK;
 }
 

@@ -80,5 +80,5 @@ def test_every_cell_was_compared(ci):
 def test_baseline_is_small():
     assert (
         sum(path.stat().st_size for path in (ROOT / "results/baseline/cells").glob("*.h5"))
-        < 3 << 20
+        < 5 << 20  # 150 cells of every method, matched and native
     )

@@ -336,6 +336,18 @@ def test_missing_and_extra_cells(pair):
     assert finding["kind"] == "only in NEW" and "oracle" in finding["cell"]
 
 
+def test_an_extra_cell_without_results_says_what_it_is(pair):
+    (path,) = cells(pair[1], task="ppl_tiny", method="oracle")
+    (path.parent.parent.parent / "base" / "cells" / path.name).unlink()
+    with edited(path) as file:
+        set_text(file, "status", "skipped")
+        set_text(file, "reason", "no such kernel")
+        for group in ("metrics", "samples", "per_layer", "per_layer_head"):
+            del file[group]
+    (finding,) = compare(*pair, check=0)["findings"]
+    assert finding["kind"] == "only in NEW" and finding["text"] == "skipped"
+
+
 def test_a_cell_that_fails_now_is_worse(pair):
     (path,) = cells(pair[1], task="ppl_tiny", method="oracle")
     with edited(path) as file:
