@@ -105,6 +105,7 @@ def test_every_score(world, tmp_path):
         "all": ([[first[3:9].upper(), "not there"], [second]], [50, 100]),
         "part": ([[first[3:9].upper(), "not there"], ["nothing"]], [100, 0]),
         "f1": ([["no", first.upper()], ["no"]], [f1(first, first), 0]),
+        "set_f1": ([[first.upper(), "another"], ["no"]], [f1(first, first) * 2 / 3, 0]),
         "rouge_l": ([[first], ["none of it"]], [100 * 2 / (2 + 1e-8), 0]),
         "classification": ([[first], [second[:6]]], [100, 50]),
         "number": ([[number], ["no number"]], [share(first, number), 0]),
