@@ -75,6 +75,21 @@ int sw_sequence_block(const struct sw_sequence *seq)
     return ((const struct sw_method_params *)seq->params)->block_size;
 }
 
+struct sw_attend sw_sequence_attend(const struct sw_sequence *seq, const struct sw_layer_input *in)
+{
+    return (struct sw_attend){.batch = 1,
+                              .n_q = in->n_q,
+                              .n_k = in->n,
+                              .n_heads = seq->shape.n_heads,
+                              .n_kv_heads = seq->shape.n_kv_heads,
+                              .head_dim = seq->shape.head_dim,
+                              .kv_stride = in->n,
+                              .q = in->q,
+                              .k = in->k,
+                              .v = in->v,
+                              .scale = seq->scale};
+}
+
 const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t)
 {
     size_t token = sw_dtype_size(seq->backend->act) * (size_t)seq->shape.n_kv_heads *

@@ -169,6 +169,8 @@ bool sw_density_unless_native(const void *params, enum sw_budget_mode mode);
  * blocks. scores' rows are those of sw_select_top. */
 int sw_sequence_block(const struct sw_sequence *seq);
 const void *sw_sequence_key(const struct sw_sequence *seq, const struct sw_layer_input *in, int t);
+/* The input's dense attention, whole: what operations that look at true logits are asked with. */
+struct sw_attend sw_sequence_attend(const struct sw_sequence *seq, const struct sw_layer_input *in);
 SW_MUST_CHECK enum sw_status sw_sequence_select(struct sw_sequence *seq,
                                                 const struct sw_layer_input *in,
                                                 struct sw_unit_matrix scores,

@@ -88,16 +88,7 @@ static enum sw_status block_mass(struct sw_sequence *seq, const struct sw_layer_
     SW_TRY(sw_scratch_reserve(seq->backend, &s->matrix,
                               sizeof(float) * (size_t)shape->n_heads * (size_t)rows * (size_t)ld));
     return seq->backend->block_mass(
-        seq->backend, &(struct sw_block_mass){.in = {.batch = 1,
-                                                     .n_q = in->n_q,
-                                                     .n_k = in->n,
-                                                     .n_heads = shape->n_heads,
-                                                     .n_kv_heads = shape->n_kv_heads,
-                                                     .head_dim = shape->head_dim,
-                                                     .kv_stride = in->n,
-                                                     .q = in->q,
-                                                     .k = in->k,
-                                                     .scale = seq->scale},
+        seq->backend, &(struct sw_block_mass){.in = sw_sequence_attend(seq, in),
                                               .block = sw_sequence_block(seq),
                                               .out = {s->matrix.data, shape->n_heads, rows, ld}});
 }

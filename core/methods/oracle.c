@@ -49,16 +49,7 @@ static enum sw_status select(struct sw_sequence *seq, const struct sw_layer_inpu
     size_t matrix = sizeof(float) * (size_t)rows * (size_t)b;
     SW_TRY(sw_scratch_reserve(be, &state->mass, matrix * (size_t)heads));
     struct sw_unit_matrix scores = {state->mass.data, heads, rows, b};
-    SW_TRY(be->block_mass(be, &(struct sw_block_mass){.in = {.batch = 1,
-                                                             .n_q = in->n_q,
-                                                             .n_k = in->n,
-                                                             .n_heads = heads,
-                                                             .n_kv_heads = seq->shape.n_kv_heads,
-                                                             .head_dim = seq->shape.head_dim,
-                                                             .kv_stride = in->n,
-                                                             .q = in->q,
-                                                             .k = in->k,
-                                                             .scale = seq->scale},
+    SW_TRY(be->block_mass(be, &(struct sw_block_mass){.in = sw_sequence_attend(seq, in),
                                                       .block = p->common.block_size,
                                                       .out = scores}));
     if (units != heads) {

@@ -148,16 +148,7 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
     SW_TRY(reserve_host(s, votes + scores));
     SW_TRY(sw_scratch_reserve(be, &s->columns, sizeof(float) * votes));
     SW_TRY(sw_scratch_reserve(be, &layer->scores, sizeof(float) * scores));
-    struct sw_attend attend = {.batch = 1,
-                               .n_q = in->n,
-                               .n_k = in->n,
-                               .n_heads = seq->shape.n_heads,
-                               .n_kv_heads = seq->shape.n_kv_heads,
-                               .head_dim = seq->shape.head_dim,
-                               .kv_stride = in->n,
-                               .q = in->q,
-                               .k = in->k,
-                               .scale = seq->scale};
+    struct sw_attend attend = sw_sequence_attend(seq, in);
     SW_TRY(be->vertical_slash(be, &(struct sw_vertical_slash){.in = &attend,
                                                               .last = window_of(p, in->n),
                                                               .ld = in->n,

@@ -127,16 +127,7 @@ static enum sw_status prefill(struct sw_sequence *seq, const struct sw_layer_inp
         return SW_OK;
     int heads = seq->shape.n_heads, block = p->common.block_size, b = sw_blocks(in->n, block);
     size_t entries = (size_t)heads * (size_t)b * (size_t)b;
-    struct sw_attend attend = {.batch = 1,
-                               .n_q = in->n_q,
-                               .n_k = in->n,
-                               .n_heads = heads,
-                               .n_kv_heads = seq->shape.n_kv_heads,
-                               .head_dim = seq->shape.head_dim,
-                               .kv_stride = in->n,
-                               .q = in->q,
-                               .k = in->k,
-                               .scale = seq->scale};
+    struct sw_attend attend = sw_sequence_attend(seq, in);
     SW_TRY(sw_scratch_reserve(be, &s->scores, entries * sizeof(float)));
     struct sw_unit_matrix scores = {s->scores.data, heads, b, b};
     SW_TRY(be->antidiagonal(

@@ -76,18 +76,8 @@ static enum sw_status bound_scores(struct sw_sequence *seq, const struct sw_laye
 static enum sw_status block_mass(struct sw_sequence *seq, const struct sw_layer_input *in,
                                  struct sw_unit_matrix out)
 {
-    const struct sw_shape *shape = &seq->shape;
     return seq->backend->block_mass(seq->backend,
-                                    &(struct sw_block_mass){.in = {.batch = 1,
-                                                                   .n_q = in->n_q,
-                                                                   .n_k = in->n,
-                                                                   .n_heads = shape->n_heads,
-                                                                   .n_kv_heads = shape->n_kv_heads,
-                                                                   .head_dim = shape->head_dim,
-                                                                   .kv_stride = in->n,
-                                                                   .q = in->q,
-                                                                   .k = in->k,
-                                                                   .scale = seq->scale},
+                                    &(struct sw_block_mass){.in = sw_sequence_attend(seq, in),
                                                             .block = sw_sequence_block(seq),
                                                             .out = out});
 }

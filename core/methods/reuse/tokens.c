@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/methods/reuse/state.h"
+#include "core/methods/shared/token_top.h"
 
 static int least(int a, int b) { return a < b ? a : b; }
 static int most(int a, int b) { return a > b ? a : b; }
@@ -38,16 +39,8 @@ static enum sw_status token_scores(struct sw_sequence *seq, const struct sw_laye
     int heads = seq->shape.n_heads, n = in->n;
     size_t bytes = sizeof(float) * (size_t)seq->max_tokens; /* so that no later step allocates */
     SW_TRY(sw_scratch_reserve(be, &s->columns, bytes * (size_t)heads));
-    struct sw_attend attend = {.batch = 1,
-                               .n_q = 1,
-                               .n_k = rule->end,
-                               .n_heads = heads,
-                               .n_kv_heads = seq->shape.n_kv_heads,
-                               .head_dim = seq->shape.head_dim,
-                               .kv_stride = n,
-                               .q = in->q,
-                               .k = in->k,
-                               .scale = seq->scale};
+    struct sw_attend attend = sw_sequence_attend(seq, in);
+    attend.n_k = rule->end;
     SW_TRY(
         be->vertical_slash(be, &(struct sw_vertical_slash){
                                    .in = &attend, .last = 1, .ld = n, .columns = s->columns.data}));
@@ -108,7 +101,7 @@ enum sw_status reuse_emit_tokens(struct sw_sequence *seq, const struct sw_layer_
     struct reuse_state *s = seq->state;
     struct sw_backend *be = seq->backend;
     const struct reuse_layer *layer = &s->layers[in->layer];
-    int n = in->n, block = sw_sequence_block(seq), b = sw_blocks(n, block);
+    int n = in->n, b = sw_blocks(n, sw_sequence_block(seq));
     const uint8_t *flags = s->flags.data;
     if (layer->map && !layer->selects) {
         SW_TRY(sw_scratch_reserve(be, &s->mapped, (size_t)s->units * (size_t)seq->max_tokens));
@@ -119,23 +112,5 @@ enum sw_status reuse_emit_tokens(struct sw_sequence *seq, const struct sw_layer_
     }
     SW_TRY(sw_scratch_reserve(be, &s->keep, (size_t)s->units * (size_t)s->cap));
     struct sw_keep_matrix keep = {s->keep.data, s->units, 1, b};
-    SW_TRY(be->keep_vertical_slash(be, &(struct sw_keep_vertical_slash){.columns = flags,
-                                                                        .row0 = b - 1,
-                                                                        .rows = 1,
-                                                                        .n = n,
-                                                                        .block = block,
-                                                                        .grain = 1,
-                                                                        .ld_in = n,
-                                                                        .clear = true,
-                                                                        .keep = keep}));
-    return be->select_keep(be,
-                           &(struct sw_select_keep){.keep = keep,
-                                                    .row0 = b - 1,
-                                                    .rows = 1,
-                                                    .columns = flags,
-                                                    .mask_ld = n,
-                                                    .block = block,
-                                                    .n = n,
-                                                    .n_q = in->n_q},
-                           out);
+    return sw_token_lists(seq, in, flags, n, keep, out);
 }

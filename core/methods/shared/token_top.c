@@ -57,11 +57,38 @@ enum sw_status sw_token_top_blocks(struct sw_sequence *seq, const struct sw_laye
     return sw_sequence_select(seq, in, blocks, SW_FORCED_COMMON, out);
 }
 
+enum sw_status sw_token_lists(struct sw_sequence *seq, const struct sw_layer_input *in,
+                              const uint8_t *flags, int ld, struct sw_keep_matrix keep,
+                              struct sw_selection *out)
+{
+    struct sw_backend *be = seq->backend;
+    int block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
+    SW_TRY(be->keep_vertical_slash(be, &(struct sw_keep_vertical_slash){.columns = flags,
+                                                                        .row0 = b - 1,
+                                                                        .rows = 1,
+                                                                        .n = in->n,
+                                                                        .block = block,
+                                                                        .grain = 1,
+                                                                        .ld_in = ld,
+                                                                        .clear = true,
+                                                                        .keep = keep}));
+    return be->select_keep(be,
+                           &(struct sw_select_keep){.keep = keep,
+                                                    .row0 = b - 1,
+                                                    .rows = 1,
+                                                    .columns = flags,
+                                                    .mask_ld = ld,
+                                                    .block = block,
+                                                    .n = in->n,
+                                                    .n_q = in->n_q},
+                           out);
+}
+
 enum sw_status sw_token_top_tokens(struct sw_sequence *seq, const struct sw_layer_input *in,
                                    struct sw_token_top *t, int count, struct sw_selection *out)
 {
     struct sw_backend *be = seq->backend;
-    int heads = seq->shape.n_heads, block = sw_sequence_block(seq), b = sw_blocks(in->n, block);
+    int heads = seq->shape.n_heads;
     struct sw_keep_matrix keep = {t->keep.data, heads, 1, cap_of(seq)};
     for (int h = 0; h < heads; h++)
         t->counts[h] = count;
@@ -71,23 +98,5 @@ enum sw_status sw_token_top_tokens(struct sw_sequence *seq, const struct sw_laye
                                                   .ld = seq->max_tokens,
                                                   .k = t->counts,
                                                   .flags = t->flags.data}));
-    SW_TRY(be->keep_vertical_slash(be, &(struct sw_keep_vertical_slash){.columns = t->flags.data,
-                                                                        .row0 = b - 1,
-                                                                        .rows = 1,
-                                                                        .n = in->n,
-                                                                        .block = block,
-                                                                        .grain = 1,
-                                                                        .ld_in = seq->max_tokens,
-                                                                        .clear = true,
-                                                                        .keep = keep}));
-    return be->select_keep(be,
-                           &(struct sw_select_keep){.keep = keep,
-                                                    .row0 = b - 1,
-                                                    .rows = 1,
-                                                    .columns = t->flags.data,
-                                                    .mask_ld = seq->max_tokens,
-                                                    .block = block,
-                                                    .n = in->n,
-                                                    .n_q = in->n_q},
-                           out);
+    return sw_token_lists(seq, in, t->flags.data, seq->max_tokens, keep, out);
 }

@@ -28,6 +28,13 @@ SW_MUST_CHECK enum sw_status sw_token_top_blocks(struct sw_sequence *seq,
                                                  struct sw_token_top *t, bool largest,
                                                  struct sw_selection *out);
 
+/* The lists of a decode step's flagged tokens: flags [units, ld] a token, keep room for the blocks
+ * that they lie in. */
+SW_MUST_CHECK enum sw_status sw_token_lists(struct sw_sequence *seq,
+                                            const struct sw_layer_input *in, const uint8_t *flags,
+                                            int ld, struct sw_keep_matrix keep,
+                                            struct sw_selection *out);
+
 /* Each head's `count` best tokens, no others. */
 SW_MUST_CHECK enum sw_status sw_token_top_tokens(struct sw_sequence *seq,
                                                  const struct sw_layer_input *in,

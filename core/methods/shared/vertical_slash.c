@@ -17,16 +17,7 @@ enum sw_status sw_vertical_slash_measure(struct sw_sequence *seq, const struct s
     size_t bytes = sizeof(float) * (size_t)shape->n_heads * (size_t)in->n;
     SW_TRY(sw_scratch_reserve(be, &s->columns, bytes));
     SW_TRY(sw_scratch_reserve(be, &s->slashes, bytes));
-    struct sw_attend attend = {.batch = 1,
-                               .n_q = in->n_q,
-                               .n_k = in->n,
-                               .n_heads = shape->n_heads,
-                               .n_kv_heads = shape->n_kv_heads,
-                               .head_dim = shape->head_dim,
-                               .kv_stride = in->n,
-                               .q = in->q,
-                               .k = in->k,
-                               .scale = seq->scale};
+    struct sw_attend attend = sw_sequence_attend(seq, in);
     return be->vertical_slash(be, &(struct sw_vertical_slash){.in = &attend,
                                                               .last = last,
                                                               .ld = in->n,

@@ -58,16 +58,7 @@ enum sw_status sketchwalk_mass_rows(struct sw_sequence *seq, const struct sw_lay
     int heads = seq->shape.n_heads, b = sw_blocks(in->n, sw_sequence_block(seq));
     SW_TRY(sw_scratch_reserve(be, &s->mass, sketchwalk_matrix_bytes(s, heads)));
     struct sw_unit_matrix mass = {s->mass.data, heads, s->cap, s->cap};
-    struct sw_attend attention = {.batch = 1,
-                                  .n_q = in->n_q,
-                                  .n_k = in->n,
-                                  .n_heads = heads,
-                                  .n_kv_heads = seq->shape.n_kv_heads,
-                                  .head_dim = seq->shape.head_dim,
-                                  .kv_stride = in->n,
-                                  .q = in->q,
-                                  .k = in->k,
-                                  .scale = seq->scale};
+    struct sw_attend attention = sw_sequence_attend(seq, in);
     struct sw_block_mass whole = {.in = attention, .block = sw_sequence_block(seq), .out = mass};
     struct sw_mean_units mean = {.in = mass, .rows = rows, .cols = b, .out = out};
     SW_TRY(be->block_mass(be, &whole));
